@@ -1,0 +1,21 @@
+"""Kedro datasets: the forms that the core's types take on disk.
+
+Every write goes to a temporary name and is renamed when it is complete: a version that exists is whole.
+"""
+
+from cnn_transfer.datasets.atomic import JSONDataset, MatplotlibDataset, ParquetDataset
+from cnn_transfer.datasets.image_set_dataset import ImageSetDataset
+from cnn_transfer.datasets.keras_model_dataset import KerasModelDataset
+from cnn_transfer.datasets.node_seconds_dataset import NodeSecondsDataset
+from cnn_transfer.datasets.raw_images_dataset import CIFAR10Dataset, RawImagesDataset
+
+__all__ = [
+    "CIFAR10Dataset",
+    "ImageSetDataset",
+    "JSONDataset",
+    "KerasModelDataset",
+    "MatplotlibDataset",
+    "NodeSecondsDataset",
+    "ParquetDataset",
+    "RawImagesDataset",
+]

@@ -1,0 +1,67 @@
+"""Keras models in the `.keras` format, loaded in safe mode.
+
+Kedro's TensorFlowModelDataset imports TensorFlow with its module, which every `kedro catalog` command would pay for.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import fsspec
+from kedro.io import AbstractVersionedDataset, Version
+from kedro.io.core import DatasetError, get_protocol_and_path
+
+from cnn_transfer.datasets.atomic import AtomicSave
+
+if TYPE_CHECKING:
+    import keras
+
+
+class _KerasModelFile(AbstractVersionedDataset["keras.Model", "keras.Model"]):
+    def __init__(
+        self,
+        filepath: str,
+        version: Version | None = None,
+        credentials: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        if not filepath.endswith(".keras"):
+            raise DatasetError(f"The filepath of a Keras model must end in .keras. Received: {filepath}.")
+        protocol, path = get_protocol_and_path(filepath, version)
+        arguments = {"auto_mkdir": True} if protocol == "file" else {}
+        self._fs = fsspec.filesystem(protocol, **(credentials or {}), **arguments)
+        self.metadata = metadata
+        super().__init__(PurePosixPath(path), version, self._fs.exists, self._fs.glob)
+
+    def load(self) -> keras.Model:
+        import keras
+
+        with tempfile.TemporaryDirectory() as folder:
+            local = str(Path(folder) / "model.keras")
+            self._fs.get_file(str(self._get_load_path()), local)
+            return keras.models.load_model(local, compile=False, safe_mode=True)
+
+    def save(self, data: keras.Model) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            local = str(Path(folder) / "model.keras")
+            data.save(local)
+            self._fs.put_file(local, str(self._get_save_path()))
+
+    def _exists(self) -> bool:
+        return bool(self._fs.exists(str(self._get_load_path())))
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._filepath, "version": self._version}
+
+
+class KerasModelDataset(AtomicSave, _KerasModelFile):
+    """A Keras model; no optimiser state crosses it, and custom code in a file is refused.
+
+    Args:
+        filepath: Any fsspec address that ends in `.keras`.
+        version: Kedro's version.
+        credentials: For the file system.
+        metadata: For Kedro's plugins.
+    """

@@ -1,0 +1,39 @@
+"""Predictions on held-out images, metrics with intervals, the verdict on the transfer, and its pictures."""
+
+from cnn_transfer.evaluation.figures import (
+    Figure,
+    draw_confusion,
+    draw_examples,
+    draw_mistakes,
+    draw_training_curves,
+)
+from cnn_transfer.evaluation.metrics import (
+    Interval,
+    confusion_table,
+    measure,
+    per_class_table,
+    wilson_interval,
+)
+from cnn_transfer.evaluation.predictions import no_predictions, predict
+from cnn_transfer.evaluation.summary import describe_summary, summarise
+from cnn_transfer.evaluation.verdict import compare, paired_difference, training_cost_ratio
+
+__all__ = [
+    "Figure",
+    "Interval",
+    "compare",
+    "confusion_table",
+    "describe_summary",
+    "draw_confusion",
+    "draw_examples",
+    "draw_mistakes",
+    "draw_training_curves",
+    "measure",
+    "no_predictions",
+    "paired_difference",
+    "per_class_table",
+    "predict",
+    "summarise",
+    "training_cost_ratio",
+    "wilson_interval",
+]

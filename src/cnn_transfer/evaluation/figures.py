@@ -1,0 +1,129 @@
+"""Pictures of data and results, as matplotlib figures without global state."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from cnn_transfer.evaluation.predictions import PROBABILITY
+from cnn_transfer.images import ImageSet
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+else:  # Kedro resolves the annotations of nodes when it lists pipelines, and must not pay for matplotlib
+    Axes = Figure = Any
+
+TRANSFER_COLOUR, BASELINE_COLOUR = "#0072b2", "#d55e00"  # readable with colour blindness (Okabe and Ito)
+
+
+def draw_examples(images: ImageSet, splits: pd.DataFrame, per_class: int = 8, most_classes: int = 20) -> Figure:
+    """A sheet with the first training images of each class, one row a class."""
+    names = images.class_names[:most_classes]
+    labels = splits["label"].to_numpy()
+    training = splits["split"].to_numpy() == "training"
+    figure = _figure(0.75 * per_class + 1.2, 0.75 * len(names) + 0.5)
+    axes = figure.subplots(len(names), per_class, squeeze=False)
+    for row, name in zip(axes, names, strict=True):
+        chosen = np.flatnonzero((labels == name) & training)[:per_class]
+        _show(row, images.pixels(chosen))
+        row[0].text(-0.15, 0.5, name, transform=row[0].transAxes, ha="right", va="center", fontsize=9)
+    figure.suptitle(f"Training images, {len(names)} of {len(images.class_names)} classes", fontsize=10)
+    return figure
+
+
+def draw_training_curves(source_log: pd.DataFrame, target_log: pd.DataFrame, baseline_log: pd.DataFrame) -> Figure:
+    """Validation accuracy against images processed: pretraining on the left, transfer and baseline on the right."""
+    figure = _figure(10, 4)
+    left, right = figure.subplots(1, 2)
+    left.plot(source_log["images_processed"], source_log["validation_accuracy"], "o-", ms=3, color="#333333")
+    left.set_title("Pretraining on the source", fontsize=10)
+    trials = baseline_log.groupby(["learning_rate", "steps"], sort=False)
+    for (rate, steps), trial in trials:
+        delivered = bool(trial["delivered"].iloc[0])
+        right.plot(
+            trial["images_processed"],
+            trial["validation_accuracy"],
+            "o-" if delivered else "-",
+            ms=3,
+            lw=1.5 if delivered else 0.8,
+            alpha=1 if delivered else 0.4,
+            color=BASELINE_COLOUR,
+            label=f"from scratch, rate {rate:g}, {steps:.0f} steps" + (", delivered" if delivered else ""),
+        )
+    right.plot(
+        target_log["images_processed"],
+        target_log["validation_accuracy"],
+        "o-",
+        ms=3,
+        color=TRANSFER_COLOUR,
+        label="transfer: head, then all",
+    )
+    best = [log["validation_accuracy"].max() for log in (target_log, baseline_log) if len(log)]
+    right.set_ylim(max(0.0, 1 - 4 * (1 - max(best)) - 0.05), 1.0)
+    right.set_title("Training on the target (lower part cut off)", fontsize=10)
+    right.legend(fontsize=7, loc="lower right")
+    for axes in (left, right):
+        axes.set_xlabel("images processed")
+        axes.set_ylabel("validation accuracy")
+        axes.grid(alpha=0.3)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    return figure
+
+
+def draw_confusion(confusion: pd.DataFrame) -> Figure:
+    """Share of each true class that was predicted as each class, with counts where there is room."""
+    names = confusion["label"].tolist()
+    counts = confusion[names].to_numpy()
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    size = min(14.0, 2.5 + 0.5 * len(names))
+    figure = _figure(size, size * 0.92)
+    axes = figure.subplots()
+    # The square root makes rare confusions visible beside a diagonal near 1.
+    axes.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1)
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    if len(names) <= 20:
+        for true, predicted in zip(*np.nonzero(counts), strict=True):
+            colour = "white" if shares[true, predicted] > 0.4 else "black"
+            axes.text(predicted, true, counts[true, predicted], ha="center", va="center", color=colour, fontsize=8)
+    axes.set_title(f"Confusion on {counts.sum():,} test images", fontsize=10)
+    return figure
+
+
+def draw_mistakes(images: ImageSet, predictions: pd.DataFrame, shown: int) -> Figure:
+    """The most confident mistakes, each with its true class, the predicted one and its probability."""
+    wrong = predictions[predictions["label"] != predictions["predicted"]].copy()
+    wrong["confidence"] = [row[PROBABILITY + row["predicted"]] for _, row in wrong.iterrows()]
+    wrong = wrong.nlargest(shown, "confidence")
+    columns = 8
+    rows = max(1, math.ceil(len(wrong) / columns))
+    figure = _figure(1.35 * columns, 1.6 * rows + 0.5)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    position = pd.Series(np.arange(len(images)), index=images.table["id"])
+    _show(axes, images.pixels(position.loc[wrong["id"]].to_numpy(int)))
+    for axis, (_, row) in zip(axes, wrong.iterrows(), strict=False):
+        axis.set_title(f"{row['label']} → {row['predicted']}\n{row['confidence']:.0%} sure", fontsize=8)
+    title = f"The {len(wrong)} most confident mistakes (true → predicted)" if len(wrong) else "No mistakes"
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def _figure(width_inches: float, height_inches: float) -> Figure:
+    """A figure outside pyplot: no global state, no window, nothing to close."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width_inches, height_inches), dpi=110, layout="constrained")
+
+
+def _show(axes: np.ndarray | list[Axes], pixels: np.ndarray) -> None:
+    """Show images in the first axes and hide the frames of all of them."""
+    for axis in axes:
+        axis.axis("off")
+    for axis, image in zip(axes, pixels, strict=False):
+        axis.imshow(image if image.shape[-1] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=255)

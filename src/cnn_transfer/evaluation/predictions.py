@@ -1,0 +1,47 @@
+"""What a network says of each image of one split.
+
+A table of predictions has one row an image: `id`, `label` (the true class), `predicted`, and one column
+`probability_<class>` for each class, float32 in 0-1, each row adding up to 1.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from cnn_transfer.images import ImageSet, ordered_batches
+
+if TYPE_CHECKING:
+    import keras
+
+PROBABILITY = "probability_"
+
+
+def predict(network: keras.Model, images: ImageSet, splits: pd.DataFrame, split: str) -> pd.DataFrame:
+    """Predict the images of one split.
+
+    Raises:
+        ValueError: When the split is empty, or the network has another number of classes than the images.
+    """
+    rows = images.rows(splits, split)
+    if not len(rows):
+        raise ValueError(f"The split {split} has no images to predict. Raise test_fraction of the target.")
+    if network.output_shape[-1] != len(images.class_names):
+        raise ValueError(
+            f"The network has {network.output_shape[-1]} classes, the images have {len(images.class_names)}. "
+            "Run migrate_model and finetune_target again, so that both have one version."
+        )
+    probabilities = network.predict(ordered_batches(images, rows).map(lambda pixels, _: pixels), verbose=0)
+    table = images.table.iloc[rows][["id", "label"]].reset_index(drop=True)
+    table["predicted"] = np.asarray(images.class_names)[probabilities.argmax(axis=1)]
+    columns = [PROBABILITY + name for name in images.class_names]
+    return pd.concat([table, pd.DataFrame(probabilities.astype(np.float32), columns=columns)], axis=1)
+
+
+def no_predictions(images: ImageSet) -> pd.DataFrame:
+    """A table of predictions without rows, for a network that was not trained."""
+    columns = ["id", "label", "predicted"]
+    empty = pd.DataFrame({name: pd.Series(dtype=str) for name in columns})
+    return empty.assign(**{PROBABILITY + name: pd.Series(dtype=np.float32) for name in images.class_names})

@@ -1,0 +1,68 @@
+"""The last product of a run: a few figures, the same for a program (JSON) and for a person (lines of text)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+
+def summarise(
+    target_metrics: Mapping[str, Any],
+    baseline_metrics: Mapping[str, Any],
+    verdict: Mapping[str, Any],
+    plan: Mapping[str, Any],
+    model_card: Mapping[str, Any],
+    counts: pd.DataFrame,
+    seconds: Mapping[str, float],
+) -> dict[str, Any]:
+    """Put the figures of a run together; the keys are an interface that other programs read.
+
+    Args:
+        target_metrics: Metrics of the transferred network on the test images.
+        baseline_metrics: Those of the baseline; empty without one.
+        verdict: Comparison of the two.
+        plan: The transfer plan.
+        model_card: Card of the transferred network.
+        counts: Images of each class in each split of the target.
+        seconds: Wall time of each node, in seconds.
+    """
+    return {
+        "target_accuracy": target_metrics["accuracy"],
+        "target_accuracy_low": target_metrics["accuracy_low"],
+        "target_accuracy_high": target_metrics["accuracy_high"],
+        "baseline_accuracy": baseline_metrics.get("accuracy"),
+        "training_cost_ratio": verdict["training_cost"]["ratio"],
+        "difference": verdict["difference"],
+        "difference_low": verdict["difference_low"],
+        "difference_high": verdict["difference_high"],
+        "verdict": verdict["verdict"],
+        "sentence": verdict["sentence"],
+        "n_train": int(counts["training"].sum()),
+        "n_validation": int(counts["validation"].sum()),
+        "n_test": int(counts["test"].sum()),
+        "source": plan["source"],
+        "strategy": plan["strategy"],
+        "cut_layer": plan["cut_layer"],
+        "precision": model_card["precision"],
+        "seconds": dict(seconds),
+    }
+
+
+def describe_summary(summary: Mapping[str, Any]) -> list[str]:
+    """The summary in a few lines for the terminal."""
+    accuracy = (
+        f"{summary['target_accuracy']:.1%} ({summary['target_accuracy_low']:.1%} to "
+        f"{summary['target_accuracy_high']:.1%}) on {summary['n_test']:,} test images, trained on "
+        f"{summary['n_train']:,} and validated on {summary['n_validation']:,}"
+    )
+    lines = [f"Accuracy        {accuracy}"]
+    if summary["baseline_accuracy"] is not None:
+        lines.append(f"From scratch    {summary['baseline_accuracy']:.1%} on the same images")
+    lines.append(f"Verdict         {summary['sentence']}")
+    seconds = summary["seconds"]
+    slowest = max(seconds, key=seconds.get) if seconds else ""
+    time = f"{sum(seconds.values()):.0f} s in nodes, most in {slowest} ({seconds[slowest]:.0f} s)" if seconds else "-"
+    lines.append(f"Time            {time}; precision {summary['precision']}")
+    return lines

@@ -1,0 +1,135 @@
+"""Was the transfer worth it? Both claims that are made for it, each measured.
+
+Better: the difference of accuracies on the same test images, with an interval for paired proportions (Agresti and Min
+2005, "Simple improved confidence intervals for comparing matched proportions"). Cheaper: the images that training had
+to process until it reached the baseline's final validation accuracy, as a share of what the baseline needed itself.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from cnn_transfer.evaluation.metrics import Interval
+
+
+def paired_difference(first_correct: np.ndarray, second_correct: np.ndarray, confidence: float) -> Interval:
+    """Accuracy of the first minus accuracy of the second on the same images, with its interval.
+
+    Wald's interval after adding 1/2 to each cell of the 2x2 table (Agresti and Min 2005, section 3).
+
+    Args:
+        first_correct: (n,) booleans, whether the first was right on each image.
+        second_correct: (n,) booleans of the second, in the same order.
+        confidence: Level of the interval, 0-1.
+    """
+    images = len(first_correct)
+    only_first = int(np.sum(first_correct & ~second_correct))
+    only_second = int(np.sum(~first_correct & second_correct))
+    b, c, n = only_first + 0.5, only_second + 0.5, images + 2
+    centre = (b - c) / n
+    deviation = math.sqrt((b + c) - (b - c) ** 2 / n) / n
+    margin = float(stats.norm.ppf(0.5 + confidence / 2)) * deviation
+    return Interval((only_first - only_second) / images, max(-1.0, centre - margin), min(1.0, centre + margin))
+
+
+def images_to_reach(log: pd.DataFrame, validation_accuracy: float) -> float | None:
+    """Images that training had processed when its validation accuracy first reached a level; None when it never did."""
+    reached = log.loc[log["validation_accuracy"] >= validation_accuracy - 1e-9, "images_processed"]
+    return float(reached.min()) if len(reached) else None
+
+
+def training_cost_ratio(target_log: pd.DataFrame, baseline_log: pd.DataFrame) -> dict[str, float | None]:
+    """The cost to reach the baseline's final validation accuracy, transfer against baseline.
+
+    The baseline's final accuracy is that of its delivered weights; its cost is counted in the run that delivered them,
+    up to the validation that first reached it. The search for its learning rate is not counted, and neither is
+    pretraining.
+
+    Args:
+        target_log: Log of the fine-tuning, both phases.
+        baseline_log: Logs of all trials from scratch, with the column `delivered`.
+
+    Returns:
+        `baseline_validation_accuracy`, `baseline_images`, `target_images` and their `ratio`; None where the
+        level was never reached or there is no baseline.
+    """
+    log = baseline_log[baseline_log["delivered"].astype(bool)]
+    if log.empty:
+        return {"baseline_validation_accuracy": None, "baseline_images": None, "target_images": None, "ratio": None}
+    level = float(log.loc[log["validation_loss"].idxmin(), "validation_accuracy"])
+    baseline, target = images_to_reach(log, level), images_to_reach(target_log, level)
+    ratio = target / baseline if target is not None and baseline else None
+    return {
+        "baseline_validation_accuracy": level,
+        "baseline_images": baseline,
+        "target_images": target,
+        "ratio": ratio,
+    }
+
+
+def compare(
+    target: pd.DataFrame,
+    baseline: pd.DataFrame,
+    target_log: pd.DataFrame,
+    baseline_log: pd.DataFrame,
+    confidence: float,
+) -> dict[str, Any]:
+    """Compare the transferred network with the one trained from scratch.
+
+    Args:
+        target: Predictions of the transferred network on the test images.
+        baseline: Predictions of the other on the same images; empty when there is no baseline.
+        target_log: Log of the fine-tuning.
+        baseline_log: Logs of the training from scratch.
+        confidence: Level of the interval.
+
+    Returns:
+        `difference` with `difference_low` and `difference_high` (accuracy, 0-1), `verdict` (`positive`, `neutral`,
+        `negative`, or None without a baseline), `training_cost` (see `training_cost_ratio`) and a `sentence`.
+
+    Raises:
+        ValueError: When the two tables are about different images.
+    """
+    cost = training_cost_ratio(target_log, baseline_log)
+    if baseline.empty:
+        nothing = {"difference": None, "difference_low": None, "difference_high": None, "verdict": None}
+        return nothing | {"training_cost": cost, "sentence": "No baseline was trained: nothing to compare with."}
+    if not np.array_equal(target["id"].to_numpy(), baseline["id"].to_numpy()):
+        raise ValueError(
+            f"Both networks must be judged on the same images. Received: {len(target)} predictions of the target, "
+            f"{len(baseline)} of the baseline, with different ids. Run evaluate again for both."
+        )
+    correct = [(table["predicted"] == table["label"]).to_numpy(bool) for table in (target, baseline)]
+    difference = paired_difference(correct[0], correct[1], confidence)
+    verdict = "positive" if difference.low > 0 else "negative" if difference.high < 0 else "neutral"
+    return {
+        "difference": difference.estimate,
+        "difference_low": difference.low,
+        "difference_high": difference.high,
+        "verdict": verdict,
+        "training_cost": cost,
+        "sentence": f"{_better(verdict, difference)} {_cheaper(cost['ratio'])}",
+    }
+
+
+def _better(verdict: str, difference: Interval) -> str:
+    claim = {
+        "positive": "Transfer is better than training from scratch",
+        "neutral": "Transfer is neither better nor worse than training from scratch beyond chance",
+        "negative": "NEGATIVE TRANSFER: it is worse than training from scratch",
+    }[verdict]
+    points = [f"{100 * value:+.1f}" for value in difference]
+    return f"{claim}: {points[0]} points of accuracy ({points[1]} to {points[2]})."
+
+
+def _cheaper(ratio: float | None) -> str:
+    if ratio is None:
+        return "It never reached the final validation accuracy of training from scratch."
+    if ratio < 1:
+        return f"It was cheaper: it reached the same validation accuracy after {ratio:.0%} of the images."
+    return f"It was not cheaper: it reached the same validation accuracy after {ratio:.0%} of the images."

@@ -1,0 +1,95 @@
+"""What happens around the nodes: checks before the first one, timing of each, a summary after the last."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from typing import Any
+
+import click
+from kedro.framework.context import KedroContext
+from kedro.framework.hooks import hook_impl
+from kedro.io import AbstractVersionedDataset, DataCatalog
+from kedro.pipeline import Pipeline
+from kedro.pipeline.node import Node
+
+from cnn_transfer.datasets import RawImagesDataset
+from cnn_transfer.evaluation import describe_summary
+from cnn_transfer.parameters import ParameterError
+from cnn_transfer.run_parameters import parse_run_parameters
+
+LOGGER = logging.getLogger("cnn_transfer")
+NODE_SECONDS = "node_seconds"
+SUMMARY = "summary"
+
+
+class CheckHooks:
+    """Stop a run before its first node when parameters are wrong or inputs are missing."""
+
+    def __init__(self) -> None:
+        self._parameters: dict[str, Any] = {}
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Keep the parameters for the check before the run."""
+        self._parameters = context.params
+
+    @hook_impl
+    def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Check all parameters, whatever part of the graph runs, and that what the run reads is there."""
+        # Quiet TensorFlow's start-up messages, which come from C++ and pass Python's logging by.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        try:
+            parse_run_parameters(self._parameters)
+        except ParameterError as error:
+            raise click.ClickException(f"Wrong parameters; nothing was run.\n{error}") from error
+        missing = [text for name in sorted(pipeline.inputs()) if (text := _missing(name, catalog))]
+        if missing:
+            raise click.ClickException("Missing inputs; nothing was run.\n" + "\n".join(missing))
+
+
+def _missing(name: str, catalog: DataCatalog) -> str:
+    """What is missing and how to get it, or nothing when the dataset is there."""
+    dataset = catalog.get(name)
+    if isinstance(dataset, RawImagesDataset) and not dataset.exists():
+        remedy = f"Make it with: {dataset.made_by}" if dataset.made_by else "Check its filepath in the catalog."
+        return f"{name}: nothing at {dataset.filepath}. {remedy}"
+    if isinstance(dataset, AbstractVersionedDataset) and not dataset.exists():
+        return f"{name}: no version in {dataset._filepath}. Run the stages before this one first, or all: kedro run"
+    return ""
+
+
+class TimingHooks:
+    """Log the wall time of each node, and write it to the catalog, where the summary reads it; also across processes."""
+
+    def __init__(self) -> None:
+        self._started: dict[str, float] = {}
+
+    @hook_impl
+    def before_node_run(self, node: Node) -> None:
+        """Start a node's clock."""
+        self._started[node.name] = time.perf_counter()
+
+    @hook_impl
+    def after_node_run(self, node: Node, catalog: DataCatalog) -> None:
+        """Stop a node's clock."""
+        seconds = time.perf_counter() - self._started.pop(node.name)
+        LOGGER.info("%-40s %6.1f s", node.name, seconds)
+        if NODE_SECONDS in catalog:
+            catalog.save(NODE_SECONDS, {node.name: seconds})
+
+
+class SummaryHooks:
+    """End a run that made a summary with a few lines on the terminal."""
+
+    @hook_impl
+    def after_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Print the summary and where to look."""
+        if SUMMARY not in pipeline.all_outputs():
+            return
+        dataset = catalog.get(SUMMARY)
+        summary = catalog.load(SUMMARY)
+        click.echo("\n" + "\n".join(describe_summary(summary)))
+        if isinstance(dataset, AbstractVersionedDataset):
+            click.echo(f"Where to look   {dataset._get_load_path()}, pictures and tables beside it; kedro viz run\n")

@@ -1,0 +1,34 @@
+"""Network architectures, what a saved model says about itself, and surgery: cut, head, freeze, precision.
+
+Every network takes uint8 images (height, width, channels) in 0-255, normalises inside, and returns class probabilities
+in float32.
+"""
+
+from cnn_transfer.models.architectures import ARCHITECTURES, build_network
+from cnn_transfer.models.card import ModelCard
+from cnn_transfer.models.network import Network
+from cnn_transfer.models.surgery import (
+    add_head,
+    cut_layers,
+    cut_network,
+    freeze,
+    head_layers,
+    reinitialise,
+    unfreeze_all_but_batch_statistics,
+    with_precision,
+)
+
+__all__ = [
+    "ARCHITECTURES",
+    "ModelCard",
+    "Network",
+    "add_head",
+    "build_network",
+    "cut_layers",
+    "cut_network",
+    "freeze",
+    "head_layers",
+    "reinitialise",
+    "unfreeze_all_but_batch_statistics",
+    "with_precision",
+]

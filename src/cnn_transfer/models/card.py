@@ -1,0 +1,35 @@
+"""What a saved model expects and is."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class ModelCard(BaseModel):
+    """The facts that travel beside a model.
+
+    Attributes:
+        architecture: Registered name of the architecture.
+        image_shape: (height, width, channels) of the uint8 images that the model takes.
+        class_names: Class of each output probability, in order.
+        trained_on: Name of the image set that the weights were last trained on.
+        training_fingerprint: Fingerprint of that image set.
+        training_images: Number of images in its training split.
+        precision: Keras dtype policy during training; the saved weights are float32.
+        initialised_from: Where the weights came from before training.
+        metrics: Figures on the validation split.
+        licence: Licence of the weights.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    architecture: str
+    image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+    trained_on: str
+    training_fingerprint: str
+    training_images: int
+    precision: str
+    initialised_from: str
+    metrics: dict[str, float]
+    licence: str

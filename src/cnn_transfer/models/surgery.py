@@ -1,0 +1,142 @@
+"""Cut a network, give it a new head, freeze it, give it new random weights, change its precision.
+
+All results are flat functional graphs: no network is nested in another as a layer, so that gradients, cut points and
+attribution methods reach every layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cnn_transfer.parameters import did_you_mean
+
+if TYPE_CHECKING:
+    import keras
+
+HEAD_PREFIX = "head_"
+
+
+def cut_layers(network: keras.Model) -> list[str]:
+    """Names of the layers after which the network can be cut, from shallow to deep: outputs (n, h, w, channels)."""
+    return [
+        layer.name
+        for layer in network.layers
+        if layer.weights or layer.name.startswith("block")
+        if len(layer.output.shape) == 4
+    ]
+
+
+def cut_network(network: keras.Model, layer_name: str) -> keras.Model:
+    """The part of the network from its input to the output of the named layer; weights are shared, not copied.
+
+    Raises:
+        ValueError: When there is no such layer to cut after.
+    """
+    import keras
+
+    allowed = cut_layers(network)
+    if layer_name not in allowed:
+        raise ValueError(
+            f"cut_layer must be one of {', '.join(allowed)} (shallow to deep). Received: {layer_name}. "
+            + did_you_mean(layer_name, allowed).strip()
+        )
+    return keras.Model(network.input, network.get_layer(layer_name).output, name=network.name)
+
+
+def add_head(features: keras.Model, n_classes: int, seed: int, hidden_units: Sequence[int] = ()) -> keras.Model:
+    """Put a classifier on a feature extractor: flatten, hidden layers if any, softmax in float32.
+
+    Args:
+        features: A network with an output of (n, h, w, channels).
+        n_classes: Number of output probabilities.
+        seed: Seed of the head's initial weights.
+        hidden_units: Units of the ReLU layers between.
+
+    Returns:
+        One flat functional model; its head's layers are named `head_…`.
+    """
+    import keras
+
+    x = keras.layers.Flatten(name=f"{HEAD_PREFIX}flatten")(features.output)
+    for index, units in enumerate(hidden_units, start=1):
+        initializer = keras.initializers.HeNormal(seed=1000 * seed + 100 + index)
+        x = keras.layers.Dense(
+            units, activation="relu", kernel_initializer=initializer, name=f"{HEAD_PREFIX}hidden{index}"
+        )(x)
+    outputs = keras.layers.Dense(
+        n_classes,
+        activation="softmax",
+        dtype="float32",
+        kernel_initializer=keras.initializers.GlorotUniform(seed=1000 * seed + 200),
+        name=f"{HEAD_PREFIX}probabilities",
+    )(x)
+    return keras.Model(features.input, outputs, name=features.name)
+
+
+def head_layers(network: keras.Model) -> list[keras.Layer]:
+    """The layers that `add_head` made."""
+    return [layer for layer in network.layers if layer.name.startswith(HEAD_PREFIX)]
+
+
+def freeze(network: keras.Model) -> None:
+    """Freeze all layers but the head, batch statistics included; compile before the next fit."""
+    for layer in network.layers:
+        layer.trainable = layer.name.startswith(HEAD_PREFIX)
+
+
+def unfreeze_all_but_batch_statistics(network: keras.Model) -> None:
+    """Make all layers trainable but batch normalisation, which keeps what it learnt; compile before the next fit.
+
+    Keras runs a batch normalisation in inference mode, with its stored mean and variance, exactly when it is not trainable.
+    """
+    import keras
+
+    for layer in network.layers:
+        layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
+
+
+def reinitialise(network: keras.Model, seed: int) -> keras.Model:
+    """The same architecture with new random weights, everything trainable."""
+
+    def reseed(index: int, config: dict[str, Any]) -> None:
+        config["trainable"] = True
+        initializer = config.get("kernel_initializer")
+        if initializer is not None:
+            initializer["config"]["seed"] = 1000 * seed + index
+
+    return _rebuild(network, reseed)
+
+
+def with_precision(network: keras.Model, policy: str) -> keras.Model:
+    """A copy of the network that computes in the given dtype policy; input scaling and output stay in float32.
+
+    Args:
+        network: Any functional model. Its weights are float32 and stay so.
+        policy: `float32` or `mixed_bfloat16`.
+    """
+    outputs = set(network.output_names)
+
+    def change(_: int, config: dict[str, Any]) -> None:
+        keep = config["name"] in outputs or config["name"] == "rescaling"
+        config["dtype"] = "float32" if keep else policy
+
+    copy = _rebuild(network, change)
+    copy.set_weights(network.get_weights())
+    return copy
+
+
+def _rebuild(network: keras.Model, change: Callable[[int, dict[str, Any]], None]) -> keras.Model:
+    """Build the network again from its layers' configurations after `change(index, config)` edited each."""
+    import keras
+
+    index_of = {layer.name: index for index, layer in enumerate(network.layers)}
+
+    def clone(layer: keras.Layer) -> keras.Layer:
+        if isinstance(layer, keras.layers.InputLayer):
+            return layer.__class__.from_config(layer.get_config())
+        config = layer.get_config()
+        change(index_of[layer.name], config)
+        return layer.__class__.from_config(config)
+
+    return keras.models.clone_model(network, clone_function=clone)

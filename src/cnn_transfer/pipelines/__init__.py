@@ -1,0 +1,1 @@
+"""The stages as Kedro pipelines; they meet in the catalog only."""

@@ -1,0 +1,17 @@
+"""Parameters of the stage `finetune_target`."""
+
+from __future__ import annotations
+
+from cnn_transfer.images import Augmentation
+from cnn_transfer.parameters import Parameters
+from cnn_transfer.training import Optimisation
+from cnn_transfer.transfer import Baseline
+
+
+class FinetuneParameters(Parameters):
+    """Both phases of fine-tuning, the augmentation of all fits on the target, and the baseline."""
+
+    head: Optimisation
+    whole: Optimisation
+    augmentation: Augmentation
+    baseline: Baseline

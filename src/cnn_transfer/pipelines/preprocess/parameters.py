@@ -1,0 +1,37 @@
+"""Parameters of the stage `preprocess`."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from cnn_transfer.images import ImageFormat, SplitRule
+from cnn_transfer.parameters import Parameters
+
+
+class ImageSetParameters(Parameters):
+    """How one image set is read and split."""
+
+    name: str = Field(min_length=1)
+    image_format: ImageFormat
+    max_images_per_class: int | None = Field(ge=2)
+    split: SplitRule
+
+
+class PreprocessParameters(Parameters):
+    """Both image sets; one network takes the images of both, so they share one format."""
+
+    source: ImageSetParameters
+    target: ImageSetParameters
+
+    @model_validator(mode="after")
+    def _same_format(self) -> Self:
+        if self.source.image_format != self.target.image_format:
+            raise ValueError(
+                f"source and target must have the same image_format, since one network takes both; "
+                f"source has {self.source.image_format.shape}, target has {self.target.image_format.shape}"
+            )
+        if self.target.split.test_fraction == 0:
+            raise ValueError("target.split.test_fraction must be above 0: without test images nothing can be judged")
+        return self

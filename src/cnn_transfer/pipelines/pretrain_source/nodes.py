@@ -1,0 +1,41 @@
+"""Nodes of the stage `pretrain_source`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from cnn_transfer.images import ImageSet
+from cnn_transfer.models import ModelCard, Network, build_network
+from cnn_transfer.pipelines.pretrain_source.parameters import PretrainParameters
+from cnn_transfer.training import choose_precision, fit
+
+
+def pretrain(
+    images: ImageSet,
+    splits: pd.DataFrame,
+    parameters: Mapping[str, Any],
+    name: str,
+    precision: str,
+    seed: int,
+) -> tuple[Network, dict[str, Any], pd.DataFrame]:
+    """Train a network on the source from random weights."""
+    block = PretrainParameters.parse(parameters, "pretrain_source")
+    network = build_network(block.architecture, images.image_shape, len(images.class_names), seed)
+    policy = choose_precision(precision)
+    result = fit(network, images, splits, block.optimisation, block.augmentation, policy, seed, "pretraining")
+    card = ModelCard(
+        architecture=block.architecture,
+        image_shape=images.image_shape,
+        class_names=images.class_names,
+        trained_on=name,
+        training_fingerprint=images.fingerprint,
+        training_images=len(images.rows(splits, "training")),
+        precision=result.precision,
+        initialised_from="random weights",
+        metrics=result.best[["validation_loss", "validation_accuracy"]].to_dict(),
+        licence=block.licence,
+    )
+    return result.network, card.model_dump(mode="json"), result.log

@@ -1,0 +1,37 @@
+"""All parameter blocks of a run, checked together before its first node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field
+
+from cnn_transfer.parameters import Parameters
+from cnn_transfer.pipelines.evaluate.parameters import EvaluateParameters
+from cnn_transfer.pipelines.finetune_target.parameters import FinetuneParameters
+from cnn_transfer.pipelines.migrate_model.parameters import MigrateParameters
+from cnn_transfer.pipelines.preprocess.parameters import PreprocessParameters
+from cnn_transfer.pipelines.pretrain_source.parameters import PretrainParameters
+from cnn_transfer.training import Precision
+
+
+class RunParameters(Parameters):
+    """The top level of `parameters*.yml`: one block a stage, and what all stages share."""
+
+    seed: int = Field(ge=0, lt=2**31)
+    precision: Precision
+    preprocess: PreprocessParameters
+    pretrain_source: PretrainParameters
+    migrate_model: MigrateParameters
+    finetune_target: FinetuneParameters
+    evaluate: EvaluateParameters
+
+
+def parse_run_parameters(parameters: Mapping[str, Any]) -> RunParameters:
+    """Check all blocks; keys with a leading underscore are anchors of the YAML files, not parameters.
+
+    Raises:
+        ParameterError: Naming every bad key of every block.
+    """
+    return RunParameters.parse({key: value for key, value in parameters.items() if not key.startswith("_")}, "")

@@ -1,0 +1,11 @@
+"""Kedro's settings for this project."""
+
+from cnn_transfer.hooks import CheckHooks, SummaryHooks, TimingHooks
+
+HOOKS = (CheckHooks(), SummaryHooks(), TimingHooks())
+
+CONFIG_LOADER_ARGS = {
+    "base_env": "base",
+    "default_run_env": "local",
+    "merge_strategy": {"parameters": "soft"},  # an environment changes single values, not whole blocks
+}
