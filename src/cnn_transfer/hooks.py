@@ -61,7 +61,7 @@ def _missing(name: str, catalog: DataCatalog) -> str:
 
 
 class TimingHooks:
-    """Log the wall time of each node, and write it to the catalog, where the summary reads it; also across processes."""
+    """Log the wall time of each node, and write it to the catalog for the summary, which a later process may make."""
 
     def __init__(self) -> None:
         self._started: dict[str, float] = {}

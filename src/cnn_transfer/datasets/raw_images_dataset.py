@@ -29,7 +29,7 @@ class RawImagesDataset(AbstractDataset[NoReturn, ImageListing]):
         return list_images(self.filepath)
 
     def save(self, data: NoReturn) -> None:
-        raise DatasetError(f"Raw images are never written. Received data for {self.filepath}.")
+        raise DatasetError(f"Raw images are never written. Received: {type(data).__name__} for {self.filepath}.")
 
     def _exists(self) -> bool:
         return self.filepath.exists()
@@ -55,7 +55,7 @@ class CIFAR10Dataset(AbstractDataset[NoReturn, ImageListing]):
         return list_cifar10(self._origin, self._sha256)
 
     def save(self, data: NoReturn) -> None:
-        raise DatasetError("CIFAR-10 is never written.")
+        raise DatasetError(f"CIFAR-10 is never written. Received: {type(data).__name__}.")
 
     def _describe(self) -> dict[str, Any]:
         return {"origin": self._origin}

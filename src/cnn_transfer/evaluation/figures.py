@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 else:  # Kedro resolves the annotations of nodes when it lists pipelines, and must not pay for matplotlib
     Axes = Figure = Any
 
+__all__ = ["Figure", "draw_confusion", "draw_examples", "draw_mistakes", "draw_training_curves"]
+
 TRANSFER_COLOUR, BASELINE_COLOUR = "#0072b2", "#d55e00"  # readable with colour blindness (Okabe and Ito)
 
 

@@ -51,7 +51,9 @@ def per_class_table(predictions: pd.DataFrame, class_names: list[str], confidenc
     )
     correct = predictions["label"][predictions["label"] == predictions["predicted"]].value_counts()
     intervals = [
-        wilson_interval(int(correct.get(name, 0)), int(count), confidence) if count else Interval(np.nan, np.nan, np.nan)
+        wilson_interval(int(correct.get(name, 0)), int(count), confidence)
+        if count
+        else Interval(np.nan, np.nan, np.nan)
         for name, count in zip(class_names, images, strict=True)
     ]
     return pd.DataFrame(

@@ -61,7 +61,7 @@ def training_cost_ratio(target_log: pd.DataFrame, baseline_log: pd.DataFrame) ->
     log = baseline_log[baseline_log["delivered"].astype(bool)]
     if log.empty:
         return {"baseline_validation_accuracy": None, "baseline_images": None, "target_images": None, "ratio": None}
-    level = float(log.loc[log["validation_loss"].idxmin(), "validation_accuracy"])
+    level = float(log["validation_accuracy"].max())  # the kept weights are those of the highest accuracy
     baseline, target = images_to_reach(log, level), images_to_reach(target_log, level)
     ratio = target / baseline if target is not None and baseline else None
     return {

@@ -32,6 +32,7 @@ def augment(images: tf.Tensor, seed: tf.Tensor, augmentation: Augmentation) -> t
     Args:
         images: (n, height, width, channels), uint8 or float; height and width static.
         seed: (2,) integers; the same seed gives the same transforms.
+        augmentation: How far the images may be moved.
 
     Returns:
         Moved images, same shape and dtype.

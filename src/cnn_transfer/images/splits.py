@@ -30,7 +30,7 @@ class SplitRule(Parameters):
     validation_ratio: float = Field(gt=0, le=1)  # validation images per training image
 
     def counts(self, images: int) -> tuple[int, int, int]:
-        """(test, training, validation) images of a class with so many images; unfulfillable counts are returned as is."""
+        """(test, training, validation) images that a class with so many images should have."""
         test = round(self.test_fraction * images)
         if self.labels_per_class is None:
             training = max(1, int((images - test) / (1 + self.validation_ratio)))

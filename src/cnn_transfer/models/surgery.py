@@ -88,7 +88,8 @@ def freeze(network: keras.Model) -> None:
 def unfreeze_all_but_batch_statistics(network: keras.Model) -> None:
     """Make all layers trainable but batch normalisation, which keeps what it learnt; compile before the next fit.
 
-    Keras runs a batch normalisation in inference mode, with its stored mean and variance, exactly when it is not trainable.
+    Keras runs a batch normalisation in inference mode, with its stored mean and variance, when it is not
+    trainable.
     """
     import keras
 

@@ -33,8 +33,9 @@ class Optimisation(Parameters):
     steps: int | None = Field(default=None, ge=1, le=10_000_000)
     warmup_fraction: float = Field(ge=0, le=0.5)  # of all steps
     weight_decay: float = Field(ge=0, le=1)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)  # share of the target spread over all classes
     validations: int = Field(ge=1, le=10_000)  # during the fit, evenly spaced
-    patience: int = Field(ge=1)  # validations without a lower validation loss before the fit stops
+    patience: int = Field(ge=1)  # validations without a better one before the fit stops
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
@@ -64,8 +65,9 @@ class Fit:
 
     @property
     def best(self) -> pd.Series:
-        """The row of the log whose weights were kept: the lowest validation loss."""
-        return self.log.loc[self.log["validation_loss"].idxmin()]
+        """The row of the log whose weights were kept: the highest validation accuracy, then the lowest loss."""
+        order = self.log.sort_values(["validation_accuracy", "validation_loss"], ascending=[False, True], kind="stable")
+        return order.iloc[0]
 
 
 def fit(
@@ -93,14 +95,12 @@ def fit(
     Raises:
         FloatingPointError: When the loss is not finite.
     """
-    import keras
-
     training, validation = images.rows(splits, "training"), images.rows(splits, "validation")
     interval = optimisation.steps_between_validations(len(training))
     model = with_precision(network, precision)
     model.compile(
         optimizer=_optimizer(optimisation, interval * optimisation.validations),
-        loss=keras.losses.SparseCategoricalCrossentropy(),
+        loss=_cross_entropy(network.output_shape[-1], optimisation.label_smoothing),
         metrics=["accuracy"],
         steps_per_execution=_largest_divisor(interval, MOST_STEPS_PER_CALL),
         jit_compile=False,
@@ -118,8 +118,9 @@ def fit(
         shuffle=False,
         verbose=0,
     )
-    model.set_weights(watch.best_weights)
-    return Fit(with_precision(model, "float32"), pd.DataFrame(watch.rows, columns=LOG_COLUMNS), precision)
+    result = with_precision(network, "float32")
+    result.set_weights(watch.best_weights)
+    return Fit(result, pd.DataFrame(watch.rows, columns=LOG_COLUMNS), precision)
 
 
 def _optimizer(optimisation: Optimisation, steps: int) -> keras.optimizers.Optimizer:
@@ -137,6 +138,18 @@ def _optimizer(optimisation: Optimisation, steps: int) -> keras.optimizers.Optim
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=optimisation.weight_decay)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
+
+
+def _cross_entropy(n_classes: int, label_smoothing: float) -> Any:
+    """Cross-entropy of class indices with smoothed targets (arXiv 1512.00567, section 7); Keras has it for one-hot."""
+    import keras
+
+    smoothed = keras.losses.CategoricalCrossentropy(label_smoothing=label_smoothing)
+
+    def loss(classes: Any, probabilities: Any) -> Any:
+        return smoothed(keras.ops.one_hot(keras.ops.reshape(classes, (-1,)), n_classes), probabilities)
+
+    return loss
 
 
 def _largest_divisor(number: int, limit: int) -> int:
@@ -157,7 +170,7 @@ def _watch(
         def __init__(self) -> None:
             super().__init__()
             self.rows, self.best_weights = rows, weights
-            self._best_loss, self._waited = float(rows[0][5]), 0
+            self._best, self._waited = (float(rows[0][6]), -float(rows[0][5])), 0
             total = interval * optimisation.validations * optimisation.batch_size
             self._progress = tqdm(total=total, unit="images", desc=phase, disable=None)
 
@@ -173,14 +186,15 @@ def _watch(
             self.rows.append([phase, step, step * optimisation.batch_size, *figures])
             self._progress.update(interval * optimisation.batch_size)
             self._progress.set_postfix(validation_accuracy=f"{logs['val_accuracy']:.3f}")
-            if logs["val_loss"] < self._best_loss:
-                self._best_loss, self._waited = logs["val_loss"], 0
+            score = (logs["val_accuracy"], -logs["val_loss"])
+            if score > self._best:
+                self._best, self._waited = score, 0
                 self.best_weights = self.model.get_weights()
             else:
                 self._waited += 1
                 self.model.stop_training = self._waited >= optimisation.patience
 
-        def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        def on_train_end(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002 (Keras's signature)
             self._progress.close()
 
     return Watch()

@@ -23,6 +23,4 @@ def create_pipeline() -> Pipeline:
             name="train_from_scratch",
         ),
     ]
-    return Pipeline(
-        nodes, namespace="finetune_target", prefix_datasets_with_namespace=False, tags=["finetune_target"]
-    )
+    return Pipeline(nodes, namespace="finetune_target", prefix_datasets_with_namespace=False, tags=["finetune_target"])

@@ -21,9 +21,7 @@ def plan(
     return decision.model_dump(mode="json")
 
 
-def migrate(
-    source_model: Network, transfer_plan: Mapping[str, Any], target_images: ImageSet, seed: int
-) -> Network:
+def migrate(source_model: Network, transfer_plan: Mapping[str, Any], target_images: ImageSet, seed: int) -> Network:
     """Build the target's network from the source's as planned."""
     decision = TransferPlan.model_validate(transfer_plan)
     return build_target_network(source_model, decision, len(target_images.class_names), seed)

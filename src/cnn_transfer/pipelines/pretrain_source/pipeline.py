@@ -20,6 +20,4 @@ def create_pipeline() -> Pipeline:
         outputs=["source_model", "source_model_card", "source_training_log"],
         name="pretrain",
     )
-    return Pipeline(
-        [node], namespace="pretrain_source", prefix_datasets_with_namespace=False, tags=["pretrain_source"]
-    )
+    return Pipeline([node], namespace="pretrain_source", prefix_datasets_with_namespace=False, tags=["pretrain_source"])

@@ -1,0 +1,61 @@
+# `make help` lists everything. Each target sets up what it needs: a fresh clone plus one command is enough.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+export DO_NOT_TRACK := 1
+
+.PHONY: help transfer test lint format viz bench notebooks data lock clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z.-]+):.*## */\1\t/' | expand -t 14
+
+.venv/.ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; choose one with make PYTHON=..."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python's venv module is needed; on Debian: apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+transfer: .venv/.ready  ## run the main job: Fashion-MNIST → handwritten digits, 20 labels a class (about 2 minutes)
+	$(BIN)/kedro run --pipelines transfer
+
+test: .venv/.ready  ## run all tests with coverage (about 6 minutes)
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest
+	@$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+lint: .venv/.ready  ## check style, types and the three floors
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/.ready  ## rewrite the code in the project's style
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+viz: .venv/.ready  ## build the graph with previews as a static site in build/viz
+	@mkdir -p build && rm -rf build/viz
+	$(BIN)/kedro viz build --include-previews
+	@mv build/api build/viz 2>/dev/null || true
+
+bench: .venv/.ready  ## measure the default run over 5 seeds, then against the article's script (about 25 minutes)
+	$(BIN)/python benchmarks/default_run.py
+	$(BIN)/python benchmarks/article.py
+	$(BIN)/python benchmarks/commands.py
+
+notebooks: .venv/.ready  ## execute the notebooks on the latest finished run
+	$(BIN)/python -m pytest tests/end_to_end/test_notebooks.py
+
+data: .venv/.ready  ## rebuild the bundled images byte for byte (needs npm and apt-get)
+	$(BIN)/python data/01_raw/build.py
+
+lock: .venv/.ready  ## resolve requirements.lock anew
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade --group dev pyproject.toml -o requirements.lock --custom-compile-command "make lock"
+
+clean:  ## delete what runs and checks made; the bundled data stays
+	rm -rf build .viz .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache data/0[2-8]_*
