@@ -38,8 +38,6 @@ class CheckHooks:
     @hook_impl
     def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Check all parameters, whatever part of the graph runs, and that what the run reads is there."""
-        # Quiet TensorFlow's start-up messages, which come from C++ and pass Python's logging by.
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         try:
             parse_run_parameters(self._parameters)
         except ParameterError as error:
@@ -58,6 +56,28 @@ def _missing(name: str, catalog: DataCatalog) -> str:
     if isinstance(dataset, AbstractVersionedDataset) and not dataset.exists():
         return f"{name}: no version in {dataset._filepath}. Run the stages before this one first, or all: kedro run"
     return ""
+
+
+class TensorFlowHooks:
+    """Import TensorFlow without the lines that its C++ core writes to the terminal at start-up."""
+
+    @hook_impl(trylast=True)  # after the checks
+    def before_pipeline_run(self, pipeline: Pipeline) -> None:
+        """Import it once when a stage needs it; only preprocess does not."""
+        if all((node.namespace or "").startswith("preprocess") for node in pipeline.nodes):
+            return
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        # These lines come before any log level is read, so that the only way is to close the stream they go to.
+        standard_error = os.dup(2)
+        try:
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
+                import tensorflow as tf
+
+                tf.config.list_physical_devices()  # looks for a GPU, and complains when there is none
+        finally:
+            os.dup2(standard_error, 2)
+            os.close(standard_error)
 
 
 class TimingHooks:

@@ -1,0 +1,82 @@
+"""Projects to run the real command line in: the repository's code and configuration, data of their own."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+KEDRO = Path(sys.executable).with_name("kedro")
+
+
+def make_project(folder: Path) -> Path:
+    """A project folder with a copy of the configuration; the code is the installed one, the raw data a link."""
+    folder.mkdir(parents=True)
+    shutil.copytree(ROOT / "conf", folder / "conf", ignore=shutil.ignore_patterns("local"))
+    (folder / "conf/local").mkdir()
+    (folder / "data").mkdir()
+    (folder / "src").mkdir()  # the code is found where it is installed
+    (folder / "data/01_raw").symlink_to(ROOT / "data/01_raw")
+    (folder / "notebooks").symlink_to(ROOT / "notebooks")
+    for name in ("pyproject.toml", ".telemetry"):
+        shutil.copy(ROOT / name, folder)
+    return folder
+
+
+def run_kedro(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run kedro in a new process; standard error and output together in `stdout`."""
+    environment = os.environ | {"DO_NOT_TRACK": "1", "COLUMNS": "200"}
+    return subprocess.run(
+        [str(KEDRO), *arguments],
+        cwd=project,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+
+
+def latest(path: Path) -> Path:
+    """The newest version of a dataset that Kedro versions."""
+    return max(path.glob(f"*/{path.name}"))
+
+
+def outputs(project: Path) -> list[Path]:
+    """All files that runs wrote."""
+    return [file for file in (project / "data").rglob("*") if file.is_file() and "01_raw" not in file.parts]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project in which nothing has run."""
+    return make_project(tmp_path / "project")
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A project in which `kedro run --env test` has finished, and what it printed."""
+    folder = make_project(tmp_path_factory.mktemp("finished") / "project")
+    result = run_kedro(folder, "run", "--env", "test", "--pipeline", "transfer")
+    assert result.returncode == 0, result.stdout
+    return folder, result.stdout
+
+
+@pytest.fixture(scope="session")
+def finished_project(finished_run: tuple[Path, str]) -> Path:
+    """A project in which `kedro run --env test` has finished."""
+    return finished_run[0]
+
+
+Kedro = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def kedro() -> Kedro:
+    """Run kedro in a project in a new process."""
+    return run_kedro

@@ -1,0 +1,95 @@
+"""What a user sees who gives bad input, and that nothing is written before the first node."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+
+def outputs(project: Path) -> list[Path]:
+    return [file for file in (project / "data").rglob("*") if file.is_file() and "01_raw" not in file.parts]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        ("sed=1", ["sed is not a parameter", "Did you mean seed?"]),
+        ("finetune_target.whole.learning_rat=1", ["finetune_target.whole.learning_rat", "Did you mean learning_rate?"]),
+        ("finetune_target.whole.learning_rate=-1", ["finetune_target.whole.learning_rate", "greater than 0", "-1"]),
+        ("preprocess.target.split.test_fraction=0", ["test_fraction must be above 0"]),
+        ("pretrain_source.architecture=compact_cn", ["pretrain_source.architecture", "Did you mean compact_cnn?"]),
+        ("precision=float16", ["precision", "'auto', 'float32' or 'mixed_bfloat16'", "float16"]),
+        ("preprocess.source.image_format.channels=3", ["source and target must have the same image_format"]),
+    ],
+)
+def test_wrong_parameters_stop_the_run_before_anything_is_written(project, kedro, parameters, expected):
+    result = kedro(project, "run", "--env", "test", "--params", parameters)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stdout
+    assert all(text in result.stdout for text in ["nothing was run", *expected]), result.stdout
+    assert outputs(project) == []
+
+
+def test_missing_raw_file_names_the_command_that_makes_it(project, kedro):
+    (project / "data/01_raw").unlink()
+    result = kedro(project, "run", "--env", "test")
+    assert result.returncode == 1
+    assert "Traceback" not in result.stdout
+    assert "data/01_raw/fashion_mnist.parquet" in result.stdout
+    assert "make data" in result.stdout
+    assert outputs(project) == []
+
+
+def test_stage_without_its_inputs_names_them_and_the_remedy(project, kedro):
+    result = kedro(project, "run", "--env", "test", "--pipelines", "migrate_model")
+    assert result.returncode == 1
+    assert "Traceback" not in result.stdout
+    assert all(text in result.stdout for text in ("source_model", "target_images", "Run the stages before this one"))
+    assert outputs(project) == []
+
+
+@pytest.mark.parametrize("flag", ["--pipeline", "--pipelines"])
+def test_unknown_pipeline_suggests_the_nearest(project, kedro, flag):
+    result = kedro(project, "run", "--env", "test", flag, "transfr")
+    assert result.returncode != 0
+    assert "transfr" in result.stdout
+    assert "transfer\n" in result.stdout
+    assert outputs(project) == []
+
+
+def test_unknown_environment_is_named(project, kedro):
+    result = kedro(project, "run", "--env", "produktion")
+    assert result.returncode != 0
+    assert "produktion" in result.stdout
+    assert outputs(project) == []
+
+
+def test_class_with_too_few_images_is_named_with_counts(project, kedro):
+    result = kedro(project, "run", "--env", "test", "--params", "preprocess.target.split.labels_per_class=30")
+    assert result.returncode == 1
+    assert "0: 60 images, needed 78 (30 training + 30 validation + 18 test)" in result.stdout
+    assert "labels_per_class" in result.stdout
+
+
+def test_damaged_images_in_class_folders_are_set_aside_and_the_run_goes_on(project, kedro):
+    folder = project / "data/my_images"
+    random = np.random.default_rng(0)
+    for name, level in (("dark", 40), ("light", 200)):
+        (folder / name).mkdir(parents=True)
+        for index in range(30):
+            pixels = random.integers(level - 40, level + 40, (32, 24, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{index:02d}.png")
+    whole = (folder / "dark/00.png").read_bytes()
+    (folder / "dark/00.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "light/00.png").write_bytes(b"not an image")
+    catalog = "target_raw_images:\n  type: cnn_transfer.datasets.RawImagesDataset\n  filepath: data/my_images\n"
+    (project / "conf/test/catalog.yml").write_text(catalog)
+    result = kedro(project, "run", "--env", "test", "--pipelines", "preprocess")
+    assert result.returncode == 0, result.stdout
+    rejected = pd.read_parquet(next((project / "data/08_reporting/target_rejected_images.parquet").glob("*/*")))
+    assert rejected["id"].tolist() == ["dark/00.png", "light/00.png"]
+    assert set(rejected["reason"]) == {"unreadable"}
+    counts = pd.read_parquet(next((project / "data/08_reporting/target_image_counts.parquet").glob("*/*")))
+    assert counts.set_index("label")["total"].to_dict() == {"dark": 29, "light": 29}

@@ -1,0 +1,50 @@
+"""Commands that only look must not pay for TensorFlow, and every spelling of the main command runs the same graph."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+WATCH = """
+import sys
+from kedro.framework.cli.cli import main
+sys.argv[0] = "kedro"
+code = 0
+try:
+    main()
+except SystemExit as error:
+    code = error.code
+loaded = sorted(name for name in ("tensorflow", "keras", "matplotlib.pyplot", "sklearn") if name in sys.modules)
+print("loaded:", loaded, "exit:", code)
+"""
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["registry list", "registry describe transfer", "catalog describe-datasets", "catalog list-patterns", "--version"],
+)
+def test_command_that_only_looks_imports_no_tensorflow(command):
+    result = subprocess.run(
+        [sys.executable, "-c", WATCH, *command.split()],
+        cwd=ROOT,
+        env=os.environ | {"DO_NOT_TRACK": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    last = result.stdout.strip().splitlines()[-1]
+    assert "exit: 0" in last, result.stdout + result.stderr
+    assert "'tensorflow'" not in last
+    assert "'keras'" not in last
+
+
+def test_registry_lists_the_five_stages_and_their_sum():
+    from cnn_transfer.pipeline_registry import STAGES, register_pipelines
+
+    pipelines = register_pipelines()
+    assert set(pipelines) == {*STAGES, "transfer", "__default__"}
+    assert pipelines["transfer"] == pipelines["__default__"]
+    assert sum(len(pipelines[stage].nodes) for stage in STAGES) == len(pipelines["transfer"].nodes)

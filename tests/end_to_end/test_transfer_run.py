@@ -1,0 +1,91 @@
+"""The graph through the real command line, in new processes."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+STAGES = ("preprocess", "pretrain_source", "migrate_model", "finetune_target", "evaluate")
+SUMMARY_KEYS = {
+    "target_accuracy", "target_accuracy_low", "target_accuracy_high", "baseline_accuracy", "training_cost_ratio",
+    "difference", "difference_low", "difference_high", "verdict", "n_train", "n_test", "source", "strategy",
+    "cut_layer", "precision", "seconds",
+}  # fmt: skip
+
+
+def latest(path: Path) -> Path:
+    return max(path.glob(f"*/{path.name}"))
+
+
+def summary_of(project: Path) -> dict:
+    return json.loads(latest(project / "data/08_reporting/summary.json").read_text())
+
+
+def test_transfer_writes_a_summary_with_the_agreed_keys(finished_project):
+    summary = summary_of(finished_project)
+    assert summary.keys() >= SUMMARY_KEYS
+    assert summary["n_train"] == 80
+    assert summary["n_test"] == 180
+    assert summary["target_accuracy_low"] <= summary["target_accuracy"] <= summary["target_accuracy_high"]
+    assert summary["difference_low"] <= summary["difference"] <= summary["difference_high"]
+    assert summary["verdict"] in {"positive", "neutral", "negative"}
+    assert {name.split(".")[0] for name in summary["seconds"]} == set(STAGES)
+    assert all(seconds >= 0 for seconds in summary["seconds"].values())
+
+
+def test_transfer_ends_with_the_summary_on_the_terminal(finished_run):
+    project, printed = finished_run
+    last = "\n".join(printed.strip().splitlines()[-8:])
+    assert f"{summary_of(project)['target_accuracy']:.1%}" in last
+    assert str(latest(project / "data/08_reporting/summary.json")) in last.replace("\n", "")
+    warnings = [line for line in printed.splitlines() if "WARNING" in line]
+    assert len(warnings) == 1
+    assert "Option '--pipeline' is deprecated" in printed, (
+        "the run was started with the old spelling, which still works"
+    )
+
+
+def test_summary_agrees_with_the_predictions_on_disk(finished_project):
+    predictions = pd.read_parquet(latest(finished_project / "data/07_model_output/target_predictions.parquet"))
+    splits = pd.read_parquet(latest(finished_project / "data/03_primary/target_splits.parquet"))
+    assert set(predictions["id"]) == set(splits.loc[splits["split"] == "test", "id"])
+    accuracy = (predictions["label"] == predictions["predicted"]).mean()
+    assert summary_of(finished_project)["target_accuracy"] == accuracy
+
+
+def test_every_output_is_a_version_of_one_run(finished_project):
+    catalog = [yaml.safe_load(file.read_text()) for file in (finished_project / "conf/base").glob("catalog*.yml")]
+    entries = {name: entry for block in catalog for name, entry in block.items() if entry.get("versioned")}
+    versions = {name: list((finished_project / entry["filepath"]).iterdir()) for name, entry in entries.items()}
+    assert all(len(found) == 1 for found in versions.values()), versions
+    assert len({found[0].name for found in versions.values()}) == 1
+
+
+def test_stage_by_stage_in_separate_processes_gives_the_same_result(finished_project, project, kedro):
+    for stage in STAGES:
+        result = kedro(project, "run", "--env", "test", "--pipelines", stage)
+        assert result.returncode == 0, result.stdout
+    whole, stages = summary_of(finished_project), summary_of(project)
+    assert whole.pop("seconds").keys() == stages.pop("seconds").keys()
+    assert stages == whole
+    for name in ("target_predictions.parquet", "baseline_predictions.parquet"):
+        first, second = (
+            pd.read_parquet(latest(folder / "data/07_model_output" / name)) for folder in (finished_project, project)
+        )
+        pd.testing.assert_frame_equal(first, second)
+
+
+def test_article_environment_reports_no_baseline(project, kedro):
+    small = {
+        "preprocess.source.max_images_per_class": 40,
+        "preprocess.target.max_images_per_class": 60,
+        "preprocess.target.split.labels_per_class": 20,
+        "finetune_target.whole.steps": 10,
+        "finetune_target.head.steps": 4,
+    }
+    result = kedro(project, "run", "--env", "article", "--params", ",".join(f"{k}={v}" for k, v in small.items()))
+    assert result.returncode == 0, result.stdout
+    summary = summary_of(project)
+    assert [summary[key] for key in ("baseline_accuracy", "difference", "verdict", "training_cost_ratio")] == [None] * 4
+    assert "No baseline was trained" in result.stdout

@@ -1,0 +1,53 @@
+"""The graph as a person sees it: the static site of kedro-viz in headless Chromium."""
+
+import functools
+import http.server
+import shutil
+import threading
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+STAGES = {"Preprocess", "Pretrain Source", "Migrate Model", "Finetune Target", "Evaluate"}
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+
+
+@pytest.fixture
+def browser():
+    if CHROMIUM is None or DRIVER is None:
+        pytest.skip("needs Debian's packages chromium and chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for argument in ("headless=new", "no-sandbox", "disable-gpu", "disable-background-networking", "disable-sync"):
+        options.add_argument(f"--{argument}")
+    options.add_argument("--window-size=1600,1000")
+    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def site(finished_project, kedro):
+    """The address of the built site, served on loopback."""
+    result = kedro(finished_project, "viz", "build", "--include-previews")
+    assert result.returncode == 0, result.stdout
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=finished_project / "build")
+    handler.log_message = lambda *_: None
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+def test_the_five_stages_are_collapsible_groups_on_the_page(site, browser):
+    browser.get(site)
+    names = WebDriverWait(browser, 30).until(
+        lambda page: {node.text for node in page.find_elements(By.CSS_SELECTOR, ".pipeline-node__text")} - {""}
+    )
+    assert names >= STAGES
+    layers = {layer.text for layer in browser.find_elements(By.CSS_SELECTOR, ".pipeline-layer-name")}
+    assert {"Raw", "Intermediate", "Primary", "Models", "Model Output", "Reporting"} <= layers | {
+        layer.title() for layer in layers
+    }

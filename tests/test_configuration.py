@@ -1,0 +1,92 @@
+"""Configuration and code hold together: no dead knob, no unused entry, every environment loads."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from kedro.config import OmegaConfigLoader
+from kedro.io import DataCatalog
+from pydantic import BaseModel
+
+from cnn_transfer.parameters import Parameters
+from cnn_transfer.pipeline_registry import STAGES, register_pipelines
+from cnn_transfer.run_parameters import RunParameters, parse_run_parameters
+from cnn_transfer.settings import CONFIG_LOADER_ARGS
+
+ROOT = Path(__file__).parents[1]
+ENVIRONMENTS = sorted(folder.name for folder in (ROOT / "conf").iterdir() if folder.is_dir() and folder.name != "local")
+
+
+def load(environment: str) -> OmegaConfigLoader:
+    arguments = CONFIG_LOADER_ARGS | {"default_run_env": environment}
+    return OmegaConfigLoader(str(ROOT / "conf"), env=environment, **arguments)
+
+
+def models(model: type[BaseModel]) -> set[type[BaseModel]]:
+    """A block and all blocks in it."""
+    found = {model}
+    for field in model.model_fields.values():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Parameters):
+            found |= models(field.annotation)
+    return found
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_environment_loads_and_its_parameters_are_valid(environment):
+    config = load(environment)
+    parse_run_parameters(config["parameters"])
+    catalog = DataCatalog.from_config(config["catalog"])
+    needed = {name for name in register_pipelines()["transfer"].datasets() if not name.startswith("params:")}
+    assert needed <= set(catalog.keys())
+    for name in needed:
+        assert catalog.get(name) is not None
+
+
+def test_every_catalog_entry_is_used_by_a_pipeline():
+    used = register_pipelines()["transfer"].datasets()
+    assert {name for name in load("base")["catalog"] if not name.startswith("_")} <= used
+
+
+def test_every_hand_over_is_in_the_catalog_with_a_layer():
+    catalog = load("base")["catalog"]
+    for name in register_pipelines()["transfer"].datasets():
+        if not name.startswith("params:"):
+            assert "layer" in catalog[name]["metadata"]["kedro-viz"], name
+
+
+@pytest.mark.parametrize("block", sorted(models(RunParameters), key=lambda model: model.__name__))
+def test_every_parameter_is_read_by_code(block):
+    source = "\n".join(file.read_text() for file in (ROOT / "src").rglob("*.py"))
+    pipelines = {part for name in register_pipelines()["transfer"].datasets() for part in re.split("[:.]", name)}
+    for name in block.model_fields:
+        read = re.search(rf"\.{name}\b", source) or name in pipelines
+        assert read, f"{block.__name__}.{name} is read nowhere"
+
+
+def test_every_parameter_of_the_default_run_is_explained_by_a_comment():
+    lines = [line for file in (ROOT / "conf/base").glob("parameters*.yml") for line in file.read_text().splitlines()]
+    values = [match for line in lines if (match := re.match(r"\s*(\w+):\s+[^&*{#\s][^#]*(#.*)?$", line))]
+    explained = {match[1] for match in values if match[2]}
+    assert {match[1] for match in values} - explained == set()
+
+
+def test_every_configuration_file_of_parameters_opens_with_its_command():
+    for file in (ROOT / "conf").rglob("parameters*.yml"):
+        header = re.match(r"(#.*\n)+", file.read_text())
+        assert header, file
+        assert "kedro run" in header.group(), file
+
+
+def test_stages_keep_their_names_as_packages_and_namespaces():
+    for stage, module in STAGES.items():
+        assert module.__name__ == f"cnn_transfer.pipelines.{stage}"
+        namespaces = {node.namespace.split(".")[0] for node in module.create_pipeline().nodes}
+        assert namespaces == {stage}
+
+
+def test_yaml_files_name_no_machine_paths():
+    for file in (ROOT / "conf").rglob("*.yml"):
+        for value in re.findall(r"filepath: (\S+)", file.read_text()):
+            assert not value.startswith("/"), file
+        assert yaml.safe_load(file.read_text()) is not None
