@@ -48,7 +48,7 @@ bench: .venv/.ready  ## measure the default run over 5 seeds, then against the a
 	$(BIN)/python benchmarks/article.py
 	$(BIN)/python benchmarks/commands.py
 
-notebooks: .venv/.ready  ## execute the notebooks on the latest finished run
+notebooks: .venv/.ready  ## execute the notebooks on a small run of their own
 	$(BIN)/python -m pytest tests/end_to_end/test_notebooks.py
 
 data: .venv/.ready  ## rebuild the bundled images byte for byte (needs npm and apt-get)

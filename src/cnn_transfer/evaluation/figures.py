@@ -72,7 +72,8 @@ def draw_training_curves(source_log: pd.DataFrame, target_log: pd.DataFrame, bas
         axes.set_xlabel("images processed")
         axes.set_ylabel("validation accuracy")
         axes.grid(alpha=0.3)
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axes.locator_params(axis="x", nbins=6)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k")
     return figure
 
 

@@ -1,0 +1,167 @@
+"""What the tests share: a small set of images that a network can learn, and networks small enough to train in seconds.
+
+The images go through the real reader and writer once a session: a class folder of PNG files, decoded into an image set.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up notes would hide what pytest prints
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import settings
+from PIL import Image
+
+from cnn_transfer.images import (
+    Augmentation,
+    DecodedImages,
+    ImageFormat,
+    SplitRule,
+    assign_splits,
+    list_images,
+    open_image_set,
+    write_image_set,
+)
+from cnn_transfer.models import add_head
+from cnn_transfer.training import Optimisation
+
+# The cores of a test machine are shared, so that a time limit for one example would fail by chance.
+settings.register_profile("shared", deadline=None, max_examples=50, derandomize=True, database=None)
+settings.load_profile("shared")
+
+IMAGE_SHAPE = (28, 28, 1)
+CLASS_NAMES = ("blob", "column", "diagonal", "row")
+IMAGES_PER_CLASS = 100
+
+
+def png_bytes(pixels):
+    """Encode (height, width) or (height, width, 3) uint8 pixels as PNG."""
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def draw_shape(name, rng):
+    """One noisy 28 x 28 picture of a bright shape at a random place: easy to learn, never twice the same."""
+    pixels = rng.integers(0, 60, (28, 28))
+    x, y = rng.integers(6, 18, 2)
+    bright = rng.integers(170, 256, (28, 28))
+    rows, columns = np.indices((28, 28))
+    masks = {
+        "blob": (rows - y - 2) ** 2 + (columns - x - 2) ** 2 < 25,
+        "column": abs(columns - x - 2) < 3,
+        "diagonal": abs(rows - columns + y - x) < 3,
+        "row": abs(rows - y - 2) < 3,
+    }
+    return np.where(masks[name], bright, pixels).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def encode_png():
+    return png_bytes
+
+
+@pytest.fixture(scope="session")
+def class_folder(tmp_path_factory):
+    """A folder with one folder of PNG files a class."""
+    folder = tmp_path_factory.mktemp("shapes")
+    rng = np.random.default_rng(0)
+    for name in CLASS_NAMES:
+        (folder / name).mkdir()
+        for index in range(IMAGES_PER_CLASS):
+            (folder / name / f"{index:03d}.png").write_bytes(png_bytes(draw_shape(name, rng)))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def image_set_folder(class_folder, tmp_path_factory):
+    """The image set of `class_folder`, as it lies on disk."""
+    listing = list_images(class_folder)
+    folder = tmp_path_factory.mktemp("stored") / "shapes"
+    image_format = ImageFormat(image_size_px=IMAGE_SHAPE[0], channels=1)
+    write_image_set(DecodedImages(listing, np.arange(len(listing.table)), image_format), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shapes(image_set_folder):
+    """400 images of four classes, opened."""
+    return open_image_set(image_set_folder)
+
+
+@pytest.fixture(scope="session")
+def shape_splits(shapes):
+    """Of each class 20 test images, 40 for training, 20 for validation, 20 unlabelled."""
+    return assign_splits(shapes, SplitRule(test_fraction=0.2, labels_per_class=40, validation_ratio=0.5), seed=0)
+
+
+@pytest.fixture(scope="session")
+def augmentation():
+    """Make an augmentation that moves nothing except what is named."""
+
+    def make(**changes):
+        nothing = {
+            name: False if field.annotation is bool else 0.0
+            for name, field in Augmentation.model_fields.items()
+            if field.is_required()
+        }
+        return Augmentation(**nothing | changes)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def schedule():
+    """Make an optimisation of a few steps; name what a test is about."""
+
+    def make(**changes):
+        usual = {
+            "learning_rate": 0.01,
+            "batch_size": 16,
+            "warmup_fraction": 0.1,
+            "weight_decay": 0.0,
+            "validations": 2,
+            "patience": 2,
+        }
+        length = {} if "epochs" in changes else {"steps": 10}
+        return Optimisation(**usual | length | changes)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_network():
+    """Build a network with two blocks and a head that trains in a second; with or without batch normalisation."""
+    import keras
+
+    def build(n_classes=4, seed=0, normalised=True, image_shape=IMAGE_SHAPE):
+        inputs = keras.Input(image_shape, dtype="uint8", name="pixels")
+        x = keras.layers.Rescaling(1 / 127.5, offset=-1.0, dtype="float32", name="rescaling")(inputs)
+        for block, filters in enumerate((8, 16), start=1):
+            initializer = keras.initializers.HeNormal(seed=100 * seed + block)
+            x = keras.layers.Conv2D(filters, 3, strides=2, kernel_initializer=initializer, name=f"conv{block}")(x)
+            if normalised:
+                x = keras.layers.BatchNormalization(momentum=0.5, name=f"normalisation{block}")(x)
+            x = keras.layers.Activation("relu", name=f"block{block}")(x)
+        return add_head(keras.Model(inputs, x, name="tiny"), n_classes, seed)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def predictions_table():
+    """Make a table of predictions from true and predicted class names; the predicted class gets 70 %."""
+
+    def make(labels, predicted, class_names, confidences=None):
+        table = pd.DataFrame({"id": [f"i{n}" for n in range(len(labels))], "label": labels, "predicted": predicted})
+        confidences = np.full(len(labels), 0.7) if confidences is None else np.asarray(confidences)
+        for name in class_names:
+            hit = np.asarray(predicted) == name
+            table[f"probability_{name}"] = np.where(hit, confidences, (1 - confidences) / (len(class_names) - 1))
+        return table
+
+    return make

@@ -1,0 +1,150 @@
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import _pylab_helpers
+from PIL import Image
+
+from cnn_transfer.evaluation import (
+    confusion_table,
+    draw_confusion,
+    draw_examples,
+    draw_mistakes,
+    draw_training_curves,
+    no_predictions,
+)
+
+
+def render(figure):
+    """The figure as an image; a warning on the way, such as a missing glyph, would be an error."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png")
+    image = Image.open(stream)
+    image.load()
+    assert image.format == "PNG"
+    assert len(np.unique(np.asarray(image.convert("L")))) > 1
+    assert not _pylab_helpers.Gcf.get_all_fig_managers()  # nothing that pyplot would have to close
+    return image
+
+
+def shown(figure):
+    """The pictures in the axes of a figure, in order."""
+    return [np.asarray(axes.images[0].get_array()) for axes in figure.axes if axes.images]
+
+
+def training_log(images, accuracy, **columns):
+    return pd.DataFrame({"images_processed": images, "validation_accuracy": accuracy, **columns})
+
+
+SOURCE_LOG = training_log([0, 100, 200], [0.1, 0.5, 0.8])
+TARGET_LOG = training_log([0, 50, 100], [0.2, 0.8, 0.9])
+BASELINE_LOG = pd.concat(
+    [
+        training_log([0, 50, 100], [0.1, 0.3, 0.5], learning_rate=0.001, steps=10, delivered=False),
+        training_log([0, 100, 200], [0.1, 0.6, 0.7], learning_rate=0.01, steps=20, delivered=True),
+    ],
+    ignore_index=True,
+)
+
+
+def test_examples_show_training_images_of_each_class_in_a_row(shapes, shape_splits):
+    figure = draw_examples(shapes, shape_splits, per_class=3)
+    render(figure)
+    pictures = shown(figure)
+    training = shapes.rows(shape_splits, "training")
+    expected = np.concatenate([training[shapes.classes[training] == index][:3] for index in range(4)])
+    np.testing.assert_array_equal(pictures, shapes.pixels(expected)[..., 0])
+    assert [text.get_text() for axes in figure.axes for text in axes.texts] == list(shapes.class_names)
+
+
+def test_examples_leave_out_classes_beyond_the_most_and_say_so(shapes, shape_splits):
+    figure = draw_examples(shapes, shape_splits, per_class=2, most_classes=3)
+    assert len(shown(figure)) == 6
+    assert figure.get_suptitle() == "Training images, 3 of 4 classes"
+
+
+def test_a_class_with_fewer_training_images_than_places_has_empty_places(shapes, shape_splits):
+    few = shape_splits["split"].where(shape_splits.groupby("label").cumcount() < 10, "test")
+    figure = draw_examples(shapes, shape_splits.assign(split=few), per_class=12)
+    render(figure)
+    assert 0 < len(shown(figure)) < 4 * 12
+
+
+def test_curves_draw_every_log_and_name_the_delivered_trial():
+    figure = draw_training_curves(SOURCE_LOG, TARGET_LOG, BASELINE_LOG)
+    render(figure)
+    left, right = figure.axes
+    assert left.lines[0].get_ydata().tolist() == [0.1, 0.5, 0.8]
+    curves = {line.get_label(): line.get_ydata().tolist() for line in right.lines}
+    assert curves == {
+        "from scratch, rate 0.001, 10 steps": [0.1, 0.3, 0.5],
+        "from scratch, rate 0.01, 20 steps, delivered": [0.1, 0.6, 0.7],
+        "transfer: head, then all": [0.2, 0.8, 0.9],
+    }
+
+
+def test_the_best_accuracies_are_always_within_the_axes():
+    for best in (0.05, 0.5, 0.99, 1.0):
+        figure = draw_training_curves(SOURCE_LOG, training_log([0, 1], [0.02, best]), BASELINE_LOG.iloc[:0])
+        low, high = figure.axes[1].get_ylim()
+        assert low <= best <= high
+
+
+def test_curves_without_a_baseline_show_the_transfer_alone():
+    figure = draw_training_curves(SOURCE_LOG, TARGET_LOG, BASELINE_LOG.iloc[:0])
+    render(figure)
+    assert [line.get_label() for line in figure.axes[1].lines] == ["transfer: head, then all"]
+
+
+def test_the_confusion_shows_counts_other_than_zero():
+    predictions = pd.DataFrame({"label": list("aaabbc"), "predicted": list("aabbbc")})
+    figure = draw_confusion(confusion_table(predictions, ["a", "b", "c"]))
+    render(figure)
+    (axes,) = figure.axes
+    counts = {(text.get_position()[1], text.get_position()[0]): text.get_text() for text in axes.texts}
+    assert counts == {(0, 0): "2", (0, 1): "1", (1, 1): "2", (2, 2): "1"}
+    assert axes.get_title() == "Confusion on 6 test images"
+    np.testing.assert_allclose(axes.images[0].get_array() ** 2, [[2 / 3, 1 / 3, 0], [0, 1, 0], [0, 0, 1]])
+
+
+def test_the_confusion_of_many_classes_leaves_the_counts_out():
+    names = [f"class {n}" for n in range(30)]
+    figure = draw_confusion(confusion_table(pd.DataFrame({"label": names, "predicted": names}), names))
+    render(figure)
+    assert not figure.axes[0].texts
+
+
+def test_mistakes_are_shown_with_the_most_confident_first(shapes, predictions_table):
+    table = predictions_table(
+        ["row", "row", "blob", "blob"],
+        ["row", "blob", "row", "column"],
+        shapes.class_names,
+        confidences=[0.99, 0.5, 0.9, 0.6],
+    ).assign(id=shapes.table["id"].iloc[[350, 351, 1, 2]].tolist())
+    figure = draw_mistakes(shapes, table, shown=2)
+    render(figure)
+    np.testing.assert_array_equal(shown(figure), shapes.pixels(np.array([1, 2]))[..., 0])
+    titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
+    assert titles == ["blob → row\n90% sure", "blob → column\n60% sure"]
+
+
+def test_no_mistakes_are_a_sheet_that_says_so(shapes, predictions_table):
+    right = predictions_table(["row"], ["row"], shapes.class_names)
+    for table in (right, no_predictions(shapes)):
+        figure = draw_mistakes(shapes, table, shown=8)
+        render(figure)
+        assert figure.get_suptitle() == "No mistakes"
+        assert not shown(figure)
+
+
+@pytest.mark.parametrize("name", ["a_b", "100%", "a$b$c", "rock & roll", "Ø"])
+def test_class_names_are_drawn_as_they_are_spelt(name):
+    names = ["plain", name]
+    render(draw_confusion(confusion_table(pd.DataFrame({"label": names, "predicted": names}), names)))
+
+
+@pytest.mark.xfail(strict=True, reason="matplotlib reads text between dollars as a formula")
+def test_a_class_name_that_looks_like_a_formula_is_text():
+    names = ["plain", "$\\oops$"]
+    render(draw_confusion(confusion_table(pd.DataFrame({"label": names, "predicted": names}), names)))

@@ -1,0 +1,82 @@
+import json
+
+import pandas as pd
+import pytest
+
+from cnn_transfer.evaluation import describe_summary, summarise
+
+KEYS = {
+    "target_accuracy",
+    "target_accuracy_low",
+    "target_accuracy_high",
+    "baseline_accuracy",
+    "training_cost_ratio",
+    "difference",
+    "difference_low",
+    "difference_high",
+    "verdict",
+    "sentence",
+    "n_train",
+    "n_validation",
+    "n_test",
+    "source",
+    "strategy",
+    "cut_layer",
+    "precision",
+    "seconds",
+}
+
+
+@pytest.fixture
+def make():
+    def summary(baseline=None, seconds=None):
+        return summarise(
+            target_metrics={"accuracy": 0.951, "accuracy_low": 0.93, "accuracy_high": 0.967, "images": 1200},
+            baseline_metrics={"accuracy": 0.905} if baseline is None else baseline,
+            verdict={
+                "difference": 0.046,
+                "difference_low": 0.02,
+                "difference_high": 0.07,
+                "verdict": "positive",
+                "sentence": "Transfer is better.",
+                "training_cost": {"ratio": 0.25},
+            },
+            plan={"source": "fashion", "strategy": "head_then_all", "cut_layer": "block3"},
+            model_card={"precision": "mixed_bfloat16"},
+            counts=pd.DataFrame({"training": [10, 20], "validation": [5, 10], "test": [600, 600]}),
+            seconds={"a.train": 12.4, "b.read": 3.0} if seconds is None else seconds,
+        )
+
+    return summary
+
+
+def test_the_summary_has_every_figure_that_programs_read(make):
+    summary = make()
+    assert summary.keys() >= KEYS
+    assert (summary["n_train"], summary["n_validation"], summary["n_test"]) == (30, 15, 1200)
+    assert summary["training_cost_ratio"] == 0.25
+    assert summary["seconds"] == {"a.train": 12.4, "b.read": 3.0}
+
+
+def test_the_summary_is_json(make):
+    assert json.loads(json.dumps(make())) == make()
+
+
+def test_the_lines_say_the_figures(make):
+    lines = describe_summary(make())
+    text = "\n".join(lines)
+    assert "95.1% (93.0% to 96.7%) on 1,200 test images, trained on 30 and validated on 15" in text
+    assert "From scratch    90.5% on the same images" in text
+    assert "Transfer is better." in text
+    assert "15 s in nodes, most in a.train (12 s); precision mixed_bfloat16" in text
+    assert len({len(line) - len(line[16:].lstrip()) for line in lines}) == 1  # the figures stand below one another
+
+
+def test_without_a_baseline_there_is_no_line_about_it(make):
+    summary = make(baseline={})
+    assert summary["baseline_accuracy"] is None
+    assert not any("scratch" in line for line in describe_summary(summary))
+
+
+def test_without_times_the_summary_is_still_readable(make):
+    assert describe_summary(make(seconds={}))[-1] == "Time            -; precision mixed_bfloat16"

@@ -1,0 +1,28 @@
+import pytest
+from pydantic import ValidationError
+
+from cnn_transfer.models import ModelCard
+
+CARD = {
+    "architecture": "compact_cnn",
+    "image_shape": (28, 28, 1),
+    "class_names": ("a", "b"),
+    "trained_on": "shapes",
+    "training_fingerprint": "f00",
+    "training_images": 12,
+    "precision": "float32",
+    "initialised_from": "random",
+    "metrics": {"validation_accuracy": 0.5},
+    "licence": "MIT",
+}
+
+
+def test_a_card_survives_json():
+    card = ModelCard(**CARD)
+    assert ModelCard.model_validate_json(card.model_dump_json()) == card
+
+
+@pytest.mark.parametrize("change", [{"licence": None}, {"image_shape": (28, 28)}, {"colour": "red"}])
+def test_a_card_with_a_wrong_or_unknown_entry_is_refused(change):
+    with pytest.raises(ValidationError, match=next(iter(change))):
+        ModelCard(**CARD | change)

@@ -1,0 +1,236 @@
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from cnn_transfer.models import freeze
+from cnn_transfer.training import Fit, Optimisation, fit
+from cnn_transfer.training.fit import LOG_COLUMNS
+
+
+@pytest.fixture(scope="module")
+def splits(shapes):
+    """24 training images and 70 for validation of each class: more than one batch of validation, the last one small."""
+    position = shapes.table.groupby("label").cumcount()
+    split = np.select([position < 24, position < 94], ["training", "validation"], "test")
+    return shapes.table[["id", "label"]].assign(split=split)
+
+
+@pytest.fixture(scope="module")
+def run(shapes, splits, augmentation, schedule):
+    """Fit a network on the shapes; name what a test is about."""
+
+    def start(network, images=shapes, optimisation=None, precision="float32", seed=0, augment=None):
+        return fit(
+            network, images, splits, optimisation or schedule(), augment or augmentation(), precision, seed, "phase"
+        )
+
+    return start
+
+
+def probabilities(network, images, splits, split="validation"):
+    rows = images.rows(splits, split)
+    return network(images.pixels(rows)).numpy(), images.classes[rows]
+
+
+def figures(network, images, splits, label_smoothing=0.0):
+    """Validation loss and accuracy, computed by hand."""
+    found, classes = probabilities(network, images, splits)
+    targets = np.eye(found.shape[1])[classes] * (1 - label_smoothing) + label_smoothing / found.shape[1]
+    loss = -(targets * np.log(np.clip(found, 1e-7, 1))).sum(axis=1).mean()
+    return loss, (found.argmax(axis=1) == classes).mean()
+
+
+@pytest.fixture(scope="module")
+def learnt(run, tiny_network, schedule):
+    """A fit that learns, and what the network that went into it was before."""
+    network = tiny_network()
+    before = network.get_weights()
+    result = run(network, optimisation=schedule(steps=60, validations=6, patience=6, label_smoothing=0.1))
+    return result, network, before
+
+
+def test_a_fit_learns(learnt):
+    result, _, _ = learnt
+    assert result.best["validation_accuracy"] > 0.85
+    assert result.log["validation_accuracy"].iloc[0] < 0.6
+    assert result.log["training_loss"].iloc[-1] < result.log["training_loss"].iloc[1]
+
+
+def test_the_network_handed_in_is_left_as_it_is(learnt):
+    result, network, before = learnt
+    for now, then in zip(network.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+    assert result.network is not network
+    assert not network.compiled
+
+
+def test_the_log_has_a_row_before_the_first_step_and_one_a_validation(learnt):
+    log = learnt[0].log
+    assert log.columns.tolist() == LOG_COLUMNS
+    assert log["step"].tolist() == [0, 10, 20, 30, 40, 50, 60]
+    assert log["images_processed"].tolist() == [16 * step for step in log["step"]]
+    assert log["training_loss"].isna().tolist() == [True] + [False] * 6
+    assert set(log["phase"]) == {"phase"}
+
+
+def test_the_first_and_the_best_row_are_those_of_the_networks_themselves(learnt, shapes, splits):
+    result, network, _ = learnt
+    for row, measured in ((result.log.iloc[0], network), (result.best, result.network)):
+        loss, accuracy = figures(measured, shapes, splits, label_smoothing=0.1)
+        assert row["validation_loss"] == pytest.approx(loss, rel=1e-4)
+        assert row["validation_accuracy"] == pytest.approx(accuracy, abs=1e-6)
+
+
+def test_the_best_row_has_the_highest_accuracy_then_the_lowest_loss_then_is_the_first():
+    log = pd.DataFrame(
+        {
+            "step": range(6),
+            "validation_accuracy": [0.5, 0.9, 0.9, 0.9, 0.8, 0.9],
+            "validation_loss": [0.1, 0.5, 0.3, 0.3, 0.1, 0.4],
+        }
+    )
+    assert Fit(None, log, "float32").best["step"] == 2
+
+
+@pytest.fixture(scope="module")
+def short(run, tiny_network, augmentation, schedule):
+    """Fit a network without batch normalisation, which TensorFlow compiles faster, for a few steps."""
+
+    def start(**changes):
+        optimisation = schedule(steps=6, validations=1)
+        return run(
+            tiny_network(normalised=False),
+            **{"optimisation": optimisation, "seed": 1, "augment": augmentation(shift_fraction=0.1)} | changes,
+        )
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def usual(short):
+    return short()
+
+
+def test_the_same_seed_gives_the_same_result_and_another_seed_another(usual, short):
+    same, other = short(), short(seed=2)
+    pd.testing.assert_frame_equal(usual.log, same.log)
+    for mine, equal in zip(usual.network.get_weights(), same.network.get_weights(), strict=True):
+        np.testing.assert_allclose(mine, equal, rtol=1e-6, atol=1e-7)
+    assert not np.allclose(usual.log["validation_loss"], other.log["validation_loss"], rtol=1e-4)
+
+
+def test_a_fit_never_ends_worse_than_it_began(learnt, run, shapes, splits, schedule):
+    good = learnt[0].network
+    labels = shapes.table["label"].to_numpy().copy()
+    training = shapes.rows(splits, "training")
+    labels[training] = np.roll(labels[training], 24)  # each training image says that it is of the next class
+    misleading = dataclasses.replace(shapes, table=shapes.table.assign(label=labels))
+    result = run(good, images=misleading, optimisation=schedule(steps=12, validations=2))
+    assert result.log["validation_accuracy"].iloc[-1] < result.log["validation_accuracy"].iloc[0] - 0.1
+    assert result.best["step"] == 0
+    for kept, begun in zip(result.network.get_weights(), good.get_weights(), strict=True):
+        np.testing.assert_array_equal(kept, begun)
+
+
+@pytest.mark.parametrize("patience", [1, 3])
+def test_a_fit_stops_after_as_many_validations_without_a_better_one_as_patience_allows(
+    run, tiny_network, schedule, patience
+):
+    network = tiny_network()
+    freeze(network)  # with a rate of 1e-12 the head's float32 weights stay as they are, and so does every figure
+    slow = schedule(steps=8, validations=8, learning_rate=1e-12, patience=patience)
+    assert run(network, optimisation=slow).log["step"].tolist() == list(range(patience + 1))
+
+
+def test_a_loss_that_is_not_finite_is_an_error_that_names_what_to_change(run, tiny_network, schedule):
+    network = tiny_network(normalised=False)
+    network.set_weights([weights * 1e20 for weights in network.get_weights()])
+    with pytest.raises(FloatingPointError) as caught:
+        run(network, optimisation=schedule(learning_rate=1.0, steps=4))
+    message = str(caught.value)
+    assert "phase is not finite after 2 steps" in message
+    assert "precision float32, learning rate 1.0, batch size 16" in message
+    assert "Lower learning_rate" in message
+
+
+def test_frozen_layers_and_batch_statistics_keep_every_bit(run, tiny_network):
+    network = tiny_network()
+    freeze(network)
+    result = run(network).network
+    assert [weights.path for weights in result.trainable_weights] == [
+        weights.path for weights in network.trainable_weights
+    ]
+    for layer in network.layers:
+        for before, after in zip(layer.get_weights(), result.get_layer(layer.name).get_weights(), strict=True):
+            assert np.array_equal(before, after) == (not layer.name.startswith("head_"))
+
+
+def test_a_fit_in_bfloat16_learns_and_hands_back_a_float32_network(run, tiny_network, schedule, shapes, splits):
+    optimisation = schedule(steps=40, validations=2)
+    result = run(tiny_network(), optimisation=optimisation, precision="mixed_bfloat16")
+    assert result.precision == "mixed_bfloat16"
+    assert {layer.compute_dtype for layer in result.network.layers if layer.weights} == {"float32"}
+    _, accuracy = figures(result.network, shapes, splits)
+    assert accuracy == pytest.approx(result.best["validation_accuracy"], abs=0.05)
+    assert accuracy > 0.6
+
+
+def test_only_training_and_validation_images_are_read(usual, short, shapes, splits):
+    unread = np.flatnonzero(~splits["split"].isin(["training", "validation"]))
+    assert len(unread) > 20
+    pd.testing.assert_frame_equal(short(images=with_noise(shapes, unread)).log, usual.log)
+    # The same noise in the training images shows that it would have been noticed.
+    noticed = short(images=with_noise(shapes, shapes.rows(splits, "training"))).log
+    assert not np.allclose(noticed["validation_loss"].iloc[1:], usual.log["validation_loss"].iloc[1:], rtol=1e-3)
+
+
+def with_noise(images, rows):
+    """The same images with random pixels and rotated labels in some rows."""
+    pixels = images.pixels(np.arange(len(images)))
+    pixels[rows] = np.random.default_rng(0).integers(0, 256, pixels[rows].shape, np.uint8)
+    labels = images.table["label"].to_numpy().copy()
+    labels[rows] = np.roll(labels[rows], len(rows) // 2)
+    return dataclasses.replace(images, table=images.table.assign(label=labels), shards=(pixels,))
+
+
+def test_a_schedule_has_epochs_or_steps_but_not_both(schedule):
+    usual = schedule().model_dump()
+    for length in ({"epochs": None, "steps": None}, {"epochs": 3, "steps": 3}):
+        with pytest.raises(ValidationError, match="give either epochs or steps"):
+            Optimisation(**usual | length)
+
+
+def test_epochs_are_passes_over_the_training_images(schedule):
+    assert schedule(epochs=10, batch_size=16, validations=5).steps_between_validations(160) == 20
+    assert schedule(epochs=1, batch_size=64, validations=1).steps_between_validations(3) == 1
+
+
+@given(steps=st.integers(1, 500), validations=st.integers(1, 50))
+def test_a_schedule_is_about_as_long_as_it_says(schedule, steps, validations):
+    optimisation = schedule(steps=steps, validations=validations)
+    interval = optimisation.steps_between_validations(1000)
+    assert interval >= 1
+    assert abs(interval * validations - steps) <= max(validations / 2, validations - steps)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"learning_rate": 0},
+        {"learning_rate": 1.5},
+        {"batch_size": 0},
+        {"steps": 0},
+        {"warmup_fraction": 0.6},
+        {"label_smoothing": 1.0},
+        {"patience": 0},
+        {"validations": 0},
+    ],
+)
+def test_an_impossible_schedule_is_refused(schedule, bad):
+    with pytest.raises(ValidationError, match=next(iter(bad))):
+        schedule(**bad)

@@ -1,0 +1,127 @@
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+from pydantic import ValidationError
+
+from cnn_transfer.models import reinitialise
+from cnn_transfer.training.fit import LOG_COLUMNS
+from cnn_transfer.transfer import Baseline, train_baseline
+
+RATES = (0.0001, 0.01)
+
+
+@pytest.fixture(scope="module")
+def search(schedule):
+    def make(**changes):
+        usual = {"enabled": True, "learning_rates": RATES, "most_doublings": 1, "optimisation": schedule(steps=10)}
+        return Baseline(**usual | changes)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def train(shapes, shape_splits, augmentation):
+    def start(network, baseline, images=shapes):
+        return train_baseline(network, images, shape_splits, baseline, augmentation(), "float32", 0)
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def result(train, search, tiny_network):
+    return train(tiny_network(seed=5, normalised=False), search())
+
+
+def test_every_learning_rate_is_tried_and_then_the_best_one_for_twice_the_steps(result):
+    trials = result.trials
+    assert trials["learning_rate"].tolist()[:2] == list(RATES)
+    assert trials["steps"].tolist() == [10, 10, 20]
+    assert trials["images_processed"].tolist() == [160, 160, 320]
+    first = trials.iloc[:2].sort_values(["validation_accuracy", "validation_loss"], ascending=[False, True])
+    assert trials["learning_rate"].iloc[2] == first["learning_rate"].iloc[0]
+
+
+def test_the_best_trial_is_delivered(result):
+    trials = result.trials
+    order = trials.sort_values(["validation_accuracy", "validation_loss"], ascending=[False, True])
+    assert trials["delivered"].sum() == 1
+    assert order["delivered"].iloc[0]
+    delivered = trials[trials["delivered"]].iloc[0]
+    assert result.fit.best["validation_accuracy"] == delivered["validation_accuracy"]
+    assert result.fit.log["step"].iloc[-1] == delivered["steps"]
+
+
+def test_the_logs_of_all_trials_are_kept_and_marked(result):
+    log = result.log
+    assert len(log) == 3 * 3
+    delivered = log[log["delivered"]]
+    pd.testing.assert_frame_equal(delivered[LOG_COLUMNS].reset_index(drop=True), result.fit.log)
+    for (rate, steps), trial in log.groupby(["learning_rate", "steps"]):
+        assert trial["step"].max() == steps
+        assert trial["delivered"].nunique() == 1
+        assert f"{rate:g}" in trial["phase"].iloc[0]
+
+
+def test_the_delivered_network_is_that_of_the_log(result, shapes, shape_splits):
+    rows = shapes.rows(shape_splits, "validation")
+    predicted = result.fit.network(shapes.pixels(rows)).numpy().argmax(axis=1)
+    accuracy = (predicted == shapes.classes[rows]).mean()
+    assert result.fit.best["validation_accuracy"] == pytest.approx(accuracy, abs=1e-6)
+
+
+def test_neither_the_network_s_weights_nor_the_test_images_matter(
+    result, train, search, tiny_network, shapes, shape_splits
+):
+    network = tiny_network(seed=5, normalised=False)
+    network.set_weights([np.zeros_like(weights) for weights in network.get_weights()])
+    unread = np.flatnonzero(shape_splits["split"].isin(["test", "unlabelled"]))
+    pixels = shapes.pixels(np.arange(len(shapes)))
+    pixels[unread] = 255 - pixels[unread]
+    labels = shapes.table["label"].to_numpy().copy()
+    labels[unread] = "blob"
+    corrupt = dataclasses.replace(shapes, table=shapes.table.assign(label=labels), shards=(pixels,))
+    pd.testing.assert_frame_equal(train(network, search(), images=corrupt).log, result.log)
+    assert not any(weights.any() for weights in network.get_weights())
+
+
+def test_doubling_stops_when_twice_the_steps_are_no_better(train, search, schedule, tiny_network):
+    # A rate of 1e-12 changes no float32 weight that could change a figure, so that no trial beats another.
+    still = search(learning_rates=(1e-12,), most_doublings=5, optimisation=schedule(steps=2, validations=1, patience=1))
+    trials = train(tiny_network(normalised=False), still).trials
+    assert trials["steps"].tolist() == [2, 4]
+    assert trials["delivered"].tolist() == [True, False]
+
+
+def test_without_doublings_the_rates_alone_are_tried(train, search, schedule, tiny_network):
+    short = search(learning_rates=(0.01,), most_doublings=0, optimisation=schedule(steps=2, validations=1))
+    assert train(tiny_network(), short).trials["steps"].tolist() == [2]
+
+
+def test_a_disabled_baseline_is_an_untrained_network_with_empty_tables(train, search, tiny_network):
+    network = tiny_network(seed=5)
+    result = train(network, search(enabled=False))
+    for mine, theirs in zip(result.fit.network.get_weights(), reinitialise(network, 0).get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    assert result.trials.empty
+    assert result.log.empty
+    assert {"delivered", "learning_rate", "steps", *LOG_COLUMNS} <= set(result.log.columns)
+
+
+def test_a_disabled_and_an_enabled_baseline_have_the_same_columns(result, train, search, tiny_network):
+    disabled = train(tiny_network(), search(enabled=False))
+    assert disabled.trials.columns.tolist() == result.trials.columns.tolist()
+    assert disabled.log.columns.tolist() == result.log.columns.tolist()
+
+
+def test_a_search_without_a_learning_rate_is_refused(search):
+    with pytest.raises(ValidationError, match="learning_rates"):
+        search(learning_rates=())
+
+
+@pytest.mark.xfail(strict=True, reason="the learning rates of the search have no bounds of their own")
+@pytest.mark.parametrize("rates", [(0.0,), (5.0,), (0.01, -1.0)])
+def test_an_impossible_learning_rate_is_refused_before_any_training(search, rates):
+    with pytest.raises(ValidationError, match="learning_rates"):
+        search(learning_rates=rates)
