@@ -1,9 +1,10 @@
 """The article's script in plain Keras, repaired just enough to do what it says.
 
-The original fits a network without a head against class labels, then "transfers" it to the same data. Repairs: a head for
-pretraining, and the second data set as the target. The rest is the article's: Conv32-Pool-Conv64-Pool-Conv64 as a base that is
-called inside the new model, 10 epochs for each fit, batches of 64, Adam at its default rate, float32, no augmentation.
-It reads the same files, and trains and tests on the same images, as `kedro run --env article` with the same seed.
+The original fits a network without a head against class labels, then "transfers" it to the same data. Repairs: a head
+for pretraining, and the second data set as the target. The rest is the article's: Conv32-Pool-Conv64-Pool-Conv64 as a
+base that is called inside the new model, 10 epochs for each fit, batches of 64, Adam at its default rate, float32, no
+augmentation. It reads the same files, and trains and tests on the same images, as `kedro run --env article` with the
+same seed.
 
     python benchmarks/article_script.py SPLITS.parquet RESULT.json SEED
 """

@@ -13,7 +13,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 KEDRO = Path(sys.executable).with_name("kedro")
-COMMANDS = ["--version", "registry list", "registry describe transfer", "catalog describe-datasets", "catalog resolve-patterns"]  # fmt: skip
+COMMANDS = [
+    "--version",
+    "registry list",
+    "registry describe transfer",
+    "catalog describe-datasets",
+    "catalog resolve-patterns",
+]
 
 
 def main() -> None:

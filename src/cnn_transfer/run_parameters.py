@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from cnn_transfer.models import SMALLEST_IMAGE_PX
 from cnn_transfer.parameters import Parameters
 from cnn_transfer.pipelines.evaluate.parameters import EvaluateParameters
 from cnn_transfer.pipelines.finetune_target.parameters import FinetuneParameters
@@ -26,6 +27,16 @@ class RunParameters(Parameters):
     migrate_model: MigrateParameters
     finetune_target: FinetuneParameters
     evaluate: EvaluateParameters
+
+    @model_validator(mode="after")
+    def _images_fit_the_network(self) -> Self:
+        architecture, size = self.pretrain_source.architecture, self.preprocess.source.image_format.image_size_px
+        if size < SMALLEST_IMAGE_PX[architecture]:
+            raise ValueError(
+                f"preprocess.*.image_format.image_size_px must be at least {SMALLEST_IMAGE_PX[architecture]} for "
+                f"{architecture}; it is {size}"
+            )
+        return self
 
 
 def parse_run_parameters(parameters: Mapping[str, Any]) -> RunParameters:

@@ -32,7 +32,7 @@ def draw_examples(images: ImageSet, splits: pd.DataFrame, per_class: int = 8, mo
     for row, name in zip(axes, names, strict=True):
         chosen = np.flatnonzero((labels == name) & training)[:per_class]
         _show(row, images.pixels(chosen))
-        row[0].text(-0.15, 0.5, name, transform=row[0].transAxes, ha="right", va="center", fontsize=9)
+        row[0].text(-0.15, 0.5, name, transform=row[0].transAxes, ha="right", va="center", fontsize=9, parse_math=False)
     figure.suptitle(f"Training images, {len(names)} of {len(images.class_names)} classes", fontsize=10)
     return figure
 
@@ -43,27 +43,22 @@ def draw_training_curves(source_log: pd.DataFrame, target_log: pd.DataFrame, bas
     left, right = figure.subplots(1, 2)
     left.plot(source_log["images_processed"], source_log["validation_accuracy"], "o-", ms=3, color="#333333")
     left.set_title("Pretraining on the source", fontsize=10)
-    trials = baseline_log.groupby(["learning_rate", "steps"], sort=False)
-    for (rate, steps), trial in trials:
-        delivered = bool(trial["delivered"].iloc[0])
-        right.plot(
-            trial["images_processed"],
-            trial["validation_accuracy"],
-            "o-" if delivered else "-",
-            ms=3,
-            lw=1.5 if delivered else 0.8,
-            alpha=1 if delivered else 0.4,
-            color=BASELINE_COLOUR,
-            label=f"from scratch, rate {rate:g}, {steps:.0f} steps" + (", delivered" if delivered else ""),
-        )
-    right.plot(
-        target_log["images_processed"],
-        target_log["validation_accuracy"],
-        "o-",
-        ms=3,
-        color=TRANSFER_COLOUR,
-        label="transfer: head, then all",
-    )
+    for log, name, colour in (
+        (baseline_log, "from scratch", BASELINE_COLOUR),
+        (target_log, "transfer", TRANSFER_COLOUR),
+    ):
+        for _, trial in log.groupby("trial"):
+            delivered = bool(trial["delivered"].iloc[0])
+            right.plot(
+                trial["images_processed"],
+                trial["validation_accuracy"],
+                "o-" if delivered else "-",
+                ms=3,
+                lw=1.5 if delivered else 0.8,
+                alpha=1 if delivered else 0.4,
+                color=colour,
+                label=f"{name}, rate {trial['learning_rate'].iloc[0]:g}" + (", delivered" if delivered else ""),
+            )
     best = [log["validation_accuracy"].max() for log in (target_log, baseline_log) if len(log)]
     right.set_ylim(max(0.0, 1 - 4 * (1 - max(best)) - 0.05), 1.0)
     right.set_title("Training on the target (lower part cut off)", fontsize=10)
@@ -87,8 +82,8 @@ def draw_confusion(confusion: pd.DataFrame) -> Figure:
     axes = figure.subplots()
     # The square root makes rare confusions visible beside a diagonal near 1.
     axes.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
-    axes.set_yticks(range(len(names)), names)
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right", parse_math=False)
+    axes.set_yticks(range(len(names)), names, parse_math=False)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     if len(names) <= 20:
@@ -111,7 +106,9 @@ def draw_mistakes(images: ImageSet, predictions: pd.DataFrame, shown: int) -> Fi
     position = pd.Series(np.arange(len(images)), index=images.table["id"])
     _show(axes, images.pixels(position.loc[wrong["id"]].to_numpy(int)))
     for axis, (_, row) in zip(axes, wrong.iterrows(), strict=False):
-        axis.set_title(f"{row['label']} → {row['predicted']}\n{row['confidence']:.0%} sure", fontsize=8)
+        axis.set_title(
+            f"{row['label']} → {row['predicted']}\n{row['confidence']:.0%} sure", fontsize=8, parse_math=False
+        )
     title = f"The {len(wrong)} most confident mistakes (true → predicted)" if len(wrong) else "No mistakes"
     figure.suptitle(title, fontsize=10)
     return figure

@@ -46,29 +46,28 @@ def images_to_reach(log: pd.DataFrame, validation_accuracy: float) -> float | No
 def training_cost_ratio(target_log: pd.DataFrame, baseline_log: pd.DataFrame) -> dict[str, float | None]:
     """The cost to reach the baseline's final validation accuracy, transfer against baseline.
 
-    The baseline's final accuracy is that of its delivered weights; its cost is counted in the run that delivered them,
-    up to the validation that first reached it. The search for its learning rate is not counted, and neither is
-    pretraining.
+    The baseline's final accuracy is that of its delivered weights. On both sides the cost is counted in the delivered
+    trial, up to the validation that first reached that level; the search for a learning rate is not counted, and
+    neither is pretraining.
 
     Args:
-        target_log: Log of the fine-tuning, both phases.
+        target_log: Logs of all trials of the fine-tuning, both phases, with the column `delivered`.
         baseline_log: Logs of all trials from scratch, with the column `delivered`.
 
     Returns:
         `baseline_validation_accuracy`, `baseline_images`, `target_images` and their `ratio`; None where the
         level was never reached or there is no baseline.
     """
-    log = baseline_log[baseline_log["delivered"].astype(bool)]
-    if log.empty:
+    target, baseline = (log[log["delivered"].astype(bool)] for log in (target_log, baseline_log))
+    if baseline.empty:
         return {"baseline_validation_accuracy": None, "baseline_images": None, "target_images": None, "ratio": None}
-    level = float(log["validation_accuracy"].max())  # the kept weights are those of the highest accuracy
-    baseline, target = images_to_reach(log, level), images_to_reach(target_log, level)
-    ratio = target / baseline if target is not None and baseline else None
+    level = float(baseline["validation_accuracy"].max())  # the kept weights are those of the highest accuracy
+    baseline_images, target_images = images_to_reach(baseline, level), images_to_reach(target, level)
     return {
         "baseline_validation_accuracy": level,
-        "baseline_images": baseline,
-        "target_images": target,
-        "ratio": ratio,
+        "baseline_images": baseline_images,
+        "target_images": target_images,
+        "ratio": target_images / baseline_images if target_images is not None and baseline_images else None,
     }
 
 
@@ -113,7 +112,7 @@ def compare(
         "difference_high": difference.high,
         "verdict": verdict,
         "training_cost": cost,
-        "sentence": f"{_better(verdict, difference)} {_cheaper(cost['ratio'])}",
+        "sentence": f"{_better(verdict, difference)} {_cheaper(cost)}",
     }
 
 
@@ -127,9 +126,12 @@ def _better(verdict: str, difference: Interval) -> str:
     return f"{claim}: {points[0]} points of accuracy ({points[1]} to {points[2]})."
 
 
-def _cheaper(ratio: float | None) -> str:
-    if ratio is None:
+def _cheaper(cost: dict[str, float | None]) -> str:
+    ratio = cost["ratio"]
+    if cost["target_images"] is None:
         return "It never reached the final validation accuracy of training from scratch."
+    if ratio is None:
+        return "Its cost cannot be compared: training from scratch was no better than its random start."
     if ratio < 1:
         return f"It was cheaper: it reached the same validation accuracy after {ratio:.0%} of the images."
     return f"It was not cheaper: it reached the same validation accuracy after {ratio:.0%} of the images."

@@ -46,18 +46,20 @@ def augment(images: tf.Tensor, seed: tf.Tensor, augmentation: Augmentation) -> t
     zoom = tf.exp(uniform[1] * np.log1p(augmentation.scale_fraction))
     stretch = tf.exp(uniform[2] * np.log1p(augmentation.scale_fraction) / 2)
     flip = tf.where(uniform[5] > 0, -1.0, 1.0) if augmentation.horizontal_flip else tf.ones(count)
-    # The transform maps an output pixel to the input pixel that it shows: rows of [a b c; d e f] about the centre.
-    a, b = tf.cos(angle) * zoom * stretch * flip, -tf.sin(angle) * zoom
-    d, e = tf.sin(angle) * zoom * flip, tf.cos(angle) * zoom / stretch
+    # The transform maps an output pixel to the input pixel that it shows, [a b c; d e f] about the centre:
+    # zoom, times rotation, times stretch, times flip.
+    a, b = tf.cos(angle) * zoom * stretch * flip, -tf.sin(angle) * zoom / stretch
+    d, e = tf.sin(angle) * zoom * stretch * flip, tf.cos(angle) * zoom / stretch
     centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
     c = centre_x - a * centre_x - b * centre_y + uniform[3] * augmentation.shift_fraction * width
     f = centre_y - d * centre_x - e * centre_y + uniform[4] * augmentation.shift_fraction * height
     zeros = tf.zeros(count)
-    return tf.raw_ops.ImageProjectiveTransformV3(
-        images=images,
+    moved = tf.raw_ops.ImageProjectiveTransformV3(
+        images=tf.cast(images, tf.float32),  # on integers the operation cuts fractions off, which darkens the images
         transforms=tf.stack([a, b, c, d, e, f, zeros, zeros], axis=1),
         output_shape=tf.constant([height, width]),
         interpolation="BILINEAR",
         fill_mode="NEAREST",
         fill_value=0.0,
     )
+    return tf.cast(tf.round(moved) if images.dtype.is_integer else moved, images.dtype)

@@ -32,11 +32,13 @@ def list_cifar10(origin: str, sha256: str) -> ImageListing:
     # Keras names the folder after the file: archives with different digests must not share one.
     name = f"{sha256[:12]}-{origin.rsplit('/', 1)[-1]}"
     extracted = Path(keras.utils.get_file(name, origin=origin, file_hash=sha256, hash_algorithm="sha256", extract=True))
-    folder = next(extracted.rglob("batches.meta"), None)
-    if folder is None:
-        raise ValueError(f"{origin} must hold a file batches.meta, as CIFAR-10's archive does. Found none.")
-    names = _unpickle(folder)["label_names"]
-    batches = [_unpickle(file) for file in sorted(folder.parent.glob("data_batch_*"))]
+    files = sorted(extracted.rglob("data_batch_*"))
+    if not files or not files[0].with_name("batches.meta").exists():
+        raise ValueError(
+            f"{origin} must hold data_batch_* and batches.meta, as CIFAR-10's archive does. They are not both there."
+        )
+    names = _unpickle(files[0].with_name("batches.meta"))["label_names"]
+    batches = [_unpickle(file) for file in files]
     labels = [names[label] for batch in batches for label in batch["labels"]]
     pixels = np.concatenate([batch["data"] for batch in batches]).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     table = pd.DataFrame({"id": [f"cifar10/{index:05d}" for index in range(len(labels))], "label": labels})

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -15,6 +17,8 @@ from pydantic import Field
 from cnn_transfer.images.listing import ImageListing
 from cnn_transfer.parameters import Parameters
 
+# Pillow's errors for what is not an image, is cut short, is damaged in its structure, or is declared too large.
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 CHUNK_IMAGES = 4096  # decoded at once: 12 MB at 32 px RGB, 600 MB at 224 px
 
 
@@ -60,8 +64,9 @@ class DecodedImages:
             for image_id, label in zip(chunk["id"], chunk["label"], strict=True):
                 try:
                     image, (width, height) = decode_image(next(encoded), self.image_format)
-                except OSError as error:  # Pillow's error for all that is not an image or is cut short
-                    rejected.append((image_id, label, "unreadable", " ".join(str(error).split())))
+                except UNREADABLE as error:
+                    detail = re.sub(r" <_io\.\w+ object at \w+>", "", " ".join(str(error).split()))
+                    rejected.append((image_id, label, "unreadable", detail))
                 else:
                     used.append((image_id, label, width, height))
                     pixels.append(image)
@@ -72,17 +77,26 @@ class DecodedImages:
             )
 
 
-def decode_image(encoded: bytes | np.ndarray, image_format: ImageFormat) -> tuple[np.ndarray, tuple[int, int]]:
+def decode_image(encoded: bytes | Path | np.ndarray, image_format: ImageFormat) -> tuple[np.ndarray, tuple[int, int]]:
     """Decode, convert and resize one image.
+
+    Args:
+        encoded: The encoded image, the path of one, or pixels (height, width, channels) uint8.
+        image_format: Size and colour of the result; 16-bit grey is scaled to 8 bits.
 
     Returns:
         Pixels (height, width, channels) uint8 in the wanted format, and the original (width, height) in pixels.
 
     Raises:
-        OSError: When the bytes are not an image that Pillow reads, or are cut short.
+        OSError, SyntaxError, ValueError, Image.DecompressionBombError: When there is no image that Pillow reads whole.
     """
-    image = Image.fromarray(encoded) if isinstance(encoded, np.ndarray) else Image.open(io.BytesIO(encoded))
+    if isinstance(encoded, np.ndarray):
+        image = Image.fromarray(encoded.squeeze(axis=-1) if encoded.shape[-1] == 1 else encoded)
+    else:
+        image = Image.open(io.BytesIO(encoded.read_bytes() if isinstance(encoded, Path) else encoded))
     original_size = image.size
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))
     image = image.convert("L" if image_format.channels == 1 else "RGB")
     wanted_size = (image_format.image_size_px, image_format.image_size_px)
     if image.size != wanted_size:

@@ -96,6 +96,8 @@ def write_image_set(images: DecodedImages, folder: Path) -> None:
     Raises:
         ValueError: When no image could be used.
     """
+    if not len(images):
+        raise ValueError("The image set is empty: no image was listed. Check where its images come from.")
     folder.mkdir(parents=True)
     tables, rejected, digests = [], [], []
     shard_images = max(1, SHARD_BYTES // int(np.prod(images.image_format.shape)))
@@ -114,8 +116,7 @@ def write_image_set(images: DecodedImages, folder: Path) -> None:
     rejected_table = pd.concat(rejected, ignore_index=True)
     if table.empty:
         raise ValueError(
-            f"None of the {len(images)} images could be read. First reason: "
-            f"{rejected_table.iloc[0].to_dict() if len(rejected_table) else 'the set is empty'}."
+            f"None of the {len(images)} images could be read. First reason: {rejected_table.iloc[0].to_dict()}."
         )
     table.to_parquet(folder / "table.parquet", index=False)
     rejected_table.astype(str).to_parquet(folder / "rejected.parquet", index=False)

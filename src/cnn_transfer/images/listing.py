@@ -24,12 +24,12 @@ class ImageListing:
 
     Attributes:
         table: One row an image, columns `id` and `label`, both strings.
-        read: Yields, for increasing row numbers, the encoded image (bytes) or its pixels
-            ((height, width, channels) uint8) where the origin holds no encoded file.
+        read: Yields, for increasing row numbers, the image in the form that its origin has: encoded bytes, the path
+            of a file, or pixels ((height, width, channels) uint8).
     """
 
     table: pd.DataFrame
-    read: Callable[[np.ndarray], Iterator[bytes | np.ndarray]]
+    read: Callable[[np.ndarray], Iterator[bytes | Path | np.ndarray]]
 
     def sample(self, images_per_class: int | None, seed: int) -> np.ndarray:
         """Row numbers, increasing, of at most `images_per_class` images of each class (all of them for None)."""
@@ -60,9 +60,9 @@ def list_class_folders(folder: Path) -> ImageListing:
     files = sorted(
         file
         for class_folder in folder.iterdir()
-        if class_folder.is_dir() and not class_folder.name.startswith(".")
+        if class_folder.is_dir()
         for file in class_folder.rglob("*")
-        if file.is_file() and file.suffix.lower() in IMAGE_SUFFIXES
+        if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file() and not _is_hidden(file.relative_to(folder))
     )
     if not files:
         raise ValueError(
@@ -70,14 +70,18 @@ def list_class_folders(folder: Path) -> ImageListing:
         )
     names = [file.relative_to(folder) for file in files]
     table = pd.DataFrame({"id": [name.as_posix() for name in names], "label": [name.parts[0] for name in names]})
-    return ImageListing(table, lambda rows: (files[row].read_bytes() for row in rows))
+    return ImageListing(table, lambda rows: (files[row] for row in rows))
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def list_parquet(file: Path) -> ImageListing:
     """List a Parquet file in the form of Hugging Face `datasets`: `image` (struct of `bytes`, `path`) and `label`.
 
     Raises:
-        ValueError: When a column is missing or of another type; the columns found are named.
+        ValueError: When a column is missing or of another type, a path or label is missing, or a path occurs twice.
     """
     parquet = pq.ParquetFile(file, memory_map=True)
     schema = parquet.schema_arrow
@@ -86,7 +90,16 @@ def list_parquet(file: Path) -> ImageListing:
         found = ", ".join(f"{field.name}: {field.type}" for field in schema)
         raise ValueError(f"{file} must have the columns image (struct of bytes, path) and label. Found: {found}.")
     table = parquet.read(["image.path", "label"]).flatten().to_pandas()
-    table = table.rename(columns={"image.path": "id"})[["id", "label"]].astype(str)
+    table = table.rename(columns={"image.path": "id"})[["id", "label"]]
+    for column, problem, bad in (
+        ("id", "image.path must not be missing", table["id"].isna()),
+        ("id", "image.path must be different in every row", table["id"].duplicated(keep=False)),
+        ("label", "label must not be missing", table["label"].isna()),
+    ):
+        if bad.any():
+            rows = ", ".join(f"row {row}: {table[column][row]}" for row in np.flatnonzero(bad)[:5])
+            raise ValueError(f"{problem} in {file}. Found {bad.sum()} such rows ({rows}).")
+    table = table.astype(str)
     return ImageListing(table, lambda rows: _read_parquet(parquet, rows))
 
 

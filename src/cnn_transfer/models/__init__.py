@@ -4,11 +4,12 @@ Every network takes uint8 images (height, width, channels) in 0-255, normalises 
 in float32.
 """
 
-from cnn_transfer.models.architectures import ARCHITECTURES, build_network
+from cnn_transfer.models.architectures import ARCHITECTURES, SMALLEST_IMAGE_PX, build_network
 from cnn_transfer.models.card import ModelCard
 from cnn_transfer.models.network import Network
 from cnn_transfer.models.surgery import (
     add_head,
+    copy_network,
     cut_layers,
     cut_network,
     freeze,
@@ -20,10 +21,12 @@ from cnn_transfer.models.surgery import (
 
 __all__ = [
     "ARCHITECTURES",
+    "SMALLEST_IMAGE_PX",
     "ModelCard",
     "Network",
     "add_head",
     "build_network",
+    "copy_network",
     "cut_layers",
     "cut_network",
     "freeze",

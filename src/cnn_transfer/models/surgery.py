@@ -97,6 +97,13 @@ def unfreeze_all_but_batch_statistics(network: keras.Model) -> None:
         layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
 
 
+def copy_network(network: keras.Model) -> keras.Model:
+    """The same architecture with the same weights, shared with nobody; layers stay trainable or frozen as they are."""
+    copy = _rebuild(network, lambda _, __: None)
+    copy.set_weights(network.get_weights())
+    return copy
+
+
 def reinitialise(network: keras.Model, seed: int) -> keras.Model:
     """The same architecture with new random weights, everything trainable."""
 
@@ -134,8 +141,6 @@ def _rebuild(network: keras.Model, change: Callable[[int, dict[str, Any]], None]
     index_of = {layer.name: index for index, layer in enumerate(network.layers)}
 
     def clone(layer: keras.Layer) -> keras.Layer:
-        if isinstance(layer, keras.layers.InputLayer):
-            return layer.__class__.from_config(layer.get_config())
         config = layer.get_config()
         change(index_of[layer.name], config)
         return layer.__class__.from_config(config)

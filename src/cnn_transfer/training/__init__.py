@@ -1,6 +1,6 @@
 """One fit: optimisation, precision, validation, early stopping, progress."""
 
-from cnn_transfer.training.fit import Fit, Optimisation, fit
+from cnn_transfer.training.fit import LOG_COLUMNS, Fit, Optimisation, Schedule, fit
 from cnn_transfer.training.precision import PRECISIONS, Precision, choose_precision
 
-__all__ = ["PRECISIONS", "Fit", "Optimisation", "Precision", "choose_precision", "fit"]
+__all__ = ["LOG_COLUMNS", "PRECISIONS", "Fit", "Optimisation", "Precision", "Schedule", "choose_precision", "fit"]

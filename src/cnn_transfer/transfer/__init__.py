@@ -1,12 +1,14 @@
 """Moving a network to another image set: what is transferred, how it is fine-tuned, and what it is compared with."""
 
-from cnn_transfer.transfer.baseline import Baseline, BaselineFit, train_baseline
+from cnn_transfer.transfer.baseline import Baseline, train_baseline
 from cnn_transfer.transfer.fine_tuning import fine_tune
 from cnn_transfer.transfer.plan import TransferPlan, build_target_network, plan_transfer
+from cnn_transfer.transfer.search import Search, SearchFit
 
 __all__ = [
     "Baseline",
-    "BaselineFit",
+    "Search",
+    "SearchFit",
     "TransferPlan",
     "build_target_network",
     "fine_tune",

@@ -1,7 +1,8 @@
 """Fine-tuning in two phases: the new head on the frozen base, then the whole network from there.
 
 A random head sends large, meaningless gradients into the base; fitting the head first keeps the features that were
-transferred (LP-FT, arXiv 2202.10054). Batch statistics stay those of the source throughout.
+transferred (LP-FT, arXiv 2202.10054). The second phase is tried at several learning rates, as the baseline is, and the
+best on validation is delivered. Batch statistics stay those of the source throughout.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from cnn_transfer.images import Augmentation, ImageSet
-from cnn_transfer.models import freeze, unfreeze_all_but_batch_statistics
+from cnn_transfer.models import copy_network, freeze, unfreeze_all_but_batch_statistics
 from cnn_transfer.training import Fit, Optimisation, fit
+from cnn_transfer.transfer.search import Search, SearchFit, run_search
 
 if TYPE_CHECKING:
     import keras
@@ -23,11 +25,11 @@ def fine_tune(
     images: ImageSet,
     splits: pd.DataFrame,
     head: Optimisation,
-    whole: Optimisation,
+    whole: Search,
     augmentation: Augmentation,
     precision: str,
     seed: int,
-) -> Fit:
+) -> SearchFit:
     """Fit the head, then the whole network; the network handed in is left as it is.
 
     Args:
@@ -35,23 +37,26 @@ def fine_tune(
         images: The target's images.
         splits: Table of splits; `training` and `validation` are read, nothing else.
         head: Schedule of the first phase.
-        whole: Schedule of the second phase.
+        whole: Schedule and learning rates of the second phase.
         augmentation: How training images are moved.
         precision: Keras dtype policy.
         seed: Seed of order and augmentation.
 
     Returns:
-        The network with the best weights of both phases, and one log whose `images_processed` counts both.
+        The best trial of the second phase, never worse on validation than the head alone; the log of each trial begins
+        with the first phase, and its steps and images count both.
     """
-    from keras.models import clone_model
-
-    start = clone_model(network)
-    start.set_weights(network.get_weights())
+    start = copy_network(network)
     freeze(start)
     head_fit = fit(start, images, splits, head, augmentation, precision, seed, "head")
     unfreeze_all_but_batch_statistics(head_fit.network)
-    whole_fit = fit(head_fit.network, images, splits, whole, augmentation, precision, seed + 1, "whole network")
-    head_log, whole_log = head_fit.log, whole_fit.log.iloc[1:].copy()  # its first row repeats the head's best
-    whole_log["step"] += head_log["step"].iloc[-1]
-    whole_log["images_processed"] += head_log["images_processed"].iloc[-1]
-    return Fit(whole_fit.network, pd.concat([head_log, whole_log], ignore_index=True), precision)
+
+    def train(optimisation: Optimisation) -> Fit:
+        phase = f"whole network, rate {optimisation.learning_rate:g}"
+        whole_fit = fit(head_fit.network, images, splits, optimisation, augmentation, precision, seed + 1, phase)
+        log = whole_fit.log.iloc[1:].assign(phase="whole network")  # its first row repeats the head's best
+        counters = ["step", "images_processed"]
+        log[counters] += head_fit.log[counters].iloc[-1]
+        return Fit(whole_fit.network, pd.concat([head_fit.log, log], ignore_index=True), precision)
+
+    return run_search(whole, train)

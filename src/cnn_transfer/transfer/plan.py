@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from cnn_transfer.models import ModelCard, add_head, cut_layers, cut_network, freeze
+from cnn_transfer.models import ModelCard, add_head, copy_network, cut_layers, cut_network, freeze
 
 if TYPE_CHECKING:
     import keras
@@ -76,6 +76,6 @@ def plan_transfer(source_network: keras.Model, card: ModelCard, cut_layer: str |
 
 def build_target_network(source_network: keras.Model, plan: TransferPlan, n_classes: int, seed: int) -> keras.Model:
     """The source network cut as planned, frozen with its batch statistics, with a new head: one flat graph."""
-    network = add_head(cut_network(source_network, plan.cut_layer), n_classes, seed)
+    network = add_head(cut_network(copy_network(source_network), plan.cut_layer), n_classes, seed)
     freeze(network)
     return network

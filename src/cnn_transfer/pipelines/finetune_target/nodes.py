@@ -24,15 +24,15 @@ def finetune(
     name: str,
     precision: str,
     seed: int,
-) -> tuple[Network, dict[str, Any], pd.DataFrame]:
+) -> tuple[Network, dict[str, Any], pd.DataFrame, pd.DataFrame]:
     """Fit the head, then the whole network."""
     block = FinetuneParameters.parse(parameters, "finetune_target")
     plan = TransferPlan.model_validate(transfer_plan)
     policy = choose_precision(precision)
     result = fine_tune(migrated_model, images, splits, block.head, block.whole, block.augmentation, policy, seed)
     origin = f"{plan.source} up to {plan.cut_layer}"
-    card = _card(result, images, splits, name, ModelCard.model_validate(source_model_card), origin)
-    return result.network, card, result.log
+    card = _card(result.fit, images, splits, name, ModelCard.model_validate(source_model_card), origin)
+    return result.fit.network, card, result.log, result.trials
 
 
 def train_from_scratch(

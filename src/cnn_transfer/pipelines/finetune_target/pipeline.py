@@ -13,7 +13,7 @@ def create_pipeline() -> Pipeline:
         Node(
             finetune,
             inputs=["migrated_model", "source_model_card", "transfer_plan", *images, *settings],
-            outputs=["target_model", "target_model_card", "target_training_log"],
+            outputs=["target_model", "target_model_card", "target_training_log", "target_trials"],
             name="finetune",
         ),
         Node(

@@ -1,0 +1,103 @@
+"""Several fits of one network at different learning rates; the best on validation is delivered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+import pandas as pd
+from pydantic import Field
+
+from cnn_transfer.training import Fit, Optimisation, Schedule
+
+TRIAL_COLUMNS = [
+    "learning_rate", "steps", "images_processed", "validation_loss", "validation_accuracy", "delivered",
+]  # fmt: skip
+
+
+class Search(Schedule):
+    """A schedule that is tried at several learning rates."""
+
+    learning_rates: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(min_length=1)
+
+    def at(self, learning_rate: float, doublings: int = 0) -> Optimisation:
+        """The schedule at one learning rate, its length doubled so many times; validations stay as far apart."""
+        factor = 2**doublings
+        course = {name: getattr(self, name) for name in Schedule.model_fields}
+        changes = {
+            "epochs": self.epochs and self.epochs * factor,
+            "steps": self.steps and self.steps * factor,
+            "validations": self.validations * factor,
+            "patience": self.patience * factor,
+        }
+        return Optimisation(**(course | changes), learning_rate=learning_rate)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One fit of a search.
+
+    Attributes:
+        learning_rate: Its learning rate.
+        doublings: How many times its length was doubled.
+        fit: Its result.
+    """
+
+    learning_rate: float
+    doublings: int
+    fit: Fit
+
+    @property
+    def score(self) -> tuple[float, float]:
+        """Larger is better: validation accuracy, then minus the validation loss."""
+        return float(self.fit.best["validation_accuracy"]), -float(self.fit.best["validation_loss"])
+
+
+@dataclass(frozen=True)
+class SearchFit:
+    """The delivered fit and all that was tried.
+
+    Attributes:
+        fit: The best trial's fit.
+        trials: One row a trial, columns `TRIAL_COLUMNS`.
+        log: The logs of all trials, with the columns `trial` (a number), `learning_rate` and `delivered`.
+    """
+
+    fit: Fit
+    trials: pd.DataFrame
+    log: pd.DataFrame
+
+
+def run_search(search: Search, train: Callable[[Optimisation], Fit], most_doublings: int = 0) -> SearchFit:
+    """Try each learning rate, then the best one for longer while that makes it better on validation.
+
+    Args:
+        search: Schedule and learning rates.
+        train: Makes one fit, always from the same start.
+        most_doublings: How many times the length may be doubled.
+    """
+    trials = [Trial(rate, 0, train(search.at(rate))) for rate in search.learning_rates]
+    best = max(trials, key=lambda trial: trial.score)
+    for doublings in range(1, most_doublings + 1):
+        longer = Trial(best.learning_rate, doublings, train(search.at(best.learning_rate, doublings)))
+        trials.append(longer)
+        if longer.score <= best.score:
+            break
+        best = longer
+    return collect(trials, best)
+
+
+def collect(trials: list[Trial], best: Trial) -> SearchFit:
+    """Put the tables of trials together."""
+    rows = [
+        [trial.learning_rate, *trial.fit.log[["step", "images_processed"]].iloc[-1], -trial.score[1], trial.score[0]]
+        for trial in trials
+    ]
+    delivered = [trial is best for trial in trials]
+    logs = [
+        trial.fit.log.assign(trial=number, learning_rate=trial.learning_rate, delivered=trial is best)
+        for number, trial in enumerate(trials)
+    ]
+    table = pd.DataFrame(rows, columns=TRIAL_COLUMNS[:-1]).assign(delivered=delivered)
+    return SearchFit(best.fit, table, pd.concat(logs, ignore_index=True))
