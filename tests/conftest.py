@@ -124,6 +124,7 @@ def schedule():
             "batch_size": 16,
             "warmup_fraction": 0.1,
             "weight_decay": 0.0,
+            "label_smoothing": 0.0,
             "validations": 2,
             "patience": 2,
         }

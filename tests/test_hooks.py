@@ -1,5 +1,7 @@
 """Checks before a run and the summary after it."""
 
+import time
+
 import click
 import pytest
 from kedro.io import DataCatalog, MemoryDataset
@@ -22,14 +24,19 @@ def test_check_refuses_wrong_parameters_with_all_of_them():
     assert "seed is missing" in refused.value.message
 
 
-def test_timing_is_written_for_each_node(tmp_path):
+def test_timing_counts_a_node_from_its_first_input_to_its_last_output(tmp_path):
     seconds = NodeSecondsDataset(filepath=str(tmp_path / "seconds"))
-    catalog = DataCatalog({"node_seconds": seconds})
-    node = Node(double, "x", "y", name="double", namespace="stage")
+    node = Node(lambda x, y: (x, y), ["x", "y"], ["a", "b"], name="both", namespace="stage")
     hooks = TimingHooks()
-    hooks.before_node_run(node)
-    hooks.after_node_run(node, catalog)
-    assert 0 <= seconds.load()["stage.double"] < 1
+    hooks.before_pipeline_run(DataCatalog({"node_seconds": seconds}))
+    hooks.before_dataset_loaded(node)
+    time.sleep(0.05)
+    hooks.before_dataset_loaded(node)
+    hooks.after_dataset_saved("a", node)
+    assert seconds.load() == {}
+    time.sleep(0.05)
+    hooks.after_dataset_saved("b", node)
+    assert 0.1 <= seconds.load()["stage.both"] < 1
 
 
 def test_summary_is_silent_when_the_run_made_none(capsys):

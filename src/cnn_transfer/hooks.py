@@ -81,23 +81,39 @@ class TensorFlowHooks:
 
 
 class TimingHooks:
-    """Log the wall time of each node, and write it to the catalog for the summary, which a later process may make."""
+    """Log the wall time of each node, and write it to the catalog for the summary, which a later process may make.
+
+    A node's time counts from the loading of its first input to the saving of its last output: image sets are decoded
+    while they are saved.
+    """
 
     def __init__(self) -> None:
+        self._catalog: DataCatalog | None = None
         self._started: dict[str, float] = {}
+        self._unsaved: dict[str, set[str]] = {}
 
     @hook_impl
-    def before_node_run(self, node: Node) -> None:
-        """Start a node's clock."""
-        self._started[node.name] = time.perf_counter()
+    def before_pipeline_run(self, catalog: DataCatalog) -> None:
+        """Keep the catalog to write to."""
+        self._catalog = catalog
 
     @hook_impl
-    def after_node_run(self, node: Node, catalog: DataCatalog) -> None:
-        """Stop a node's clock."""
+    def before_dataset_loaded(self, node: Node) -> None:
+        """Start a node's clock with its first input."""
+        if node.name not in self._started:
+            self._started[node.name] = time.perf_counter()
+            self._unsaved[node.name] = set(node.outputs)
+
+    @hook_impl
+    def after_dataset_saved(self, dataset_name: str, node: Node) -> None:
+        """Stop a node's clock with its last output."""
+        self._unsaved[node.name].discard(dataset_name)
+        if self._unsaved[node.name]:
+            return
         seconds = time.perf_counter() - self._started.pop(node.name)
         LOGGER.info("%-40s %6.1f s", node.name, seconds)
-        if NODE_SECONDS in catalog:
-            catalog.save(NODE_SECONDS, {node.name: seconds})
+        if self._catalog is not None and NODE_SECONDS in self._catalog:
+            self._catalog.save(NODE_SECONDS, {node.name: seconds})
 
 
 class SummaryHooks:

@@ -109,7 +109,6 @@ def test_pixels_from_outside_repeat_the_edge(augmentation):
     assert (moved >= 199).all()
 
 
-@pytest.mark.xfail(strict=True, reason="the transform rounds uint8 down, half a grey level on average")
 def test_moving_uint8_images_does_not_darken_them(pictures, augmentation):
     moving = augmentation(shift_fraction=0.1)
     as_float = move(pictures.astype(np.float32), moving)

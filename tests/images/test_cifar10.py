@@ -133,7 +133,7 @@ def test_archives_with_one_name_and_other_digests_do_not_mix(server, cifar, pixe
 
 def test_an_archive_with_another_digest_is_refused_before_anything_is_unpickled(server, keras_home):
     marker = keras_home / "unpickled"
-    harmful = archive({"batches.meta": _Touch(str(marker))})
+    harmful = archive({"batches.meta": _Touch(str(marker)), "data_batch_1": {}})
     server.files["cifar.tar.gz"] = harmful
     with pytest.raises(ValueError, match="sha256"):
         list_cifar10(server.address("cifar.tar.gz"), "0" * 64)
@@ -156,5 +156,5 @@ class _Touch:
 def test_an_archive_of_another_form_is_refused(server):
     other = archive({"something": {b"data": []}})
     server.files["cifar.tar.gz"] = other
-    with pytest.raises(ValueError, match=r"cifar\.tar\.gz must hold a file batches\.meta"):
+    with pytest.raises(ValueError, match=r"cifar\.tar\.gz must hold data_batch_\* and batches\.meta"):
         list_cifar10(server.address("cifar.tar.gz"), sha256(other))

@@ -112,7 +112,6 @@ def test_a_set_without_a_usable_image_is_refused_with_the_first_reason(tmp_path)
         store(tmp_path / "set", [None, None], ["a", "b"])
 
 
-@pytest.mark.xfail(strict=True, reason="pandas cannot concatenate no tables, before the check for an empty one")
 def test_an_empty_set_is_refused(tmp_path):
     images = decoded([np.zeros((16, 16, 3), np.uint8)], ["a"])
     nothing = DecodedImages(images.listing, np.array([], int), FORMAT)

@@ -206,16 +206,18 @@ def test_a_schedule_has_epochs_or_steps_but_not_both(schedule):
 
 
 def test_epochs_are_passes_over_the_training_images(schedule):
-    assert schedule(epochs=10, batch_size=16, validations=5).steps_between_validations(160) == 20
-    assert schedule(epochs=1, batch_size=64, validations=1).steps_between_validations(3) == 1
+    assert schedule(epochs=10, batch_size=16, validations=5).pace(160) == (20, 20, 5)
+    assert schedule(epochs=1, batch_size=64, validations=1).pace(3) == (1, 1, 1)
 
 
-@given(steps=st.integers(1, 500), validations=st.integers(1, 50))
+@given(steps=st.integers(1, 5000), validations=st.integers(1, 50))
 def test_a_schedule_is_about_as_long_as_it_says(schedule, steps, validations):
-    optimisation = schedule(steps=steps, validations=validations)
-    interval = optimisation.steps_between_validations(1000)
-    assert interval >= 1
-    assert abs(interval * validations - steps) <= max(validations / 2, validations - steps)
+    pace = schedule(steps=steps, validations=validations).pace(1000)
+    assert pace.interval % pace.steps_per_call == 0
+    assert 1 <= pace.steps_per_call <= 25
+    assert pace.steps_per_call >= min(13, pace.interval)
+    assert pace.validations >= min(steps, validations)
+    assert abs(pace.interval * pace.validations - steps) <= pace.interval / 2
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cnn_transfer.transfer import fine_tune
+from cnn_transfer.training import LOG_COLUMNS
+from cnn_transfer.transfer import Search, fine_tune
 
 
 @pytest.fixture(scope="module")
@@ -21,13 +22,15 @@ def migrated(tiny_network):
 
 @pytest.fixture(scope="module")
 def tune(migrated, shapes, shape_splits, schedule, augmentation):
+    course = schedule(steps=40, validations=4, batch_size=20, patience=4)
+
     def start(images=shapes, splits=shape_splits):
         return fine_tune(
             migrated,
             images,
             splits,
             head=schedule(steps=12, validations=2),
-            whole=schedule(steps=40, validations=4, batch_size=20, patience=4, learning_rate=0.005),
+            whole=Search(**course.model_dump(exclude={"learning_rate"}), learning_rates=(1e-12, 0.005)),
             augmentation=augmentation(shift_fraction=0.05),
             precision="float32",
             seed=0,
@@ -48,26 +51,34 @@ def tuned(before, tune):
 
 
 def test_the_log_counts_steps_and_images_over_both_phases(tuned):
-    log = tuned.log
+    log = tuned.fit.log
     assert log["phase"].tolist() == ["head"] * 3 + ["whole network"] * 4
     assert log["step"].tolist() == [0, 6, 12, 22, 32, 42, 52]
     assert log["images_processed"].tolist() == [0, 96, 192, 392, 592, 792, 992]
 
 
+def test_the_rate_that_is_best_on_validation_is_delivered_and_all_are_reported(tuned):
+    assert tuned.trials["learning_rate"].tolist() == [1e-12, 0.005]
+    assert tuned.trials["delivered"].tolist() == [False, True]
+    assert tuned.trials["steps"].tolist() == [52, 52]
+    delivered = tuned.log[tuned.log["delivered"]]
+    pd.testing.assert_frame_equal(delivered[LOG_COLUMNS].reset_index(drop=True), tuned.fit.log)
+
+
 def test_fine_tuning_learns(tuned):
-    assert tuned.best["validation_accuracy"] > max(0.7, tuned.log["validation_accuracy"].iloc[0])
+    assert tuned.fit.best["validation_accuracy"] > max(0.7, tuned.fit.log["validation_accuracy"].iloc[0])
 
 
 def test_the_best_row_of_both_phases_is_that_of_the_network(tuned, shapes, shape_splits):
     rows = shapes.rows(shape_splits, "validation")
-    predicted = tuned.network(shapes.pixels(rows)).numpy().argmax(axis=1)
+    predicted = tuned.fit.network(shapes.pixels(rows)).numpy().argmax(axis=1)
     accuracy = (predicted == shapes.classes[rows]).mean()
-    assert tuned.best["validation_accuracy"] == pytest.approx(accuracy, abs=1e-6)
+    assert tuned.fit.best["validation_accuracy"] == pytest.approx(accuracy, abs=1e-6)
 
 
 def test_the_second_phase_trains_the_base_but_no_batch_normalisation(tuned, migrated):
     for layer in migrated.layers:
-        after = tuned.network.get_layer(layer.name).get_weights()
+        after = tuned.fit.network.get_layer(layer.name).get_weights()
         for mine, theirs in zip(layer.get_weights(), after, strict=True):
             frozen = isinstance(layer, keras.layers.BatchNormalization)
             assert np.array_equal(mine, theirs) == frozen, layer.name
@@ -82,7 +93,7 @@ def test_the_network_handed_in_is_left_as_it_is(tuned, before, migrated):
 
 
 def test_the_result_is_one_flat_graph(tuned):
-    assert not any(isinstance(layer, keras.Model) for layer in tuned.network.layers)
+    assert not any(isinstance(layer, keras.Model) for layer in tuned.fit.network.layers)
 
 
 def test_test_and_unlabelled_images_are_never_read(tuned, tune, shapes, shape_splits):
@@ -95,5 +106,5 @@ def test_test_and_unlabelled_images_are_never_read(tuned, tune, shapes, shape_sp
     corrupt = dataclasses.replace(shapes, table=shapes.table.assign(label=labels), shards=(pixels,))
     again = tune(images=corrupt, splits=shape_splits.assign(label=labels))
     pd.testing.assert_frame_equal(again.log, tuned.log)
-    for mine, theirs in zip(again.network.get_weights(), tuned.network.get_weights(), strict=True):
+    for mine, theirs in zip(again.fit.network.get_weights(), tuned.fit.network.get_weights(), strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-6, atol=1e-7)
