@@ -9,7 +9,7 @@ from cnn_transfer.models import (
     freeze,
     head_layers,
     reinitialise,
-    unfreeze_all_but_batch_statistics,
+    unfreeze,
     with_precision,
 )
 
@@ -107,7 +107,7 @@ def test_without_freezing_the_same_training_changes_weights_and_statistics(netwo
 
 def test_unfreezing_trains_all_but_the_batch_normalisations(network, pixels, classes):
     freeze(network)
-    unfreeze_all_but_batch_statistics(network)
+    unfreeze(network, batch_statistics=False)
     before = {layer.name: layer.get_weights() for layer in network.layers}
     train(network, pixels, classes)
     for layer in network.layers:
@@ -115,6 +115,14 @@ def test_unfreezing_trains_all_but_the_batch_normalisations(network, pixels, cla
             assert_equal(layer.get_weights(), before[layer.name])
         elif layer.weights:
             assert not np.array_equal(layer.get_weights()[0], before[layer.name][0])
+
+
+def test_unfreezing_with_batch_statistics_trains_everything(network, pixels, classes):
+    freeze(network)
+    unfreeze(network, batch_statistics=True)
+    before = network.get_weights()
+    train(network, pixels, classes)
+    assert not any(np.array_equal(one, other) for one, other in zip(network.get_weights(), before, strict=True))
 
 
 def test_reinitialising_gives_other_weights_by_its_seed_and_leaves_the_original(network):

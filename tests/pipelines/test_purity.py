@@ -53,6 +53,13 @@ def parameters():
     return loader["parameters"]
 
 
+class Kept(MemoryDataset):
+    """Data in memory that a runner does not throw away after its last use."""
+
+    def _release(self) -> None:
+        pass
+
+
 def in_memory_catalog(parameters: dict, folder: Path) -> DataCatalog:
     """Everything in memory but the image sets, which are folders by nature."""
     catalog = DataCatalog()
@@ -61,11 +68,11 @@ def in_memory_catalog(parameters: dict, folder: Path) -> DataCatalog:
             value = parameters
             for part in name.removeprefix("params:").split("."):
                 value = value[part]
-            catalog[name] = MemoryDataset(value)
+            catalog[name] = Kept(value)
         elif name in {"source_images", "target_images"}:
             catalog[name] = ImageSetDataset(filepath=str(folder / name))
         else:
-            catalog[name] = MemoryDataset(copy_mode="assign")
+            catalog[name] = Kept(copy_mode="assign")
     catalog["source_raw_images"].save(list_images(ROOT / "data/01_raw/fashion_mnist.parquet"))
     catalog["target_raw_images"].save(list_images(ROOT / "data/01_raw/mnist_digits.parquet"))
     catalog["node_seconds"].save({"a.node": 1.0})

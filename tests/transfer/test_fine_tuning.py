@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from cnn_transfer.training import LOG_COLUMNS
-from cnn_transfer.transfer import Search, fine_tune
+from cnn_transfer.transfer import WholeNetwork, fine_tune
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,12 @@ def tune(migrated, shapes, shape_splits, schedule, augmentation):
             images,
             splits,
             head=schedule(steps=12, validations=2),
-            whole=Search(**course.model_dump(exclude={"learning_rate"}), learning_rates=(1e-12, 0.005)),
+            whole=WholeNetwork(
+                **course.model_dump(exclude={"learning_rate"}),
+                learning_rates=(1e-12, 0.005),
+                most_doublings=0,
+                batch_statistics=False,
+            ),
             augmentation=augmentation(shift_fraction=0.05),
             precision="float32",
             seed=0,

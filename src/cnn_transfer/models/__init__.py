@@ -15,7 +15,7 @@ from cnn_transfer.models.surgery import (
     freeze,
     head_layers,
     reinitialise,
-    unfreeze_all_but_batch_statistics,
+    unfreeze,
     with_precision,
 )
 
@@ -32,6 +32,6 @@ __all__ = [
     "freeze",
     "head_layers",
     "reinitialise",
-    "unfreeze_all_but_batch_statistics",
+    "unfreeze",
     "with_precision",
 ]

@@ -85,8 +85,12 @@ def freeze(network: keras.Model) -> None:
         layer.trainable = layer.name.startswith(HEAD_PREFIX)
 
 
-def unfreeze_all_but_batch_statistics(network: keras.Model) -> None:
-    """Make all layers trainable but batch normalisation, which keeps what it learnt; compile before the next fit.
+def unfreeze(network: keras.Model, batch_statistics: bool) -> None:
+    """Make all layers trainable; compile before the next fit.
+
+    Args:
+        network: A network whose base was frozen.
+        batch_statistics: Whether batch normalisation learns too, or keeps what it learnt on the source.
 
     Keras runs a batch normalisation in inference mode, with its stored mean and variance, when it is not
     trainable.
@@ -94,7 +98,7 @@ def unfreeze_all_but_batch_statistics(network: keras.Model) -> None:
     import keras
 
     for layer in network.layers:
-        layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
+        layer.trainable = batch_statistics or not isinstance(layer, keras.layers.BatchNormalization)
 
 
 def copy_network(network: keras.Model) -> keras.Model:

@@ -1,15 +1,15 @@
 """Moving a network to another image set: what is transferred, how it is fine-tuned, and what it is compared with."""
 
 from cnn_transfer.transfer.baseline import Baseline, train_baseline
-from cnn_transfer.transfer.fine_tuning import fine_tune
+from cnn_transfer.transfer.fine_tuning import WholeNetwork, fine_tune
 from cnn_transfer.transfer.plan import TransferPlan, build_target_network, plan_transfer
-from cnn_transfer.transfer.search import Search, SearchFit
+from cnn_transfer.transfer.search import SearchFit
 
 __all__ = [
     "Baseline",
-    "Search",
     "SearchFit",
     "TransferPlan",
+    "WholeNetwork",
     "build_target_network",
     "fine_tune",
     "plan_transfer",

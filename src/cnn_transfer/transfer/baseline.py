@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pandas as pd
-from pydantic import Field
 
 from cnn_transfer.images import Augmentation, ImageSet
 from cnn_transfer.models import reinitialise
@@ -25,7 +24,6 @@ class Baseline(Search):
     """The search for the best training from scratch."""
 
     enabled: bool
-    most_doublings: int = Field(ge=0, le=10)  # of the length, at the best learning rate
 
 
 def train_baseline(
@@ -61,4 +59,4 @@ def train_baseline(
         phase = f"from scratch, rate {optimisation.learning_rate:g}"
         return fit(start, images, splits, optimisation, augmentation, precision, seed, phase)
 
-    return run_search(baseline, train, baseline.most_doublings)
+    return run_search(baseline, train)

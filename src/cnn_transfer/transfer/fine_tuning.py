@@ -2,7 +2,7 @@
 
 A random head sends large, meaningless gradients into the base; fitting the head first keeps the features that were
 transferred (LP-FT, arXiv 2202.10054). The second phase is tried at several learning rates, as the baseline is, and the
-best on validation is delivered. Batch statistics stay those of the source throughout.
+best on validation is delivered. Batch statistics stay those of the source in the first phase.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from cnn_transfer.images import Augmentation, ImageSet
-from cnn_transfer.models import copy_network, freeze, unfreeze_all_but_batch_statistics
+from cnn_transfer.models import copy_network, freeze, unfreeze
 from cnn_transfer.training import Fit, Optimisation, fit
 from cnn_transfer.transfer.search import Search, SearchFit, run_search
 
@@ -20,12 +20,18 @@ if TYPE_CHECKING:
     import keras
 
 
+class WholeNetwork(Search):
+    """The second phase."""
+
+    batch_statistics: bool  # learn them on the target too; False keeps those of the source
+
+
 def fine_tune(
     network: keras.Model,
     images: ImageSet,
     splits: pd.DataFrame,
     head: Optimisation,
-    whole: Search,
+    whole: WholeNetwork,
     augmentation: Augmentation,
     precision: str,
     seed: int,
@@ -49,7 +55,7 @@ def fine_tune(
     start = copy_network(network)
     freeze(start)
     head_fit = fit(start, images, splits, head, augmentation, precision, seed, "head")
-    unfreeze_all_but_batch_statistics(head_fit.network)
+    unfreeze(head_fit.network, whole.batch_statistics)
 
     def train(optimisation: Optimisation) -> Fit:
         phase = f"whole network, rate {optimisation.learning_rate:g}"

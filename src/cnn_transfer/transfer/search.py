@@ -17,9 +17,10 @@ TRIAL_COLUMNS = [
 
 
 class Search(Schedule):
-    """A schedule that is tried at several learning rates."""
+    """A schedule that is tried at several learning rates, then for longer at the best one until it converges."""
 
     learning_rates: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(min_length=1)
+    most_doublings: int = Field(ge=0, le=10)  # of the length, while that makes it better on validation
 
     def at(self, learning_rate: float, doublings: int = 0) -> Optimisation:
         """The schedule at one learning rate, its length doubled so many times; validations stay as far apart."""
@@ -69,17 +70,16 @@ class SearchFit:
     log: pd.DataFrame
 
 
-def run_search(search: Search, train: Callable[[Optimisation], Fit], most_doublings: int = 0) -> SearchFit:
+def run_search(search: Search, train: Callable[[Optimisation], Fit]) -> SearchFit:
     """Try each learning rate, then the best one for longer while that makes it better on validation.
 
     Args:
         search: Schedule and learning rates.
         train: Makes one fit, always from the same start.
-        most_doublings: How many times the length may be doubled.
     """
     trials = [Trial(rate, 0, train(search.at(rate))) for rate in search.learning_rates]
     best = max(trials, key=lambda trial: trial.score)
-    for doublings in range(1, most_doublings + 1):
+    for doublings in range(1, search.most_doublings + 1):
         longer = Trial(best.learning_rate, doublings, train(search.at(best.learning_rate, doublings)))
         trials.append(longer)
         if longer.score <= best.score:

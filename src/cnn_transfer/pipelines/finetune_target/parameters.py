@@ -5,13 +5,13 @@ from __future__ import annotations
 from cnn_transfer.images import Augmentation
 from cnn_transfer.parameters import Parameters
 from cnn_transfer.training import Optimisation
-from cnn_transfer.transfer import Baseline, Search
+from cnn_transfer.transfer import Baseline, WholeNetwork
 
 
 class FinetuneParameters(Parameters):
     """Both phases of fine-tuning, the augmentation of all fits on the target, and the baseline."""
 
     head: Optimisation
-    whole: Search
+    whole: WholeNetwork
     augmentation: Augmentation
     baseline: Baseline
