@@ -10,7 +10,9 @@ NAMES = ["a", "b"]
 
 
 def log(images, accuracy, delivered=True):
-    return pd.DataFrame({"images_processed": images, "validation_accuracy": accuracy, "delivered": delivered})
+    loss = [1 - value for value in accuracy]
+    columns = {"images_processed": images, "validation_accuracy": accuracy, "validation_loss": loss}
+    return pd.DataFrame(columns | {"delivered": delivered})
 
 
 TARGET_LOG = log([0, 100, 200, 300], [0.3, 0.7, 0.9, 0.95])
@@ -64,6 +66,12 @@ def test_the_interval_covers_the_true_difference_as_often_as_it_says(images, onl
     difference = only_first - only_second
     covered = (intervals[:, 1] <= difference) & (difference <= intervals[:, 2])
     assert 0.92 < covered.mean() < 0.98
+
+
+def test_the_level_is_that_of_the_delivered_weights_not_a_lucky_accuracy_with_a_higher_loss():
+    lucky = BASELINE_LOG.assign(validation_accuracy=[0.1, 0.97, 0.9, 0.9])
+    cost = training_cost_ratio(TARGET_LOG, lucky)
+    assert (cost["baseline_validation_accuracy"], cost["baseline_images"], cost["ratio"]) == (0.9, 200.0, 1.0)
 
 
 def test_the_cost_is_counted_to_the_first_validation_that_reached_the_baseline_s_best():

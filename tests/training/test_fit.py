@@ -86,12 +86,12 @@ def test_the_first_and_the_best_row_are_those_of_the_networks_themselves(learnt,
         assert row["validation_accuracy"] == pytest.approx(accuracy, abs=1e-6)
 
 
-def test_the_best_row_has_the_highest_accuracy_then_the_lowest_loss_then_is_the_first():
+def test_the_best_row_is_the_first_with_the_lowest_loss():
     log = pd.DataFrame(
         {
             "step": range(6),
-            "validation_accuracy": [0.5, 0.9, 0.9, 0.9, 0.8, 0.9],
-            "validation_loss": [0.1, 0.5, 0.3, 0.3, 0.1, 0.4],
+            "validation_accuracy": [0.5, 0.9, 0.8, 0.9, 0.9, 0.9],
+            "validation_loss": [0.9, 0.5, 0.3, 0.3, 0.4, 0.4],
         }
     )
     assert Fit(None, log, "float32").best["step"] == 2

@@ -24,7 +24,7 @@ def migrated(tiny_network):
 def tune(migrated, shapes, shape_splits, schedule, augmentation):
     course = schedule(steps=40, validations=4, batch_size=20, patience=4)
 
-    def start(images=shapes, splits=shape_splits):
+    def start(images=shapes, splits=shape_splits, keep=1.0, learning_rates=(1e-12, 0.005)):
         return fine_tune(
             migrated,
             images,
@@ -32,9 +32,10 @@ def tune(migrated, shapes, shape_splits, schedule, augmentation):
             head=schedule(steps=12, validations=2),
             whole=WholeNetwork(
                 **course.model_dump(exclude={"learning_rate"}),
-                learning_rates=(1e-12, 0.005),
+                learning_rates=learning_rates,
                 most_doublings=0,
                 batch_statistics=False,
+                keep=keep,
             ),
             augmentation=augmentation(shift_fraction=0.05),
             precision="float32",
@@ -57,9 +58,9 @@ def tuned(before, tune):
 
 def test_the_log_counts_steps_and_images_over_both_phases(tuned):
     log = tuned.fit.log
-    assert log["phase"].tolist() == ["head"] * 3 + ["whole network"] * 4
-    assert log["step"].tolist() == [0, 6, 12, 22, 32, 42, 52]
-    assert log["images_processed"].tolist() == [0, 96, 192, 392, 592, 792, 992]
+    assert log["phase"].tolist() == ["head"] * 3 + ["whole network"] * 5
+    assert log["step"].tolist() == [0, 6, 12, 12, 22, 32, 42, 52]
+    assert log["images_processed"].tolist() == [0, 96, 192, 192, 392, 592, 792, 992]
 
 
 def test_the_rate_that_is_best_on_validation_is_delivered_and_all_are_reported(tuned):
@@ -87,6 +88,15 @@ def test_the_second_phase_trains_the_base_but_no_batch_normalisation(tuned, migr
         for mine, theirs in zip(layer.get_weights(), after, strict=True):
             frozen = isinstance(layer, keras.layers.BatchNormalization)
             assert np.array_equal(mine, theirs) == frozen, layer.name
+
+
+def test_the_head_alone_is_delivered_when_the_rest_only_harms(tune, shapes, shape_splits):
+    # Rates of 1e-12 leave what mixing with random kernels has destroyed as it is.
+    harmed = tune(keep=0.0, learning_rates=(1e-12,))
+    assert harmed.fit.best["phase"] == "head"
+    rows = shapes.rows(shape_splits, "validation")
+    predicted = harmed.fit.network(shapes.pixels(rows)).numpy().argmax(axis=1)
+    assert (predicted == shapes.classes[rows]).mean() == pytest.approx(harmed.fit.best["validation_accuracy"], abs=1e-6)
 
 
 def test_the_network_handed_in_is_left_as_it_is(tuned, before, migrated):

@@ -61,7 +61,7 @@ def training_cost_ratio(target_log: pd.DataFrame, baseline_log: pd.DataFrame) ->
     target, baseline = (log[log["delivered"].astype(bool)] for log in (target_log, baseline_log))
     if baseline.empty:
         return {"baseline_validation_accuracy": None, "baseline_images": None, "target_images": None, "ratio": None}
-    level = float(baseline["validation_accuracy"].max())  # the kept weights are those of the highest accuracy
+    level = float(baseline["validation_accuracy"].to_numpy()[baseline["validation_loss"].to_numpy().argmin()])
     baseline_images, target_images = images_to_reach(baseline, level), images_to_reach(target, level)
     return {
         "baseline_validation_accuracy": level,

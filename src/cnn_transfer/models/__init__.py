@@ -15,6 +15,7 @@ from cnn_transfer.models.surgery import (
     freeze,
     head_layers,
     reinitialise,
+    shrink_and_perturb,
     unfreeze,
     with_precision,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "freeze",
     "head_layers",
     "reinitialise",
+    "shrink_and_perturb",
     "unfreeze",
     "with_precision",
 ]

@@ -92,9 +92,12 @@ class Fit:
 
     @property
     def best(self) -> pd.Series:
-        """The row of the log whose weights were kept: the highest validation accuracy, then the lowest loss."""
-        order = self.log.sort_values(["validation_accuracy", "validation_loss"], ascending=[False, True], kind="stable")
-        return order.iloc[0]
+        """The row of the log whose weights were kept: the lowest validation loss.
+
+        On a few hundred validation images the accuracy moves in steps as large as the differences between fits; the
+        loss is continuous, and with smoothed labels it does not punish a network for being right but sure.
+        """
+        return self.log.iloc[int(self.log["validation_loss"].to_numpy().argmin())]
 
 
 def fit(
@@ -193,7 +196,7 @@ def _watch(
         def __init__(self) -> None:
             super().__init__()
             self.rows, self.best_weights = rows, weights
-            self._best, self._waited = (float(rows[0][6]), -float(rows[0][5])), 0
+            self._best_loss, self._waited = float(rows[0][5]), 0
             total = pace.interval * pace.validations * optimisation.batch_size
             self._progress = tqdm(total=total, unit="images", desc=phase, disable=None)
 
@@ -210,9 +213,8 @@ def _watch(
             self.rows.append([phase, step, step * optimisation.batch_size, *figures])
             self._progress.update(pace.interval * optimisation.batch_size)
             self._progress.set_postfix(validation_accuracy=f"{logs['val_accuracy']:.3f}")
-            score = (logs["val_accuracy"], -logs["val_loss"])
-            if score > self._best:
-                self._best, self._waited = score, 0
+            if logs["val_loss"] < self._best_loss:
+                self._best_loss, self._waited = logs["val_loss"], 0
                 self.best_weights = self.model.get_weights()
             else:
                 self._waited += 1

@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pandas as pd
+from pydantic import Field
 
 from cnn_transfer.images import Augmentation, ImageSet
-from cnn_transfer.models import copy_network, freeze, unfreeze
+from cnn_transfer.models import copy_network, freeze, shrink_and_perturb, unfreeze
 from cnn_transfer.training import Fit, Optimisation, fit
 from cnn_transfer.transfer.search import Search, SearchFit, run_search
 
@@ -24,6 +25,7 @@ class WholeNetwork(Search):
     """The second phase."""
 
     batch_statistics: bool  # learn them on the target too; False keeps those of the source
+    keep: float = Field(ge=0, le=1)  # share of the source's kernels; the rest is new and random (shrink and perturb)
 
 
 def fine_tune(
@@ -55,14 +57,18 @@ def fine_tune(
     start = copy_network(network)
     freeze(start)
     head_fit = fit(start, images, splits, head, augmentation, precision, seed, "head")
+    head_alone = copy_network(head_fit.network)
+    shrink_and_perturb(head_fit.network, whole.keep, seed)
     unfreeze(head_fit.network, whole.batch_statistics)
 
     def train(optimisation: Optimisation) -> Fit:
         phase = f"whole network, rate {optimisation.learning_rate:g}"
         whole_fit = fit(head_fit.network, images, splits, optimisation, augmentation, precision, seed + 1, phase)
-        log = whole_fit.log.iloc[1:].assign(phase="whole network")  # its first row repeats the head's best
+        log = whole_fit.log.assign(phase="whole network")
         counters = ["step", "images_processed"]
         log[counters] += head_fit.log[counters].iloc[-1]
-        return Fit(whole_fit.network, pd.concat([head_fit.log, log], ignore_index=True), precision)
+        joined = Fit(whole_fit.network, pd.concat([head_fit.log, log], ignore_index=True), precision)
+        # The head alone is delivered when no later network was better.
+        return joined if joined.best["phase"] == "whole network" else Fit(head_alone, joined.log, precision)
 
     return run_search(whole, train)

@@ -50,9 +50,9 @@ class Trial:
     fit: Fit
 
     @property
-    def score(self) -> tuple[float, float]:
-        """Larger is better: validation accuracy, then minus the validation loss."""
-        return float(self.fit.best["validation_accuracy"]), -float(self.fit.best["validation_loss"])
+    def loss(self) -> float:
+        """Its lowest validation loss."""
+        return float(self.fit.best["validation_loss"])
 
 
 @dataclass(frozen=True)
@@ -78,11 +78,11 @@ def run_search(search: Search, train: Callable[[Optimisation], Fit]) -> SearchFi
         train: Makes one fit, always from the same start.
     """
     trials = [Trial(rate, 0, train(search.at(rate))) for rate in search.learning_rates]
-    best = max(trials, key=lambda trial: trial.score)
+    best = min(trials, key=lambda trial: trial.loss)
     for doublings in range(1, search.most_doublings + 1):
         longer = Trial(best.learning_rate, doublings, train(search.at(best.learning_rate, doublings)))
         trials.append(longer)
-        if longer.score <= best.score:
+        if longer.loss >= best.loss:
             break
         best = longer
     return collect(trials, best)
@@ -91,7 +91,11 @@ def run_search(search: Search, train: Callable[[Optimisation], Fit]) -> SearchFi
 def collect(trials: list[Trial], best: Trial) -> SearchFit:
     """Put the tables of trials together."""
     rows = [
-        [trial.learning_rate, *trial.fit.log[["step", "images_processed"]].iloc[-1], -trial.score[1], trial.score[0]]
+        [
+            trial.learning_rate,
+            *trial.fit.log[["step", "images_processed"]].iloc[-1],
+            *trial.fit.best[["validation_loss", "validation_accuracy"]],
+        ]
         for trial in trials
     ]
     delivered = [trial is best for trial in trials]
