@@ -83,10 +83,17 @@ def test_the_cost_is_counted_to_the_first_validation_that_reached_the_baseline_s
     }
 
 
-def test_trials_that_were_not_delivered_do_not_count():
-    other = log([0, 50, 900], [0.1, 0.99, 0.99], delivered=False)
-    trials = pd.concat([other, BASELINE_LOG], ignore_index=True)
-    assert training_cost_ratio(TARGET_LOG, trials) == training_cost_ratio(TARGET_LOG, BASELINE_LOG)
+def test_the_cheapest_trial_counts_on_both_sides_but_the_level_is_the_delivered_one_s():
+    other = log([0, 50, 900], [0.1, 0.92, 0.99], delivered=False)
+    cost = training_cost_ratio(
+        pd.concat([TARGET_LOG, other], ignore_index=True), pd.concat([other, BASELINE_LOG], ignore_index=True)
+    )
+    assert cost == {
+        "baseline_validation_accuracy": 0.9,
+        "baseline_images": 50.0,
+        "target_images": 50.0,
+        "ratio": 1.0,
+    }
 
 
 def test_a_level_that_was_never_reached_has_no_cost():

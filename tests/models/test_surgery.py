@@ -4,13 +4,11 @@ import pytest
 
 from cnn_transfer.models import (
     add_head,
-    copy_network,
     cut_layers,
     cut_network,
     freeze,
     head_layers,
     reinitialise,
-    shrink_and_perturb,
     unfreeze,
     with_precision,
 )
@@ -125,20 +123,6 @@ def test_unfreezing_with_batch_statistics_trains_everything(network, pixels, cla
     before = network.get_weights()
     train(network, pixels, classes)
     assert not any(np.array_equal(one, other) for one, other in zip(network.get_weights(), before, strict=True))
-
-
-def test_shrink_and_perturb_mixes_the_base_and_leaves_the_head(network):
-    old, new = copy_network(network), reinitialise(network, 3)
-    shrink_and_perturb(network, 0.25, seed=3)
-    mixed = 0
-    for layer in network.layers:
-        weights = [one.get_layer(layer.name).get_weights() for one in (old, new)]
-        if layer.name.startswith("head_") or not hasattr(layer, "kernel"):
-            assert_equal(layer.get_weights(), weights[0])
-        else:
-            mixed += 1
-            np.testing.assert_allclose(layer.get_weights()[0], 0.25 * weights[0][0] + 0.75 * weights[1][0], rtol=1e-5)
-    assert mixed == 2
 
 
 def test_reinitialising_gives_other_weights_by_its_seed_and_leaves_the_original(network):

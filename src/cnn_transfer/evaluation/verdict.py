@@ -38,7 +38,7 @@ def paired_difference(first_correct: np.ndarray, second_correct: np.ndarray, con
 
 
 def images_to_reach(log: pd.DataFrame, validation_accuracy: float) -> float | None:
-    """Images that training had processed when its validation accuracy first reached a level; None when it never did."""
+    """Fewest images that a trial had processed when its validation accuracy reached a level; None when none did."""
     reached = log.loc[log["validation_accuracy"] >= validation_accuracy - 1e-9, "images_processed"]
     return float(reached.min()) if len(reached) else None
 
@@ -46,23 +46,22 @@ def images_to_reach(log: pd.DataFrame, validation_accuracy: float) -> float | No
 def training_cost_ratio(target_log: pd.DataFrame, baseline_log: pd.DataFrame) -> dict[str, float | None]:
     """The cost to reach the baseline's final validation accuracy, transfer against baseline.
 
-    The baseline's final accuracy is that of its delivered weights. On both sides the cost is counted in the delivered
-    trial, up to the validation that first reached that level; the search for a learning rate is not counted, and
-    neither is pretraining.
+    The baseline's final accuracy is that of its delivered weights. On both sides the cost is that of the trial that
+    reached this level with the fewest images; other trials are not counted, and neither is pretraining.
 
     Args:
-        target_log: Logs of all trials of the fine-tuning, both phases, with the column `delivered`.
+        target_log: Logs of all trials of the fine-tuning, both phases.
         baseline_log: Logs of all trials from scratch, with the column `delivered`.
 
     Returns:
         `baseline_validation_accuracy`, `baseline_images`, `target_images` and their `ratio`; None where the
         level was never reached or there is no baseline.
     """
-    target, baseline = (log[log["delivered"].astype(bool)] for log in (target_log, baseline_log))
-    if baseline.empty:
+    delivered = baseline_log[baseline_log["delivered"].astype(bool)]
+    if delivered.empty:
         return {"baseline_validation_accuracy": None, "baseline_images": None, "target_images": None, "ratio": None}
-    level = float(baseline["validation_accuracy"].to_numpy()[baseline["validation_loss"].to_numpy().argmin()])
-    baseline_images, target_images = images_to_reach(baseline, level), images_to_reach(target, level)
+    level = float(delivered["validation_accuracy"].to_numpy()[delivered["validation_loss"].to_numpy().argmin()])
+    baseline_images, target_images = images_to_reach(baseline_log, level), images_to_reach(target_log, level)
     return {
         "baseline_validation_accuracy": level,
         "baseline_images": baseline_images,

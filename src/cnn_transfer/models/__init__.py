@@ -15,7 +15,6 @@ from cnn_transfer.models.surgery import (
     freeze,
     head_layers,
     reinitialise,
-    shrink_and_perturb,
     unfreeze,
     with_precision,
 )
@@ -33,7 +32,6 @@ __all__ = [
     "freeze",
     "head_layers",
     "reinitialise",
-    "shrink_and_perturb",
     "unfreeze",
     "with_precision",
 ]

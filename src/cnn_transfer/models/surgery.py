@@ -120,22 +120,6 @@ def reinitialise(network: keras.Model, seed: int) -> keras.Model:
     return _rebuild(network, reseed)
 
 
-def shrink_and_perturb(network: keras.Model, keep: float, seed: int) -> None:
-    """Mix the kernels below the head with new random ones, in place: `keep` of the old plus `1 - keep` of the new.
-
-    A network that starts from trained weights often ends worse than one that starts from random weights, and mixing
-    repairs it while most of the head start stays (Ash and Adams 2020, arXiv 1910.08475).
-
-    Args:
-        network: A network; biases, normalisation and the head stay as they are.
-        keep: Share of the old kernels, 0-1.
-        seed: Seed of the new ones.
-    """
-    for layer, new in zip(network.layers, reinitialise(network, seed).layers, strict=True):
-        if hasattr(layer, "kernel") and not layer.name.startswith(HEAD_PREFIX):
-            layer.kernel.assign(keep * layer.kernel + (1 - keep) * new.kernel)
-
-
 def with_precision(network: keras.Model, policy: str) -> keras.Model:
     """A copy of the network that computes in the given dtype policy; input scaling and output stay in float32.
 

@@ -10,10 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pandas as pd
-from pydantic import Field
 
 from cnn_transfer.images import Augmentation, ImageSet
-from cnn_transfer.models import copy_network, freeze, shrink_and_perturb, unfreeze
+from cnn_transfer.models import copy_network, freeze, unfreeze
 from cnn_transfer.training import Fit, Optimisation, fit
 from cnn_transfer.transfer.search import Search, SearchFit, run_search
 
@@ -25,7 +24,6 @@ class WholeNetwork(Search):
     """The second phase."""
 
     batch_statistics: bool  # learn them on the target too; False keeps those of the source
-    keep: float = Field(ge=0, le=1)  # share of the source's kernels; the rest is new and random (shrink and perturb)
 
 
 def fine_tune(
@@ -58,7 +56,6 @@ def fine_tune(
     freeze(start)
     head_fit = fit(start, images, splits, head, augmentation, precision, seed, "head")
     head_alone = copy_network(head_fit.network)
-    shrink_and_perturb(head_fit.network, whole.keep, seed)
     unfreeze(head_fit.network, whole.batch_statistics)
 
     def train(optimisation: Optimisation) -> Fit:
