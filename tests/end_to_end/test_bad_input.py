@@ -16,8 +16,8 @@ def outputs(project: Path) -> list[Path]:
     ("parameters", "expected"),
     [
         ("sed=1", ["sed is not a parameter", "Did you mean seed?"]),
-        ("finetune_target.whole.learning_rat=1", ["finetune_target.whole.learning_rat", "Did you mean learning_rate?"]),
-        ("finetune_target.whole.learning_rate=-1", ["finetune_target.whole.learning_rate", "greater than 0", "-1"]),
+        ("finetune_target.head.learning_rat=1", ["finetune_target.head.learning_rat", "Did you mean learning_rate?"]),
+        ("finetune_target.head.learning_rate=-1", ["finetune_target.head.learning_rate", "greater than 0", "-1"]),
         ("preprocess.target.split.test_fraction=0", ["test_fraction must be above 0"]),
         ("pretrain_source.architecture=compact_cn", ["pretrain_source.architecture", "Did you mean compact_cnn?"]),
         ("precision=float16", ["precision", "'auto', 'float32' or 'mixed_bfloat16'", "float16"]),

@@ -10,7 +10,7 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-STAGES = {"Preprocess", "Pretrain Source", "Migrate Model", "Finetune Target", "Evaluate"}
+STAGES = {"preprocess", "pretrain_source", "migrate_model", "finetune_target", "evaluate"}
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
 
@@ -41,13 +41,18 @@ def site(finished_project, kedro):
         server.shutdown()
 
 
+def node_names(page):
+    return {node.text for node in page.find_elements(By.CSS_SELECTOR, ".pipeline-node__text")}
+
+
 def test_the_five_stages_are_collapsible_groups_on_the_page(site, browser):
     browser.get(site)
-    names = WebDriverWait(browser, 30).until(
-        lambda page: {node.text for node in page.find_elements(By.CSS_SELECTOR, ".pipeline-node__text")} - {""}
-    )
-    assert names >= STAGES
-    layers = {layer.text for layer in browser.find_elements(By.CSS_SELECTOR, ".pipeline-layer-name")}
-    assert {"Raw", "Intermediate", "Primary", "Models", "Model Output", "Reporting"} <= layers | {
-        layer.title() for layer in layers
-    }
+    wait = WebDriverWait(browser, 30)
+    wait.until(lambda page: node_names(page) >= STAGES)
+    layers = {layer.text for layer in browser.find_elements(By.CSS_SELECTOR, "[class*='layer']")}
+    assert layers >= {"raw", "intermediate", "primary", "models", "reporting"}
+    assert not node_names(browser) & {"plan", "migrate"}
+    groups = browser.find_elements(By.CSS_SELECTOR, ".pipeline-node__text")
+    group = next(node for node in groups if node.text == "migrate_model")
+    webdriver.ActionChains(browser).move_to_element(group).double_click().perform()
+    wait.until(lambda page: node_names(page) >= {"plan", "migrate"})
