@@ -81,8 +81,9 @@ def head_layers(network: keras.Model) -> list[keras.Layer]:
 
 def freeze(network: keras.Model) -> None:
     """Freeze all layers but the head, batch statistics included; compile before the next fit."""
+    head = head_layers(network)
     for layer in network.layers:
-        layer.trainable = layer.name.startswith(HEAD_PREFIX)
+        layer.trainable = layer in head
 
 
 def unfreeze(network: keras.Model, batch_statistics: bool) -> None:
