@@ -58,7 +58,7 @@ data: .venv/.ready  ## rebuild the bundled images byte for byte (needs npm and a
 	$(BIN)/python data/01_raw/build.py
 
 lock: .venv/.ready  ## resolve requirements.lock anew
-	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade --group dev pyproject.toml -o requirements.lock --custom-compile-command "make lock"
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade --all-extras --group dev pyproject.toml -o requirements.lock --custom-compile-command "make lock"
 
 clean:  ## delete what runs and checks made; the bundled data stays
 	rm -rf build .viz .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache data/0[2-8]_*

@@ -5,8 +5,14 @@ The images go through the real reader and writer once a session: a class folder 
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import io
 import os
+import socket
+import subprocess
+import sys
+import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up notes would hide what pytest prints
 
@@ -61,6 +67,40 @@ def draw_shape(name, rng):
 
 
 @pytest.fixture(scope="session")
+def s3_server():
+    """The environment of users of an S3 server, which is a process of its own and keeps its objects in memory."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            for _ in range(600):
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                    break
+                time.sleep(0.1)
+            yield {
+                "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+                "AWS_ACCESS_KEY_ID": "somebody",
+                "AWS_SECRET_ACCESS_KEY": "secret",
+                "AWS_DEFAULT_REGION": "us-east-1",
+            }
+        finally:
+            server.terminate()
+
+
+@pytest.fixture
+def bucket(s3_server, monkeypatch, tmp_path):
+    """A new bucket, whose address is its name after `s3://`; the environment names its server."""
+    import s3fs
+
+    for name, value in s3_server.items():
+        monkeypatch.setenv(name, value)
+    name = f"photos-{hashlib.blake2b(bytes(tmp_path), digest_size=8).hexdigest()}"
+    s3fs.S3FileSystem().mkdir(name)
+    return name
+
+
+@pytest.fixture(scope="session")
 def encode_png():
     return png_bytes
 
@@ -83,7 +123,7 @@ def image_set_folder(class_folder, tmp_path_factory):
     listing = list_images(class_folder)
     folder = tmp_path_factory.mktemp("stored") / "shapes"
     image_format = ImageFormat(image_size_px=IMAGE_SHAPE[0], channels=1)
-    write_image_set(DecodedImages(listing, np.arange(len(listing.table)), image_format), folder)
+    write_image_set(DecodedImages(listing, image_format, np.arange(len(listing.table))), folder)
     return folder
 
 
@@ -96,7 +136,7 @@ def shapes(image_set_folder):
 @pytest.fixture(scope="session")
 def shape_splits(shapes):
     """Of each class 20 test images, 40 for training, 20 for validation, 20 unlabelled."""
-    return assign_splits(shapes, SplitRule(test_fraction=0.2, labels_per_class=40, validation_ratio=0.5), seed=0)
+    return assign_splits(shapes.table, SplitRule(test_fraction=0.2, labels_per_class=40, validation_ratio=0.5), seed=0)
 
 
 @pytest.fixture(scope="session")

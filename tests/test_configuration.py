@@ -9,6 +9,7 @@ from kedro.config import OmegaConfigLoader
 from kedro.io import DataCatalog
 from pydantic import BaseModel
 
+from cnn_transfer.images.reasons import NOTES, REASONS
 from cnn_transfer.parameters import Parameters
 from cnn_transfer.pipeline_registry import STAGES, register_pipelines
 from cnn_transfer.run_parameters import RunParameters, parse_run_parameters
@@ -90,3 +91,9 @@ def test_yaml_files_name_no_machine_paths():
         for value in re.findall(r"filepath: (\S+)", file.read_text()):
             assert not value.startswith("/"), file
         assert yaml.safe_load(file.read_text()) is not None
+
+
+def test_every_reason_and_note_is_explained_to_users():
+    text = (ROOT / "conf/folders/README.md").read_text()
+    for code, explanation in (REASONS | NOTES).items():
+        assert f"| `{code}` | {explanation} |" in text

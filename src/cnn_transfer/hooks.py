@@ -15,12 +15,13 @@ from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
 from cnn_transfer.datasets import RawImagesDataset
-from cnn_transfer.evaluation import describe_summary
+from cnn_transfer.evaluation import describe_intake, describe_summary
 from cnn_transfer.parameters import ParameterError
 from cnn_transfer.run_parameters import parse_run_parameters
 
 LOGGER = logging.getLogger("cnn_transfer")
 NODE_SECONDS = "node_seconds"
+INTAKE = "intake"
 SUMMARY = "summary"
 
 
@@ -42,20 +43,46 @@ class CheckHooks:
             parse_run_parameters(self._parameters)
         except ParameterError as error:
             raise click.ClickException(f"Wrong parameters; nothing was run.\n{error}") from error
-        missing = [text for name in sorted(pipeline.inputs()) if (text := _missing(name, catalog))]
+        unread = [text for role in ("source", "target") if (text := self._unread(role, catalog))]
+        if unread:
+            raise click.ClickException("Wrong parameters; nothing was run.\n" + "\n".join(unread))
+        missing = [text for name in sorted(pipeline.inputs()) if (text := self._missing(name, catalog))]
         if missing:
             raise click.ClickException("Missing inputs; nothing was run.\n" + "\n".join(missing))
 
+    def _unread(self, role: str, catalog: DataCatalog) -> str:
+        """What is wrong with a path of images that this environment's catalog does not read, or nothing."""
+        path = self._parameters.get(f"{role}_images")
+        raw = catalog.get(f"{role}_raw_images")
+        if path is None or (isinstance(raw, RawImagesDataset) and raw.filepath.endswith(path)):
+            return ""
+        return (
+            f"{role}_images: {path} was asked for, but the catalog of this environment reads {raw}. Leave the "
+            f"parameter out, take another --env, or let the entry {role}_raw_images read ${{runtime_params:{role}_images}}."
+        )
 
-def _missing(name: str, catalog: DataCatalog) -> str:
-    """What is missing and how to get it, or nothing when the dataset is there."""
-    dataset = catalog.get(name)
-    if isinstance(dataset, RawImagesDataset) and not dataset.exists():
-        remedy = f"Make it with: {dataset.made_by}" if dataset.made_by else "Check its filepath in the catalog."
-        return f"{name}: nothing at {dataset.filepath}. {remedy}"
-    if isinstance(dataset, AbstractVersionedDataset) and not dataset.exists():
-        return f"{name}: no version in {dataset._filepath}. Run the stages before this one first, or all: kedro run"
-    return ""
+    def _missing(self, name: str, catalog: DataCatalog) -> str:
+        """What is missing and how to get it, or nothing when the dataset is there."""
+        dataset = catalog.get(name)
+        if isinstance(dataset, RawImagesDataset) and not dataset.exists():
+            parameter = name.replace("_raw_images", "_images")
+            remedy = f"Make it with: {dataset.made_by}" if dataset.made_by else "Check its filepath in the catalog."
+            if self._parameters.get(parameter):
+                remedy = f"Check the parameter {parameter}."
+            return f"{name}: nothing at {dataset.filepath}. {remedy}"
+        if isinstance(dataset, AbstractVersionedDataset) and not dataset.exists():
+            return f"{name}: no version in {dataset._filepath}. Run the stages before this one first, or all: kedro run"
+        return ""
+
+
+class IntakeHooks:
+    """Say in a line a set what was used and what was set aside."""
+
+    @hook_impl
+    def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
+        """Log the counts of an intake."""
+        if dataset_name.endswith(INTAKE):
+            LOGGER.info("%s: %s", dataset_name.removesuffix(f"_{INTAKE}"), describe_intake(data))
 
 
 class TensorFlowHooks:

@@ -21,6 +21,8 @@ class RunParameters(Parameters):
     """The top level of `parameters*.yml`: one block a stage, and what all stages share."""
 
     seed: int = Field(ge=0, lt=2**31)
+    source_images: str | None = None  # path or address, read by the catalog; None: the bundled set
+    target_images: str | None = None
     precision: Precision
     preprocess: PreprocessParameters
     pretrain_source: PretrainParameters

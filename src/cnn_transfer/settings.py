@@ -1,8 +1,8 @@
 """Kedro's settings for this project."""
 
-from cnn_transfer.hooks import CheckHooks, SummaryHooks, TensorFlowHooks, TimingHooks
+from cnn_transfer.hooks import CheckHooks, IntakeHooks, SummaryHooks, TensorFlowHooks, TimingHooks
 
-HOOKS = (CheckHooks(), TensorFlowHooks(), TimingHooks(), SummaryHooks())
+HOOKS = (CheckHooks(), IntakeHooks(), TensorFlowHooks(), TimingHooks(), SummaryHooks())
 
 CONFIG_LOADER_ARGS = {
     "base_env": "base",

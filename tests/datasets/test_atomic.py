@@ -26,9 +26,9 @@ def listing(count: int, broken_from: int | None = None) -> DecodedImages:
         for row in rows:
             if broken_from is not None and row >= broken_from:
                 raise RuntimeError("the drive is gone")
-            yield np.full((16, 16), row, np.uint8)
+            yield np.full((16, 16, 1), row, np.uint8)
 
-    return DecodedImages(ImageListing(table, read), np.arange(count), ImageFormat(image_size_px=16, channels=1))
+    return DecodedImages(ImageListing(table, read), ImageFormat(image_size_px=16, channels=1), np.arange(count))
 
 
 def network() -> keras.Model:
@@ -82,8 +82,8 @@ def test_kill_while_images_are_written_leaves_no_version(tmp_path):
         from test_atomic import listing
         from kedro.io import Version
         from cnn_transfer.datasets import ImageSetDataset
-        import cnn_transfer.images.decoding as decoding
-        decoding.CHUNK_IMAGES = 2
+        import cnn_transfer.images.preparation as preparation
+        preparation.MOST_CHUNK_IMAGES = 2
         images = listing(1000)
         read = images.listing.read
         def slowly(rows):

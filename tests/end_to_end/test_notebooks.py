@@ -57,7 +57,7 @@ def test_walkthrough_shows_the_finished_run(finished_project, monkeypatch):
     summary = json.loads(summary_file.read_text())
     assert f"Verdict in a word: {summary['verdict']}" in printed(notebook)
     assert f"{summary['target_accuracy']:.1%}" in printed(notebook)
-    assert pictures(notebook) == 5
+    assert pictures(notebook) == 7
     assert summary_file.relative_to(finished_project).as_posix() in tables(notebook)
     assert_quiet(notebook)
 

@@ -9,7 +9,6 @@ from PIL import Image
 from cnn_transfer.evaluation import (
     confusion_table,
     draw_confusion,
-    draw_examples,
     draw_mistakes,
     draw_training_curves,
     no_predictions,
@@ -46,29 +45,6 @@ BASELINE_LOG = pd.concat(
     ],
     ignore_index=True,
 )
-
-
-def test_examples_show_training_images_of_each_class_in_a_row(shapes, shape_splits):
-    figure = draw_examples(shapes, shape_splits, per_class=3)
-    render(figure)
-    pictures = shown(figure)
-    training = shapes.rows(shape_splits, "training")
-    expected = np.concatenate([training[shapes.classes[training] == index][:3] for index in range(4)])
-    np.testing.assert_array_equal(pictures, shapes.pixels(expected)[..., 0])
-    assert [text.get_text() for axes in figure.axes for text in axes.texts] == list(shapes.class_names)
-
-
-def test_examples_leave_out_classes_beyond_the_most_and_say_so(shapes, shape_splits):
-    figure = draw_examples(shapes, shape_splits, per_class=2, most_classes=3)
-    assert len(shown(figure)) == 6
-    assert figure.get_suptitle() == "Training images, 3 of 4 classes"
-
-
-def test_a_class_with_fewer_training_images_than_places_has_empty_places(shapes, shape_splits):
-    few = shape_splits["split"].where(shape_splits.groupby("label").cumcount() < 10, "test")
-    figure = draw_examples(shapes, shape_splits.assign(split=few), per_class=12)
-    render(figure)
-    assert 0 < len(shown(figure)) < 4 * 12
 
 
 def test_curves_draw_every_log_and_name_the_delivered_trial():

@@ -106,9 +106,9 @@ def test_lists_the_training_batches_with_the_names_of_their_classes(server, cifa
 def test_its_images_decode_like_any_other(server, cifar, pixels):
     server.files["cifar.tar.gz"] = cifar
     listing = list_cifar10(server.address("cifar.tar.gz"), sha256(cifar))
-    ((_, decoded, rejected),) = DecodedImages(listing, np.arange(5), ImageFormat(image_size_px=32, channels=3))
-    np.testing.assert_array_equal(decoded, pixels)
-    assert rejected.empty
+    (chunk,) = DecodedImages(listing, ImageFormat(image_size_px=32, channels=3), np.arange(5)).chunks()
+    np.testing.assert_array_equal(chunk.pixels, pixels)
+    assert chunk.rejected.empty
 
 
 def test_an_archive_in_the_cache_is_not_downloaded_again(server, cifar):

@@ -1,64 +1,58 @@
-import io
-import struct
 import zlib
 
 import numpy as np
-import pandas as pd
 import pytest
-from PIL import Image
+from hypothesis import given
+from hypothesis import strategies as st
+from odd_images import FORMATS, bomb, chunk, encode, photograph, png, transparent, turned_jpeg
+from PIL import Image, ImageFile
 from pydantic import ValidationError
 
-from cnn_transfer.images import DecodedImages, ImageFormat, ImageListing, decode_image, decoding, list_images
+from cnn_transfer.images import ImageFormat, UnusableImageError, decode_image
+from cnn_transfer.images.decoding import quiet_pillow
+from cnn_transfer.images.reasons import NOTES, REASONS
 
 GREY = ImageFormat(image_size_px=16, channels=1)
 COLOUR = ImageFormat(image_size_px=16, channels=3)
 
 
-def encode(image, kind="PNG"):
-    stream = io.BytesIO()
-    image.save(stream, kind)
-    return stream.getvalue()
+def with_change(image_format, **changes):
+    return ImageFormat(**image_format.model_dump() | changes)
 
 
-def chunk(name, body):
-    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+def pixels_of(encoded, image_format, name=""):
+    return decode_image(encoded, image_format, name).pixels
 
 
-def png(width, height, *data_chunks):
-    """A grey PNG file from its parts; whether they fit together is the caller's affair."""
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + b"".join(data_chunks) + chunk(b"IEND", b"")
-
-
-def decode_all(encoded, image_format=GREY):
-    """The one chunk that a list of encoded images decodes into."""
-    table = pd.DataFrame({"id": [f"i{n}" for n in range(len(encoded))], "label": "a"})
-    listing = ImageListing(table, lambda rows: (encoded[row] for row in rows))
-    return next(iter(DecodedImages(listing, np.arange(len(encoded)), image_format)))
+def reason_of(encoded, image_format=COLOUR, name=""):
+    with quiet_pillow(), pytest.raises(UnusableImageError) as caught:
+        decode_image(encoded, image_format, name)
+    return caught.value.reason
 
 
 def test_an_image_of_the_wanted_form_is_unchanged(encode_png):
     pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
-    decoded, size = decode_image(encode_png(pixels), COLOUR)
-    np.testing.assert_array_equal(decoded, pixels)
-    assert decoded.dtype == np.uint8
-    assert size == (16, 16)
+    decoded = decode_image(encode_png(pixels), COLOUR)
+    np.testing.assert_array_equal(decoded.pixels, pixels)
+    assert decoded.pixels.dtype == np.uint8
+    assert (decoded.width_px, decoded.height_px) == (16, 16)
+    assert decoded.notes == []
 
 
 def test_pixels_of_an_origin_without_files_are_taken_as_they_are():
     pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
-    np.testing.assert_array_equal(decode_image(pixels, COLOUR)[0], pixels)
+    np.testing.assert_array_equal(pixels_of(pixels, COLOUR), pixels)
 
 
 def test_grey_becomes_colour_by_repeating_it(encode_png):
     pixels = np.random.default_rng(0).integers(0, 256, (16, 16), np.uint8)
-    decoded, _ = decode_image(encode_png(pixels), COLOUR)
+    decoded = pixels_of(encode_png(pixels), COLOUR)
     np.testing.assert_array_equal(decoded, np.repeat(pixels[..., None], 3, axis=2))
 
 
 def test_colour_becomes_grey_by_luma(encode_png):
     pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
-    decoded, _ = decode_image(encode_png(pixels), GREY)
+    decoded = pixels_of(encode_png(pixels), GREY)
     luma = pixels @ np.array([0.299, 0.587, 0.114])  # ITU-R 601-2
     assert decoded.shape == (16, 16, 1)
     np.testing.assert_allclose(decoded[..., 0], luma, atol=1)
@@ -66,31 +60,31 @@ def test_colour_becomes_grey_by_luma(encode_png):
 
 def test_shrinking_averages_instead_of_skipping(encode_png):
     checkerboard = ((np.indices((64, 64)).sum(0) % 2) * 255).astype(np.uint8)
-    decoded, _ = decode_image(encode_png(checkerboard), GREY)
+    decoded = pixels_of(encode_png(checkerboard), GREY)
     np.testing.assert_allclose(decoded, 127.5, atol=6)
 
 
 def test_an_oblong_image_is_resized_and_its_size_reported_as_width_and_height(encode_png):
-    decoded, size = decode_image(encode_png(np.full((20, 50, 3), 77, np.uint8)), COLOUR)
-    assert size == (50, 20)
-    assert decoded.shape == (16, 16, 3)
-    assert (decoded == 77).all()
+    decoded = decode_image(encode_png(np.full((20, 50, 3), 77, np.uint8)), COLOUR)
+    assert (decoded.width_px, decoded.height_px) == (50, 20)
+    assert decoded.pixels.shape == (16, 16, 3)
+    assert (decoded.pixels == 77).all()
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"])
 @pytest.mark.parametrize("image_format", [GREY, COLOUR])
 def test_every_colour_mode_of_pillow_gives_pixels_of_the_wanted_shape(mode, image_format):
     kind = "TIFF" if mode in {"CMYK", "YCbCr"} else "PNG"
-    decoded, _ = decode_image(encode(Image.new("RGB", (20, 20), "white").convert(mode), kind), image_format)
+    decoded = pixels_of(encode(Image.new("RGB", (20, 20), "white").convert(mode), kind), image_format)
     assert decoded.shape == image_format.shape
     assert (decoded == 255).all()
 
 
-@pytest.mark.parametrize("kind", ["BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("kind", FORMATS.values())
 def test_every_kind_of_file_is_decoded(kind):
-    decoded, size = decode_image(encode(Image.new("RGB", (24, 20), (200, 30, 30)), kind), COLOUR)
-    assert size == (24, 20)
-    np.testing.assert_allclose(decoded[8, 8], (200, 30, 30), atol=4)
+    decoded = decode_image(encode(Image.new("RGB", (24, 20), (200, 30, 30)), kind), COLOUR)
+    assert (decoded.width_px, decoded.height_px) == (24, 20)
+    np.testing.assert_allclose(decoded.pixels[8, 8], (200, 30, 30), atol=4)
 
 
 @pytest.mark.parametrize("size", [15, 1025])
@@ -99,81 +93,210 @@ def test_a_size_out_of_range_is_refused(size):
         ImageFormat(image_size_px=size, channels=3)
 
 
-def test_rejects_truncated_png_and_names_it_while_the_others_are_kept(tmp_path, encode_png):
-    rng = np.random.default_rng(0)
-    (tmp_path / "cat").mkdir()
-    for name in "abcd":
-        (tmp_path / "cat" / f"{name}.png").write_bytes(encode_png(rng.integers(0, 256, (20, 24), np.uint8)))
-    whole = (tmp_path / "cat" / "b.png").read_bytes()
-    (tmp_path / "cat" / "b.png").write_bytes(whole[: len(whole) // 2])
-    listing = list_images(tmp_path)
-    ((used, pixels, rejected),) = DecodedImages(listing, np.arange(4), GREY)
-    assert used["id"].tolist() == ["cat/a.png", "cat/c.png", "cat/d.png"]
-    assert used[["width_px", "height_px"]].to_numpy().tolist() == [[24, 20]] * 3
-    assert rejected[["id", "label", "reason"]].to_numpy().tolist() == [["cat/b.png", "cat", "unreadable"]]
-    assert "truncated" in rejected["detail"].iloc[0]
-    expected, _ = decode_image((tmp_path / "cat" / "c.png").read_bytes(), GREY)
-    np.testing.assert_array_equal(pixels[1], expected)
+@pytest.mark.parametrize("suffix", FORMATS)
+@given(share=st.floats(0.05, 0.97))
+def test_rejects_a_file_that_was_cut_anywhere(suffix, share):
+    encoded = encode(photograph(1), FORMATS[suffix])
+    assert reason_of(encoded[: int(share * len(encoded))], name=f"cut.{suffix}") in {"truncated", "damaged"}
 
 
-@pytest.mark.parametrize("content", [b"", b"no image at all", None])
-def test_rejects_what_is_no_image(content, encode_png):
-    used, pixels, rejected = decode_all([content, encode_png(np.zeros((16, 16), np.uint8))])
-    assert rejected["id"].tolist() == ["i0"]
-    assert rejected["reason"].tolist() == ["unreadable"]
-    assert used["id"].tolist() == ["i1"]
-    assert len(pixels) == 1
+@pytest.mark.parametrize("suffix", FORMATS)
+@given(data=st.data())
+def test_whatever_is_wrong_with_a_file_there_is_a_documented_reason_or_a_picture(suffix, data):
+    encoded = bytearray(encode(photograph(1), FORMATS[suffix]))
+    for place, value in data.draw(
+        st.dictionaries(st.integers(0, len(encoded) - 1), st.integers(0, 255), max_size=20)
+    ).items():
+        encoded[place] = value
+    encoded = bytes(encoded[data.draw(st.integers(0, 8)) :])
+    with quiet_pillow():
+        try:
+            decoded, problem = decode_image(encoded, COLOUR, f"x.{suffix}"), None
+        except UnusableImageError as error:
+            decoded, problem = None, error
+    if problem:
+        assert problem.reason in REASONS
+        assert problem.detail
+    else:
+        assert decoded.pixels.shape == COLOUR.shape
+        assert set(decoded.notes) <= set(NOTES)
 
 
-def test_a_chunk_without_a_usable_image_has_empty_pixels_of_the_right_shape():
-    used, pixels, rejected = decode_all([b"", b""], COLOUR)
-    assert (len(used), len(rejected)) == (0, 2)
-    assert pixels.shape == (0, 16, 16, 3)
+@given(encoded=st.binary(max_size=60), name=st.sampled_from(["", "x.jpg", "x.txt", "x.tga"]))
+def test_no_bytes_at_all_are_taken_for_an_image(encoded, name):
+    assert reason_of(encoded, name=name) in {
+        "empty_file",
+        "not_an_image",
+        "other_file",
+        "damaged",
+        "truncated",
+        "too_small",
+    }
 
 
-def test_images_are_decoded_in_chunks_in_order(monkeypatch, encode_png):
-    monkeypatch.setattr(decoding, "CHUNK_IMAGES", 3)
-    encoded = [encode_png(np.full((16, 16), value, np.uint8)) for value in range(8)]
-    table = pd.DataFrame({"id": [f"i{n}" for n in range(8)], "label": "a"})
-    listing = ImageListing(table, lambda rows: (encoded[row] for row in rows))
-    chunks = list(DecodedImages(listing, np.array([0, 1, 2, 3, 5, 6, 7]), GREY))
-    assert [len(pixels) for _, pixels, _ in chunks] == [3, 3, 1]
-    assert np.concatenate([pixels for _, pixels, _ in chunks])[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 5, 6, 7]
-    assert [name for used, _, _ in chunks for name in used["id"]] == ["i0", "i1", "i2", "i3", "i5", "i6", "i7"]
-
-
-def test_rejects_a_png_with_a_broken_chunk_between_its_pixels(encode_png):
+def test_rejects_a_png_with_a_broken_chunk_between_its_pixels():
     data = zlib.compress(b"".join(b"\0" + bytes(16) for _ in range(16)))
-    broken = png(16, 16, chunk(b"IDAT", data[:5]), chunk(b"\0DAT", data[5:]))
-    _, _, rejected = decode_all([broken, encode_png(np.zeros((16, 16), np.uint8))])
-    assert rejected["id"].tolist() == ["i0"]
+    broken = png(16, 16, 8, 0, data[:5])[:-12] + chunk(b"\0DAT", data[5:]) + chunk(b"IEND", b"")
+    assert reason_of(broken) in {"damaged", "truncated"}
 
 
-def test_rejects_an_image_that_claims_to_be_too_large_to_decode(encode_png):
-    _, _, rejected = decode_all([png(30_000, 30_000), encode_png(np.zeros((16, 16), np.uint8))])
-    assert rejected["id"].tolist() == ["i0"]
+def test_a_bomb_is_refused_by_its_declared_size_before_anything_is_decoded(monkeypatch):
+    encoded = bomb()
+    assert len(encoded) < 1_000_000
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("decoded"))
+    with quiet_pillow(), pytest.raises(UnusableImageError, match=r"30000 x 30000 px declared; most_megapixels is 100$"):
+        decode_image(encoded, GREY)
 
 
-def test_rejects_a_file_that_vanished_after_listing_and_keeps_the_rest(tmp_path, encode_png):
-    (tmp_path / "cat").mkdir()
-    for name in "abc":
-        (tmp_path / "cat" / f"{name}.png").write_bytes(encode_png(np.zeros((16, 16), np.uint8)))
-    listing = list_images(tmp_path)
-    (tmp_path / "cat" / "b.png").unlink()
-    ((used, _, rejected),) = DecodedImages(listing, np.arange(3), GREY)
-    assert used["id"].tolist() == ["cat/a.png", "cat/c.png"]
-    assert rejected["id"].tolist() == ["cat/b.png"]
+def test_a_picture_as_large_as_allowed_is_decoded_and_one_row_more_is_refused():
+    limit = with_change(GREY, most_megapixels=0.01)
+    assert pixels_of(encode(Image.new("L", (100, 100))), limit).shape == GREY.shape
+    assert reason_of(encode(Image.new("L", (100, 101))), limit) == "too_large"
+
+
+def test_more_memory_than_there_is_is_a_reason(monkeypatch):
+    def fail(image):
+        raise MemoryError
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", fail)
+    assert reason_of(encode(photograph(1))) == "too_large"
+
+
+def test_a_side_as_short_as_allowed_is_used_and_a_shorter_one_is_refused():
+    assert pixels_of(encode(Image.new("L", (8, 30))), GREY).shape == GREY.shape
+    assert reason_of(encode(Image.new("L", (30, 7)))) == "too_small"
+    assert pixels_of(encode(Image.new("L", (30, 1))), with_change(GREY, smallest_side_px=1)).shape == GREY.shape
 
 
 def test_the_reason_of_a_rejection_is_the_same_in_every_run():
     # Two streams that live at once cannot share an address, which Pillow writes into its message.
-    details = {decode_all([content])[2]["detail"].iloc[0] for content in (b"no image", b"nor this")}
+    details = []
+    for content in (encode(photograph(1), "TIFF")[:-100], encode(photograph(1), "GIF")[:-100]):
+        with pytest.raises(UnusableImageError) as caught:
+            decode_image(content, GREY)
+        details.append(caught.value.detail)
     assert not any("0x" in detail for detail in details)
 
 
 def test_sixteen_bits_of_grey_are_scaled_and_not_cut_off():
     encoded = encode(Image.fromarray(np.full((16, 16), 40_000, np.uint16)))
-    grey, _ = decode_image(encoded, GREY)
-    colour, _ = decode_image(encoded, COLOUR)
-    np.testing.assert_allclose(grey, 40_000 / 257, atol=1)
-    np.testing.assert_allclose(colour, 40_000 / 257, atol=1)
+    np.testing.assert_allclose(pixels_of(encoded, GREY), 40_000 / 257, atol=1)
+    np.testing.assert_allclose(pixels_of(encoded, COLOUR), 40_000 / 257, atol=1)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_is_turned_as_its_exif_data_says(orientation):
+    upright = np.zeros((48, 64, 3), np.uint8)
+    upright[:24, :32] = 255  # the corner at the upper left
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = Image.fromarray(upright)
+    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Image.Transpose that a camera with this orientation applies
+    if orientation > 1:
+        stored = stored.transpose(Image.Transpose(undo[orientation]))
+    decoded = decode_image(encode(stored, "JPEG", exif=exif, quality=95), COLOUR)
+    assert (decoded.width_px, decoded.height_px) == (64, 48)
+    bright = decoded.pixels.mean(axis=2) > 128
+    assert bright[:7, :7].all()
+    assert not bright[9:].any()
+    assert not bright[:, 9:].any()
+    assert ("orientation" in decoded.notes) == (orientation > 1)
+
+
+def test_width_and_height_are_those_of_the_upright_picture():
+    decoded = decode_image(turned_jpeg(1, 6, width=80, height=40), COLOUR)
+    assert (decoded.width_px, decoded.height_px) == (40, 80)
+
+
+def test_a_large_jpeg_is_decoded_as_a_small_one_and_reported_in_its_own_size():
+    large = photograph(1, 800, 600)
+    decoded = decode_image(encode(large, "JPEG", quality=95), COLOUR)
+    assert (decoded.width_px, decoded.height_px) == (800, 600)
+    expected = np.asarray(large.resize((16, 16), Image.Resampling.BILINEAR))
+    np.testing.assert_allclose(decoded.pixels.astype(int), expected, atol=6)
+
+
+@pytest.mark.parametrize("background", [0, 128, 255])
+@pytest.mark.parametrize("image_format", [GREY, COLOUR])
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_transparent_pixels_show_the_background(background, image_format, mode):
+    clear = Image.new("RGBA", (20, 20), (200, 10, 10, 0)).convert(mode)
+    pixels = pixels_of(encode(clear), with_change(image_format, background=background))
+    assert (pixels == background).all()
+
+
+def test_half_transparent_pixels_are_mixed_with_the_background():
+    half = Image.new("RGBA", (20, 20), (200, 100, 0, 128))
+    np.testing.assert_allclose(pixels_of(encode(half), with_change(COLOUR, background=0))[0, 0], (100, 50, 0), atol=2)
+
+
+def test_a_transparent_colour_of_a_palette_and_of_a_png_shows_the_background():
+    palette = Image.new("P", (20, 20), 0)
+    palette.putpalette([255, 0, 0, 0, 255, 0])
+    keyed = encode(Image.new("RGB", (20, 20), (1, 2, 3)), transparency=(1, 2, 3))
+    for encoded in (encode(palette, transparency=0), encode(palette, "GIF", transparency=0), keyed):
+        decoded = decode_image(encoded, with_change(COLOUR, background=77))
+        assert (decoded.pixels == 77).all()
+        assert "alpha" in decoded.notes
+
+
+def test_an_opaque_alpha_channel_changes_nothing():
+    image = photograph(1, 16, 16)
+    np.testing.assert_array_equal(pixels_of(encode(image.convert("RGBA")), COLOUR), np.asarray(image))
+
+
+@pytest.mark.parametrize("image_format", [GREY, COLOUR])
+@pytest.mark.parametrize("size", [(40, 20), (20, 40), (2000, 8), (8, 2000)])
+def test_a_padded_picture_is_whole_between_bars_of_the_background(image_format, size):
+    rule = with_change(image_format, resize="pad", background=10)
+    pixels = pixels_of(encode(Image.new("RGB", size, (200, 200, 200))), rule)
+    lines = pixels[..., 0] if size[0] > size[1] else pixels[..., 0].T
+    bright = np.flatnonzero((lines == 200).all(axis=1))
+    assert len(bright) == max(1, round(16 * min(size) / max(size)))
+    assert (np.delete(lines, bright, axis=0) == 10).all()
+    assert abs(bright.mean() - 7.5) <= 0.5
+
+
+@pytest.mark.parametrize("image_format", [GREY, COLOUR])
+def test_a_cropped_picture_is_the_square_in_its_middle(image_format):
+    wide = np.zeros((20, 60, 3), np.uint8)
+    wide[:, 18:42] = 200  # two more on each side, since neighbours are averaged at the edges
+    assert (pixels_of(encode(Image.fromarray(wide)), with_change(image_format, resize="crop")) == 200).all()
+
+
+def test_the_first_frame_of_an_animation_is_used():
+    frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "blue", "green")]
+    for kind in ("GIF", "WEBP", "PNG", "TIFF"):
+        encoded = encode(frames[0], kind, save_all=True, append_images=frames[1:])
+        decoded = decode_image(encoded, COLOUR)
+        np.testing.assert_allclose(decoded.pixels[8, 8], (255, 0, 0), atol=6)
+        assert "first_frame" in decoded.notes
+
+
+@pytest.mark.parametrize("name", ["x.jpg", "x.JPEG", "x.jfif", "x", "row 00000001", ""])
+def test_a_jpeg_may_have_any_of_its_suffixes_or_none(name):
+    assert decode_image(encode(photograph(1), "JPEG"), COLOUR, name).notes == []
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.txt", "x.jpg.bak", "x.2024"])
+def test_a_suffix_of_something_else_is_noted(name):
+    assert decode_image(encode(photograph(1), "JPEG"), COLOUR, name).notes == ["wrong_extension"]
+
+
+def test_colours_of_printing_are_converted():
+    white, red = (Image.new("CMYK", (20, 20), ink) for ink in ((0, 0, 0, 0), (0, 255, 255, 0)))
+    for kind in ("JPEG", "TIFF"):
+        np.testing.assert_allclose(pixels_of(encode(white, kind), COLOUR), 255, atol=2)
+        np.testing.assert_allclose(pixels_of(encode(red, kind), COLOUR)[0, 0], (255, 0, 0), atol=4)
+
+
+def test_a_gradient_of_transparency_keeps_the_size():
+    decoded = decode_image(encode(transparent(1), "WEBP"), COLOUR)
+    assert (decoded.width_px, decoded.height_px) == (64, 48)
+
+
+def test_pillow_s_own_limit_comes_back_after_a_run():
+    limit = Image.MAX_IMAGE_PIXELS
+    with quiet_pillow():
+        assert Image.MAX_IMAGE_PIXELS is None
+    assert limit == Image.MAX_IMAGE_PIXELS

@@ -1,22 +1,32 @@
+import errno
 import json
+import os
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from odd_images import encode, photograph, write
 
 from cnn_transfer.images import (
     DecodedImages,
     ImageFormat,
     ImageListing,
-    decoding,
+    Workers,
     image_set,
+    list_images,
     open_image_set,
+    preparation,
     write_image_set,
 )
 
 FORMAT = ImageFormat(image_size_px=16, channels=3)
+PICTURES = [encode(photograph(seed, 24, 20)) for seed in range(11)]
 
 
 def decoded(pixels, labels, names=None):
@@ -24,7 +34,7 @@ def decoded(pixels, labels, names=None):
     names = [f"i{n:03d}" for n in range(len(labels))] if names is None else names
     table = pd.DataFrame({"id": names, "label": labels})
     listing = ImageListing(table, lambda rows: (b"broken" if pixels[row] is None else pixels[row] for row in rows))
-    return DecodedImages(listing, np.arange(len(labels)), FORMAT)
+    return DecodedImages(listing, FORMAT, np.arange(len(labels)))
 
 
 def store(folder, *args):
@@ -45,7 +55,7 @@ def labels():
 @pytest.fixture
 def sharded(tmp_path, monkeypatch, pixels, labels):
     """A set of 23 images decoded five at a time and stored four to a shard."""
-    monkeypatch.setattr(decoding, "CHUNK_IMAGES", 5)
+    monkeypatch.setattr(preparation, "MOST_CHUNK_IMAGES", 5)
     monkeypatch.setattr(image_set, "SHARD_BYTES", 4 * 16 * 16 * 3 + 100)
     return store(tmp_path / "set", pixels, labels)
 
@@ -80,7 +90,7 @@ def test_no_rows_give_no_pixels(sharded):
 
 
 def test_several_images_share_a_shard_when_they_fit(tmp_path, monkeypatch, pixels, labels):
-    monkeypatch.setattr(decoding, "CHUNK_IMAGES", 5)
+    monkeypatch.setattr(preparation, "MOST_CHUNK_IMAGES", 5)
     images = store(tmp_path / "set", pixels, labels)
     assert len(list((tmp_path / "set").glob("pixels-*.arrow"))) == 1
     np.testing.assert_array_equal(images.pixels(np.arange(22, -1, -1)), pixels[::-1])
@@ -103,20 +113,25 @@ def test_an_unreadable_image_is_set_aside_with_its_reason(tmp_path, pixels, labe
     damaged[7] = None
     images = store(tmp_path / "set", damaged, labels)
     assert len(images) == 22
-    assert images.rejected[["id", "label", "reason"]].to_numpy().tolist() == [["i007", labels[7], "unreadable"]]
+    assert images.rejected[["id", "label", "reason"]].to_numpy().tolist() == [["i007", labels[7], "not_an_image"]]
     np.testing.assert_array_equal(images.pixels(np.arange(22)), np.delete(pixels, 7, axis=0))
 
 
-def test_a_set_without_a_usable_image_is_refused_with_the_first_reason(tmp_path):
-    with pytest.raises(ValueError, match=r"None of the 2 images could be read\. First reason: .*unreadable"):
-        store(tmp_path / "set", [None, None], ["a", "b"])
+def test_a_set_without_a_usable_image_is_written_and_says_why(tmp_path):
+    images = store(tmp_path / "set", [None, None], ["a", "b"])
+    assert len(images) == 0
+    assert images.class_names == ()
+    assert images.rejected["reason"].tolist() == ["not_an_image"] * 2
+    assert images.pixels(np.array([], int)).shape == (0, 16, 16, 3)
 
 
-def test_an_empty_set_is_refused(tmp_path):
-    images = decoded([np.zeros((16, 16, 3), np.uint8)], ["a"])
-    nothing = DecodedImages(images.listing, np.array([], int), FORMAT)
-    with pytest.raises(ValueError, match=r"None of the 0 images|empty"):
-        write_image_set(nothing, tmp_path / "set")
+def test_images_that_were_not_sampled_are_set_aside_as_such(tmp_path, pixels, labels):
+    everything = decoded(pixels, labels)
+    write_image_set(DecodedImages(everything.listing, FORMAT, np.array([0, 2, 22])), tmp_path / "set")
+    images = open_image_set(tmp_path / "set")
+    assert images.table["id"].tolist() == ["i000", "i002", "i022"]
+    assert images.rejected["reason"].tolist() == ["not_sampled"] * 20
+    assert sorted([*images.table["id"], *images.rejected["id"]]) == [f"i{n:03d}" for n in range(23)]
 
 
 def test_an_existing_folder_is_not_overwritten(tmp_path, pixels, labels):
@@ -167,15 +182,29 @@ def test_rows_of_a_split_are_found(shapes, shape_splits):
     assert len(rows) == (shape_splits["split"] == "validation").sum()
 
 
-@pytest.mark.parametrize("change", ["fewer", "other order", "other ids"])
-def test_a_table_of_splits_about_other_images_is_refused(shapes, shape_splits, change):
-    changed = {
-        "fewer": shape_splits.iloc[:-1],
-        "other order": shape_splits.iloc[::-1].reset_index(drop=True),
-        "other ids": shape_splits.assign(id="x/" + shape_splits["id"]),
-    }[change]
-    with pytest.raises(ValueError, match="must list the 400 images of this set in its order"):
+def test_rows_of_a_split_are_found_by_id_whatever_the_order_of_the_table(shapes, shape_splits):
+    shuffled = shape_splits.sample(frac=1, random_state=0)
+    rows = shapes.rows(shuffled, "training")
+    wanted = shuffled["id"][shuffled["split"] == "training"].tolist()
+    assert shapes.table["id"].iloc[rows].tolist() == wanted
+
+
+def test_a_table_of_splits_may_leave_images_out(shapes, shape_splits):
+    rows = shapes.rows(shape_splits.iloc[:30], "training")
+    np.testing.assert_array_equal(rows, np.flatnonzero(shape_splits["split"].iloc[:30] == "training"))
+
+
+def test_a_table_of_splits_about_other_images_is_refused(shapes, shape_splits):
+    changed = shape_splits.assign(id=shape_splits["id"].where(shape_splits.index != 7, "x.png"), split="training")
+    with pytest.raises(ValueError, match=r"must be about this set\. 1 of its 400 training images .* such as x\.png"):
         shapes.rows(changed, "training")
+
+
+def test_a_class_without_training_images_is_no_class_of_the_splits(shapes, shape_splits):
+    fewer = shapes.used_in(shape_splits[shape_splits["label"] != "column"])
+    assert fewer.class_names == ("blob", "diagonal", "row")
+    named = shapes.table["label"].isin(fewer.class_names)
+    assert [fewer.class_names[index] for index in fewer.classes[named]] == shapes.table["label"][named].tolist()
 
 
 @given(rows=st.lists(st.integers(0, 399), max_size=30))
@@ -185,3 +214,196 @@ def test_any_rows_are_those_of_the_files(shapes, class_folder, rows):
     expected = [np.asarray(Image.open(class_folder / shapes.table["id"].iloc[row]))[..., None] for row in rows]
     found = shapes.pixels(np.array(rows, int))
     np.testing.assert_array_equal(found, np.array(expected, np.uint8).reshape(-1, 28, 28, 1))
+
+
+class Content:
+    """Encoded images by name that a test may change, and the decodings that they cost."""
+
+    def __init__(self, monkeypatch):
+        self.images = {}
+        self.decoded = 0
+        decode = preparation.decode_image
+
+        def count(*args):
+            self.decoded += 1
+            return decode(*args)
+
+        monkeypatch.setattr(preparation, "decode_image", count)
+
+    def write(self, folder, earlier=None, threads=None, image_format=FORMAT):
+        """Write the images as a set; returns it and how many were decoded for it."""
+        names = list(self.images)
+        table = pd.DataFrame({"id": names, "label": [name[0] for name in names]})
+        listing = ImageListing(table, lambda rows: (self.images[names[row]] for row in rows), "set")
+        before = self.decoded
+        workers = Workers(engine="threads", workers=threads)
+        write_image_set(DecodedImages(listing, image_format, np.arange(len(names)), workers), folder, earlier)
+        return open_image_set(folder), self.decoded - before
+
+
+@pytest.fixture
+def content(monkeypatch):
+    """Thirty images, two of them copies and one torn, decoded seven at a time and stored ten to a shard."""
+    monkeypatch.setattr(preparation, "MOST_CHUNK_IMAGES", 7)
+    monkeypatch.setattr(image_set, "SHARD_BYTES", 10 * 16 * 16 * 3)
+    content = Content(monkeypatch)
+    content.images = {f"{'abc'[n % 3]}{n:02d}.png": encode(photograph(n, 24, 20)) for n in range(30)}
+    content.images["a04 copy.png"] = content.images["b04.png"]
+    content.images["b05 copy.png"] = content.images["c05.png"]
+    content.images["c06 torn.png"] = content.images["a06.png"][:100]
+    return content
+
+
+def assert_same(images, other):
+    assert images.fingerprint == other.fingerprint
+    assert images.class_names == other.class_names
+    pd.testing.assert_frame_equal(images.table, other.table)
+    pd.testing.assert_frame_equal(images.rejected, other.rejected)
+    np.testing.assert_array_equal(images.pixels(np.arange(len(images))), other.pixels(np.arange(len(other))))
+
+
+def files(folder):
+    return [(file.name, file.stat().st_ino) for file in sorted(folder.glob("pixels-*.arrow"))]
+
+
+def test_a_second_run_over_the_same_images_decodes_none_and_takes_no_room(tmp_path, content):
+    first, decoded_first = content.write(tmp_path / "1")
+    second, decoded_second = content.write(tmp_path / "2", tmp_path / "1")
+    assert decoded_first == len(content.images)
+    assert decoded_second == 1  # the torn one, of which nothing is kept
+    assert_same(second, first)
+    assert files(tmp_path / "2") == files(tmp_path / "1")
+    assert json.loads((tmp_path / "2/set.json").read_text())["decoded"] == 0
+
+
+def test_a_second_set_outlives_the_first(tmp_path, content):
+    first, _ = content.write(tmp_path / "1")
+    expected = first.pixels(np.arange(len(first)))
+    content.write(tmp_path / "2", tmp_path / "1")
+    shutil.rmtree(tmp_path / "1")
+    np.testing.assert_array_equal(open_image_set(tmp_path / "2").pixels(np.arange(len(first))), expected)
+
+
+def test_files_are_copied_where_they_cannot_have_two_names(tmp_path, content, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    first, _ = content.write(tmp_path / "1")
+    monkeypatch.setattr(os, "link", refuse)
+    second, _ = content.write(tmp_path / "2", tmp_path / "1")
+    assert_same(second, first)
+
+
+CHANGES = {
+    "one changed": lambda images: images | {"b13.png": encode(photograph(99, 24, 20))},
+    "one new at the end": lambda images: images | {"z.png": encode(photograph(99, 24, 20))},
+    "one new at the start": lambda images: {"0.png": encode(photograph(99, 24, 20))} | images,
+    "one removed": lambda images: {name: image for name, image in images.items() if name != "b13.png"},
+    "the last removed": lambda images: dict(list(images.items())[:-3]),
+    "one torn": lambda images: images | {"b13.png": images["b13.png"][:100]},
+    "one mended": lambda images: images | {"c06 torn.png": encode(photograph(98, 24, 20))},
+    "one renamed": lambda images: {("c13.png" if name == "b13.png" else name): image for name, image in images.items()},
+    "two exchanged": lambda images: images | {"b13.png": images["a00.png"], "a00.png": images["b13.png"]},
+    "another order": lambda images: dict(reversed(images.items())),
+    "all new": lambda images: {f"a{n}.png": encode(photograph(200 + n, 24, 20)) for n in range(9)},
+    "none left": lambda images: {},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_only_what_changed_is_decoded_and_the_set_is_that_of_a_fresh_run(tmp_path, content, change):
+    before = dict(content.images)
+    content.write(tmp_path / "1")
+    content.images = change(before)
+    second, decoded = content.write(tmp_path / "2", tmp_path / "1")
+    fresh, _ = content.write(tmp_path / "fresh")
+    assert_same(second, fresh)
+    torn = before["c06 torn.png"]
+    new = [image for image in content.images.values() if image not in before.values() or image == torn]
+    assert decoded == len(new)
+
+
+@settings(max_examples=30)
+@given(
+    first=st.lists(st.integers(0, 12), max_size=20),
+    second=st.lists(st.integers(0, 12), max_size=20),
+    shard_images=st.integers(1, 9),
+    chunk_images=st.integers(1, 9),
+)
+def test_any_set_may_follow_any_other(first, second, shard_images, chunk_images):
+    images = [*PICTURES, b"torn", PICTURES[3]]
+    with pytest.MonkeyPatch.context() as monkeypatch, TemporaryDirectory() as folder:
+        monkeypatch.setattr(preparation, "MOST_CHUNK_IMAGES", chunk_images)
+        monkeypatch.setattr(image_set, "SHARD_BYTES", shard_images * 16 * 16 * 3)
+        monkeypatch.setattr(image_set, "MOST_COPIED", 3)
+        content = Content(monkeypatch)
+        content.images = {f"a{n}": images[number] for n, number in enumerate(first)}
+        content.write(Path(folder, "1"))
+        content.images = {f"a{n}": images[number] for n, number in enumerate(second)}
+        found, decoded = content.write(Path(folder, "2"), Path(folder, "1"))
+        fresh, _ = content.write(Path(folder, "fresh"))
+        assert_same(found, fresh)
+        known = {images[number] for number in first} - {b"torn"}
+        assert decoded == sum(images[number] not in known for number in second)
+
+
+def test_a_time_stamp_is_not_looked_at(tmp_path, content):
+    folder = tmp_path / "images"
+    for name, image in content.images.items():
+        write(folder / name[0] / name, image)
+
+    def prepare(target, earlier=None):
+        listing = list_images(folder)
+        before = content.decoded
+        write_image_set(DecodedImages(listing, FORMAT, np.arange(len(listing.table))), target, earlier)
+        return content.decoded - before
+
+    prepare(tmp_path / "1")
+    for file in folder.rglob("*.png"):
+        os.utime(file, (0, 0))
+    assert prepare(tmp_path / "2", tmp_path / "1") == 1
+    changed = folder / "a/a00.png"
+    stamp = changed.stat()
+    changed.write_bytes(encode(photograph(77, 24, 20)))
+    os.utime(changed, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert prepare(tmp_path / "3", tmp_path / "2") == 2
+
+
+@pytest.mark.parametrize("change", [{"image_size_px": 17}, {"channels": 1}, {"background": 7}, {"resize": "crop"}])
+def test_images_of_another_format_are_decoded_anew(tmp_path, content, change):
+    content.write(tmp_path / "1")
+    other = ImageFormat(**FORMAT.model_dump() | change)
+    _, decoded = content.write(tmp_path / "2", tmp_path / "1", image_format=other)
+    assert decoded == len(content.images)
+
+
+@pytest.mark.parametrize("damage", ["pixels-00001.arrow", "table.parquet", "set.json", "everything"])
+def test_a_damaged_earlier_set_is_no_help_and_no_harm(tmp_path, content, damage):
+    fresh, decoded_first = content.write(tmp_path / "1")
+    if damage == "everything":
+        shutil.rmtree(tmp_path / "1")
+    else:
+        (tmp_path / "1" / damage).write_bytes(b"damaged")
+    second, decoded = content.write(tmp_path / "2", tmp_path / "1")
+    assert decoded == decoded_first
+    assert second.fingerprint == fresh.fingerprint
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_the_set_does_not_depend_on_the_number_of_workers(tmp_path, content, threads):
+    one, _ = content.write(tmp_path / "one", threads=1)
+    other, _ = content.write(tmp_path / "other", threads=threads)
+    assert_same(other, one)
+
+
+def test_too_little_room_is_an_error_before_anything_is_decoded(tmp_path, content, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(OSError, match=r"Not enough room for 33 images of \(16, 16, 3\).*Lower image_size_px"):
+        content.write(tmp_path / "1")
+    assert content.decoded == 0
+
+
+def test_unlabelled_images_have_no_class(tmp_path):
+    images = store(tmp_path / "set", np.zeros((3, 16, 16, 3), np.uint8), ["b", None, "a"])
+    assert images.class_names == ("a", "b")
+    assert images.classes.tolist() == [1, -1, 0]

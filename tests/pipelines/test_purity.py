@@ -91,7 +91,7 @@ def test_whole_graph_runs_on_an_in_memory_catalog(finished_catalog):
     summary = finished_catalog.load("summary")
     assert 0 <= summary["target_accuracy"] <= 1
     assert summary["seconds"] == {"a.node": 1.0}
-    assert summary["source"] == "Fashion-MNIST"
+    assert summary["source"] == "fashion_mnist"
 
 
 @pytest.mark.parametrize("node", TRANSFER.nodes, ids=lambda node: node.name)

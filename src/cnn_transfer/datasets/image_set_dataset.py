@@ -26,7 +26,15 @@ class _ImageSetFolder(AbstractVersionedDataset[DecodedImages, ImageSet]):
         return open_image_set(Path(self._get_load_path()))
 
     def save(self, data: DecodedImages) -> None:
-        write_image_set(data, Path(self._get_save_path()))
+        write_image_set(data, Path(self._get_save_path()), self._earlier())
+
+    def _earlier(self) -> Path | None:
+        """The latest complete version, whose images need not be decoded again."""
+        if self._version is None:
+            return None
+        name = Path(self._filepath).name
+        found = sorted(Path(self._filepath).glob(f"*/{name}/set.json"))
+        return found[-1].parent if found else None
 
     def _exists(self) -> bool:
         return bool(self._fs.exists(str(self._get_load_path())))
@@ -37,6 +45,8 @@ class _ImageSetFolder(AbstractVersionedDataset[DecodedImages, ImageSet]):
 
 class ImageSetDataset(AtomicSave, _ImageSetFolder):
     """A folder that holds an image set: saving decodes and writes it in chunks, loading opens it.
+
+    What the latest version holds of the same content and in the same format is not decoded again.
 
     Args:
         filepath: Local folder.

@@ -2,37 +2,50 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, NoReturn
 
 from kedro.io import AbstractDataset
 from kedro.io.core import DatasetError
 
-from cnn_transfer.images import ImageListing, list_cifar10, list_images
+from cnn_transfer.images import ImageListing, list_cifar10, list_images, open_location
 
 
 class RawImagesDataset(AbstractDataset[NoReturn, ImageListing]):
-    """A Parquet file (`image` struct of `bytes` and `path`, `label`) or a folder with one folder a class.
+    """A folder of class folders, a manifest, or a Parquet or Arrow file of images; see `cnn_transfer.images.listing`.
 
     Args:
-        filepath: The file or folder.
+        filepath: Local path or address, such as `s3://bucket/photos`.
         made_by: Command that makes it, told to a user who has not got it.
+        follow_links: Whether links in a local folder may lead out of it.
+        credentials: For the file system, as Kedro reads them from `credentials.yml`.
+        fs_args: Further arguments of the file system.
         metadata: For Kedro's plugins.
     """
 
-    def __init__(self, filepath: str, made_by: str | None = None, metadata: dict[str, Any] | None = None) -> None:
-        self.filepath = Path(filepath)
+    def __init__(
+        self,
+        filepath: str,
+        made_by: str | None = None,
+        follow_links: bool = False,
+        credentials: dict[str, Any] | None = None,
+        fs_args: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        self.filepath = str(filepath)
         self.made_by = made_by
         self.metadata = metadata
+        self._follow_links = follow_links
+        self._storage_options = {**(fs_args or {}), **(credentials or {})}
 
     def load(self) -> ImageListing:
-        return list_images(self.filepath)
+        return list_images(self.filepath, self._follow_links, **self._storage_options)
 
     def save(self, data: NoReturn) -> None:
         raise DatasetError(f"Raw images are never written. Received: {type(data).__name__} for {self.filepath}.")
 
     def _exists(self) -> bool:
-        return self.filepath.exists()
+        filesystem, path = open_location(self.filepath, self._storage_options)
+        return bool(filesystem.exists(path))
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self.filepath}

@@ -3,10 +3,10 @@
 from cnn_transfer.evaluation.figures import (
     Figure,
     draw_confusion,
-    draw_examples,
     draw_mistakes,
     draw_training_curves,
 )
+from cnn_transfer.evaluation.image_sheets import draw_examples, draw_image_histograms, draw_rejected
 from cnn_transfer.evaluation.metrics import (
     Interval,
     confusion_table,
@@ -15,7 +15,7 @@ from cnn_transfer.evaluation.metrics import (
     wilson_interval,
 )
 from cnn_transfer.evaluation.predictions import no_predictions, predict
-from cnn_transfer.evaluation.summary import describe_summary, summarise
+from cnn_transfer.evaluation.summary import describe_intake, describe_summary, summarise
 from cnn_transfer.evaluation.verdict import compare, paired_difference, training_cost_ratio
 
 __all__ = [
@@ -23,10 +23,13 @@ __all__ = [
     "Interval",
     "compare",
     "confusion_table",
+    "describe_intake",
     "describe_summary",
     "draw_confusion",
     "draw_examples",
+    "draw_image_histograms",
     "draw_mistakes",
+    "draw_rejected",
     "draw_training_curves",
     "measure",
     "no_predictions",

@@ -1,4 +1,4 @@
-"""Pictures of data and results, as matplotlib figures without global state."""
+"""Pictures of results, as matplotlib figures without global state."""
 
 from __future__ import annotations
 
@@ -17,29 +17,23 @@ if TYPE_CHECKING:
 else:  # Kedro resolves the annotations of nodes when it lists pipelines, and must not pay for matplotlib
     Axes = Figure = Any
 
-__all__ = ["Figure", "draw_confusion", "draw_examples", "draw_mistakes", "draw_training_curves"]
+__all__ = [
+    "Axes",
+    "Figure",
+    "draw_confusion",
+    "draw_mistakes",
+    "draw_training_curves",
+    "drawable",
+    "new_figure",
+    "show_images",
+]
 
 TRANSFER_COLOUR, BASELINE_COLOUR = "#0072b2", "#d55e00"  # readable with colour blindness (Okabe and Ito)
 
 
-def draw_examples(images: ImageSet, splits: pd.DataFrame, per_class: int = 8, most_classes: int = 20) -> Figure:
-    """A sheet with the first training images of each class, one row a class."""
-    names = images.class_names[:most_classes]
-    labels = splits["label"].to_numpy()
-    training = splits["split"].to_numpy() == "training"
-    figure = _figure(0.75 * per_class + 1.2, 0.75 * len(names) + 0.5)
-    axes = figure.subplots(len(names), per_class, squeeze=False)
-    for row, name in zip(axes, names, strict=True):
-        chosen = np.flatnonzero((labels == name) & training)[:per_class]
-        _show(row, images.pixels(chosen))
-        row[0].text(-0.15, 0.5, name, transform=row[0].transAxes, ha="right", va="center", fontsize=9, parse_math=False)
-    figure.suptitle(f"Training images, {len(names)} of {len(images.class_names)} classes", fontsize=10)
-    return figure
-
-
 def draw_training_curves(source_log: pd.DataFrame, target_log: pd.DataFrame, baseline_log: pd.DataFrame) -> Figure:
     """Validation accuracy against images processed: pretraining on the left, transfer and baseline on the right."""
-    figure = _figure(10, 4)
+    figure = new_figure(10, 4)
     left, right = figure.subplots(1, 2)
     left.plot(source_log["images_processed"], source_log["validation_accuracy"], "o-", ms=3, color="#333333")
     left.set_title("Pretraining on the source", fontsize=10)
@@ -74,11 +68,11 @@ def draw_training_curves(source_log: pd.DataFrame, target_log: pd.DataFrame, bas
 
 def draw_confusion(confusion: pd.DataFrame) -> Figure:
     """Share of each true class that was predicted as each class, with counts where there is room."""
-    names = confusion["label"].tolist()
-    counts = confusion[names].to_numpy()
+    counts = confusion[confusion["label"].tolist()].to_numpy()
+    names = [drawable(name) for name in confusion["label"]]
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size = min(14.0, 2.5 + 0.5 * len(names))
-    figure = _figure(size, size * 0.92)
+    figure = new_figure(size, size * 0.92)
     axes = figure.subplots()
     # The square root makes rare confusions visible beside a diagonal near 1.
     axes.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1)
@@ -101,27 +95,40 @@ def draw_mistakes(images: ImageSet, predictions: pd.DataFrame, shown: int) -> Fi
     wrong = wrong.nlargest(shown, "confidence")
     columns = 8
     rows = max(1, math.ceil(len(wrong) / columns))
-    figure = _figure(1.35 * columns, 1.6 * rows + 0.5)
+    figure = new_figure(1.35 * columns, 1.6 * rows + 0.5)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     position = pd.Series(np.arange(len(images)), index=images.table["id"])
-    _show(axes, images.pixels(position.loc[wrong["id"]].to_numpy(int)))
+    show_images(axes, images.pixels(position.loc[wrong["id"]].to_numpy(int)))
     for axis, (_, row) in zip(axes, wrong.iterrows(), strict=False):
-        axis.set_title(
-            f"{row['label']} → {row['predicted']}\n{row['confidence']:.0%} sure", fontsize=8, parse_math=False
-        )
+        classes = drawable(f"{row['label']} → {row['predicted']}")
+        axis.set_title(f"{classes}\n{row['confidence']:.0%} sure", fontsize=8, parse_math=False)
     title = f"The {len(wrong)} most confident mistakes (true → predicted)" if len(wrong) else "No mistakes"
     figure.suptitle(title, fontsize=10)
     return figure
 
 
-def _figure(width_inches: float, height_inches: float) -> Figure:
+def new_figure(width_inches: float, height_inches: float) -> Figure:
     """A figure outside pyplot: no global state, no window, nothing to close."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width_inches, height_inches), dpi=110, layout="constrained")
 
 
-def _show(axes: np.ndarray | list[Axes], pixels: np.ndarray) -> None:
+def drawable(text: str) -> str:
+    r"""The text, in which characters that no font of matplotlib's settings can draw are written as \u72ac or \x07."""
+    from matplotlib import font_manager, rcParams
+
+    found = [font_manager.findfont(font_manager.FontProperties(family=[name])) for name in rcParams["font.family"]]
+    fonts = [font_manager.get_font(file) for file in found]
+    return "".join(
+        character
+        if character == "\n" or (character.isprintable() and any(font.get_char_index(ord(character)) for font in fonts))
+        else character.encode("unicode_escape", "surrogatepass").decode()
+        for character in text
+    )
+
+
+def show_images(axes: np.ndarray | list[Axes], pixels: np.ndarray) -> None:
     """Show images in the first axes and hide the frames of all of them."""
     for axis in axes:
         axis.axis("off")

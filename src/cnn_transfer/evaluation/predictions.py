@@ -25,6 +25,7 @@ def predict(network: keras.Model, images: ImageSet, splits: pd.DataFrame, split:
     Raises:
         ValueError: When the split is empty, or the network has another number of classes than the images.
     """
+    images = images.used_in(splits)
     rows = images.rows(splits, split)
     if not len(rows):
         raise ValueError(f"The split {split} has no images to predict. Raise test_fraction of the target.")

@@ -66,3 +66,12 @@ def describe_summary(summary: Mapping[str, Any]) -> list[str]:
     time = f"{sum(seconds.values()):.0f} s in nodes, most in {slowest} ({seconds[slowest]:.0f} s)" if seconds else "-"
     lines.append(f"Time            {time}; precision {summary['precision']}")
     return lines
+
+
+def describe_intake(intake: Mapping[str, Any]) -> str:
+    """What became of the listed images, in one line; `intake` is `images.CheckedImages.describe()`."""
+    parts = [f"{intake['listed']:,} listed, {intake['used']:,} used"]
+    for title, counts in (("set aside", intake["set_aside"]), ("noted", intake["notes"])):
+        if counts:
+            parts.append(f"{title}: " + ", ".join(f"{count:,} {code}" for code, count in counts.items()))
+    return "; ".join(parts)

@@ -1,31 +1,44 @@
-"""Reading, splitting, storing and feeding images.
+"""Listing, checking, storing, splitting and feeding images.
 
-Pixels are uint8 in 0-255 with shape (height, width, channels), channels last, everywhere in this package.
+Pixels are uint8 in 0-255 with shape (height, width, channels), channels last, everywhere in this package. The way of an
+image: `listing` (with `folders`, `tables`, `cifar10`) → `decoding` in `preparation` → `image_set` → `checking` (with
+`duplicates`) → `splits` → `feeding` (with `augmentation`). `reasons` explains the codes that it may meet.
 """
 
 from cnn_transfer.images.augmentation import Augmentation
+from cnn_transfer.images.checking import CheckedImages, CheckRule, check_image_set, check_share
 from cnn_transfer.images.cifar10 import list_cifar10
-from cnn_transfer.images.decoding import DecodedImages, ImageFormat, decode_image
+from cnn_transfer.images.decoding import ImageFormat, UnusableImageError, decode_image
+from cnn_transfer.images.duplicates import NearDuplicates
 from cnn_transfer.images.feeding import ordered_batches, training_batches
-from cnn_transfer.images.image_set import ImageSet, open_image_set, write_image_set
-from cnn_transfer.images.listing import ImageListing, list_class_folders, list_images, list_parquet
-from cnn_transfer.images.splits import SplitRule, assign_splits, count_splits
+from cnn_transfer.images.image_set import ImageSet, class_names, open_image_set, write_image_set
+from cnn_transfer.images.listing import ImageListing, list_images, open_location
+from cnn_transfer.images.preparation import DecodedImages, Workers
+from cnn_transfer.images.splits import SPLITS, SplitRule, assign_splits, count_splits
 
 __all__ = [
+    "SPLITS",
     "Augmentation",
+    "CheckRule",
+    "CheckedImages",
     "DecodedImages",
     "ImageFormat",
     "ImageListing",
     "ImageSet",
+    "NearDuplicates",
     "SplitRule",
+    "UnusableImageError",
+    "Workers",
     "assign_splits",
+    "check_image_set",
+    "check_share",
+    "class_names",
     "count_splits",
     "decode_image",
     "list_cifar10",
-    "list_class_folders",
     "list_images",
-    "list_parquet",
     "open_image_set",
+    "open_location",
     "ordered_batches",
     "training_batches",
     "write_image_set",

@@ -46,7 +46,7 @@ def list_cifar10(origin: str, sha256: str) -> ImageListing:
     def read(rows: np.ndarray) -> Iterator[np.ndarray]:
         return (pixels[row] for row in rows)
 
-    return ImageListing(table, read)
+    return ImageListing(table, read, "CIFAR-10")
 
 
 def _unpickle(file: Path) -> dict[str, Any]:

@@ -1,32 +1,54 @@
-"""From encoded images to uint8 pixels of one size, with a reason for each image that cannot be used."""
+"""From one encoded image to uint8 pixels of one size, or the reason why it cannot be used.
+
+What is done to odd images is in `reasons.NOTES`, what is refused in `reasons.REASONS`; nothing is guessed.
+"""
 
 from __future__ import annotations
 
+import errno
 import io
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import groupby, islice
+from os.path import splitext
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import pandas as pd
-from PIL import Image
+from PIL import Image, ImageOps, UnidentifiedImageError
 from pydantic import Field
 
-from cnn_transfer.images.listing import ImageListing
+from cnn_transfer.images.listing import Encoded, RemoteFile
 from cnn_transfer.parameters import Parameters
 
-# Pillow's errors for what is not an image, is cut short, is damaged in its structure, or is declared too large.
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
-CHUNK_IMAGES = 4096  # decoded at once: 12 MB at 32 px RGB, 600 MB at 224 px
+# Pillow reads more, but some of it runs other programs (EPS), decodes before the size can be checked (ICO) or has no
+# business in a set of photographs.
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
+SUFFIXES = {
+    ".avif": "AVIF", ".bmp": "BMP", ".gif": "GIF", ".jfif": "JPEG", ".jp2": "JPEG2000", ".jpe": "JPEG",
+    ".jpeg": "JPEG", ".jpg": "JPEG", ".pgm": "PPM", ".png": "PNG", ".pnm": "PPM", ".ppm": "PPM", ".tga": "TGA",
+    ".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP",
+}  # fmt: skip
+# How files of known formats begin: what begins so and cannot be opened is damaged, not something else.
+SIGNATURE = re.compile(
+    rb"\xff\xd8\xff|\x89PNG|GIF8|BM.{4}\0\0\0\0|RIFF.{4}WEBP|II\*\0|MM\0\*|.{4}jP  |.{4}ftypavi[fs]", re.DOTALL
+)
+HEIF = re.compile(rb"^.{4}ftyp(heic|heix|hevc|mif1|msf1)", re.DOTALL)
+EXIF_ORIENTATION = 0x0112
+REMOTE_READS = 16  # at once and thread: most of the time of a small object is waiting for its first byte
 
 
 class ImageFormat(Parameters):
-    """The size and colour in which images are stored and enter the network."""
+    """The size and colour in which images are stored and enter the network, and what becomes of odd ones."""
 
     image_size_px: int = Field(ge=16, le=1024)
     channels: Literal[1, 3]
+    resize: Literal["stretch", "crop", "pad"] = "stretch"  # crop: the middle square; pad: with the background
+    background: int = Field(default=255, ge=0, le=255)  # grey level under transparent pixels and beside padded images
+    smallest_side_px: int = Field(default=8, ge=1, le=1024)  # shorter sides are refused
+    most_megapixels: float = Field(default=100, gt=0, le=10_000)  # more declared pixels are refused before decoding
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -34,71 +56,231 @@ class ImageFormat(Parameters):
         return (self.image_size_px, self.image_size_px, self.channels)
 
 
-@dataclass(frozen=True)
-class DecodedImages:
-    """Images to be decoded while they are written: iterating reads, decodes and resizes them in chunks.
+class Decoded(NamedTuple):
+    """One usable image.
 
     Attributes:
-        listing: Where the encoded images come from.
-        rows: Row numbers of the listing to decode, increasing.
-        image_format: Size and colour of the result.
+        pixels: (height, width, channels) uint8 in the wanted format.
+        width_px: Width before resizing, as the image is to be looked at.
+        height_px: Height, likewise.
+        notes: Codes of `reasons.NOTES`.
     """
 
-    listing: ImageListing
-    rows: np.ndarray
-    image_format: ImageFormat
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __iter__(self) -> Iterator[tuple[pd.DataFrame, np.ndarray, pd.DataFrame]]:
-        """Yield chunks of (table of used images, pixels (n, h, w, c) uint8, table of rejected images).
-
-        The first table has the columns `id`, `label`, `width_px`, `height_px` (before resizing); the second `id`,
-        `label`, `reason`, `detail`.
-        """
-        encoded = self.listing.read(self.rows)
-        for start in range(0, len(self.rows), CHUNK_IMAGES):
-            chunk = self.listing.table.iloc[self.rows[start : start + CHUNK_IMAGES]]
-            used, pixels, rejected = [], [], []
-            for image_id, label in zip(chunk["id"], chunk["label"], strict=True):
-                try:
-                    image, (width, height) = decode_image(next(encoded), self.image_format)
-                except UNREADABLE as error:
-                    detail = re.sub(r" <_io\.\w+ object at \w+>", "", " ".join(str(error).split()))
-                    rejected.append((image_id, label, "unreadable", detail))
-                else:
-                    used.append((image_id, label, width, height))
-                    pixels.append(image)
-            yield (
-                pd.DataFrame(used, columns=["id", "label", "width_px", "height_px"]),
-                np.stack(pixels) if pixels else np.empty((0, *self.image_format.shape), np.uint8),
-                pd.DataFrame(rejected, columns=["id", "label", "reason", "detail"]),
-            )
+    pixels: np.ndarray
+    width_px: int
+    height_px: int
+    notes: list[str]
 
 
-def decode_image(encoded: bytes | Path | np.ndarray, image_format: ImageFormat) -> tuple[np.ndarray, tuple[int, int]]:
-    """Decode, convert and resize one image.
+class UnusableImageError(ValueError):
+    """An image cannot be used; `reason` is a code of `reasons.REASONS`."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason, self.detail = reason, detail
+
+
+@contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """Let our own limit on declared pixels stand for Pillow's, and its warnings about odd files be our notes."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+def read_encoded(images: Iterable[Encoded]) -> Iterator[bytes | np.ndarray | UnusableImageError]:
+    """Read images that are files, remote ones several at once; what cannot be read is replaced by the reason."""
+    for filesystem, group in groupby(images, lambda image: getattr(image, "filesystem", None)):
+        if filesystem is None:
+            yield from map(_read_local, group)
+            continue
+        paths = (image.path for image in group if isinstance(image, RemoteFile))
+        while part := list(islice(paths, REMOTE_READS)):
+            contents = filesystem.cat_ranges(part, None, None, on_error="return")
+            yield from (_why_unread(found) if isinstance(found, Exception) else found for found in contents)
+
+
+def _read_local(image: Any) -> Any:
+    if not isinstance(image, Path):
+        return image
+    try:
+        with open(image, "rb", buffering=0) as stream:
+            return stream.readall()
+    except OSError as error:
+        if error.errno in {errno.EMFILE, errno.ENFILE}:  # too many open files: the machine is to blame, not the image
+            raise
+        return _why_unread(error)
+
+
+def _why_unread(error: Exception) -> UnusableImageError:
+    """Networks fail in more ways than `OSError` covers: whatever a file system raises is a reason."""
+    reason = "missing_file" if isinstance(error, FileNotFoundError) else "unreadable"
+    detail = getattr(error, "strerror", None) or " ".join(f"{type(error).__name__} {error}".split())
+    return UnusableImageError(reason, type(error).__name__ if reason == "missing_file" else detail[:200])
+
+
+def decode_image(encoded: bytes | np.ndarray, image_format: ImageFormat, name: str = "") -> Decoded:
+    """Decode, turn, convert and resize one image.
 
     Args:
-        encoded: The encoded image, the path of one, or pixels (height, width, channels) uint8.
-        image_format: Size and colour of the result; 16-bit grey is scaled to 8 bits.
-
-    Returns:
-        Pixels (height, width, channels) uint8 in the wanted format, and the original (width, height) in pixels.
+        encoded: The encoded image, or pixels (height, width, channels) uint8.
+        image_format: Size and colour of the result, and what is refused.
+        name: Its name, of which the suffix is compared with the content.
 
     Raises:
-        OSError, SyntaxError, ValueError, Image.DecompressionBombError: When there is no image that Pillow reads whole.
+        UnusableImageError: With the reason why the image cannot be used.
     """
     if isinstance(encoded, np.ndarray):
         image = Image.fromarray(encoded.squeeze(axis=-1) if encoded.shape[-1] == 1 else encoded)
-    else:
-        image = Image.open(io.BytesIO(encoded.read_bytes() if isinstance(encoded, Path) else encoded))
-    original_size = image.size
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))
-    image = image.convert("L" if image_format.channels == 1 else "RGB")
-    wanted_size = (image_format.image_size_px, image_format.image_size_px)
-    if image.size != wanted_size:
-        image = image.resize(wanted_size, Image.Resampling.BILINEAR)  # Pillow's bilinear averages when shrinking
-    return np.asarray(image, np.uint8).reshape(image_format.shape), original_size
+        return _finish(image, image.size, image_format, [])
+    notes: list[str] = []
+    try:
+        image = _open(encoded, name, notes)
+        _check_size(image.size, image_format)
+        if image.format == "PNG":
+            image.load()  # looking for EXIF data does so as well, and Pillow tells of damage only once
+        orientation = _orientation(image, notes)
+        size = image.size[::-1] if orientation >= 5 else image.size  # those that exchange width and height
+        if image.format in {"JPEG", "MPO"}:  # decodes at 1/2, 1/4 or 1/8 when no side gets shorter than wanted
+            image.draft(image.mode, (image_format.image_size_px,) * 2)
+        image.load()
+        if orientation > 1:
+            image = ImageOps.exif_transpose(image)
+        return _finish(image, size, image_format, notes)
+    except UnusableImageError:
+        raise
+    except MemoryError as error:
+        raise UnusableImageError("too_large", "not enough memory to decode it; lower most_megapixels") from error
+    except Exception as error:  # damaged files make Pillow's plugins raise whatever their code happens to meet
+        text = re.sub(r" <_io\.\w+ object at \w+>", "", " ".join(str(error).split())) or type(error).__name__
+        cut = re.search("truncated|end of file|EOF|not enough|only got", text, re.I) or _is_cut(encoded)
+        raise UnusableImageError("truncated" if cut else "damaged", text[:200]) from error
+
+
+def _open(encoded: bytes, name: str, notes: list[str]) -> Image.Image:
+    if not encoded:
+        raise UnusableImageError("empty_file", "0 bytes")
+    suffix = splitext(name)[1].lower()
+    try:
+        image = Image.open(io.BytesIO(encoded), formats=FORMATS)
+    except UnidentifiedImageError as error:
+        if HEIF.match(encoded):
+            raise UnusableImageError("not_an_image", "HEIF is not read; convert it to JPEG or PNG") from error
+        if SIGNATURE.match(encoded):
+            reason = "truncated" if _is_cut(encoded) else "damaged"
+            raise UnusableImageError(reason, "begins like an image, but its header is broken") from error
+        reason = "not_an_image" if suffix in SUFFIXES or not suffix else "other_file"
+        raise UnusableImageError(reason, f"begins with {encoded[:8]!r}") from error
+    expected = SUFFIXES.get(suffix)
+    if suffix and expected != image.format and {expected, image.format} != {"JPEG", "MPO"}:
+        notes.append("wrong_extension")
+    if image.format in {"AVIF", "GIF", "PNG", "TIFF", "WEBP"} and getattr(image, "is_animated", False):
+        notes.append("first_frame")
+    if any(";16" in str(tile.args) for tile in getattr(image, "tile", [])):
+        notes.append("sixteen_bit")
+    return image
+
+
+def _is_cut(encoded: bytes) -> bool:
+    """Whether less is there than the header promises, in the formats whose decoders do not tell."""
+    if encoded.startswith(b"RIFF"):
+        return int.from_bytes(encoded[4:8], "little") + 8 > len(encoded)
+    if encoded.startswith((b"II", b"MM")):
+        order: Literal["little", "big"] = "little" if encoded.startswith(b"II") else "big"
+        directory = int.from_bytes(encoded[4:8], order)
+        entries = int.from_bytes(encoded[directory : directory + 2], order)
+        return directory + 2 + 12 * entries + 4 > len(encoded)
+    start = 0
+    while encoded[4:8] in {b"ftyp", b"jP  "} and start < len(encoded):  # boxes of ISO base media files
+        length = int.from_bytes(encoded[start : start + 4], "big")
+        if length < 8:  # 0: to the end of the file, where JPEG 2000 has a marker
+            return length == 0 and encoded[start + 4 : start + 8] == b"jp2c" and not encoded.endswith(b"\xff\xd9")
+        start += length
+    return start > len(encoded)
+
+
+def _check_size(size: tuple[int, int], image_format: ImageFormat) -> None:
+    width, height = size
+    if width * height > image_format.most_megapixels * 1e6:
+        raise UnusableImageError(
+            "too_large", f"{width} x {height} px declared; most_megapixels is {image_format.most_megapixels:g}"
+        )
+    if min(width, height) < image_format.smallest_side_px:
+        raise UnusableImageError(
+            "too_small", f"{width} x {height} px; smallest_side_px is {image_format.smallest_side_px}"
+        )
+
+
+def _orientation(image: Image.Image, notes: list[str]) -> int:
+    """The orientation of the EXIF standard, 1 to 8; 1 is upright."""
+    try:
+        if block := image.info.get("exif"):  # Pillow may have met the damage when it opened the file, and kept silent
+            Image.Exif().load(block)
+        orientation = int(image.getexif().get(EXIF_ORIENTATION, 1))
+    except Exception:  # a damaged block raises whatever its parser meets; the image may be whole
+        notes.append("damaged_exif")
+        return 1
+    if not 2 <= orientation <= 8:
+        return 1
+    notes.append("orientation")
+    return orientation
+
+
+def _finish(image: Image.Image, size: tuple[int, int], image_format: ImageFormat, notes: list[str]) -> Decoded:
+    """Convert and resize what was decoded."""
+    notes += {"P": ["palette"], "1": ["one_bit"], "CMYK": ["cmyk"]}.get(image.mode, [])
+    if image.mode.startswith("I") or image.mode == "F":
+        image = _eight_bits(image)
+        notes += ["sixteen_bit"] if "sixteen_bit" not in notes else []
+    if image.has_transparency_data:
+        image = _without_alpha(image, image_format.background, notes)
+    wanted = "L" if image_format.channels == 1 else "RGB"
+    is_grey = image.mode in {"1", "L"}
+    if is_grey != (wanted == "L"):
+        notes.append("grey_to_colour" if is_grey else "colour_to_grey")
+    if image.mode != wanted:
+        image = image.convert(wanted)
+    side = (image_format.image_size_px, image_format.image_size_px)
+    if image.size != side:
+        method = Image.Resampling.BILINEAR  # averages when it shrinks
+        match image_format.resize:
+            case "stretch":
+                image = image.resize(side, method)
+            case "crop":
+                image = ImageOps.fit(image, side, method)
+            case "pad":
+                image = _pad(image, image_format, method)
+    width, height = size
+    return Decoded(np.asarray(image).reshape(image_format.shape), width, height, notes)
+
+
+def _pad(image: Image.Image, image_format: ImageFormat, method: Image.Resampling) -> Image.Image:
+    """The whole image on the background, at least one pixel wide and high: `ImageOps.pad` lets a thin one vanish."""
+    side = image_format.image_size_px
+    width, height = (max(1, round(side * length / max(image.size))) for length in image.size)
+    ground = Image.new(image.mode, (side, side), (image_format.background,) * image_format.channels)
+    ground.paste(image.resize((width, height), method), ((side - width) // 2, (side - height) // 2))
+    return ground
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    values = np.asarray(image)
+    low, high = values.min(), values.max()
+    if image.mode == "F" or low < 0 or high > 65535:
+        raise UnusableImageError("unsupported_depth", f"values from {low:g} to {high:g}; expected 8 or 16 bits")
+    return Image.fromarray(np.rint(values / 257).astype(np.uint8))
+
+
+def _without_alpha(image: Image.Image, background: int, notes: list[str]) -> Image.Image:
+    """Lay the image on the background; fully opaque images stay as they are."""
+    is_grey = image.mode in {"1", "L", "LA", "La"}
+    image = image.convert("RGBA")
+    if image.getchannel("A").getextrema() == (255, 255):
+        return image.convert("L" if is_grey else "RGB")
+    notes.append("alpha")
+    ground = Image.new("RGBA", image.size, (background, background, background, 255))
+    return Image.alpha_composite(ground, image).convert("L" if is_grey else "RGB")

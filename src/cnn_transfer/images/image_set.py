@@ -2,10 +2,11 @@
 
 A set is a folder:
 
-    table.parquet         one row an image: id, label, width_px, height_px (before resizing)
-    rejected.parquet      one row an image that could not be used: id, label, reason, detail
+    table.parquet         one row an image that could be decoded; see `ImageSet.table`
+    rejected.parquet      one row for what was listed and could not be: id, label, reason, detail
+    notes.parquet         what is remarkable about the listing: id, label, note, detail
     pixels-00000.arrow …  the images in the order of the table, as Arrow's fixed-shape tensors of uint8
-    set.json              shape of an image, class names, number of images, fingerprint
+    set.json              name, format, class names, number of images, fingerprint
 
 The shards are memory-mapped: reading an image touches its pages only, in any order. `pandas.read_parquet` reads the
 tables; pyarrow, polars and Ray read the shards.
@@ -15,31 +16,40 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 from tqdm import tqdm
 
-from cnn_transfer.images.decoding import DecodedImages
+from cnn_transfer.images.preparation import IMAGE_COLUMNS, NOT_STORED, Chunk, DecodedImages, StoredImages
+from cnn_transfer.images.reasons import note_table
 
 SHARD_BYTES = 256 * 2**20
+MOST_COPIED = 4096  # images copied at once from an earlier set
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Labelled images of one size.
+    """Images of one size.
 
     Attributes:
-        table: One row an image: `id`, `label`, `width_px`, `height_px`.
-        rejected: One row an image that was set aside: `id`, `label`, `reason`, `detail`.
+        table: One row an image: `id`, `label` (missing: unlabelled), given `split` and `group` (or missing), `width_px`
+            and `height_px` before resizing, `notes` (codes, separated by spaces), `content_digest` (of the encoded
+            image), `pixel_digest`, `perceptual_hash` (uint64).
+        rejected: One row for what was listed and set aside: `id`, `label`, `reason`, `detail`.
         class_names: Sorted names of the classes; a class index is a position in it.
         image_shape: (height, width, channels) of the pixels.
         fingerprint: Digest of ids, labels and pixels, independent of the order of the images.
         shards: Memory-mapped pixels, each (n, height, width, channels) uint8, in the order of the table.
+        name: What people call the set.
+        notes: What is remarkable about the set as a whole: `id`, `label`, `note`, `detail`.
     """
 
     table: pd.DataFrame
@@ -48,14 +58,16 @@ class ImageSet:
     image_shape: tuple[int, int, int]
     fingerprint: str
     shards: tuple[np.ndarray, ...]
+    name: str = ""
+    notes: pd.DataFrame = field(default_factory=lambda: note_table([]))
 
     def __len__(self) -> int:
         return len(self.table)
 
     @property
     def classes(self) -> np.ndarray:
-        """Class index of each image, (n,) int32."""
-        return np.asarray(pd.Categorical(self.table["label"], self.class_names).codes, np.int32)
+        """Class index of each image, (n,) int32; -1 without a label, or with that of a class that is set aside."""
+        return np.asarray(pd.Index(self.class_names, dtype="str").get_indexer(pd.Index(self.table["label"])), np.int32)
 
     def pixels(self, rows: np.ndarray) -> np.ndarray:
         """Copy the images at `rows` (any order, repeats allowed) into memory: (len(rows), h, w, c) uint8."""
@@ -70,89 +82,186 @@ class ImageSet:
             result[here] = self.shards[index][rows[here] - starts[index]]
         return result
 
+    def used_in(self, splits: pd.DataFrame) -> ImageSet:
+        """The set with the classes that a table of splits trains on: those set aside are no classes any more."""
+        return replace(self, class_names=class_names(splits))
+
     def rows(self, splits: pd.DataFrame, split: str) -> np.ndarray:
         """Row numbers of the images that a table of splits (columns `id`, `split`) assigns to `split`.
 
         Raises:
-            ValueError: When the table of splits is not about exactly these images.
+            ValueError: When the table of splits names images that this set does not have.
         """
-        if not np.array_equal(splits["id"].to_numpy(), self.table["id"].to_numpy()):
+        wanted = splits["id"][splits["split"] == split]
+        rows = pd.Index(self.table["id"]).get_indexer(wanted)
+        if (missing := rows < 0).any():
             raise ValueError(
-                f"The table of splits must list the {len(self)} images of this set in its order. Received: "
-                f"{len(splits)} other rows. Run the preprocess stage again, so that both have one version."
+                f"The table of splits must be about this set. {missing.sum()} of its {len(rows)} {split} images are "
+                f"not in it, such as {wanted[missing].iloc[0]}. Run the preprocess stage again, so that both have one "
+                "version."
             )
-        return np.flatnonzero(splits["split"].to_numpy() == split)
+        return np.asarray(rows)
 
 
-def write_image_set(images: DecodedImages, folder: Path) -> None:
+def class_names(splits: pd.DataFrame) -> tuple[str, ...]:
+    """Sorted names of the classes that a table of splits (columns `label`, `split`) trains on."""
+    return tuple(sorted(splits["label"][splits["split"] == "training"].unique()))
+
+
+def write_image_set(images: DecodedImages, folder: Path, earlier: Path | None = None) -> None:
     """Decode images and write them as a set, one chunk at a time.
 
-    The caller makes the result visible (by renaming `folder`) when this returns.
+    The caller makes the result visible (by renaming `folder`) when this returns. A set without any usable image is
+    written as well: its table of rejected images says why.
 
     Args:
         images: The images to decode.
         folder: A folder that does not exist yet.
+        earlier: A set whose images need not be decoded again where their content is the same.
 
     Raises:
-        ValueError: When no image could be used.
+        OSError: When the disk has not enough room.
     """
-    if not len(images):
-        raise ValueError("The image set is empty: no image was listed. Check where its images come from.")
+    image_format = images.image_format.model_dump()
+    stored = _open_earlier(earlier, image_format) if earlier else None
     folder.mkdir(parents=True)
-    tables, rejected, digests = [], [], []
-    shard_images = max(1, SHARD_BYTES // int(np.prod(images.image_format.shape)))
-    with tqdm(total=len(images), unit="images", desc="decoding", disable=None) as progress, _Shards(folder) as shards:
-        for table, pixels, set_aside in images:
-            tables.append(table)
-            rejected.append(set_aside)
-            for start in range(0, len(pixels), shard_images):
-                shards.write(pixels[start : start + shard_images], shard_images)
-            digests += [
-                hashlib.blake2b(f"{row.id}\0{row.label}\0".encode() + image.tobytes(), digest_size=16).hexdigest()
-                for row, image in zip(table.itertuples(), pixels, strict=True)
-            ]
-            progress.update(len(table) + len(set_aside))
-    table = pd.concat(tables, ignore_index=True)
-    rejected_table = pd.concat(rejected, ignore_index=True)
-    if table.empty:
-        raise ValueError(
-            f"None of the {len(images)} images could be read. First reason: {rejected_table.iloc[0].to_dict()}."
-        )
+    _check_room(images, folder)
+    known = (
+        StoredImages(stored.table, {c: row for row, c in enumerate(stored.table["content_digest"])}) if stored else None
+    )
+    tables, rejected = [pd.DataFrame(columns=IMAGE_COLUMNS)], [images.set_aside]
+    with _progress(len(images)) as progress, _Shards(folder, images.image_format.shape, stored, earlier) as shards:
+        for chunk in images.chunks(known):
+            tables.append(chunk.table[IMAGE_COLUMNS])
+            rejected.append(chunk.rejected)
+            shards.write(chunk)
+            progress.update(len(chunk.table) + len(chunk.rejected))
+    table = pd.concat(tables[1:] or tables, ignore_index=True)
     table.to_parquet(folder / "table.parquet", index=False)
-    rejected_table.astype(str).to_parquet(folder / "rejected.parquet", index=False)
+    pd.concat(rejected, ignore_index=True).to_parquet(folder / "rejected.parquet", index=False)
+    images.listing.notes.to_parquet(folder / "notes.parquet", index=False)
     card = {
+        "name": images.listing.name,
         "images": len(table),
-        "image_shape": list(images.image_format.shape),
-        "class_names": sorted(table["label"].unique()),
-        "fingerprint": hashlib.blake2b("".join(sorted(digests)).encode(), digest_size=16).hexdigest(),
+        "decoded": len(table) - shards.reused,
+        "image_format": image_format,
+        "class_names": sorted(table["label"].dropna().unique()),
+        "fingerprint": _fingerprint(table),
     }
     (folder / "set.json").write_text(json.dumps(card, indent=2))
 
 
-class _Shards:
-    """Writes batches of pixels into numbered Arrow files, starting a new one when one is full."""
+def _fingerprint(table: pd.DataFrame) -> str:
+    columns = (table["id"], table["label"].fillna(""), table["pixel_digest"])
+    parts = zip(*(column.to_numpy(object) for column in columns), strict=True)  # iterating over Arrow's strings is slow
+    rows = sorted("\0".join(part) for part in parts)
+    return hashlib.blake2b("\n".join(rows).encode(), digest_size=16).hexdigest()
 
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._count, self._rows = folder, 0, 0
+
+def _progress(total: int) -> tqdm[Any]:
+    return tqdm(total=total, unit="images", desc="decoding", disable=None)
+
+
+def _check_room(images: DecodedImages, folder: Path) -> None:
+    needed = len(images) * int(np.prod(images.image_format.shape))
+    free = shutil.disk_usage(folder).free
+    if needed * 1.05 > free:
+        raise OSError(
+            f"Not enough room for {len(images)} images of {images.image_format.shape}: {needed / 1e9:.2f} GB needed in "
+            f"{folder}, {free / 1e9:.2f} GB free. Lower image_size_px or max_images_per_class, or delete old versions."
+        )
+
+
+def _open_earlier(folder: Path, image_format: dict[str, Any]) -> ImageSet | None:
+    """An earlier set, if it was decoded in the same way."""
+    try:
+        card = json.loads((folder / "set.json").read_text())
+        return open_image_set(folder) if card["image_format"] == image_format else None
+    except (OSError, ValueError, KeyError):  # a damaged one is no help, and no harm
+        return None
+
+
+class _Shards:
+    """Writes chunks of pixels into numbered Arrow files, starting a new one when one is full.
+
+    As long as all images are those of the earlier set, in its order, nothing is written: if it stays so, its files are
+    linked, and an unchanged set costs neither time nor room.
+    """
+
+    def __init__(
+        self, folder: Path, shape: tuple[int, int, int], stored: ImageSet | None, earlier: Path | None
+    ) -> None:
+        self._folder, self._stored, self._earlier = folder, stored, earlier
+        self._shard_images = max(1, SHARD_BYTES // int(np.prod(shape)))
         self._writer: pa.RecordBatchFileWriter | None = None
+        self._files, self._rows = 0, 0
+        self._same = 0 if stored else None  # so many images are those of the earlier set; None: no longer
+        self.reused = 0
 
     def __enter__(self) -> _Shards:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None and self._same is not None and self._stored and self._earlier:
+            if self._same == len(self._stored):
+                for file in sorted(self._earlier.glob("pixels-*.arrow")):
+                    _link(file, self._folder / file.name)
+            else:
+                self._write_stored(np.arange(self._same))
+        self._close()
+
+    def write(self, chunk: Chunk) -> None:
+        """Write the pixels of a chunk in the order of its table."""
+        rows = chunk.table["stored_row"].to_numpy(int)
+        self.reused += int((rows != NOT_STORED).sum())
+        if self._same is not None:
+            if self._continues(chunk):
+                self._same += len(rows)
+                return
+            self._write_stored(np.arange(self._same))
+            self._same = None
+        pixels = chunk.pixels
+        if self._stored and (old := rows != NOT_STORED).any():
+            pixels = np.empty((len(rows), *chunk.pixels.shape[1:]), np.uint8)
+            pixels[~old], pixels[old] = chunk.pixels, self._stored.pixels(rows[old])
+        self._write(pixels)
+
+    def _continues(self, chunk: Chunk) -> bool:
+        """Whether the chunk has the same content as the next images of the earlier set."""
+        if self._stored is None or self._same is None:
+            return False
+        before = self._stored.table["content_digest"].iloc[self._same : self._same + len(chunk.table)]
+        return np.array_equal(before, chunk.table["content_digest"])
+
+    def _write_stored(self, rows: np.ndarray) -> None:
+        if self._stored:
+            for start in range(0, len(rows), MOST_COPIED):
+                self._write(self._stored.pixels(rows[start : start + MOST_COPIED]))
+
+    def _write(self, pixels: np.ndarray) -> None:
+        for start in range(0, len(pixels), self._shard_images):
+            part = np.ascontiguousarray(pixels[start : start + self._shard_images])
+            array = pa.FixedShapeTensorArray.from_numpy_ndarray(part)
+            batch = pa.RecordBatch.from_arrays([array], ["pixels"])
+            if self._writer is None or self._rows + len(part) > self._shard_images:
+                self._close()
+                self._writer = pa.ipc.new_file(str(self._folder / f"pixels-{self._files:05d}.arrow"), batch.schema)
+                self._files, self._rows = self._files + 1, 0
+            self._writer.write_batch(batch)
+            self._rows += len(part)
+
+    def _close(self) -> None:
         if self._writer is not None:
             self._writer.close()
+            self._writer = None
 
-    def write(self, pixels: np.ndarray, shard_images: int) -> None:
-        array = pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(pixels))
-        batch = pa.RecordBatch.from_arrays([array], ["pixels"])
-        if self._writer is None or self._rows + len(pixels) > shard_images:
-            self.__exit__()
-            file = self._folder / f"pixels-{self._count:05d}.arrow"
-            self._writer = pa.ipc.new_file(str(file), batch.schema)
-            self._count, self._rows = self._count + 1, 0
-        self._writer.write_batch(batch)
-        self._rows += len(pixels)
+
+def _link(file: Path, link: Path) -> None:
+    """A second name for a file that is never changed, or a copy where the disk has no such thing."""
+    try:
+        os.link(file, link)
+    except OSError:
+        shutil.copyfile(file, link)
 
 
 def open_image_set(folder: Path) -> ImageSet:
@@ -163,7 +272,8 @@ def open_image_set(folder: Path) -> ImageSet:
     """
     card = json.loads((folder / "set.json").read_text())
     table = pd.read_parquet(folder / "table.parquet")
-    shape = tuple(card["image_shape"])
+    size, channels = card["image_format"]["image_size_px"], card["image_format"]["channels"]
+    shape = (size, size, channels)
     shards = tuple(shard for file in sorted(folder.glob("pixels-*.arrow")) for shard in _map_shard(file, shape))
     stored = sum(len(shard) for shard in shards)
     if not len(table) == stored == card["images"]:
@@ -178,6 +288,8 @@ def open_image_set(folder: Path) -> ImageSet:
         image_shape=shape,
         fingerprint=card["fingerprint"],
         shards=shards,
+        name=card["name"],
+        notes=pd.read_parquet(folder / "notes.parquet"),
     )
 
 

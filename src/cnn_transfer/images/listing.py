@@ -1,120 +1,163 @@
-"""Listing labelled images where they lie: what there is, and how to read the encoded bytes of it.
+"""Listing images where they lie: what there is, what each is called, and how to read its encoded bytes.
 
-A listing is opened, never loaded: its table has one row an image with the columns `id` (unique, independent of where
-the set is stored) and `label` (the class name); the encoded images are read in order when somebody asks for them.
+A listing is opened, never loaded. Its table has one row an image, all columns strings, missing values allowed but in
+`id`:
+
+    id      unique, and independent of where the set is stored: a path relative to the set, or a row's number
+    label   class name; missing for an unlabelled image
+    split   side of a given split: training, validation or test; missing when it is to be drawn
+    group   what must stay on one side, such as a patient; missing when the image stands alone
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import fsspec
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+from cnn_transfer.images.reasons import note_table, rejected_table
+
+LISTING_COLUMNS = ["id", "label", "split", "group"]
+SPLIT_NAMES = {
+    "train": "training",
+    "training": "training",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+    "testing": "test",
+}
+
+
+SIDES = ("test", "validation", "training")  # who keeps a picture that is on several
+
+
+class RemoteFile(NamedTuple):
+    """A file that is read through fsspec."""
+
+    filesystem: fsspec.AbstractFileSystem
+    path: str
+
+
+Encoded = bytes | Path | RemoteFile | np.ndarray
 
 
 @dataclass(frozen=True)
 class ImageListing:
-    """Labelled images that have not been read yet.
+    """Images that have not been read yet.
 
     Attributes:
-        table: One row an image, columns `id` and `label`, both strings.
-        read: Yields, for increasing row numbers, the image in the form that its origin has: encoded bytes, the path
-            of a file, or pixels ((height, width, channels) uint8).
+        table: One row an image, the columns of `LISTING_COLUMNS`.
+        read: Yields, for increasing row numbers, the image in the form that its origin has: encoded bytes, a file to
+            read, or pixels ((height, width, channels) uint8). It can be pickled, for workers on other machines.
+        name: What people call the set.
+        rejected: What was found but is no image of the set: `id`, `label`, `reason`, `detail`.
+        notes: What is remarkable about the set: `id`, `label`, `note`, `detail`.
     """
 
     table: pd.DataFrame
-    read: Callable[[np.ndarray], Iterator[bytes | Path | np.ndarray]]
+    read: Callable[[np.ndarray], Iterator[Encoded]]
+    name: str = ""
+    rejected: pd.DataFrame = field(default_factory=lambda: rejected_table([]))
+    notes: pd.DataFrame = field(default_factory=lambda: note_table([]))
 
     def sample(self, images_per_class: int | None, seed: int) -> np.ndarray:
-        """Row numbers, increasing, of at most `images_per_class` images of each class (all of them for None)."""
+        """Row numbers, increasing, of at most `images_per_class` images of each class (all of them for None).
+
+        The draw is nested: fewer images are a subset of more. Unlabelled images count as a class of their own, and
+        given splits are drawn from one by one, so that none of them is lost.
+        """
         if images_per_class is None:
             return np.arange(len(self.table))
-        shuffled = self.table["label"].sample(frac=1, random_state=seed)
-        return np.sort(shuffled.groupby(shuffled).head(images_per_class).index.to_numpy())
+        table = listing_table(self.table)
+        ranks = pd.Series(hash_ranks(table["id"], seed), table.index)
+        chosen = ranks.sort_values().groupby([table["label"], table["split"]], dropna=False).head(images_per_class)
+        return np.sort(chosen.index.to_numpy())
 
 
-def list_images(path: Path) -> ImageListing:
-    """List a Parquet file or a folder of class folders.
+def listing_table(table: pd.DataFrame) -> pd.DataFrame:
+    """The columns of a listing, as strings; a column that is not there holds missing values."""
+    return table.reindex(columns=LISTING_COLUMNS).astype("str")
+
+
+def hash_ranks(names: pd.Series, seed: int) -> list[str]:
+    """A digest of the seed and each name: sorting by it is a shuffle in which no name's place depends on the others."""
+    return [hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=8).hexdigest() for name in names]
+
+
+def list_images(location: str | Path, follow_links: bool = False, **storage_options: Any) -> ImageListing:
+    """List a folder of class folders, a manifest, or a table with the images in it.
+
+    Args:
+        location: Local path or fsspec address, such as `s3://bucket/photos`.
+        follow_links: Whether links in a local folder may lead out of it.
+        storage_options: For the file system of fsspec.
 
     Raises:
-        FileNotFoundError: When nothing is at `path`.
-        ValueError: When it is neither form, or holds no image.
+        FileNotFoundError: When nothing is at `location`.
+        ModuleNotFoundError: When the file system needs a package that is not installed.
+        ValueError: When it is none of these forms, or holds no image.
     """
-    if not path.exists():
-        raise FileNotFoundError(f"Images were expected at {path}, but nothing is there.")
-    if path.is_dir():
-        return list_class_folders(path)
-    if path.suffix == ".parquet":
-        return list_parquet(path)
-    raise ValueError(f"Images must be a .parquet file or a folder with one folder a class. Received: {path}.")
+    from cnn_transfer.images.folders import list_folder
+    from cnn_transfer.images.tables import TABLE_SUFFIXES, list_table
 
-
-def list_class_folders(folder: Path) -> ImageListing:
-    """List `folder/<class name>/<image file>`, classes and files in alphabetical order."""
-    files = sorted(
-        file
-        for class_folder in folder.iterdir()
-        if class_folder.is_dir()
-        for file in class_folder.rglob("*")
-        if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file() and not _is_hidden(file.relative_to(folder))
-    )
-    if not files:
+    filesystem, path = open_location(location, storage_options)
+    filesystem.invalidate_cache()  # fsspec remembers what it listed earlier in this process
+    if not filesystem.exists(path):
+        raise FileNotFoundError(f"Images were expected at {location}, but nothing is there.")
+    if Path(path).suffix.lower() in TABLE_SUFFIXES and filesystem.isfile(path):
+        listing = list_table(filesystem, path)
+    elif filesystem.isdir(path):
+        listing = list_folder(filesystem, path, follow_links)
+    else:
         raise ValueError(
-            f"No image in {folder}. Expected one folder a class with image files in it, such as {folder}/cat/1.png."
+            f"Images must be a folder with one folder a class, or a file {', '.join(sorted(TABLE_SUFFIXES))}. "
+            f"Received: {location}."
         )
-    names = [file.relative_to(folder) for file in files]
-    table = pd.DataFrame({"id": [name.as_posix() for name in names], "label": [name.parts[0] for name in names]})
-    return ImageListing(table, lambda rows: (files[row] for row in rows))
+    return _named(listing, Path(path).stem)
 
 
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
-
-
-def list_parquet(file: Path) -> ImageListing:
-    """List a Parquet file in the form of Hugging Face `datasets`: `image` (struct of `bytes`, `path`) and `label`.
+def open_location(location: str | Path, storage_options: Mapping[str, Any]) -> tuple[Any, str]:
+    """The file system of an address and the path in it; a local path becomes absolute.
 
     Raises:
-        ValueError: When a column is missing or of another type, a path or label is missing, or a path occurs twice.
+        ModuleNotFoundError: When the file system needs a package that is not installed.
     """
-    parquet = pq.ParquetFile(file, memory_map=True)
-    schema = parquet.schema_arrow
-    fields = {field.name: field.type for field in schema.field("image").type} if _has_image_struct(schema) else {}
-    if not {"bytes", "path"} <= fields.keys() or "label" not in schema.names:
-        found = ", ".join(f"{field.name}: {field.type}" for field in schema)
-        raise ValueError(f"{file} must have the columns image (struct of bytes, path) and label. Found: {found}.")
-    table = parquet.read(["image.path", "label"]).flatten().to_pandas()
-    table = table.rename(columns={"image.path": "id"})[["id", "label"]]
-    for column, problem, bad in (
-        ("id", "image.path must not be missing", table["id"].isna()),
-        ("id", "image.path must be different in every row", table["id"].duplicated(keep=False)),
-        ("label", "label must not be missing", table["label"].isna()),
-    ):
-        if bad.any():
-            rows = ", ".join(f"row {row}: {table[column][row]}" for row in np.flatnonzero(bad)[:5])
-            raise ValueError(f"{problem} in {file}. Found {bad.sum()} such rows ({rows}).")
-    table = table.astype(str)
-    return ImageListing(table, lambda rows: _read_parquet(parquet, rows))
+    try:
+        filesystem, path = fsspec.core.url_to_fs(str(location), **storage_options)
+    except ImportError as error:
+        raise ModuleNotFoundError(
+            f"{location} needs a package that is not installed ({error}). For s3:// install the extra: "
+            "pip install 'cnn-transfer[s3]'."
+        ) from error
+    return filesystem, path.rstrip("/")
 
 
-def _has_image_struct(schema: pa.Schema) -> bool:
-    return "image" in schema.names and pa.types.is_struct(schema.field("image").type)
+def is_local(filesystem: fsspec.AbstractFileSystem) -> bool:
+    """Whether paths of this file system are paths of this machine."""
+    return "file" in np.atleast_1d(filesystem.protocol)
 
 
-def _read_parquet(parquet: pq.ParquetFile, rows: np.ndarray) -> Iterator[bytes]:
-    """Read one row group at a time, so that memory does not grow with the file."""
-    start = 0
-    for group in range(parquet.num_row_groups):
-        stop = start + parquet.metadata.row_group(group).num_rows
-        wanted = rows[(rows >= start) & (rows < stop)] - start
-        if len(wanted):
-            column = parquet.read_row_group(group, ["image.bytes"]).column("image")
-            images = pa.compute.struct_field(column, "bytes")
-            yield from (value.as_py() for value in images.take(pa.array(wanted)))
-        start = stop
+def rank_sides(splits: pd.Series) -> pd.Series:
+    """Position of each given split in `SIDES`; those to be drawn come last."""
+    return splits.map(SIDES.index, na_action="ignore").astype("float").fillna(len(SIDES))
+
+
+def read_split(name: str) -> str | None:
+    """The split that a folder or a manifest's value names, or None."""
+    return SPLIT_NAMES.get(name.strip().lower())
+
+
+def _named(listing: ImageListing, name: str) -> ImageListing:
+    """The listing with its name and a note on labels that differ only by case or white space."""
+    labels = pd.Series(sorted(listing.table["label"].dropna().unique()), dtype="str")
+    similar = labels.groupby(labels.str.normalize("NFKC").str.split().str.join(" ").str.casefold()).agg(list)
+    rows = [("", label, "similar_labels", f"{group}") for group in similar if len(group) > 1 for label in group]
+    notes = pd.concat([listing.notes, note_table(rows)], ignore_index=True)
+    return ImageListing(listing.table, listing.read, name, listing.rejected, notes)

@@ -1,81 +1,202 @@
-"""Stratified, seeded splits that are nested in the number of labels.
+"""Stratified, group-aware splits, seeded, nested in the number of labels, and stable when images are added.
 
-Within each class the images are ranked by a digest of the seed and their id, so that an image's rank does not depend on
-the other images. From the front of the ranking come the test images, then the training images; the validation images
-come from its back. Hence fewer labels are a subset of more labels, in training and in validation, and the test
-images stay the same.
+Groups are ranked by a digest of the seed and their name, so that a group's rank does not depend on the other images. In
+the order of the ranking, groups go to the test side until each of their classes has its share; from its back, to the
+validation side; what is left is the training side, where the first images of each class are the labelled ones and the
+others `unlabelled`. Hence fewer labels are a subset of more labels, in training and in validation, and the test images
+stay the same.
+
+Sides that are given are kept: only what is missing is drawn, from the images given as training or as nothing.
+
+When k images that stand alone are added to a class, at most k of its former images leave the test side and at most k
+join it; with `labels_per_class` set, at most 2 k training images and at most k validation images are replaced.
 """
 
 from __future__ import annotations
 
-import hashlib
+from collections import Counter
+from collections.abc import Collection
 
+import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from cnn_transfer.images.image_set import ImageSet
+from cnn_transfer.images.listing import hash_ranks, listing_table
 from cnn_transfer.parameters import Parameters
 
-SPLITS = ("training", "validation", "test", "unlabelled")
+DRAWN_SIDES = ("test", "validation")  # drawn unless some images are given there
+FREE = ""
+SPLITS = ("training", "validation", "test", "unlabelled", "unused")
 
 
 class SplitRule(Parameters):
     """How many images of each class serve for what.
 
-    With `labels_per_class` set, images beyond the labelled ones are `unlabelled`: their labels are not used.
+    With `labels_per_class` set, images beyond the labelled ones are `unlabelled`: their labels are not used. Images
+    beyond the wanted number that share a group with validation images are `unused`.
     """
 
     test_fraction: float = Field(ge=0, lt=1)
     labels_per_class: int | None = Field(ge=1)
     validation_ratio: float = Field(gt=0, le=1)  # validation images per training image
 
-    def counts(self, images: int) -> tuple[int, int, int]:
-        """(test, training, validation) images that a class with so many images should have."""
-        test = round(self.test_fraction * images)
-        if self.labels_per_class is None:
-            training = max(1, int((images - test) / (1 + self.validation_ratio)))
-            return test, training, max(1, images - test - training)
-        return test, self.labels_per_class, max(1, round(self.labels_per_class * self.validation_ratio))
+    def counts(self, images: int, draws: Collection[str] = ("test", "validation")) -> tuple[int, int, int]:
+        """(test, training, validation) images to be drawn from a class.
+
+        Args:
+            images: Images of the class that may be drawn.
+            draws: The sides that are drawn; the others are given.
+        """
+        test = round(self.test_fraction * images) if "test" in draws else 0
+        rest = images - test
+        if self.labels_per_class is not None:
+            training = self.labels_per_class
+            validation = max(1, round(training * self.validation_ratio))
+        else:
+            training = max(1, int(rest / (1 + self.validation_ratio)) if "validation" in draws else rest)
+            validation = max(1, rest - training)
+        return test, training, validation if "validation" in draws else 0
+
+    def shortages(self, table: pd.DataFrame) -> dict[str, str]:
+        """What each class that is too small to be split has and would need.
+
+        Args:
+            table: The usable images: `label`, given `split`, `group`.
+        """
+        labelled = table[table["label"].notna()]
+        draws = _drawn_sides(labelled)
+        found = {}
+        for label, images in labelled.groupby("label", sort=True):
+            free = images[~images["split"].isin(set(DRAWN_SIDES) - set(draws))]
+            test, training, validation = self.counts(len(free), draws)
+            sides, groups = [n for n in (test, training, validation) if n], free["group"].nunique()
+            empty = [side for side in DRAWN_SIDES if side not in draws and not (images["split"] == side).any()]
+            if sum(sides) > len(free):
+                found[str(label)] = (
+                    f"{len(free)} images, needed {sum(sides)} "
+                    f"({training} training + {validation} validation + {test} test)"
+                )
+            elif groups < len(sides):
+                found[str(label)] = f"{groups} groups, needed {len(sides)}, since a group stays on one side"
+            elif empty:
+                found[str(label)] = f"no image in the given {empty[0]} split"
+        return found
 
 
-def assign_splits(images: ImageSet, rule: SplitRule, seed: int) -> pd.DataFrame:
-    """Assign each image to training, validation, test or unlabelled.
+def _drawn_sides(labelled: pd.DataFrame) -> list[str]:
+    """The sides without a given image."""
+    return [side for side in DRAWN_SIDES if not (labelled["split"] == side).any()]
+
+
+def assign_splits(table: pd.DataFrame, rule: SplitRule, seed: int) -> pd.DataFrame:
+    """Assign each image to training, validation, test, unlabelled or unused.
+
+    Args:
+        table: One row an image: `id`, `label` (missing: unlabelled), and optionally given `split` and `group`.
+        rule: How many images serve for what.
+        seed: Seed of the ranking.
 
     Returns:
-        A table in the order of the set with the columns `id`, `label`, `split`.
+        A table in the same order with the columns `id`, `label`, `split`.
 
     Raises:
         ValueError: Naming each class that has too few images, with its counts, or when there is one class only.
     """
-    if len(images.class_names) < 2:
-        raise ValueError(f"A classifier needs at least two classes. Found: {', '.join(images.class_names)}.")
-    table = images.table[["id", "label"]].copy()
-    table["split"] = "unlabelled"
-    table["rank"] = [hashlib.blake2b(f"{seed}:{image_id}".encode(), digest_size=8).digest() for image_id in table["id"]]
-    too_small = []
-    for label, ranked in table.sort_values("rank").groupby("label", sort=True):
-        test, training, validation = rule.counts(len(ranked))
-        if test + training + validation > len(ranked):
-            too_small.append(
-                f"{label}: {len(ranked)} images, needed {test + training + validation} "
-                f"({training} training + {validation} validation + {test} test)"
+    table = listing_table(table).reset_index(drop=True)
+    table["group"] = table["group"].fillna(table["id"])
+    has_label = table["label"].notna()
+    names = sorted(table["label"][has_label].unique())
+    if len(names) < 2:
+        raise ValueError(f"A classifier needs at least two classes. Found: {', '.join(names) or 'none'}.")
+    if shortages := rule.shortages(table):
+        raise ValueError(_too_few(shortages, rule))
+    draws = _drawn_sides(table[has_label])
+    given = table["split"].where(table["split"].isin(set(DRAWN_SIDES) - set(draws)) & has_label, FREE)
+    free_of_class = table["label"][given == FREE].value_counts()
+    counts = {name: rule.counts(int(free_of_class.get(name, 0)), draws) for name in names}
+    side = given.where(has_label, "unlabelled").to_numpy(object)
+    ranking = _ranked(table, seed)
+    _draw(side, "test", ranking, table, {name: test for name, (test, _, _) in counts.items()})
+    _draw(side, "validation", ranking[::-1], table, {name: validation for name, (_, _, validation) in counts.items()})
+    if rule.labels_per_class is not None:
+        if "validation" in draws:
+            _limit(side, "validation", "unused", ranking[::-1], table, counts[names[0]][2])
+        side[side == FREE] = "training"
+        _limit(side, "training", "unlabelled", ranking, table, rule.labels_per_class)
+    side[side == FREE] = "training"
+    held_out = set(table["group"][np.isin(side, DRAWN_SIDES)])
+    side[(side == "unlabelled") & table["group"].isin(held_out).to_numpy()] = "unused"
+    result = table[["id", "label"]].assign(split=pd.Series(side, dtype="str"))
+    _check_every_class(result, names)
+    return result
+
+
+def _check_every_class(splits: pd.DataFrame, names: list[str]) -> None:
+    for side in ("training", "validation"):
+        present = set(splits["label"][splits["split"] == side])
+        if missing := [name for name in names if name not in present]:
+            raise ValueError(
+                f"No {side} image is left for {', '.join(missing)}: their groups are too large to be divided. Lower "
+                "test_fraction or validation_ratio, or divide the groups."
             )
-            continue
-        table.loc[ranked.index[:test], "split"] = "test"
-        table.loc[ranked.index[test : test + training], "split"] = "training"
-        table.loc[ranked.index[len(ranked) - validation :], "split"] = "validation"
-    if too_small:
-        raise ValueError(
-            "Too few images in "
-            + "; ".join(too_small)
-            + f". Lower labels_per_class (now {rule.labels_per_class}), validation_ratio ({rule.validation_ratio}) or "
-            f"test_fraction ({rule.test_fraction}), or add images."
-        )
-    return table.drop(columns="rank")
+
+
+def _ranked(table: pd.DataFrame, seed: int) -> np.ndarray:
+    """Positions in the order of their groups' ranks, and within a group of their own."""
+    groups = pd.Series(table["group"].unique())
+    rank_of_group = dict(zip(groups, hash_ranks(groups, seed), strict=True))
+    ranks = pd.DataFrame({"group": table["group"].map(rank_of_group), "own": hash_ranks(table["id"], seed)})
+    return np.asarray(ranks.sort_values(["group", "own"]).index)
+
+
+def _draw(side: np.ndarray, name: str, ranking: np.ndarray, table: pd.DataFrame, wanted: dict[str, int]) -> None:
+    """Give whole groups, in order, to a side as long as that brings its classes nearer to the wanted numbers.
+
+    A class that gets none in this way, since all its groups are too large, gives its smallest one.
+    """
+    labels, groups = table["label"].tolist(), table["group"].tolist()
+    members: dict[str, list[int]] = {}
+    for position in ranking[side[ranking] == FREE].tolist():
+        members.setdefault(groups[position], []).append(position)
+    need = dict(wanted)
+
+    def take(group: str) -> None:
+        side[members[group]] = name
+        need.update({label: need[label] - count for label, count in Counter(labels[p] for p in members[group]).items()})
+
+    for group, positions in members.items():
+        counts = Counter(labels[position] for position in positions)
+        if sum(abs(need[label]) - abs(need[label] - count) for label, count in counts.items()) > 0:
+            take(group)
+    for label in (label for label, number in wanted.items() if number and need[label] == number):
+        others = [
+            g
+            for g, positions in members.items()
+            if side[positions[0]] == FREE and label in map(labels.__getitem__, positions)
+        ]
+        if len(others) > 1:
+            take(min(others, key=lambda group: len(members[group])))
+
+
+def _limit(side: np.ndarray, name: str, beyond: str, ranking: np.ndarray, table: pd.DataFrame, most: int) -> None:
+    """Let a side keep the first `most` images of each class in the order of the ranking."""
+    members = ranking[side[ranking] == name]
+    place = table["label"].iloc[members].groupby(table["label"].iloc[members]).cumcount().to_numpy()
+    side[members[place >= most]] = beyond
+
+
+def _too_few(shortages: dict[str, str], rule: SplitRule) -> str:
+    return (
+        "Too few images in "
+        + "; ".join(f"{label}: {shortage}" for label, shortage in shortages.items())
+        + f". Lower labels_per_class (now {rule.labels_per_class}), validation_ratio ({rule.validation_ratio}) or "
+        f"test_fraction ({rule.test_fraction}), add images, or set small_classes to set_aside."
+    )
 
 
 def count_splits(splits: pd.DataFrame) -> pd.DataFrame:
-    """Images of each class in each split: one row a class, one column a split, and `total`."""
-    counts = pd.crosstab(splits["label"], splits["split"]).reindex(columns=list(SPLITS), fill_value=0)
+    """Images of each class in each split: one row a class (`(unlabelled)` for none), a column a split, and `total`."""
+    labels = splits["label"].fillna("(unlabelled)")
+    counts = pd.crosstab(labels, splits["split"]).reindex(columns=list(SPLITS), fill_value=0)
     counts["total"] = counts.sum(axis=1)
     return counts.rename_axis(columns=None).reset_index()

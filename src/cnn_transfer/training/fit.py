@@ -125,6 +125,7 @@ def fit(
     Raises:
         FloatingPointError: When the loss is not finite.
     """
+    images = images.used_in(splits)
     training, validation = images.rows(splits, "training"), images.rows(splits, "validation")
     pace = optimisation.pace(len(training))
     model = with_precision(network, precision)

@@ -30,7 +30,7 @@ def predict_test_images(
 ) -> pd.DataFrame:
     """Predict the test images; a network that was not trained predicts nothing."""
     if ModelCard.model_validate(card).training_images == 0:
-        return no_predictions(images)
+        return no_predictions(images.used_in(splits))
     return predict(network, images, splits, "test")
 
 

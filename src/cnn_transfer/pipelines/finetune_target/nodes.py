@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from cnn_transfer.images import ImageSet
+from cnn_transfer.images import ImageSet, class_names
 from cnn_transfer.models import ModelCard, Network
 from cnn_transfer.pipelines.finetune_target.parameters import FinetuneParameters
 from cnn_transfer.training import Fit, choose_precision
@@ -21,7 +21,6 @@ def finetune(
     images: ImageSet,
     splits: pd.DataFrame,
     parameters: Mapping[str, Any],
-    name: str,
     precision: str,
     seed: int,
 ) -> tuple[Network, dict[str, Any], pd.DataFrame, pd.DataFrame]:
@@ -31,7 +30,7 @@ def finetune(
     policy = choose_precision(precision)
     result = fine_tune(migrated_model, images, splits, block.head, block.whole, block.augmentation, policy, seed)
     origin = f"{plan.source} up to {plan.cut_layer}"
-    card = _card(result.fit, images, splits, name, ModelCard.model_validate(source_model_card), origin)
+    card = _card(result.fit, images, splits, ModelCard.model_validate(source_model_card), origin)
     return result.fit.network, card, result.log, result.trials
 
 
@@ -41,7 +40,6 @@ def train_from_scratch(
     images: ImageSet,
     splits: pd.DataFrame,
     parameters: Mapping[str, Any],
-    name: str,
     precision: str,
     seed: int,
 ) -> tuple[Network, dict[str, Any], pd.DataFrame, pd.DataFrame]:
@@ -50,20 +48,20 @@ def train_from_scratch(
     policy = choose_precision(precision)
     result = train_baseline(migrated_model, images, splits, block.baseline, block.augmentation, policy, seed)
     source_card = ModelCard.model_validate(source_model_card)
-    card = _card(result.fit, images, splits, name, source_card, "random weights")
+    card = _card(result.fit, images, splits, source_card, "random weights")
     return result.fit.network, card, result.log, result.trials
 
 
 def _card(
-    result: Fit, images: ImageSet, splits: pd.DataFrame, name: str, source_card: ModelCard, initialised_from: str
+    result: Fit, images: ImageSet, splits: pd.DataFrame, source_card: ModelCard, initialised_from: str
 ) -> dict[str, Any]:
     trained = len(result.log) > 0
     best = result.best[["validation_loss", "validation_accuracy"]].to_dict() if trained else {}
     card = ModelCard(
         architecture=source_card.architecture,
         image_shape=images.image_shape,
-        class_names=images.class_names,
-        trained_on=name,
+        class_names=class_names(splits),
+        trained_on=images.name,
         training_fingerprint=images.fingerprint,
         training_images=len(images.rows(splits, "training")) if trained else 0,
         precision=result.precision,

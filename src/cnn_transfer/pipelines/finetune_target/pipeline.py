@@ -8,7 +8,7 @@ from cnn_transfer.pipelines.finetune_target.nodes import finetune, train_from_sc
 def create_pipeline() -> Pipeline:
     """The stage as a namespace that shares its datasets with the other stages."""
     images = ["target_images", "target_splits"]
-    settings = ["params:finetune_target", "params:preprocess.target.name", "params:precision", "params:seed"]
+    settings = ["params:finetune_target", "params:precision", "params:seed"]
     nodes = [
         Node(
             finetune,

@@ -1,4 +1,4 @@
-"""source model, target images → transfer plan → migrated model."""
+"""source model, classes of the target → transfer plan → migrated model."""
 
 from kedro.pipeline import Node, Pipeline
 
@@ -10,13 +10,13 @@ def create_pipeline() -> Pipeline:
     nodes = [
         Node(
             plan,
-            inputs=["source_model", "source_model_card", "target_images", "params:migrate_model"],
+            inputs=["source_model", "source_model_card", "target_splits", "params:migrate_model"],
             outputs="transfer_plan",
             name="plan",
         ),
         Node(
             migrate,
-            inputs=["source_model", "transfer_plan", "target_images", "params:seed"],
+            inputs=["source_model", "transfer_plan", "target_splits", "params:seed"],
             outputs="migrated_model",
             name="migrate",
         ),

@@ -6,16 +6,17 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from cnn_transfer.images import ImageFormat, SplitRule
+from cnn_transfer.images import CheckRule, ImageFormat, SplitRule, Workers
 from cnn_transfer.parameters import Parameters
 
 
 class ImageSetParameters(Parameters):
-    """How one image set is read and split."""
+    """How one image set is read, checked and split."""
 
-    name: str = Field(min_length=1)
     image_format: ImageFormat
     max_images_per_class: int | None = Field(ge=2)
+    preparation: Workers
+    check: CheckRule
     split: SplitRule
 
 

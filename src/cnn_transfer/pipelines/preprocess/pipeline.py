@@ -1,10 +1,19 @@
-"""raw images → image set → splits, rejected images, counts, picture sheet."""
+"""raw images → image set → checked images, rejected images, notes → splits → pictures."""
 
 from kedro.pipeline import Node, Pipeline
 
-from cnn_transfer.pipelines.preprocess.nodes import decode_images, draw_image_sheet, split_images
+from cnn_transfer.pipelines.preprocess.nodes import (
+    check_images,
+    decode_images,
+    draw_images,
+    draw_rejected_images,
+    split_images,
+)
 
-OUTPUTS = ("images", "splits", "rejected_images", "image_counts", "image_sheet")
+OUTPUTS = (
+    "images", "checked_images", "rejected_images", "image_notes", "intake", "splits", "image_counts",
+    "image_sheet", "image_histograms", "rejected_sheet",
+)  # fmt: skip
 
 
 def create_pipeline() -> Pipeline:
@@ -22,12 +31,29 @@ def _one_set(role: str) -> Pipeline:
                 name="decode_images",
             ),
             Node(
+                check_images,
+                inputs=["images", "params:preprocess"],
+                outputs=["checked_images", "rejected_images", "image_notes", "intake"],
+                name="check_images",
+            ),
+            Node(
+                draw_rejected_images,
+                inputs=["images", "rejected_images"],
+                outputs="rejected_sheet",
+                name="draw_rejected_images",
+            ),
+            Node(
                 split_images,
-                inputs=["images", "params:preprocess", "params:seed"],
-                outputs=["splits", "rejected_images", "image_counts"],
+                inputs=["checked_images", "intake", "params:preprocess", "params:seed"],
+                outputs=["splits", "image_counts"],
                 name="split_images",
             ),
-            Node(draw_image_sheet, inputs=["images", "splits"], outputs="image_sheet", name="draw_image_sheet"),
+            Node(
+                draw_images,
+                inputs=["images", "splits", "rejected_images"],
+                outputs=["image_sheet", "image_histograms"],
+                name="draw_images",
+            ),
         ]
     )
     return Pipeline(

@@ -17,12 +17,12 @@ def pretrain(
     images: ImageSet,
     splits: pd.DataFrame,
     parameters: Mapping[str, Any],
-    name: str,
     precision: str,
     seed: int,
 ) -> tuple[Network, dict[str, Any], pd.DataFrame]:
     """Train a network on the source from random weights."""
     block = PretrainParameters.parse(parameters, "pretrain_source")
+    images = images.used_in(splits)
     network = build_network(block.architecture, images.image_shape, len(images.class_names), seed)
     policy = choose_precision(precision)
     result = fit(network, images, splits, block.optimisation, block.augmentation, policy, seed, "pretraining")
@@ -30,7 +30,7 @@ def pretrain(
         architecture=block.architecture,
         image_shape=images.image_shape,
         class_names=images.class_names,
-        trained_on=name,
+        trained_on=images.name,
         training_fingerprint=images.fingerprint,
         training_images=len(images.rows(splits, "training")),
         precision=result.precision,

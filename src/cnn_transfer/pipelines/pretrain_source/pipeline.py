@@ -13,7 +13,6 @@ def create_pipeline() -> Pipeline:
             "source_images",
             "source_splits",
             "params:pretrain_source",
-            "params:preprocess.source.name",
             "params:precision",
             "params:seed",
         ],

@@ -1,0 +1,109 @@
+"""Pictures of an image set: examples of each class, histograms, and what was set aside."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from cnn_transfer.evaluation.figures import Axes, Figure, drawable, new_figure, show_images
+from cnn_transfer.images import SPLITS, ImageSet, class_names
+
+SPLIT_COLOURS = ("#0072b2", "#56b4e9", "#d55e00", "#bbbbbb", "#666666")  # in the order of SPLITS (Okabe and Ito)
+MOST_NAME_CHARACTERS = 22
+
+
+def draw_examples(images: ImageSet, splits: pd.DataFrame, per_class: int = 8, most_classes: int = 20) -> Figure:
+    """A sheet with the first training images of each class, one row a class."""
+    images = images.used_in(splits)
+    names = images.class_names[:most_classes]
+    rows = images.rows(splits, "training")
+    classes = images.classes[rows]
+    figure = new_figure(0.75 * per_class + 1.2, 0.75 * len(names) + 0.5)
+    axes = figure.subplots(len(names), per_class, squeeze=False)
+    for index, (row, name) in enumerate(zip(axes, names, strict=True)):
+        show_images(row, images.pixels(rows[classes == index][:per_class]))
+        _name_row(row[0], name)
+    figure.suptitle(f"Training images, {len(names)} of {len(images.class_names)} classes", fontsize=10)
+    return figure
+
+
+def draw_image_histograms(
+    images: ImageSet, splits: pd.DataFrame, rejected: pd.DataFrame, most_classes: int = 30
+) -> Figure:
+    """Images of each class by split (the most frequent classes), reasons for setting aside, and original sizes."""
+    figure = new_figure(12, 4)
+    by_class, by_reason, by_size = figure.subplots(1, 3, width_ratios=[2, 1, 1])
+    names = splits["label"].value_counts().index[:most_classes].tolist()
+    counts = pd.crosstab(splits["label"], splits["split"]).reindex(index=names, columns=list(SPLITS), fill_value=0)
+    bottom = np.zeros(len(names))
+    for split, colour in zip(SPLITS, SPLIT_COLOURS, strict=True):
+        if counts[split].any():
+            by_class.bar(range(len(names)), counts[split], bottom=bottom, color=colour, label=split)
+            bottom += counts[split].to_numpy()
+    by_class.set_xticks(range(len(names)), [_short(name) for name in names], rotation=45, ha="right", parse_math=False)
+    by_class.set_title(f"Images used, {len(names)} of {len(class_names(splits))} classes", fontsize=10, pad=22)
+    by_class.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(SPLITS), frameon=False)
+    reasons = rejected["reason"].value_counts()[::-1]
+    bars = by_reason.barh(range(len(reasons)), reasons, color="#d55e00")
+    by_reason.bar_label(bars, padding=3, fontsize=8)
+    by_reason.set_yticks(range(len(reasons)), reasons.index)
+    by_reason.set_xlim(0, 1.25 * reasons.max() if len(reasons) else 1)
+    by_reason.set_title(
+        f"Set aside: {len(rejected):,}" if len(reasons) else "Nothing was set aside", fontsize=10, pad=22
+    )
+    if not len(reasons):
+        by_reason.set_axis_off()
+    used = images.table[images.table["id"].isin(splits["id"])]
+    shorter = used[["width_px", "height_px"]].min(axis=1)
+    by_size.hist(shorter, bins=20 if shorter.nunique() > 1 else 1, color="#0072b2")
+    by_size.axvline(images.image_shape[0], color="#d55e00", lw=1.5, label=f"stored: {images.image_shape[0]} px")
+    by_size.set_title("Shorter side of the originals, px", fontsize=10, pad=22)
+    by_size.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False)
+    for axes in (by_class, by_reason, by_size):
+        axes.tick_params(labelsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def draw_rejected(images: ImageSet, rejected: pd.DataFrame, per_reason: int = 6) -> Figure:
+    """Examples of what was set aside: pictures, one row a reason, and below them the names of what has no picture."""
+    if rejected.empty:
+        figure = new_figure(5, 0.6)
+        figure.suptitle("Nothing was set aside", fontsize=10)
+        return figure
+    row_of_id = pd.Series(range(len(images)), index=images.table["id"])
+    has_picture = rejected["id"].isin(row_of_id.index)
+    pictured = rejected[has_picture]["reason"].value_counts()
+    nameless = rejected[~has_picture].groupby("reason")["id"].agg(list)
+    lines = [f"{reason} ({len(names):,}): {_names(names)}" for reason, names in nameless.items()]
+    heights = [1.5] * len(pictured) + [0.25 * len(lines) + 0.1] * bool(lines)
+    figure = new_figure(1.5 * per_reason + 2, sum(heights) + 0.5)
+    grid = figure.add_gridspec(len(heights), per_reason, height_ratios=heights)
+    for place, (reason, count) in enumerate(pictured.items()):
+        examples = rejected[has_picture & (rejected["reason"] == reason)].iloc[:per_reason]
+        row = [figure.add_subplot(grid[place, column]) for column in range(per_reason)]
+        show_images(row, images.pixels(row_of_id.loc[examples["id"]].to_numpy()))
+        for axis, name in zip(row, examples["id"], strict=False):
+            axis.set_title(_short(name.rsplit("/", 1)[-1]), fontsize=7, parse_math=False)
+        _name_row(row[0], f"{reason}\n{count:,}")
+    if lines:
+        axis = figure.add_subplot(grid[-1, :])
+        axis.axis("off")
+        axis.text(0, 1, "\n".join(lines), transform=axis.transAxes, va="top", fontsize=8, parse_math=False)
+    figure.suptitle(f"Set aside: {len(rejected):,} files", fontsize=10)
+    return figure
+
+
+def _names(names: list[str], most: int = 4) -> str:
+    listed = ", ".join(_short(name.rsplit("/", 1)[-1]) for name in names[:most])
+    return listed + (f" and {len(names) - most:,} more" if len(names) > most else "")
+
+
+def _name_row(axis: Axes, name: str) -> None:
+    axis.text(-0.15, 0.5, _short(name), transform=axis.transAxes, ha="right", va="center", fontsize=9, parse_math=False)
+
+
+def _short(name: str) -> str:
+    """A name that fits under a picture."""
+    text = drawable(name)
+    return text if len(text) <= MOST_NAME_CHARACTERS else f"{text[:10]}…{text[-10:]}"

@@ -1,0 +1,186 @@
+"""Reading, decoding and resizing a whole set, in parallel and in a stream: memory does not grow with the set.
+
+Threads, not processes: Pillow and hashing release Python's lock, and processes were no faster on 2 cores even without
+their start (`benchmarks/intake.py` measures both). More than one machine is Ray's business, see `ray_preparation`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from os.path import splitext
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from cnn_transfer.images.decoding import ImageFormat, UnusableImageError, decode_image, quiet_pillow, read_encoded
+from cnn_transfer.images.duplicates import perceptual_hashes
+from cnn_transfer.images.listing import LISTING_COLUMNS, Encoded, ImageListing, listing_table
+from cnn_transfer.images.reasons import REJECTED_COLUMNS, rejected_table
+from cnn_transfer.parameters import Parameters
+
+IMAGE_COLUMNS = [
+    *LISTING_COLUMNS,
+    "width_px",
+    "height_px",
+    "notes",
+    "content_digest",
+    "pixel_digest",
+    "perceptual_hash",
+]
+CHUNK_BYTES = 8 * 2**20  # of pixels, decoded by one task; one chunk more than there are threads is on its way
+MOST_CHUNK_IMAGES = 512
+NOT_STORED = -1
+
+
+class Workers(Parameters):
+    """Who prepares the images."""
+
+    engine: Literal["threads", "ray"]  # ray: a Ray cluster, found by Ray's own RAY_ADDRESS; without one a local one
+    workers: int | None = Field(ge=1, le=1024)  # threads; null: one a core
+
+
+class Chunk(NamedTuple):
+    """Some images of a set in the order of its listing.
+
+    Attributes:
+        table: One row a usable image, the columns of `IMAGE_COLUMNS` and `stored_row`: the row of an earlier set that
+            has its pixels, or `NOT_STORED`.
+        pixels: Pixels of the images that are not stored yet, (n, height, width, channels) uint8.
+        rejected: One row an image that cannot be used: `id`, `label`, `reason`, `detail`.
+    """
+
+    table: pd.DataFrame
+    pixels: np.ndarray
+    rejected: pd.DataFrame
+
+
+class StoredImages(NamedTuple):
+    """What is known from an earlier set of the same format: images with the same content are not decoded again.
+
+    Attributes:
+        table: The table of that set.
+        row_of_content: Row number by digest of the encoded image.
+    """
+
+    table: pd.DataFrame
+    row_of_content: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class DecodedImages:
+    """Images to be decoded while they are written.
+
+    Attributes:
+        listing: Where the encoded images come from.
+        image_format: Size and colour of the result.
+        rows: Row numbers of the listing to decode, increasing; the others are set aside as not sampled.
+        workers: Who decodes them.
+    """
+
+    listing: ImageListing
+    image_format: ImageFormat
+    rows: np.ndarray
+    workers: Workers = field(default_factory=lambda: Workers(engine="threads", workers=None))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def set_aside(self) -> pd.DataFrame:
+        """What is known to be no image of the set before anything is decoded."""
+        left_out = self.listing.table.drop(self.listing.table.index[self.rows])[["id", "label"]]
+        left_out = left_out.assign(reason="not_sampled", detail="").astype("str")
+        return pd.concat([self.listing.rejected, left_out[REJECTED_COLUMNS]], ignore_index=True)
+
+    def chunks(self, stored: StoredImages | None = None) -> Iterator[Chunk]:
+        """Read, decode and resize the images, in order."""
+        size = max(1, min(MOST_CHUNK_IMAGES, CHUNK_BYTES // int(np.prod(self.image_format.shape))))
+        table = listing_table(self.listing.table.iloc[self.rows])
+        parts = [table.iloc[start : start + size] for start in range(0, len(table), size)]
+        if self.workers.engine == "ray":
+            from cnn_transfer.images.ray_preparation import prepare_on_ray
+
+            return prepare_on_ray(self.listing.read(self.rows), parts, self.image_format, stored)
+        return self._in_threads(parts, stored)
+
+    def _in_threads(self, parts: list[pd.DataFrame], stored: StoredImages | None) -> Iterator[Chunk]:
+        encoded = self.listing.read(self.rows)
+        threads = self.workers.workers or os.cpu_count() or 1
+        running: deque[Future[Chunk]] = deque()
+        with quiet_pillow(), ThreadPoolExecutor(threads) as pool:
+            for part in parts:
+                running.append(
+                    pool.submit(prepare_chunk, list(islice(encoded, len(part))), part, self.image_format, stored)
+                )
+                if len(running) > threads:  # one more than can run, so that no thread waits for the writing
+                    yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
+
+
+def prepare_chunk(
+    encoded: Sequence[Encoded], listed: pd.DataFrame, image_format: ImageFormat, stored: StoredImages | None
+) -> Chunk:
+    """Read and decode some images.
+
+    Args:
+        encoded: The images.
+        listed: Their rows of the listing.
+        image_format: Size and colour of the result.
+        stored: Images that need not be decoded again.
+    """
+    known = stored.row_of_content if stored else {}
+    used, facts, rejected = [], [], []
+    pixels, decoded_images = np.empty((len(encoded), *image_format.shape), np.uint8), 0
+    names, labels = (listed[column].to_numpy(object) for column in ("id", "label"))
+    for position, content in enumerate(read_encoded(encoded)):
+        name = names[position]
+        try:
+            if isinstance(content, UnusableImageError):
+                raise content
+            digest = _content_digest(content, name)
+            row = known.get(digest, NOT_STORED)
+            if row == NOT_STORED:
+                decoded = decode_image(content, image_format, name)
+                pixel_digest = hashlib.blake2b(decoded.pixels.data, digest_size=16).hexdigest()
+                facts.append((decoded.width_px, decoded.height_px, " ".join(decoded.notes), digest, pixel_digest, row))
+                pixels[decoded_images] = decoded.pixels
+                decoded_images += 1
+            else:
+                facts.append((0, 0, "", digest, "", row))
+            used.append(position)
+        except UnusableImageError as error:
+            rejected.append((name, labels[position], error.reason, error.detail))
+    pixels = pixels[:decoded_images]
+    kinds = {"width_px": "int64", "height_px": "int64"} | dict.fromkeys(
+        ("notes", "content_digest", "pixel_digest"), "str"
+    )
+    kinds["stored_row"] = "int64"  # without a usable image the types would be others
+    usable = (listed.iloc[used] if rejected else listed).reset_index(drop=True)
+    table = pd.concat([usable, pd.DataFrame(facts, columns=list(kinds)).astype(kinds)], axis=1)
+    new = table["stored_row"].to_numpy(int) == NOT_STORED
+    hashes = np.zeros(len(table), np.uint64)
+    hashes[new] = perceptual_hashes(pixels)
+    table["perceptual_hash"] = hashes
+    if stored and not new.all():
+        kept = ["width_px", "height_px", "notes", "pixel_digest", "perceptual_hash"]
+        old = stored.table[kept].iloc[table["stored_row"][~new]]
+        if new.any():
+            table.loc[~new, kept] = old.set_axis(table.index[~new])
+        else:
+            table[kept] = old.reset_index(drop=True)
+    return Chunk(table[[*IMAGE_COLUMNS, "stored_row"]], pixels, rejected_table(rejected))
+
+
+def _content_digest(content: bytes | np.ndarray, name: str) -> str:
+    """Digest of an encoded image and the suffix of its name, which the notes depend on."""
+    data = content.tobytes() if isinstance(content, np.ndarray) else content
+    return hashlib.blake2b(data, digest_size=16, person=splitext(name)[1].lower().encode()[:16]).hexdigest()

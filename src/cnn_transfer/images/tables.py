@@ -1,0 +1,237 @@
+"""Tables of images: manifests that name files, and Parquet or Arrow files that hold the images themselves.
+
+Columns: `label`, and optionally `split` and `group`, beside either `path` (relative to the manifest, absolute, or an
+address) or one column of images, as bytes or as the struct of `bytes` and `path` of Hugging Face `datasets`.
+An empty label is an unlabelled image.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path, PurePosixPath
+from posixpath import normpath
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cnn_transfer.images.listing import (
+    LISTING_COLUMNS,
+    SPLIT_NAMES,
+    Encoded,
+    ImageListing,
+    RemoteFile,
+    is_local,
+    listing_table,
+    open_location,
+    rank_sides,
+    read_split,
+)
+from cnn_transfer.images.reasons import rejected_table
+from cnn_transfer.parameters import did_you_mean
+
+ARROW_SUFFIXES = {".arrow", ".feather"}
+TABLE_SUFFIXES = {".csv", ".parquet", *ARROW_SUFFIXES}
+
+
+def list_table(filesystem: Any, path: str) -> ImageListing:
+    """List a CSV, Parquet or Arrow file.
+
+    Raises:
+        ValueError: When a needed column is missing, naming those found, or a split is none.
+    """
+    if path.lower().endswith(".csv"):
+        return _list_manifest(_read_csv(filesystem, path), filesystem, path)
+    try:
+        schema = _Reader(filesystem, path).schema
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path} is damaged, or neither a Parquet nor an Arrow file. {error}") from error
+    image_column = _image_column(schema)
+    if image_column is None:
+        return _list_manifest(_Reader(filesystem, path).frame(schema.names), filesystem, path)
+    return _list_images(filesystem, path, schema, image_column)
+
+
+def _read_csv(filesystem: Any, path: str) -> pd.DataFrame:
+    """The table as text, without conversion: a class may be called "NA", "007" or "1.0"."""
+    with filesystem.open(path, "rb") as stream:
+        try:
+            return pd.read_csv(stream, dtype="str", keep_default_na=False, encoding="utf-8-sig", index_col=False)
+        except ValueError as error:  # no text in UTF-8, no column, rows of several lengths
+            raise ValueError(f"{path} must be a CSV file in UTF-8 with a line of column names. {error}") from error
+
+
+def _list_manifest(frame: pd.DataFrame, filesystem: Any, manifest: str) -> ImageListing:
+    _need(["path", "label"], list(frame.columns), manifest)
+    table = _common_columns(frame, manifest).assign(id=_strings(frame["path"]))
+    pairs = table.groupby("id", dropna=False)["label"]
+    conflicting = table["id"].notna() & (pairs.transform("nunique") > 1)
+    ranked = table.assign(side=rank_sides(table["split"]), nameless=table["label"].isna())
+    ranked = ranked.sort_values(["side", "nameless"], kind="stable")  # a test image stays one, a label is kept
+    repeated = table["id"].notna() & ~conflicting & ranked["id"].duplicated().sort_index()
+    rejected = [
+        *((f"row {row}", label, "missing_path", "") for row, label in table["label"][table["id"].isna()].items()),
+        *((*found, "conflicting_labels", "one path, two labels") for found in _rows(table[conflicting])),
+        *((*found, "listed_twice", "") for found in _rows(table[repeated])),
+    ]
+    table = table[table["id"].notna() & ~conflicting & ~repeated].reset_index(drop=True)
+    _need_labels(table, manifest)
+    folder = str(PurePosixPath(manifest).parent)
+    files = tuple(_file(filesystem, folder, name) for name in table["id"])
+    return ImageListing(table, partial(_read_files, files), rejected=rejected_table(rejected))
+
+
+def _rows(table: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    return zip(table["id"], table["label"], strict=True)
+
+
+def _file(filesystem: Any, folder: str, name: str) -> Encoded:
+    if "://" in name:
+        if name.partition("://")[0] in np.atleast_1d(filesystem.protocol):  # with the manifest's own credentials
+            return RemoteFile(filesystem, filesystem._strip_protocol(name))
+        return RemoteFile(*open_location(name, {}))
+    if not is_local(filesystem):
+        return RemoteFile(filesystem, normpath(f"{folder}/{name}"))
+    if "\\" in name and not Path(folder, name).exists():  # written on Windows
+        name = name.replace("\\", "/")
+    return Path(folder, name)
+
+
+def _read_files(files: tuple[Encoded, ...], rows: np.ndarray) -> Iterator[Encoded]:
+    return (files[row] for row in rows)
+
+
+def _list_images(filesystem: Any, path: str, schema: pa.Schema, column: str) -> ImageListing:
+    _need(["label"], schema.names, path)
+    kind = schema.field(column).type
+    has_paths = pa.types.is_struct(kind) and kind.get_field_index("path") >= 0
+    wanted = [name for name in ("label", "split", "group") if name in schema.names]
+    frame = _Reader(filesystem, path).frame([*wanted, *([f"{column}.path"] if has_paths else [])])
+    frame["label"] = _class_names(frame["label"], schema)
+    names = _strings(frame["path"]) if "path" in frame else pd.Series(pd.NA, frame.index, dtype="str")
+    nameless = names.isna() | names.duplicated(keep=False)
+    numbered = pd.Series([f"row {row:08d}" for row in range(len(frame))], frame.index, dtype="str")
+    table = _common_columns(frame, path).assign(id=names.where(~nameless, numbered))
+    _need_labels(table, path)
+    return ImageListing(table, partial(_read_images, filesystem, path, column))
+
+
+def _read_images(filesystem: Any, path: str, column: str, rows: np.ndarray) -> Iterator[bytes]:
+    """Read one row group at a time, so that memory does not grow with the file."""
+    reader = _Reader(filesystem, path)
+    start = 0
+    for group, length in enumerate(reader.group_lengths):
+        wanted = rows[(rows >= start) & (rows < start + length)] - start
+        if len(wanted):
+            images = reader.group(group, column).take(pa.array(wanted))
+            if pa.types.is_struct(images.type):
+                images = pa.compute.struct_field(images, "bytes")
+            yield from (value.as_py() or b"" for value in images)
+        start += length
+
+
+class _Reader:
+    """A Parquet or Arrow file, local or remote, read by groups of rows."""
+
+    def __init__(self, filesystem: Any, path: str) -> None:
+        local = is_local(filesystem)
+        self._parquet = not any(path.lower().endswith(suffix) for suffix in ARROW_SUFFIXES)
+        if self._parquet:
+            source = path if local else filesystem.open(path, "rb")
+            self._file = pq.ParquetFile(source, memory_map=local)
+            self.schema = self._file.schema_arrow
+            groups = range(self._file.num_row_groups)
+            self.group_lengths = [self._file.metadata.row_group(group).num_rows for group in groups]
+            return
+        source = pa.memory_map(path) if local else filesystem.open(path, "rb")
+        try:
+            self._file = pa.ipc.open_file(source)
+            batches = [self._file.get_batch(index) for index in range(self._file.num_record_batches)]
+        except pa.ArrowInvalid:  # the stream format, which Hugging Face datasets save
+            source.seek(0)
+            self._file = pa.ipc.open_stream(source)
+            batches = list(self._file)
+        self._batches, self.schema = batches, self._file.schema
+        self.group_lengths = [len(batch) for batch in batches]
+
+    def frame(self, columns: list[str]) -> pd.DataFrame:
+        """The small columns of all rows; `image.path` becomes `path`."""
+        if self._parquet:
+            table = self._file.read(columns)
+        else:
+            plain = pa.Table.from_batches(self._batches, self.schema)
+            table = pa.table({name: _nested(plain, name) for name in columns})
+        frame: pd.DataFrame = table.flatten().to_pandas(ignore_metadata=True)
+        return frame.rename(columns=lambda name: name.rsplit(".", 1)[-1])
+
+    def group(self, index: int, column: str) -> pa.ChunkedArray | pa.Array:
+        """One column of one group of rows."""
+        if self._parquet:
+            return self._file.read_row_group(index, [column]).column(column)
+        return self._batches[index].column(column)
+
+
+def _nested(table: pa.Table, name: str) -> pa.ChunkedArray:
+    column, _, field = name.partition(".")
+    return pa.compute.struct_field(table[column], field) if field else table[column]
+
+
+def _image_column(schema: pa.Schema) -> str | None:
+    """The column `image`, or the only one that holds bytes."""
+    holding = [field.name for field in schema if _holds_bytes(field.type)]
+    if "image" in holding:
+        return "image"
+    return holding[0] if len(holding) == 1 else None
+
+
+def _holds_bytes(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        return any(field.name == "bytes" and _holds_bytes(field.type) for field in kind)
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _class_names(labels: pd.Series, schema: pa.Schema) -> pd.Series:
+    """Names of class numbers where Hugging Face `datasets` wrote them into the file."""
+    features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
+    names = features.get("label", {}).get("names")
+    if not names:
+        return labels
+    return labels.map(lambda number: names[int(number)] if pd.notna(number) and number >= 0 else None)
+
+
+def _common_columns(frame: pd.DataFrame, origin: str) -> pd.DataFrame:
+    """`LISTING_COLUMNS` with `id` still missing; empty strings are missing values."""
+    table = pd.DataFrame({name: _strings(frame[name]) for name in LISTING_COLUMNS[1:] if name in frame}, frame.index)
+    table = listing_table(table)
+    splits = table["split"].map(read_split, na_action="ignore")
+    if (unknown := table["split"].notna() & splits.isna()).any():
+        found = ", ".join(repr(value) for value in table["split"][unknown].unique()[:10])
+        raise ValueError(f"Unknown values in the column split of {origin}: {found}. Allowed: {', '.join(SPLIT_NAMES)}.")
+    return table.assign(split=splits.astype("str"))
+
+
+def _strings(column: pd.Series) -> pd.Series:
+    text = column.map(_text, na_action="ignore").astype("str")
+    return text.where(text.str.strip() != "")
+
+
+def _text(value: Any) -> str:
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _need_labels(table: pd.DataFrame, origin: str) -> None:
+    if table["label"].isna().all():
+        raise ValueError(f"{origin} lists no labelled image.")
+
+
+def _need(columns: list[str], found: list[str], origin: str) -> None:
+    for column in columns:
+        if column not in found:
+            raise ValueError(
+                f"{origin} has no column {column}. {did_you_mean(column, found)}Found: {', '.join(found)}. Needed: "
+                "label, and path or one column of images."
+            )

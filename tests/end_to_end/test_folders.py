@@ -1,0 +1,183 @@
+"""Users' own images through the real command line: every form of input, what is set aside, what stops a run."""
+
+import io
+import json
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+LEVELS = {"dark": 50, "light": 200, "middle": 120}
+
+
+def photo(label, seed, kind="JPEG"):
+    """Encoded: a picture whose brightness tells its class, never twice the same."""
+    rng = np.random.default_rng(seed)
+    coarse = np.clip(LEVELS[label] + rng.integers(-45, 45, (6, 8, 3)), 0, 255).astype(np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(coarse).resize((80, 60), Image.Resampling.BICUBIC).save(stream, kind)
+    return stream.getvalue()
+
+
+@pytest.fixture
+def put(project):
+    """Write a file below the project's data folder and return its path relative to the project."""
+
+    def write(name, content):
+        file = project / "data" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+        return f"data/{name}"
+
+    return write
+
+
+def class_folders(put, root, per_class=30, first=0):
+    for offset, label in enumerate(LEVELS):
+        for index in range(per_class):
+            put(f"{root}/{label}/{index:02d}.jpg", photo(label, first + 1000 * offset + index))
+    return f"data/{root}"
+
+
+def table(project, name, folder="08_reporting"):
+    return pd.read_parquet(max((project / "data" / folder / f"{name}.parquet").glob("*/*")))
+
+
+def intake(project, role):
+    return json.loads(max((project / f"data/08_reporting/{role}_intake.json").glob("*/*")).read_text())
+
+
+def run(kedro, project, *arguments, **parameters):
+    values = ",".join(f"{key}={value}" for key, value in parameters.items())
+    return kedro(project, "run", "--env", "folders", *arguments, "--params", values)
+
+
+def test_given_splits_and_a_csv_manifest(project, kedro, put):
+    for first, (split, per_class) in enumerate({"train": 12, "val": 4, "test": 5}.items()):
+        class_folders(put, f"mine/{split}", per_class, first=10_000 * first)
+    put("mine/train/dark/copy of a test image.png", photo("dark", 20_000, "PNG"))
+    put("mine/test/dark/00.png", photo("dark", 20_000, "PNG"))
+    rows = [(f"{label}/{index:02d}.jpg", label) for label in LEVELS for index in range(15)]
+    class_folders(put, "pool", 15, first=50_000)
+    frame = pd.DataFrame(rows, columns=["path", "label"]).assign(group=[name[:-5] for name, _ in rows])
+    frame.loc[frame.index[::5], "label"] = ""
+    manifest = put("pool/manifest.csv", frame.to_csv(index=False).encode())
+    result = run(kedro, project, "--pipelines", "preprocess", target_images="data/mine", source_images=manifest)
+    assert result.returncode == 0, result.stdout
+    counts = table(project, "target_image_counts").set_index("label")
+    assert counts.loc["light", ["training", "validation", "test"]].tolist() == [12, 4, 5]
+    assert counts.loc["dark", ["training", "validation", "test"]].tolist() == [12, 4, 6]
+    rejected = table(project, "target_rejected_images")
+    assert rejected[["id", "reason"]].to_numpy().tolist() == [["train/dark/copy of a test image.png", "leak"]]
+    assert "target: 65 listed, 64 used; set aside: 1 leak" in result.stdout
+    source = table(project, "source_splits", "03_primary")
+    assert source["label"].isna().sum() == 9
+    assert set(source["split"][source["label"].isna()]) <= {"unlabelled", "unused"}
+    sides = source["split"].replace({"unlabelled": "training", "unused": "validation"})
+    assert (sides.groupby(source["id"].str[:-5]).nunique() == 1).all()
+
+
+def test_parquet_and_arrow_files_with_the_images_in_them(project, kedro, put):
+    images = [(photo(label, index), label) for index, label in enumerate([*LEVELS] * 12)]
+    plain = pa.table({"picture": [image for image, _ in images], "label": [label for _, label in images]})
+    with pa.ipc.new_file(str(project / "data/plain.arrow"), plain.schema) as writer:
+        writer.write_table(plain)
+    structs = [{"bytes": image, "path": f"{index}.jpg"} for index, (image, _) in enumerate(images)]
+    split = ["test" if index >= 27 else "train" for index in range(36)]
+    hugging_face = pa.table({"image": structs, "label": plain["label"], "split": split})
+    pq.write_table(hugging_face, project / "data/hub.parquet")
+    result = run(
+        kedro, project, "--pipelines", "preprocess", target_images="data/hub.parquet", source_images="data/plain.arrow"
+    )
+    assert result.returncode == 0, result.stdout
+    counts = table(project, "target_image_counts").set_index("label")
+    assert counts["test"].tolist() == [3, 3, 3]
+    assert (counts["training"] + counts["validation"]).tolist() == [9, 9, 9]
+    assert intake(project, "source")["used"] == 36
+
+
+def test_whole_transfer_on_folders_with_damaged_and_unlabelled_images(project, kedro, put):
+    class_folders(put, "mine", 30)
+    put("mine/dark/broken.jpg", photo("dark", 1)[:300])
+    put("mine/dark/.DS_Store", b"finder")
+    put("mine/light/a dark one.jpg", photo("dark", 3))
+    put("mine/readme.txt", b"taken in May")
+    for index in range(4):
+        put(f"mine/_unlabelled/{index}.jpg", photo("middle", 9000 + index))
+    rows = [(f"{label}/{index:02d}.jpg", label) for label in LEVELS for index in range(20)]
+    class_folders(put, "pool", 20, first=70_000)
+    pd.DataFrame(rows, columns=["path", "label"]).to_parquet(project / "data/pool/manifest.parquet")
+    quick = {
+        "pretrain_source.optimisation.epochs": 1,
+        "finetune_target.head.steps": 5,
+        "finetune_target.whole.steps": 20,
+        "finetune_target.whole.most_doublings": 0,
+        "finetune_target.baseline.steps": 20,
+        "finetune_target.baseline.most_doublings": 0,
+    }
+    result = run(kedro, project, target_images="data/mine", source_images="data/pool/manifest.parquet", **quick)
+    assert result.returncode == 0, result.stdout
+    rejected = table(project, "target_rejected_images").set_index("id")["reason"].to_dict()
+    assert rejected == {
+        "dark/broken.jpg": "truncated",
+        "dark/.DS_Store": "hidden_file",
+        "dark/03.jpg": "conflicting_labels",
+        "light/a dark one.jpg": "conflicting_labels",
+        "readme.txt": "stray_file",
+    }
+    splits = table(project, "target_splits", "03_primary")
+    assert (splits["split"] == "unlabelled").sum() == 4
+    assert len(splits) + len(rejected) == intake(project, "target")["listed"] == 98
+    summary = json.loads(max((project / "data/08_reporting/summary.json").glob("*/*")).read_text())
+    assert summary["n_train"] + summary["n_validation"] + summary["n_test"] == 89
+    card = json.loads(max((project / "data/06_models/target_model_card.json").glob("*/*")).read_text())
+    assert card["class_names"] == ["dark", "light", "middle"]
+    assert card["trained_on"] == "mine"
+
+
+def test_too_many_damaged_images_stop_the_run_with_the_table_already_written(project, kedro, put):
+    class_folders(put, "mine", 12)
+    for index in range(10):
+        put(f"mine/dark/empty{index}.jpg", b"")
+    result = run(kedro, project, "--pipelines", "preprocess", target_images="data/mine", source_images="data/mine")
+    assert result.returncode == 1
+    assert "21.7% of the images were set aside, more than most_set_aside (20%) allows: 10 empty_file" in result.stdout
+    assert (table(project, "target_rejected_images")["reason"] == "empty_file").all()
+    assert not (project / "data/03_primary/target_splits.parquet").exists()
+    allowed = run(
+        kedro,
+        project,
+        "--pipelines",
+        "preprocess",
+        target_images="data/mine",
+        source_images="data/mine",
+        **{"preprocess.target.check.most_set_aside": 0.3, "preprocess.source.check.most_set_aside": 0.3},
+    )
+    assert allowed.returncode == 0, allowed.stdout
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("data/nowhere", ["data/nowhere. Check the parameter target_images.", "nothing was run"]),
+        ("data/one_class", ["at least two classes. Found: dark."]),
+        ("data/bad.csv", ["has no column path. Did you mean paths?", "Found: paths, label"]),
+    ],
+)
+def test_sets_that_cannot_be_used_are_refused_before_any_training(project, kedro, put, path, expected):
+    for index in range(10):
+        put(f"one_class/dark/{index}.jpg", photo("dark", index))
+    put("bad.csv", b"paths,label\na.jpg,x\n")
+    result = run(kedro, project, target_images=path, **{"preprocess.source.max_images_per_class": 20})
+    assert result.returncode == 1
+    assert all(text in result.stdout for text in expected), result.stdout
+    assert not (project / "data/06_models").exists()
+
+
+def test_a_path_that_the_environment_does_not_read_is_refused(project, kedro):
+    result = kedro(project, "run", "--env", "cifar10", "--params", "source_images=data/elsewhere")
+    assert result.returncode == 1
+    assert "source_images: data/elsewhere was asked for, but the catalog of this environment reads" in result.stdout

@@ -1,0 +1,40 @@
+"""Users' own images on an S3 server through the real command line."""
+
+import json
+
+import pandas as pd
+import s3fs
+from test_folders import class_folders, photo
+
+
+def test_prepares_images_of_a_bucket(project, kedro, bucket):
+    s3 = s3fs.S3FileSystem()
+
+    def put(name, content):
+        s3.pipe_file(f"{bucket}/{name}", content)
+
+    class_folders(put, "photos", 20)
+    class_folders(put, "old=2019 photos", 12, first=50_000)
+    put("photos/dark/cut.jpg", photo("dark", 1)[:700])
+    put("photos/dark/.DS_Store", b"")
+    paths = f"target_images=s3://{bucket}/photos,source_images=s3://{bucket}/old=2019 photos"
+    result = kedro(project, "run", "--env", "folders", "--pipelines", "preprocess", "--params", paths)
+    assert result.returncode == 0, result.stdout
+    assert "Warning" not in result.stdout
+    counts = json.loads(max((project / "data/08_reporting/target_intake.json").glob("*/*")).read_text())
+    assert (counts["listed"], counts["used"], counts["set_aside"]) == (62, 60, {"hidden_file": 1, "truncated": 1})
+    rejected = pd.read_parquet(max((project / "data/08_reporting/target_rejected_images.parquet").glob("*/*")))
+    assert dict(zip(rejected["id"], rejected["reason"], strict=True)) == {
+        "dark/.DS_Store": "hidden_file",
+        "dark/cut.jpg": "truncated",
+    }
+    splits = pd.read_parquet(max((project / "data/03_primary/source_splits.parquet").glob("*/*")))
+    assert len(splits) == 36
+
+
+def test_an_empty_address_stops_the_run_before_it_starts(project, kedro, bucket):
+    paths = f"target_images=s3://{bucket}/none"
+    result = kedro(project, "run", "--env", "folders", "--pipelines", "preprocess", "--params", paths)
+    assert result.returncode != 0
+    assert f"nothing at s3://{bucket}/none. Check the parameter target_images" in result.stdout
+    assert "Traceback" not in result.stdout

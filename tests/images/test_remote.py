@@ -1,0 +1,223 @@
+"""Images on an S3 server that is read over HTTP: every form of input, and what networks do to it."""
+
+import socket
+import threading
+
+import numpy as np
+import pandas as pd
+import pytest
+import s3fs
+from PIL import Image
+
+from cnn_transfer.datasets import RawImagesDataset
+from cnn_transfer.images import DecodedImages, ImageFormat, list_images, open_image_set, write_image_set
+
+
+@pytest.fixture
+def s3(bucket):
+    return s3fs.S3FileSystem()
+
+
+def picture(seed, side=24):
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (side, side, 3), np.uint8))
+
+
+def class_folders(root, images=6):
+    """Two classes of PNG files."""
+    for number, label in enumerate(("cat", "dog")):
+        (root / label).mkdir(parents=True)
+        for index in range(images):
+            picture(100 * number + index).save(root / label / f"{index}.png")
+    return root
+
+
+def prepare(listing, folder):
+    image_format = ImageFormat(image_size_px=16, channels=3)
+    write_image_set(DecodedImages(listing, image_format, np.arange(len(listing.table))), folder)
+    return open_image_set(folder)
+
+
+def assert_same_set(address, local, tmp_path):
+    """What is read from the address is what is read from the local path; returns it."""
+    one, other = prepare(list_images(address), tmp_path / "remote"), prepare(list_images(local), tmp_path / "local")
+    assert one.fingerprint == other.fingerprint
+    pd.testing.assert_frame_equal(one.table, other.table)
+    pd.testing.assert_frame_equal(one.rejected, other.rejected)
+    return one
+
+
+def test_class_folders_with_what_is_no_image_in_them(s3, bucket, tmp_path):
+    photos = class_folders(tmp_path / "photos")
+    (photos / "cat/sub folder").mkdir()
+    picture(7).save(photos / "cat/sub folder/ü [1], 100% = #1?.png")
+    (photos / "cat/.hidden.png").write_bytes(b"")
+    (photos / "cat/Thumbs.db").write_bytes(b"thumbs")
+    (photos / "dog/cut.png").write_bytes((photos / "dog/0.png").read_bytes()[:500])
+    (photos / "dog/empty.png").write_bytes(b"")
+    (photos / "dog/notes.txt").write_bytes(b"a dog")
+    picture(8).save(photos / "stray.png")
+    s3.put(str(photos), f"{bucket}/photos", recursive=True)
+    images = assert_same_set(f"s3://{bucket}/photos", photos, tmp_path)
+    assert len(images) == 13
+    assert "cat/sub folder/ü [1], 100% = #1?.png" in set(images.table["id"])
+    assert dict(zip(images.rejected["id"], images.rejected["reason"], strict=True)) == {
+        "cat/.hidden.png": "hidden_file",
+        "cat/Thumbs.db": "system_file",
+        "dog/cut.png": "truncated",
+        "dog/empty.png": "empty_file",
+        "dog/notes.txt": "other_file",
+        "stray.png": "stray_file",
+    }
+
+
+def test_given_splits_and_unlabelled_images_in_a_whole_bucket(s3, bucket, tmp_path):
+    photos = tmp_path / "photos"
+    for split in ("train", "val", "test"):
+        class_folders(photos / split, images=2)
+    (photos / "_unlabelled").mkdir()
+    picture(9).save(photos / "_unlabelled/1.png")
+    s3.put(f"{photos}/", bucket, recursive=True)
+    images = assert_same_set(f"s3://{bucket}", photos, tmp_path)
+    assert images.table["split"].value_counts().to_dict() == {"training": 4, "validation": 4, "test": 4}
+    assert images.table["id"][images.table["label"].isna()].tolist() == ["_unlabelled/1.png"]
+
+
+def test_folders_made_in_a_console_are_no_images(s3, bucket, tmp_path):
+    photos = class_folders(tmp_path / "photos")
+    s3.put(str(photos), f"{bucket}/photos", recursive=True)
+    for marker in ("photos/", "photos/cat/", "photos/bird/"):  # empty objects, by which consoles show folders
+        s3.call_s3("put_object", Bucket=bucket, Key=marker, Body=b"")
+    assert_same_set(f"s3://{bucket}/photos/", photos, tmp_path)
+
+
+def test_a_manifest_with_relative_paths_and_addresses(s3, bucket, tmp_path):
+    photos = class_folders(tmp_path / "photos")
+    rows = [(f"{label}/{index}.png", label) for label in ("cat", "dog") for index in range(6)]
+    rows += [("./cat/../cat/gone.png", "cat"), ("cat/0.png", "dog"), ("dog/1.png", "dog")]
+    pd.DataFrame(rows, columns=["path", "label"]).to_csv(photos / "photos.csv", index=False)
+    s3.put(str(photos), f"{bucket}/photos", recursive=True)
+    images = assert_same_set(f"s3://{bucket}/photos/photos.csv", photos / "photos.csv", tmp_path)
+    assert images.rejected["reason"].value_counts().to_dict() == {
+        "conflicting_labels": 2,
+        "listed_twice": 1,
+        "missing_file": 1,
+    }
+    addresses = pd.DataFrame({"path": [f"s3://{bucket}/photos/{path}" for path, _ in rows[2:8]], "label": "cat"})
+    addresses.to_csv(tmp_path / "local.csv", index=False)
+    assert len(prepare(list_images(tmp_path / "local.csv"), tmp_path / "by_address")) == 6
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "arrow"])
+def test_a_table_with_the_images_in_it(s3, bucket, tmp_path, suffix):
+    files = sorted(class_folders(tmp_path / "photos").glob("*/*.png"))
+    frame = pd.DataFrame(
+        {"image": [file.read_bytes() for file in files], "label": [file.parent.name for file in files]}
+    )
+    frame.loc[3, "image"] = b"damaged"
+    write = frame.to_feather if suffix == "arrow" else frame.to_parquet
+    write(tmp_path / f"photos.{suffix}")
+    s3.put(str(tmp_path / f"photos.{suffix}"), f"{bucket}/photos.{suffix}")
+    images = assert_same_set(f"s3://{bucket}/photos.{suffix}", tmp_path / f"photos.{suffix}", tmp_path)
+    assert (len(images), images.rejected["id"].tolist()) == (11, ["row 00000003"])
+
+
+@pytest.mark.parametrize("address", ["s3://{bucket}-none/photos", "s3://{bucket}/none", "s3://{bucket}/none.csv"])
+def test_an_address_with_nothing_there_is_named(bucket, address):
+    address = address.format(bucket=bucket)
+    with pytest.raises(FileNotFoundError, match=f"Images were expected at {address}, but nothing is there"):
+        list_images(address)
+    assert not RawImagesDataset(address).exists()
+
+
+def test_credentials_and_arguments_of_the_catalog_entry(s3, bucket, tmp_path, monkeypatch, s3_server):
+    photos = class_folders(tmp_path / "photos")
+    rows = [(f"s3://{bucket}/photos/cat/{index}.png", "cat") for index in range(6)]
+    pd.DataFrame(rows, columns=["path", "label"]).to_csv(photos / "photos.csv", index=False)
+    s3.put(str(photos), f"{bucket}/photos", recursive=True)
+    for name in s3_server:
+        monkeypatch.delenv(name)
+    entry = {
+        "credentials": {"key": "somebody else", "secret": "secret"},
+        "fs_args": {"endpoint_url": s3_server["AWS_ENDPOINT_URL"], "client_kwargs": {"region_name": "us-east-1"}},
+    }
+    folder = RawImagesDataset(f"s3://{bucket}/photos", **entry)
+    assert folder.exists()
+    assert len(prepare(folder.load(), tmp_path / "folder")) == 12
+    assert "secret" not in str(folder)
+    manifest = RawImagesDataset(f"s3://{bucket}/photos/photos.csv", **entry)
+    assert len(prepare(manifest.load(), tmp_path / "manifest")) == 6
+
+
+def test_what_was_added_after_an_earlier_listing_is_listed(s3, bucket, tmp_path):
+    s3.put(str(class_folders(tmp_path / "photos")), f"{bucket}/photos", recursive=True)
+    before = list_images(f"s3://{bucket}/photos")
+    s3.call_s3("put_object", Bucket=bucket, Key="photos/cat/new.png", Body=b"")  # past the memory of fsspec
+    assert len(list_images(f"s3://{bucket}/photos").table) == len(before.table) + 1
+
+
+def test_objects_removed_after_the_listing_are_set_aside(s3, bucket, tmp_path):
+    s3.put(str(class_folders(tmp_path / "photos")), f"{bucket}/photos", recursive=True)
+    listing = list_images(f"s3://{bucket}/photos")
+    s3.call_s3("delete_object", Bucket=bucket, Key="photos/cat/3.png")
+    images = prepare(listing, tmp_path / "set")
+    assert len(images) == 11
+    assert images.rejected[["id", "reason"]].to_numpy().tolist() == [["cat/3.png", "missing_file"]]
+
+
+def test_objects_whose_reading_breaks_off_are_set_aside(s3, bucket, tmp_path, s3_server):
+    s3.put(str(class_folders(tmp_path / "photos")), f"{bucket}/photos", recursive=True)
+    with cutting_proxy(s3_server["AWS_ENDPOINT_URL"], b"/photos/dog/4.png") as endpoint:
+        images = prepare(list_images(f"s3://{bucket}/photos", endpoint_url=endpoint), tmp_path / "set")
+    assert len(images) == 11
+    (broken,) = images.rejected.to_dict("records")
+    assert (broken["id"], broken["reason"]) == ("dog/4.png", "unreadable")
+    assert "Incomplete" in broken["detail"] or "payload" in broken["detail"]
+
+
+def test_a_server_that_went_away_leaves_every_image_unreadable(s3, bucket, tmp_path, s3_server):
+    s3.put(str(class_folders(tmp_path / "photos")), f"{bucket}/photos", recursive=True)
+    options = {"config_kwargs": {"retries": {"max_attempts": 0}}}
+    with cutting_proxy(s3_server["AWS_ENDPOINT_URL"]) as endpoint:
+        listing = list_images(f"s3://{bucket}/photos", endpoint_url=endpoint, **options)
+    images = prepare(listing, tmp_path / "set")
+    assert len(images) == 0
+    assert set(images.rejected["reason"]) == {"unreadable"}
+    assert images.rejected["detail"].str.contains("endpoint URL").all()
+
+
+class cutting_proxy:  # noqa: N801 - reads as a function
+    """Between the reader and the server: answers to requests of one path end after their first half."""
+
+    def __init__(self, server, path=b"nothing"):
+        host, port = server.removeprefix("http://").split(":")
+        self.server, self.path = (host, int(port)), path
+
+    def __enter__(self):
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        threading.Thread(target=self.accept, daemon=True).start()
+        return f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+
+    def __exit__(self, *_):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+
+    def accept(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.answer, args=(client,), daemon=True).start()
+
+    def answer(self, client):
+        with client:
+            request = b""
+            while b"\r\n\r\n" not in request:
+                if not (received := client.recv(65536)):
+                    return
+                request += received
+            with socket.create_connection(self.server) as server:
+                server.sendall(request.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+                reply = b"".join(iter(lambda: server.recv(65536), b""))
+            cut = len(reply) // 2 if request.startswith(b"GET") and self.path in request.split(b"\r\n")[0] else None
+            client.sendall(reply[:cut])
