@@ -186,11 +186,11 @@ def _mixture(
 
 
 def _beta(like: tf.Tensor, seed: tf.Tensor, alpha: float) -> tf.Tensor:
-    """As many draws from Beta(alpha, alpha) as `like` has; float64, where a small alpha does not give 0 / 0."""
+    """As many draws from Beta(alpha, alpha) as `like` has; float64, since a small alpha soon leaves float32's range."""
     import tensorflow as tf
 
     gamma = tf.random.stateless_gamma((2, tf.size(like)), seed, tf.constant(alpha, tf.float64), dtype=tf.float64)
-    return tf.cast(gamma[0] / (gamma[0] + gamma[1]), like.dtype)
+    return tf.cast(tf.math.divide_no_nan(gamma[0], gamma[0] + gamma[1]), like.dtype)
 
 
 def _boxes(y: tf.Tensor, x: tf.Tensor, high: Any, wide: Any, height: int, width: int) -> list[tf.Tensor]:
