@@ -10,7 +10,7 @@ from kedro.io import DataCatalog
 from pydantic import BaseModel
 
 from cnn_transfer.images.reasons import NOTES, REASONS
-from cnn_transfer.parameters import Parameters
+from cnn_transfer.parameters import ParameterError, Parameters
 from cnn_transfer.pipeline_registry import STAGES, register_pipelines
 from cnn_transfer.run_parameters import RunParameters, parse_run_parameters
 from cnn_transfer.settings import CONFIG_LOADER_ARGS
@@ -42,6 +42,14 @@ def test_environment_loads_and_its_parameters_are_valid(environment):
     assert needed <= set(catalog.keys())
     for name in needed:
         assert catalog.get(name) is not None
+
+
+@pytest.mark.parametrize("stage", ["pretrain_source", "finetune_target"])
+def test_hue_of_images_with_one_channel_is_refused_before_the_first_node(stage):
+    parameters = load("base")["parameters"]
+    parameters[stage]["augmentation"]["hue_degrees"] = 10
+    with pytest.raises(ParameterError, match=r"augmentation\.hue_degrees must be 0 .* Received: 10\.0"):
+        parse_run_parameters(parameters)
 
 
 def test_every_catalog_entry_is_used_by_a_pipeline():

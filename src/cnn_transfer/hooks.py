@@ -57,8 +57,8 @@ class CheckHooks:
         if path is None or (isinstance(raw, RawImagesDataset) and raw.filepath.endswith(path)):
             return ""
         return (
-            f"{role}_images: {path} was asked for, but the catalog of this environment reads {raw}. Leave the "
-            f"parameter out, take another --env, or let the entry {role}_raw_images read ${{runtime_params:{role}_images}}."
+            f"{role}_images: {path} was asked for, but the catalog of this environment reads {raw}. Leave it out, take "
+            f"another --env, or put ${{runtime_params:{role}_images}} into the entry {role}_raw_images."
         )
 
     def _missing(self, name: str, catalog: DataCatalog) -> str:

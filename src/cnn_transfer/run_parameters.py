@@ -40,6 +40,12 @@ class RunParameters(Parameters):
             )
         return self
 
+    @model_validator(mode="after")
+    def _grey_images_keep_their_colours(self) -> Self:
+        for stage in (self.pretrain_source, self.finetune_target):
+            stage.augmentation.check_channels(self.preprocess.source.image_format.channels)
+        return self
+
 
 def parse_run_parameters(parameters: Mapping[str, Any]) -> RunParameters:
     """Check all blocks; keys with a leading underscore are anchors of the YAML files, not parameters.

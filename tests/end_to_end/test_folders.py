@@ -126,7 +126,7 @@ def test_whole_transfer_on_folders_with_damaged_and_unlabelled_images(project, k
         "dark/.DS_Store": "hidden_file",
         "dark/03.jpg": "conflicting_labels",
         "light/a dark one.jpg": "conflicting_labels",
-        "readme.txt": "stray_file",
+        "readme.txt": "other_file",
     }
     splits = table(project, "target_splits", "03_primary")
     assert (splits["split"] == "unlabelled").sum() == 4

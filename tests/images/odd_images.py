@@ -217,7 +217,7 @@ def make_folder(folder):
     files["_unlabelled/2.png"] = (encode(photograph(661))[:200], Expected("truncated"))
     files["_unlabelled/Thumbs.db"] = (b"", Expected("system_file"))
     files["stray.png"] = (encode(photograph(662)), Expected("stray_file"))
-    files["README.md"] = (b"about the photographs", Expected("stray_file"))
+    files["README.md"] = (b"about the photographs", Expected("other_file"))
     files[".DS_Store"] = (b"", Expected("hidden_file"))
     for name, (content, _) in files.items():
         write(folder / name, content)
@@ -273,7 +273,7 @@ def make_split_folder(folder):
     files["train/_unlabelled/2.png"] = (encode(photograph(1301)), used())
     files["test/_unlabelled/3.png"] = (encode(photograph(1302)), Expected("unlabelled_test"))
     files["train/stray.png"] = (encode(photograph(1303)), Expected("stray_file"))
-    files["licence.txt"] = (b"CC0", Expected("stray_file"))
+    files["licence.txt"] = (b"CC0", Expected("other_file"))
     for name, (content, _) in files.items():
         write(folder / name, content)
     return {name: become for name, (_, become) in files.items()}

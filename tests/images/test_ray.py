@@ -5,7 +5,6 @@ import os
 import sys
 import time
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -66,19 +65,18 @@ def assert_same(one, other):
     np.testing.assert_array_equal(one.pixels(rows), other.pixels(rows))
 
 
-def read_through(filesystem, files, rows):
-    return (RemoteFile(filesystem, str(file)) for file in files(rows))
-
-
 def watched(listing, read=Path.read_bytes, note_reader=lambda: None):
     """The listing, with files that are read in this way."""
 
-    class WatchedFiles:  # of no module, so that it travels to the workers with its code
+    class WatchedFiles:  # of no module, as the function below, so that they travel to the workers with their code
         def cat_ranges(self, paths, starts, ends, on_error):
             note_reader()
             return [read(Path(path)) for path in paths]
 
-    return replace(listing, read=partial(read_through, WatchedFiles(), listing.read))
+    def read_watched(rows):
+        return (RemoteFile(WatchedFiles(), str(file)) for file in listing.read(rows))
+
+    return replace(listing, read=read_watched)
 
 
 def test_prepares_the_same_set_as_threads_with_both_nodes_at_work(cluster, photos, tmp_path):

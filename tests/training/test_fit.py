@@ -180,6 +180,16 @@ def test_a_fit_in_bfloat16_learns_and_hands_back_a_float32_network(run, tiny_net
     assert accuracy > 0.6
 
 
+@pytest.mark.parametrize("mixing", [{"mixup_alpha": 0.2}, {"cutmix_alpha": 1.0}])
+def test_a_fit_learns_from_mixed_images(run, tiny_network, schedule, augmentation, shapes, splits, mixing):
+    optimisation = schedule(steps=60, validations=2, label_smoothing=0.1)
+    result = run(tiny_network(), optimisation=optimisation, augment=augmentation(**mixing))
+    loss, accuracy = figures(result.network, shapes, splits, label_smoothing=0.1)
+    assert accuracy > 0.7
+    assert result.best["validation_loss"] == pytest.approx(loss, rel=1e-4)  # validation images are never mixed
+    assert 0.5 < result.log["training_accuracy"].iloc[-1] <= 1  # of the class with the larger share
+
+
 def test_only_training_and_validation_images_are_read(usual, short, shapes, splits):
     unread = np.flatnonzero(~splits["split"].isin(["training", "validation"]))
     assert len(unread) > 20

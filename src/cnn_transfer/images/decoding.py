@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import PIL
 from PIL import Image, ImageOps, UnidentifiedImageError
 from pydantic import Field
 
@@ -25,6 +26,9 @@ from cnn_transfer.parameters import Parameters
 
 # Pillow reads more, but some of it runs other programs (EPS), decodes before the size can be checked (ICO) or has no
 # business in a set of photographs.
+# Pixels that another version decoded are not taken over. Raise the number when the same file gives other pixels.
+DECODER = f"1, Pillow {PIL.__version__}"
+
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
 SUFFIXES = {
     ".avif": "AVIF", ".bmp": "BMP", ".gif": "GIF", ".jfif": "JPEG", ".jp2": "JPEG2000", ".jpe": "JPEG",

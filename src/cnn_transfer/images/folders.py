@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from cnn_transfer.images.decoding import SUFFIXES
 from cnn_transfer.images.listing import (
     LISTING_COLUMNS,
     Encoded,
@@ -64,7 +65,9 @@ def list_folder(filesystem: Any, folder: str, follow_links: bool) -> ImageListin
         elif entry.reason:
             rejected.append((name, label, entry.reason, entry.detail))
         elif len(place) < 2:
-            rejected.append((name, None, "stray_file", ""))
+            suffix = Path(name).suffix.lower()
+            reason = "other_file" if suffix and suffix not in SUFFIXES else "stray_file"
+            rejected.append((name, None, reason, "beside the class folders"))
         else:
             rows.append((name, label, read_split(entry.parts[0]) if below_split else None, None))
             files.append(entry.file)

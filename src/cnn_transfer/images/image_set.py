@@ -28,6 +28,7 @@ import pandas as pd
 import pyarrow as pa
 from tqdm import tqdm
 
+from cnn_transfer.images.decoding import DECODER
 from cnn_transfer.images.preparation import IMAGE_COLUMNS, NOT_STORED, Chunk, DecodedImages, StoredImages
 from cnn_transfer.images.reasons import note_table
 
@@ -145,6 +146,7 @@ def write_image_set(images: DecodedImages, folder: Path, earlier: Path | None = 
         "images": len(table),
         "decoded": len(table) - shards.reused,
         "image_format": image_format,
+        "decoder": DECODER,
         "class_names": sorted(table["label"].dropna().unique()),
         "fingerprint": _fingerprint(table),
     }
@@ -176,7 +178,7 @@ def _open_earlier(folder: Path, image_format: dict[str, Any]) -> ImageSet | None
     """An earlier set, if it was decoded in the same way."""
     try:
         card = json.loads((folder / "set.json").read_text())
-        return open_image_set(folder) if card["image_format"] == image_format else None
+        return open_image_set(folder) if (card["image_format"], card["decoder"]) == (image_format, DECODER) else None
     except (OSError, ValueError, KeyError):  # a damaged one is no help, and no harm
         return None
 

@@ -108,7 +108,7 @@ class DecodedImages:
         if self.workers.engine == "ray":
             from cnn_transfer.images.ray_preparation import prepare_on_ray
 
-            return prepare_on_ray(self.listing.read(self.rows), parts, self.image_format, stored)
+            return prepare_on_ray(self.listing.read, self.rows, parts, self.image_format, stored)
         return self._in_threads(parts, stored)
 
     def _in_threads(self, parts: list[pd.DataFrame], stored: StoredImages | None) -> Iterator[Chunk]:

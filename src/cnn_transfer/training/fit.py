@@ -117,7 +117,7 @@ def fit(
         images: The images.
         splits: Table of splits; `training` and `validation` are read, nothing else.
         optimisation: The schedule.
-        augmentation: How training images are moved.
+        augmentation: How training images are changed.
         precision: Keras dtype policy, `float32` or `mixed_bfloat16`.
         seed: Seed of order and augmentation.
         phase: Name of the fit in its log and its progress bar.
@@ -125,14 +125,17 @@ def fit(
     Raises:
         FloatingPointError: When the loss is not finite.
     """
+    import keras
+
     images = images.used_in(splits)
     training, validation = images.rows(splits, "training"), images.rows(splits, "validation")
     pace = optimisation.pace(len(training))
     model = with_precision(network, precision)
     model.compile(
         optimizer=_optimizer(optimisation, pace.interval * pace.validations),
-        loss=_cross_entropy(network.output_shape[-1], optimisation.label_smoothing),
-        metrics=["accuracy"],
+        # Smoothed targets: arXiv 1512.00567, section 7.
+        loss=keras.losses.CategoricalCrossentropy(label_smoothing=optimisation.label_smoothing),
+        metrics=[keras.metrics.CategoricalAccuracy("accuracy")],  # of a mixed image: the class with the largest share
         steps_per_execution=pace.steps_per_call,
         jit_compile=False,
     )
@@ -169,18 +172,6 @@ def _optimizer(optimisation: Optimisation, steps: int) -> keras.optimizers.Optim
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=optimisation.weight_decay)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
-
-
-def _cross_entropy(n_classes: int, label_smoothing: float) -> Any:
-    """Cross-entropy of class indices with smoothed targets (arXiv 1512.00567, section 7); Keras has it for one-hot."""
-    import keras
-
-    smoothed = keras.losses.CategoricalCrossentropy(label_smoothing=label_smoothing)
-
-    def loss(classes: Any, probabilities: Any) -> Any:
-        return smoothed(keras.ops.one_hot(keras.ops.reshape(classes, (-1,)), n_classes), probabilities)
-
-    return loss
 
 
 def _watch(
