@@ -27,7 +27,7 @@ transfer: .venv/.ready  ## run the main job: Fashion-MNIST → handwritten digit
 
 test: .venv/.ready  ## run all tests with coverage (about 6 minutes)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest -n 2 --dist loadfile
 	@$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

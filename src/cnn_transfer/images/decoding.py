@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import re
+import time
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -24,12 +26,12 @@ from pydantic import Field
 from cnn_transfer.images.listing import Encoded, RemoteFile
 from cnn_transfer.parameters import Parameters
 
-# Pillow reads more, but some of it runs other programs (EPS), decodes before the size can be checked (ICO) or has no
-# business in a set of photographs.
 # Pixels that another version decoded are not taken over. Raise the number when the same file gives other pixels.
 DECODER = f"1, Pillow {PIL.__version__}"
 
-FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
+# Pillow reads more, but some of it runs other programs (EPS), decodes before the size can be checked (ICO) or has no
+# business in a set of photographs.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA")  # asked in this order
 SUFFIXES = {
     ".avif": "AVIF", ".bmp": "BMP", ".gif": "GIF", ".jfif": "JPEG", ".jp2": "JPEG2000", ".jpe": "JPEG",
     ".jpeg": "JPEG", ".jpg": "JPEG", ".pgm": "PPM", ".png": "PNG", ".pnm": "PPM", ".ppm": "PPM", ".tga": "TGA",
@@ -41,6 +43,7 @@ SIGNATURE = re.compile(
 )
 HEIF = re.compile(rb"^.{4}ftyp(heic|heix|hevc|mif1|msf1)", re.DOTALL)
 EXIF_ORIENTATION = 0x0112
+UNSETTLED_NS = 2 * 10**9  # no file system counts time in longer steps
 REMOTE_READS = 16  # at once and thread: most of the time of a small object is waiting for its first byte
 
 
@@ -108,8 +111,26 @@ def read_encoded(images: Iterable[Encoded]) -> Iterator[bytes | np.ndarray | Unu
             yield from (_why_unread(found) if isinstance(found, Exception) else found for found in contents)
 
 
+def file_state(image: Encoded) -> str:
+    """What tells a local file from what it was before without reading it, as git does; empty when that is not certain.
+
+    A time of modification can be set at will; the time of the last change of the file's record cannot. Files that were
+    changed within the last seconds have no state, since another change would leave the same times.
+    """
+    if not isinstance(image, str | Path):
+        return ""
+    try:
+        status = os.stat(image)
+    except OSError:  # reading it will tell
+        return ""
+    if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) < UNSETTLED_NS:
+        return ""
+    suffix = splitext(image)[1].lower()  # the notes depend on it
+    return f"{status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {suffix}"
+
+
 def _read_local(image: Any) -> Any:
-    if not isinstance(image, Path):
+    if not isinstance(image, str | Path):
         return image
     try:
         with open(image, "rb", buffering=0) as stream:

@@ -86,8 +86,7 @@ def list_folder(filesystem: Any, folder: str, follow_links: bool) -> ImageListin
 
 
 def _read(files: tuple[str | RemoteFile, ...], rows: np.ndarray) -> Iterator[Encoded]:
-    """Local paths become such only here: kept as strings, a million of them are small."""
-    return (Path(file) if isinstance(file := files[row], str) else file for row in rows)
+    return (files[row] for row in rows)
 
 
 def _has_splits(folders: list[str], folder: str) -> bool:

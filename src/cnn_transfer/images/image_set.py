@@ -5,6 +5,7 @@ A set is a folder:
     table.parquet         one row an image that could be decoded; see `ImageSet.table`
     rejected.parquet      one row for what was listed and could not be: id, label, reason, detail
     notes.parquet         what is remarkable about the listing: id, label, note, detail
+    states.parquet        size and times of the files, by which the next set recognises them without reading
     pixels-00000.arrow …  the images in the order of the table, as Arrow's fixed-shape tensors of uint8
     set.json              name, format, class names, number of images, fingerprint
 
@@ -127,20 +128,21 @@ def write_image_set(images: DecodedImages, folder: Path, earlier: Path | None = 
     stored = _open_earlier(earlier, image_format) if earlier else None
     folder.mkdir(parents=True)
     _check_room(images, folder)
-    known = (
-        StoredImages(stored.table, {c: row for row, c in enumerate(stored.table["content_digest"])}) if stored else None
-    )
+    known = _stored_images(stored, earlier) if stored and earlier else None
     tables, rejected = [pd.DataFrame(columns=IMAGE_COLUMNS)], [images.set_aside]
+    states: list[str] = []
     with _progress(len(images)) as progress, _Shards(folder, images.image_format.shape, stored, earlier) as shards:
         for chunk in images.chunks(known):
             tables.append(chunk.table[IMAGE_COLUMNS])
             rejected.append(chunk.rejected)
+            states += chunk.states
             shards.write(chunk)
             progress.update(len(chunk.table) + len(chunk.rejected))
     table = pd.concat(tables[1:] or tables, ignore_index=True)
     table.to_parquet(folder / "table.parquet", index=False)
     pd.concat(rejected, ignore_index=True).to_parquet(folder / "rejected.parquet", index=False)
     images.listing.notes.to_parquet(folder / "notes.parquet", index=False)
+    pd.DataFrame({"state": pd.Series(states, dtype="str")}).to_parquet(folder / "states.parquet", index=False)
     card = {
         "name": images.listing.name,
         "images": len(table),
@@ -151,6 +153,13 @@ def write_image_set(images: DecodedImages, folder: Path, earlier: Path | None = 
         "fingerprint": _fingerprint(table),
     }
     (folder / "set.json").write_text(json.dumps(card, indent=2))
+
+
+def _stored_images(images: ImageSet, folder: Path) -> StoredImages:
+    contents = images.table["content_digest"].to_numpy(object)
+    states = pd.read_parquet(folder / "states.parquet")["state"].to_numpy(object)
+    row_of_state = {state: row for row, state in enumerate(states) if state}
+    return StoredImages(images.table, {content: row for row, content in enumerate(contents)}, row_of_state)
 
 
 def _fingerprint(table: pd.DataFrame) -> str:

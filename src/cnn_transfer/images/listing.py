@@ -45,7 +45,7 @@ class RemoteFile(NamedTuple):
     path: str
 
 
-Encoded = bytes | Path | RemoteFile | np.ndarray
+Encoded = bytes | str | Path | RemoteFile | np.ndarray  # a string is the path of a local file
 
 
 @dataclass(frozen=True)

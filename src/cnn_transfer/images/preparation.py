@@ -20,7 +20,14 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from cnn_transfer.images.decoding import ImageFormat, UnusableImageError, decode_image, quiet_pillow, read_encoded
+from cnn_transfer.images.decoding import (
+    ImageFormat,
+    UnusableImageError,
+    decode_image,
+    file_state,
+    quiet_pillow,
+    read_encoded,
+)
 from cnn_transfer.images.duplicates import perceptual_hashes
 from cnn_transfer.images.listing import LISTING_COLUMNS, Encoded, ImageListing, listing_table
 from cnn_transfer.images.reasons import REJECTED_COLUMNS, rejected_table
@@ -54,11 +61,13 @@ class Chunk(NamedTuple):
         table: One row a usable image, the columns of `IMAGE_COLUMNS` and `stored_row`: the row of an earlier set that
             has its pixels, or `NOT_STORED`.
         pixels: Pixels of the images that are not stored yet, (n, height, width, channels) uint8.
+        states: `file_state` of each image of the table.
         rejected: One row an image that cannot be used: `id`, `label`, `reason`, `detail`.
     """
 
     table: pd.DataFrame
     pixels: np.ndarray
+    states: list[str]
     rejected: pd.DataFrame
 
 
@@ -68,10 +77,12 @@ class StoredImages(NamedTuple):
     Attributes:
         table: The table of that set.
         row_of_content: Row number by digest of the encoded image.
+        row_of_state: Row number by `file_state`: such files need not even be read.
     """
 
     table: pd.DataFrame
     row_of_content: Mapping[str, int]
+    row_of_state: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -138,11 +149,18 @@ def prepare_chunk(
         stored: Images that need not be decoded again.
     """
     known = stored.row_of_content if stored else {}
+    states = [file_state(image) for image in encoded]
+    stored_rows = [stored.row_of_state.get(state, NOT_STORED) if stored else NOT_STORED for state in states]
+    contents = read_encoded(image for image, row in zip(encoded, stored_rows, strict=True) if row == NOT_STORED)
     used, facts, rejected = [], [], []
     pixels, decoded_images = np.empty((len(encoded), *image_format.shape), np.uint8), 0
     names, labels = (listed[column].to_numpy(object) for column in ("id", "label"))
-    for position, content in enumerate(read_encoded(encoded)):
-        name = names[position]
+    for position, stored_row in enumerate(stored_rows):
+        if stored_row != NOT_STORED:
+            facts.append((0, 0, "", "", "", stored_row))
+            used.append(position)
+            continue
+        name, content = names[position], next(contents)
         try:
             if isinstance(content, UnusableImageError):
                 raise content
@@ -155,7 +173,7 @@ def prepare_chunk(
                 pixels[decoded_images] = decoded.pixels
                 decoded_images += 1
             else:
-                facts.append((0, 0, "", digest, "", row))
+                facts.append((0, 0, "", "", "", row))
             used.append(position)
         except UnusableImageError as error:
             rejected.append((name, labels[position], error.reason, error.detail))
@@ -171,13 +189,14 @@ def prepare_chunk(
     hashes[new] = perceptual_hashes(pixels)
     table["perceptual_hash"] = hashes
     if stored and not new.all():
-        kept = ["width_px", "height_px", "notes", "pixel_digest", "perceptual_hash"]
+        kept = ["width_px", "height_px", "notes", "content_digest", "pixel_digest", "perceptual_hash"]
         old = stored.table[kept].iloc[table["stored_row"][~new]]
         if new.any():
             table.loc[~new, kept] = old.set_axis(table.index[~new])
         else:
             table[kept] = old.reset_index(drop=True)
-    return Chunk(table[[*IMAGE_COLUMNS, "stored_row"]], pixels, rejected_table(rejected))
+    states = [states[position] for position in used]
+    return Chunk(table[[*IMAGE_COLUMNS, "stored_row"]], pixels, states, rejected_table(rejected))
 
 
 def _content_digest(content: bytes | np.ndarray, name: str) -> str:

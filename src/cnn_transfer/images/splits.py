@@ -165,6 +165,11 @@ def _draw(side: np.ndarray, name: str, ranking: np.ndarray, table: pd.DataFrame,
         need.update({label: need[label] - count for label, count in Counter(labels[p] for p in members[group]).items()})
 
     for group, positions in members.items():
+        if len(positions) == 1:  # nearly all of them; the same as below, faster
+            if need[labels[positions[0]]] > 0:
+                side[positions[0]] = name
+                need[labels[positions[0]]] -= 1
+            continue
         counts = Counter(labels[position] for position in positions)
         if sum(abs(need[label]) - abs(need[label] - count) for label, count in counts.items()) > 0:
             take(group)
