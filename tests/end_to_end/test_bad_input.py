@@ -46,7 +46,7 @@ def test_stage_without_its_inputs_names_them_and_the_remedy(project, kedro):
     result = kedro(project, "run", "--env", "test", "--pipelines", "migrate_model")
     assert result.returncode == 1
     assert "Traceback" not in result.stdout
-    assert all(text in result.stdout for text in ("source_model", "target_images", "Run the stages before this one"))
+    assert all(text in result.stdout for text in ("source_model", "target_splits", "Run the stages before this one"))
     assert outputs(project) == []
 
 

@@ -50,7 +50,7 @@ def test_class_folders_are_listed_by_name_of_class_and_file_at_any_depth(make):
     listing = list_images(folder)
     assert labels(listing) == {"cat/deep/er/1.webp": "cat", "dog/a.JPG": "dog", "dog/b.png": "dog"}
     assert listing.table["id"].is_monotonic_increasing
-    assert list(listing.read(np.array([0, 2]))) == [folder / "cat/deep/er/1.webp", folder / "dog/b.png"]
+    assert list(listing.read(np.array([0, 2]))) == [str(folder / "cat/deep/er/1.webp"), str(folder / "dog/b.png")]
     assert rejected(listing) == {"beside.png": "stray_file"}
     assert listing.table["split"].isna().all()
     assert listing.name == "set"

@@ -18,6 +18,7 @@ from cnn_transfer.images import (
     ImageFormat,
     ImageListing,
     Workers,
+    decoding,
     image_set,
     list_images,
     open_image_set,
@@ -347,26 +348,69 @@ def test_any_set_may_follow_any_other(first, second, shard_images, chunk_images)
         assert decoded == sum(images[number] not in known for number in second)
 
 
-def test_a_time_stamp_is_not_looked_at(tmp_path, content):
-    folder = tmp_path / "images"
-    for name, image in content.images.items():
-        write(folder / name[0] / name, image)
+class Folder:
+    """The images as files in class folders, and the readings and decodings that sets of them cost."""
 
-    def prepare(target, earlier=None):
-        listing = list_images(folder)
-        before = content.decoded
+    def __init__(self, folder, content, monkeypatch):
+        self.folder, self._content, self.read = folder, content, 0
+        read = decoding._read_local
+
+        def count(*args):
+            self.read += 1
+            return read(*args)
+
+        monkeypatch.setattr(decoding, "_read_local", count)
+        for name, image in content.images.items():
+            write(folder / name[0] / name, image)
+
+    def prepare(self, target, earlier=None):
+        """Write a set; returns how many files were read and how many images decoded for it."""
+        listing = list_images(self.folder)
+        before = self.read, self._content.decoded
         write_image_set(DecodedImages(listing, FORMAT, np.arange(len(listing.table))), target, earlier)
-        return content.decoded - before
+        return self.read - before[0], self._content.decoded - before[1]
 
-    prepare(tmp_path / "1")
-    for file in folder.rglob("*.png"):
+
+@pytest.fixture
+def image_files(tmp_path, content, monkeypatch):
+    return Folder(tmp_path / "images", content, monkeypatch)
+
+
+def replace_and_keep_times(file):
+    stamp = file.stat()
+    image = encode(photograph(77, 24, 20))
+    file.write_bytes(image.ljust(stamp.st_size, b"\0"))
+    os.utime(file, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+
+
+def test_another_time_of_modification_alone_changes_nothing(tmp_path, image_files):
+    image_files.prepare(tmp_path / "1")
+    for file in image_files.folder.rglob("*.png"):
         os.utime(file, (0, 0))
-    assert prepare(tmp_path / "2", tmp_path / "1") == 1
-    changed = folder / "a/a00.png"
-    stamp = changed.stat()
-    changed.write_bytes(encode(photograph(77, 24, 20)))
-    os.utime(changed, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
-    assert prepare(tmp_path / "3", tmp_path / "2") == 2
+    assert image_files.prepare(tmp_path / "2", tmp_path / "1") == (33, 1)  # the torn one is tried again
+
+
+def test_files_that_have_settled_are_not_even_read_again(tmp_path, image_files, monkeypatch):
+    monkeypatch.setattr(decoding, "UNSETTLED_NS", 0)
+    image_files.prepare(tmp_path / "1")
+    assert image_files.prepare(tmp_path / "2", tmp_path / "1") == (1, 1)  # the torn one is tried again
+    assert_same(open_image_set(tmp_path / "2"), open_image_set(tmp_path / "1"))
+    renamed = image_files.folder / "a/a00.png"
+    renamed.rename(renamed.with_suffix(".jpg"))
+    assert image_files.prepare(tmp_path / "3", tmp_path / "2") == (2, 2)
+    assert "wrong_extension" in open_image_set(tmp_path / "3").table.set_index("id").loc["a/a00.jpg", "notes"]
+
+
+@pytest.mark.parametrize("unsettled_ns", [0, 2 * 10**9])
+def test_another_content_is_noticed_though_size_and_time_of_modification_are_kept(
+    tmp_path, image_files, monkeypatch, unsettled_ns
+):
+    monkeypatch.setattr(decoding, "UNSETTLED_NS", unsettled_ns)
+    image_files.prepare(tmp_path / "1")
+    replace_and_keep_times(image_files.folder / "a/a00.png")
+    assert image_files.prepare(tmp_path / "2", tmp_path / "1")[1] == 2
+    one, two = (open_image_set(tmp_path / name).table.set_index("id")["content_digest"] for name in "12")
+    assert one[one != two].index.tolist() == ["a/a00.png"]
 
 
 @pytest.mark.parametrize("change", [{"image_size_px": 17}, {"channels": 1}, {"background": 7}, {"resize": "crop"}])

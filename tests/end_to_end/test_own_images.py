@@ -47,7 +47,7 @@ def table(project, name, folder="08_reporting"):
 
 
 def intake(project, role):
-    return json.loads(max((project / f"data/08_reporting/{role}_intake.json").glob("*/*")).read_text())
+    return json.loads(max((project / f"data/02_intermediate/{role}_intake.json").glob("*/*")).read_text())
 
 
 def run(kedro, project, *arguments, **parameters):

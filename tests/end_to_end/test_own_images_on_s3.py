@@ -21,7 +21,7 @@ def test_prepares_images_of_a_bucket(project, kedro, bucket):
     result = kedro(project, "run", "--env", "folders", "--pipelines", "preprocess", "--params", paths)
     assert result.returncode == 0, result.stdout
     assert "Warning" not in result.stdout
-    counts = json.loads(max((project / "data/08_reporting/target_intake.json").glob("*/*")).read_text())
+    counts = json.loads(max((project / "data/02_intermediate/target_intake.json").glob("*/*")).read_text())
     assert (counts["listed"], counts["used"], counts["set_aside"]) == (62, 60, {"hidden_file": 1, "truncated": 1})
     rejected = pd.read_parquet(max((project / "data/08_reporting/target_rejected_images.parquet").glob("*/*")))
     assert dict(zip(rejected["id"], rejected["reason"], strict=True)) == {
