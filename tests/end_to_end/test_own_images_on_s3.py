@@ -4,7 +4,7 @@ import json
 
 import pandas as pd
 import s3fs
-from test_folders import class_folders, photo
+from test_own_images import class_folders, photo
 
 
 def test_prepares_images_of_a_bucket(project, kedro, bucket):

@@ -130,19 +130,19 @@ def write_image_set(images: DecodedImages, folder: Path, earlier: Path | None = 
     _check_room(images, folder)
     known = _stored_images(stored, earlier) if stored and earlier else None
     tables, rejected = [pd.DataFrame(columns=IMAGE_COLUMNS)], [images.set_aside]
-    states: list[str] = []
+    states = [pd.Series(dtype="str")]
     with _progress(len(images)) as progress, _Shards(folder, images.image_format.shape, stored, earlier) as shards:
         for chunk in images.chunks(known):
             tables.append(chunk.table[IMAGE_COLUMNS])
             rejected.append(chunk.rejected)
-            states += chunk.states
+            states.append(pd.Series(chunk.states, dtype="str"))
             shards.write(chunk)
             progress.update(len(chunk.table) + len(chunk.rejected))
     table = pd.concat(tables[1:] or tables, ignore_index=True)
     table.to_parquet(folder / "table.parquet", index=False)
     pd.concat(rejected, ignore_index=True).to_parquet(folder / "rejected.parquet", index=False)
     images.listing.notes.to_parquet(folder / "notes.parquet", index=False)
-    pd.DataFrame({"state": pd.Series(states, dtype="str")}).to_parquet(folder / "states.parquet", index=False)
+    pd.DataFrame({"state": pd.concat(states, ignore_index=True)}).to_parquet(folder / "states.parquet", index=False)
     card = {
         "name": images.listing.name,
         "images": len(table),
@@ -163,10 +163,15 @@ def _stored_images(images: ImageSet, folder: Path) -> StoredImages:
 
 
 def _fingerprint(table: pd.DataFrame) -> str:
-    columns = (table["id"], table["label"].fillna(""), table["pixel_digest"])
-    parts = zip(*(column.to_numpy(object) for column in columns), strict=True)  # iterating over Arrow's strings is slow
-    rows = sorted("\0".join(part) for part in parts)
-    return hashlib.blake2b("\n".join(rows).encode(), digest_size=16).hexdigest()
+    digests = np.empty(len(table), "S16")
+    for start in range(0, len(table), MOST_COPIED):  # strings of Python take much room
+        part = table.iloc[start : start + MOST_COPIED]
+        columns = (part["id"], part["label"].fillna(""), part["pixel_digest"])
+        rows = zip(*(column.to_numpy(object) for column in columns), strict=True)
+        digests[start : start + len(part)] = [
+            hashlib.blake2b("\0".join(row).encode(), digest_size=16).digest() for row in rows
+        ]
+    return hashlib.blake2b(np.sort(digests).tobytes(), digest_size=16).hexdigest()
 
 
 def _progress(total: int) -> tqdm[Any]:
