@@ -77,6 +77,8 @@ def test_library_notebook_measures_a_toy_run_and_never_imports_kedro():
     accuracy, low, high = re.search(r"accuracy +([\d.]+)% \(([\d.]+)% to ([\d.]+)%\)", printed(notebook)).groups()
     assert 20 < float(low) < float(accuracy) < float(high) <= 100  # 10% is chance
     assert "toy run" in printed(notebook)
+    closed_form = float(re.search(r"closed form ([\d.]+)%", printed(notebook))[1])
+    assert closed_form > 50
     assert pictures(notebook) == 3
     assert notebook.cells[-1].outputs[0].text.strip() == "False"
     assert_quiet(notebook)

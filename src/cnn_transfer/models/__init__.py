@@ -1,4 +1,4 @@
-"""Network architectures, what a saved model says about itself, and surgery: cut, head, freeze, precision.
+"""Network architectures, what a saved model says about itself, surgery (cut, head, freeze, precision) and taps.
 
 Every network takes uint8 images (height, width, channels) in 0-255, normalises inside, and returns class probabilities
 in float32.
@@ -18,6 +18,7 @@ from cnn_transfer.models.surgery import (
     unfreeze,
     with_precision,
 )
+from cnn_transfer.models.taps import add_linear_head, tap_layers, tap_network, tap_widths
 
 __all__ = [
     "ARCHITECTURES",
@@ -25,6 +26,7 @@ __all__ = [
     "ModelCard",
     "Network",
     "add_head",
+    "add_linear_head",
     "build_network",
     "copy_network",
     "cut_layers",
@@ -32,6 +34,9 @@ __all__ = [
     "freeze",
     "head_layers",
     "reinitialise",
+    "tap_layers",
+    "tap_network",
+    "tap_widths",
     "unfreeze",
     "with_precision",
 ]

@@ -3,15 +3,18 @@
 from cnn_transfer.transfer.baseline import Baseline, train_baseline
 from cnn_transfer.transfer.fine_tuning import WholeNetwork, fine_tune
 from cnn_transfer.transfer.plan import TransferPlan, build_target_network, plan_transfer
+from cnn_transfer.transfer.probe import Probe, fit_probe
 from cnn_transfer.transfer.search import SearchFit
 
 __all__ = [
     "Baseline",
+    "Probe",
     "SearchFit",
     "TransferPlan",
     "WholeNetwork",
     "build_target_network",
     "fine_tune",
+    "fit_probe",
     "plan_transfer",
     "train_baseline",
 ]

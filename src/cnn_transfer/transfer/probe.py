@@ -1,0 +1,220 @@
+"""The closed-form head: a ridge on the features of several depths, and self-training on images without a label.
+
+Features are standardised on the labelled images, and the taps scaled to equal total variance, so that none outweighs
+the others by its width. The result is a linear map from raw features to logits: an ordinary dense layer. Nothing is
+trained by steps, and the accuracy out of sample comes with the fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
+
+from cnn_transfer.transfer.ridge import Ridge, class_targets, fit_ridge, fit_ridge_at
+
+FLOOR = 1e-3  # of the mean deviation of a tap: features that hardly ever move must not explode on new images
+ROUNDS = 10
+UNLABELLED_WEIGHT = 0.5  # of a sure image, beside 1 of a labelled one
+
+ClassShares = Literal["labelled", "estimated", "free"]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A linear classifier on raw features.
+
+    Attributes:
+        kernel: (features, classes); with `bias` it gives logits, whose softmax is calibrated on left-out images.
+        bias: (classes,).
+        left_out: Probabilities of each labelled image when it is left out, (images, classes); without the unlabelled
+            images, which only `evidence` weighs.
+        penalty: Of the ridge.
+        path: One row a penalty: `penalty`, `error`, `accuracy`, out of sample.
+        evidence: Self-training: `unlabelled`, `folds`, `loss`, `loss_before`, `gain`, `gain_error`, `accepted`; empty
+            without unlabelled images.
+    """
+
+    kernel: np.ndarray
+    bias: np.ndarray
+    left_out: np.ndarray
+    penalty: float
+    path: pd.DataFrame
+    evidence: dict[str, Any]
+
+    def probabilities(self, features: np.ndarray) -> np.ndarray:
+        """Of (n, features), (n, classes)."""
+        return np.asarray(softmax(features @ self.kernel + self.bias, axis=1))
+
+
+def fit_probe(
+    features: np.ndarray,
+    classes: np.ndarray,
+    widths: Sequence[int],
+    unlabelled: np.ndarray | None = None,
+    copies: int = 1,
+    class_shares: ClassShares = "estimated",
+    folds: int = 5,
+    seed: int = 0,
+) -> Probe:
+    """Fit a head in closed form; use unlabelled images if labelled ones that are left out gain by it.
+
+    Args:
+        features: (n · copies, features) of labelled images; each image's copies follow it.
+        classes: (n,) class index of each image, every class present.
+        widths: Features of each tap; they add up to the number of features.
+        unlabelled: (m, features) of images without a label.
+        copies: Rows an image.
+        class_shares: Of the unlabelled images: as among the labelled ones, estimated, or free to become anything.
+        folds: Of the labelled images, to judge self-training by.
+        seed: Of the folds.
+
+    Raises:
+        ValueError: When fewer than two classes, or a class without an image, are given.
+    """
+    counts = np.bincount(classes)
+    if len(counts) < 2 or not counts.all():
+        raise ValueError(
+            f"classes must have at least two indices from 0 on, each with an image. Received: counts {counts.tolist()}."
+        )
+    mean, scale = standardisation(features, widths)
+    rows = (features - mean) * scale
+    weights = len(classes) / (len(counts) * counts[classes])  # every class weighs the same
+    fit = fit_ridge(rows, class_targets(classes, len(counts)).repeat(copies, axis=0), weights.repeat(copies), copies)
+    temperature = calibrate(fit.left_out, classes)
+    evidence: dict[str, Any] = {}
+    chosen: Ridge = fit
+    if unlabelled is not None and len(unlabelled):
+        pool = (unlabelled - mean) * scale
+        course = _Course(pool, fit.penalty, temperature, copies, class_shares)
+        evidence = _weigh(rows, classes, weights, course, folds, seed)
+        if evidence["accepted"]:
+            chosen = self_train(rows, classes, weights, course)
+            factor = spread(fit.scores(pool)) / max(spread(chosen.scores(pool)), 1e-12)
+            temperature *= factor  # soft labels shrink the scores
+    kernel = chosen.kernel * scale[:, None]
+    return Probe(
+        kernel=temperature * kernel,
+        bias=temperature * (chosen.intercept - mean @ kernel),
+        left_out=np.asarray(softmax(calibrate(fit.left_out, classes) * fit.left_out, axis=1)),
+        penalty=fit.penalty,
+        path=fit.path,
+        evidence=evidence,
+    )
+
+
+def standardisation(features: np.ndarray, widths: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (features,) and scale (features,): (x - mean) · scale has, over each tap, a mean square norm of 1."""
+    means, scales = [], []
+    for tap in np.split(features, np.cumsum(widths)[:-1], axis=1):
+        deviation = tap.std(axis=0)
+        deviation = deviation + FLOOR * max(float(deviation.mean()), 1e-6)
+        norm = np.sqrt(((tap.std(axis=0) / deviation) ** 2).sum())
+        means.append(tap.mean(axis=0))
+        scales.append(1 / (deviation * max(norm, 1e-6)))
+    return np.concatenate(means), np.concatenate(scales)
+
+
+def calibrate(scores: np.ndarray, classes: np.ndarray) -> float:
+    """The factor on the scores at which their softmax is most likely (temperature scaling, arXiv 1706.04599)."""
+
+    def loss(log_factor: float) -> float:
+        return -float(log_softmax(np.exp(log_factor) * scores, axis=1)[np.arange(len(classes)), classes].mean())
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-3, 5), method="bounded").x))
+
+
+def spread(scores: np.ndarray) -> float:
+    """Root mean square of the scores about their mean of each image."""
+    return float(np.sqrt(((scores - scores.mean(axis=1, keepdims=True)) ** 2).mean()))
+
+
+@dataclass(frozen=True)
+class _Course:
+    """What self-training is given besides the labelled images."""
+
+    pool: np.ndarray
+    penalty: float
+    temperature: float
+    copies: int
+    class_shares: ClassShares
+
+
+def self_train(rows: np.ndarray, classes: np.ndarray, weights: np.ndarray, course: _Course) -> Ridge:
+    """Fit, label the unlabelled images softly, fit on both; ten times.
+
+    Soft labels: softmax of the scores at the calibrated temperature, moved to the class shares (distribution alignment,
+    arXiv 1911.09785). An image weighs its squared confidence, so that one of no known class weighs little.
+    """
+    n_classes = classes.max() + 1
+    targets = class_targets(classes, n_classes).repeat(course.copies, axis=0)
+    own = weights.repeat(course.copies)
+    scores = fit_ridge_at(rows, targets, own, course.penalty).scores(course.pool)
+    wanted = spread(scores)
+    shares = _shares(softmax(course.temperature * scores, axis=1), course.class_shares)
+    both, labels = np.concatenate([rows, course.pool]), targets
+    for _ in range(ROUNDS):
+        factor = course.temperature * wanted / max(spread(scores), 1e-12)
+        soft = softmax(factor * scores, axis=1)
+        sure = soft.max(axis=1) ** 2
+        if shares is not None:
+            soft = soft * (shares / np.maximum(sure @ soft / sure.sum(), 1e-9))
+            soft /= soft.sum(axis=1, keepdims=True)
+        labels = np.concatenate([targets, 2 * soft - 1])
+        fit = fit_ridge_at(both, labels, np.concatenate([own, UNLABELLED_WEIGHT * sure]), course.penalty)
+        scores = fit.scores(course.pool)
+    return fit
+
+
+def _shares(probabilities: np.ndarray, class_shares: ClassShares, steps: int = 50) -> np.ndarray | None:
+    """Class shares of the unlabelled images; the probabilities are of a fit in which every class weighs the same."""
+    n_classes = probabilities.shape[1]
+    equal = np.full(n_classes, 1 / n_classes)
+    if class_shares == "free":
+        return None
+    if class_shares == "labelled":
+        return equal
+    shares = equal
+    for _ in range(steps):  # expectation-maximisation (Saerens, Latinne and Decaestecker 2002)
+        posterior = probabilities * shares / equal
+        shares = (posterior / posterior.sum(axis=1, keepdims=True)).mean(axis=0)
+    return np.asarray((shares + equal) / 2)
+
+
+def _weigh(
+    rows: np.ndarray, classes: np.ndarray, weights: np.ndarray, course: _Course, folds: int, seed: int
+) -> dict[str, Any]:
+    """Compare the log loss of labelled images that are left out, without and with the unlabelled ones."""
+    rng = np.random.default_rng(seed)
+    place = pd.Series(rng.permutation(len(classes))).groupby(classes).rank(method="first").to_numpy(int) - 1
+    smallest = int(np.bincount(classes).min())
+    folds = min(folds, smallest)
+    if folds < 2:
+        return {"unlabelled": len(course.pool), "folds": 0, "accepted": False}
+    losses = np.empty((2, len(classes)))
+    for fold in range(folds):
+        held = place % folds == fold
+        kept_rows, held_rows = rows[(~held).repeat(course.copies)], rows[:: course.copies][held]
+        targets = class_targets(classes[~held], classes.max() + 1).repeat(course.copies, axis=0)
+        before = fit_ridge_at(kept_rows, targets, weights[~held].repeat(course.copies), course.penalty)
+        after = self_train(kept_rows, classes[~held], weights[~held], course)
+        wanted = spread(before.scores(course.pool))
+        for index, fit in enumerate((before, after)):
+            factor = course.temperature * wanted / max(spread(fit.scores(course.pool)), 1e-12)
+            likely = log_softmax(factor * fit.scores(held_rows), axis=1)
+            losses[index, held] = -likely[np.arange(held.sum()), classes[held]]
+    gains = losses[0] - losses[1]
+    return {
+        "unlabelled": len(course.pool),
+        "folds": folds,
+        "loss_before": float(losses[0].mean()),
+        "loss": float(losses[1].mean()),
+        "gain": float(gains.mean()),
+        "gain_error": float(gains.std(ddof=1) / np.sqrt(len(gains))),
+        "accepted": bool(gains.mean() > 0),
+    }

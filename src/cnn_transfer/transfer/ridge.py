@@ -1,0 +1,215 @@
+"""Ridge regression on class scores, with exact leave-one-out errors for all penalties from one decomposition.
+
+Targets are +1 for the class of an image and -1 for the others. With weights w, the intercept unpenalised, and
+X the features centred at their weighted mean,
+
+    scores = argmin  Σ w_i |y_i - b - x_i A|² + λ |A|²
+    H      = w/Σw + U diag(s² / (s² + λ)) Uᵀ,      √w X = U diag(s) Vᵀ
+
+and the error of an image left out is (y_i - ŷ_i) / (1 - H_ii) (Hoerl and Kennard 1970; Allen 1974). The term w/Σw is
+the intercept: without it every image would predict itself as soon as there are more features than images. Images that
+come with moved copies are left out together with them: (I - H_gg)⁻¹ (y_g - ŷ_g).
+
+The decomposition is that of the smaller Gram matrix: images by images, or features by features in chunks of images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.linalg import solve
+
+CHUNK_ROWS = 4096
+RELATIVE_PENALTIES = np.logspace(-6, 2, 33)  # times the mean eigenvalue of the Gram matrix
+
+
+@dataclass(frozen=True)
+class Ridge:
+    """A linear map from features to class scores.
+
+    Attributes:
+        kernel: (features, classes).
+        intercept: (classes,).
+        penalty: The chosen λ.
+        left_out: Scores of each image when it and its copies are left out, (images, classes); none for one penalty.
+        path: One row a penalty: `penalty`, `error` (mean squared error of images left out), `accuracy`.
+    """
+
+    kernel: np.ndarray
+    intercept: np.ndarray
+    penalty: float
+    left_out: np.ndarray
+    path: pd.DataFrame
+
+    def scores(self, features: np.ndarray) -> np.ndarray:
+        """Class scores of (n, features), (n, classes)."""
+        return np.asarray(features @ self.kernel + self.intercept)
+
+
+def class_targets(classes: np.ndarray, n_classes: int) -> np.ndarray:
+    """+1 for the class of each image and -1 for the others: (n, n_classes) float64."""
+    return np.where(classes[:, None] == np.arange(n_classes), 1.0, -1.0)
+
+
+def fit_ridge(
+    features: np.ndarray,
+    targets: np.ndarray,
+    weights: np.ndarray | None = None,
+    copies: int = 1,
+    penalties: np.ndarray | None = None,
+) -> Ridge:
+    """Fit for all penalties, and keep the one with the smallest leave-one-out error.
+
+    Args:
+        features: (n, features); memory-mapped is fine. With copies, each image's rows follow one another, itself first.
+        targets: (n, classes).
+        weights: (n,) above 0; None: all 1. They count for the errors, too.
+        copies: Rows an image.
+        penalties: Increasing λ; None: `RELATIVE_PENALTIES` times the mean eigenvalue.
+    """
+    weights = np.ones(len(features)) if weights is None else np.asarray(weights, float)
+    basis = _decompose(features, targets, weights)
+    if penalties is None:
+        penalties = RELATIVE_PENALTIES * max(basis.eigenvalues.sum() / min(len(features), features.shape[1]), 1e-12)
+    errors = np.zeros(len(penalties))
+    hits = np.zeros(len(penalties))
+    for rows, left_out in _left_out(basis, features, targets, weights, copies, penalties):
+        wanted, weight = targets[rows], weights[rows]
+        errors += np.einsum("pic,i->p", (left_out - wanted) ** 2, weight) / targets.shape[1]
+        hits += ((left_out.argmax(axis=2) == wanted.argmax(axis=1)) * weight).sum(axis=1)
+    total = weights[::copies].sum()
+    path = pd.DataFrame({"penalty": penalties, "error": errors / total, "accuracy": hits / total})
+    penalty = float(penalties[int(errors.argmin())])
+    kept = [out[0] for _, out in _left_out(basis, features, targets, weights, copies, np.array([penalty]))]
+    kernel = basis.kernel(penalty, features, weights)
+    return Ridge(kernel, basis.target_mean - basis.feature_mean @ kernel, penalty, np.concatenate(kept), path)
+
+
+def fit_ridge_at(features: np.ndarray, targets: np.ndarray, weights: np.ndarray, penalty: float) -> Ridge:
+    """Fit for one penalty, without leaving anything out.
+
+    Args:
+        features: (n, features).
+        targets: (n, classes), any numbers.
+        weights: (n,) above 0.
+        penalty: λ.
+    """
+    share = weights / weights.sum()
+    mean, target_mean = share @ features, share @ targets
+    root = np.sqrt(weights)[:, None]
+    rows, wanted = root * (features - mean), root * (targets - target_mean)
+    if len(rows) <= rows.shape[1]:
+        gram = rows @ rows.T
+        gram[np.diag_indices_from(gram)] += penalty
+        kernel = rows.T @ solve(gram, wanted, assume_a="pos")
+    else:
+        gram = rows.T @ rows
+        gram[np.diag_indices_from(gram)] += penalty
+        kernel = solve(gram, rows.T @ wanted, assume_a="pos")
+    nothing = np.empty((0, targets.shape[1]))
+    return Ridge(kernel, target_mean - mean @ kernel, penalty, nothing, pd.DataFrame())
+
+
+@dataclass(frozen=True)
+class _Basis:
+    """Eigenvectors of the weighted, centred Gram matrix, of images or of features."""
+
+    feature_mean: np.ndarray  # (features,)
+    target_mean: np.ndarray  # (classes,)
+    eigenvalues: np.ndarray  # (rank,), s²
+    of_images: np.ndarray | None  # (n, rank), U
+    of_features: np.ndarray | None  # (features, rank), V
+    projected_targets: np.ndarray  # (rank, classes), Uᵀ √w (Y - mean)
+
+    def rows(self, features: np.ndarray, weights: np.ndarray, rows: slice) -> np.ndarray:
+        """Rows of U."""
+        if self.of_images is not None:
+            return self.of_images[rows]
+        centred = (features[rows] - self.feature_mean) * np.sqrt(weights[rows, None])
+        return np.asarray(centred @ (self.of_features / np.sqrt(self.eigenvalues)))
+
+    def kernel(self, penalty: float, features: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """A = V diag(s / (s² + λ)) Uᵀ √w Y, (features, classes)."""
+        if self.of_features is not None:
+            shrunk = np.sqrt(self.eigenvalues) / (self.eigenvalues + penalty)
+            return np.asarray((self.of_features * shrunk) @ self.projected_targets)
+        vectors = self.rows(features, weights, slice(None))
+        dual = (vectors / (self.eigenvalues + penalty)) @ self.projected_targets * np.sqrt(weights[:, None])
+        kernel = np.zeros((features.shape[1], dual.shape[1]))
+        for rows in _chunks(len(features)):
+            kernel += (features[rows] - self.feature_mean).T @ dual[rows]
+        return kernel
+
+
+def _decompose(features: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> _Basis:
+    n, width = features.shape
+    share = weights / weights.sum()
+    feature_mean = sum((share[rows] @ features[rows] for rows in _chunks(n)), start=np.zeros(width))
+    target_mean = share @ targets
+    root = np.sqrt(weights)[:, None]
+    centred_targets = root * (targets - target_mean)
+    if n <= width:
+        gram = np.zeros((n, n))
+        for columns in _chunks(width):
+            part = root * (features[:, columns] - feature_mean[columns])
+            gram += part @ part.T
+        values, vectors = _eigen(gram)
+        return _Basis(feature_mean, target_mean, values, vectors, None, vectors.T @ centred_targets)
+    gram, cross = np.zeros((width, width)), np.zeros((width, targets.shape[1]))
+    for rows in _chunks(n):
+        part = root[rows] * (features[rows] - feature_mean)
+        gram += part.T @ part
+        cross += part.T @ centred_targets[rows]
+    values, vectors = _eigen(gram)
+    return _Basis(feature_mean, target_mean, values, None, vectors, (vectors / np.sqrt(values)).T @ cross)
+
+
+def _eigen(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues above rounding, and their vectors."""
+    values, vectors = np.linalg.eigh(gram)
+    kept = values > max(values[-1], 0) * len(values) * np.finfo(float).eps
+    return values[kept], vectors[:, kept]
+
+
+def _left_out(
+    basis: _Basis,
+    features: np.ndarray,
+    targets: np.ndarray,
+    weights: np.ndarray,
+    copies: int,
+    penalties: np.ndarray,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Rows of images (not of their copies), and their scores when left out: (penalties, rows, classes)."""
+    shrink = basis.eigenvalues / (basis.eigenvalues + penalties[:, None])
+    n, n_classes = targets.shape
+    size = copies * max(1, CHUNK_ROWS // copies)
+    for start in range(0, n, size):
+        rows = slice(start, min(n, start + size))
+        vectors = basis.rows(features, weights, rows)
+        root = np.sqrt(weights[rows])
+        centred = root[:, None] * (targets[rows] - basis.target_mean)
+        images = len(vectors) // copies
+        grouped = vectors.reshape(images, copies, -1)
+        roots = root.reshape(images, copies)
+        intercept = roots[:, :, None] * roots[:, None, :] / weights.sum()
+        squared = vectors**2 if copies == 1 else None
+        out = np.empty((len(penalties), images, n_classes))
+        for index, factor in enumerate(shrink):
+            residual = (centred - vectors @ (factor[:, None] * basis.projected_targets)).reshape(
+                images, copies, n_classes
+            )
+            if squared is not None:
+                hat = intercept[:, 0, 0] + squared @ factor
+                error = residual[:, 0] / (1 - hat)[:, None]
+            else:
+                hat = intercept + np.einsum("gir,r,gjr->gij", grouped, factor, grouped, optimize=True)
+                error = np.linalg.solve(np.eye(copies) - hat, residual)[:, 0]
+            out[index] = targets[rows][::copies] - error / roots[:, 0, None]
+        yield np.arange(start, rows.stop, copies), out
+
+
+def _chunks(length: int) -> Iterator[slice]:
+    return (slice(start, min(length, start + CHUNK_ROWS)) for start in range(0, length, CHUNK_ROWS))

@@ -1,0 +1,119 @@
+import numpy as np
+import pytest
+
+from cnn_transfer.transfer.probe import calibrate, fit_probe, standardisation
+
+WIDTHS = [6, 30]
+CENTRES = np.random.default_rng(7).normal(size=(3, 36))
+
+
+def blobs(per_class, seed, noise=1.6):
+    """Three classes around fixed centres; two taps, the second a hundred times as large."""
+    rng = np.random.default_rng(seed)
+    classes = np.arange(3).repeat(per_class)
+    features = CENTRES[classes] + noise * rng.normal(size=(len(classes), 36))
+    return features * np.repeat([1.0, 100.0], WIDTHS), classes
+
+
+def accuracy(probe, features, classes):
+    return (probe.probabilities(features).argmax(axis=1) == classes).mean()
+
+
+def test_each_tap_has_the_same_weight_whatever_its_width_and_scale():
+    features, _ = blobs(50, 0)
+    mean, scale = standardisation(features, WIDTHS)
+    first, second = np.split((features - mean) * scale, [6], axis=1)
+    np.testing.assert_allclose([(first**2).sum(axis=1).mean(), (second**2).sum(axis=1).mean()], 1)
+    np.testing.assert_allclose(((features - mean) * scale).mean(axis=0), 0, atol=1e-12)
+
+
+def test_a_feature_that_never_moved_has_no_say_on_new_images():
+    features, classes = blobs(10, 0)
+    features[:, 3] = 5.0
+    probe = fit_probe(features, classes, WIDTHS)
+    moved, _ = blobs(10, 1)
+    one, other = (np.where(np.arange(36) == 3, value, moved) for value in (5.0, 5.1))
+    np.testing.assert_allclose(probe.probabilities(one), probe.probabilities(other), atol=0.05)
+
+
+def test_predicts_new_images_and_says_beforehand_how_well():
+    features, classes = blobs(40, 0)
+    probe = fit_probe(features, classes, WIDTHS)
+    new, truth = blobs(300, 1)
+    promised = (probe.left_out.argmax(axis=1) == classes).mean()
+    assert accuracy(probe, new, truth) > 0.8
+    assert abs(accuracy(probe, new, truth) - promised) < 0.1
+    assert probe.evidence == {}
+
+
+def test_probabilities_are_calibrated_on_left_out_images():
+    features, classes = blobs(40, 0)
+    new, truth = blobs(500, 1)
+    probabilities = fit_probe(features, classes, WIDTHS).probabilities(new)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+    assert abs(probabilities.max(axis=1).mean() - (probabilities.argmax(axis=1) == truth).mean()) < 0.08
+
+
+def test_calibration_finds_the_temperature_of_the_scores():
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(20_000, 3))
+    likely = np.exp(2.5 * scores) / np.exp(2.5 * scores).sum(axis=1, keepdims=True)
+    classes = (rng.random((20_000, 1)) > likely.cumsum(axis=1)).sum(axis=1)
+    assert calibrate(scores, classes) == pytest.approx(2.5, rel=0.05)
+
+
+def test_unlabelled_images_help_when_labels_are_few():
+    gains = []
+    for seed in range(5):
+        features, classes = blobs(4, seed)
+        new, truth = blobs(300, 100 + seed)
+        pool, _ = blobs(200, 200 + seed)
+        alone, helped = fit_probe(features, classes, WIDTHS), fit_probe(features, classes, WIDTHS, pool)
+        assert helped.evidence["unlabelled"] == 600
+        gains.append(accuracy(helped, new, truth) - accuracy(alone, new, truth))
+    assert np.mean(gains) > 0.03
+
+
+@pytest.mark.parametrize("class_shares", ["labelled", "estimated", "free"])
+def test_a_pool_of_another_mix_or_of_no_class_hurts_little(class_shares):
+    differences = []
+    for seed in range(5):
+        features, classes = blobs(8, seed)
+        new, truth = blobs(300, 100 + seed)
+        mostly_one = blobs(200, 200 + seed)[0][:260]
+        strangers = 4 * np.random.default_rng(seed).normal(size=(100, 36)) * np.repeat([1.0, 100.0], WIDTHS)
+        pool = np.concatenate([mostly_one, strangers])
+        alone = fit_probe(features, classes, WIDTHS)
+        helped = fit_probe(features, classes, WIDTHS, pool, class_shares=class_shares)
+        differences.append(accuracy(helped, new, truth) - accuracy(alone, new, truth))
+    assert np.mean(differences) > -0.02
+
+
+def test_what_does_not_help_labelled_images_is_not_accepted():
+    rng = np.random.default_rng(0)
+    features, classes = blobs(10, 0, noise=0.8)
+    noise = rng.normal(size=(300, 36)) * np.repeat([1.0, 100.0], WIDTHS)
+    probe = fit_probe(features, classes, WIDTHS, noise)
+    if not probe.evidence["accepted"]:
+        np.testing.assert_array_equal(probe.kernel, fit_probe(features, classes, WIDTHS).kernel)
+    assert probe.evidence["accepted"] == (probe.evidence["gain"] > 0)
+    assert probe.evidence["gain"] == pytest.approx(probe.evidence["loss_before"] - probe.evidence["loss"])
+
+
+def test_one_label_a_class_is_fitted_and_self_training_not_judged():
+    features, classes = blobs(1, 0)
+    probe = fit_probe(features, classes, WIDTHS, blobs(50, 1)[0])
+    assert probe.evidence == {"unlabelled": 150, "folds": 0, "accepted": False}
+    assert np.isfinite(probe.kernel).all()
+
+
+def test_copies_of_an_image_are_left_out_with_it():
+    features, classes = blobs(10, 0)
+    doubled = fit_probe(features.repeat(2, axis=0), classes, WIDTHS, copies=2)
+    assert (doubled.left_out.argmax(axis=1) == classes).mean() < 1  # a copy that stayed would give the answer away
+
+
+@pytest.mark.parametrize("classes", [[0, 0, 0], [0, 2, 2]])
+def test_a_missing_class_is_refused(classes):
+    with pytest.raises(ValueError, match="at least two indices from 0 on, each with an image"):
+        fit_probe(blobs(1, 0)[0], np.array(classes), WIDTHS)

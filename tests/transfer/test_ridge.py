@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+from sklearn.linear_model import Ridge as SklearnRidge
+
+from cnn_transfer.transfer.ridge import class_targets, fit_ridge, fit_ridge_at
+
+SHAPES = [(40, 100, 1), (60, 15, 1), (40, 100, 4), (60, 15, 4)]  # rows, features, copies: more features, more rows
+
+
+def problem(rows, width, copies, seed=0):
+    rng = np.random.default_rng(seed)
+    classes = rng.integers(0, 3, rows // copies)
+    features = rng.normal(size=(rows, width)) + classes.repeat(copies)[:, None] * 0.3
+    weights = rng.uniform(0.5, 2, rows // copies).repeat(copies)
+    return features, class_targets(classes, 3).repeat(copies, axis=0), weights
+
+
+@pytest.mark.parametrize(("rows", "width", "copies"), SHAPES)
+def test_is_the_ridge_of_scikit_learn(rows, width, copies):
+    features, targets, weights = problem(rows, width, copies)
+    fit = fit_ridge(features, targets, weights, copies)
+    reference = SklearnRidge(alpha=fit.penalty).fit(features, targets, sample_weight=weights)
+    np.testing.assert_allclose(fit.kernel, reference.coef_.T, atol=1e-9)
+    np.testing.assert_allclose(fit.intercept, reference.intercept_, atol=1e-9)
+    at = fit_ridge_at(features, targets, weights, fit.penalty)
+    np.testing.assert_allclose(at.scores(features), reference.predict(features), atol=1e-9)
+
+
+@pytest.mark.parametrize(("rows", "width", "copies"), SHAPES)
+def test_left_out_scores_are_those_of_fits_without_the_image_and_its_copies(rows, width, copies):
+    features, targets, weights = problem(rows, width, copies)
+    fit = fit_ridge(features, targets, weights, copies)
+    for image in range(rows // copies):
+        kept = np.arange(rows) // copies != image
+        without = fit_ridge_at(features[kept], targets[kept], weights[kept], fit.penalty)
+        np.testing.assert_allclose(fit.left_out[image], without.scores(features[image * copies]), atol=1e-9)
+
+
+def test_the_penalty_with_the_smallest_error_out_of_sample_is_kept():
+    features, targets, weights = problem(60, 100, 1)
+    fit = fit_ridge(features, targets, weights, penalties=np.array([1e-3, 1.0, 1e3, 1e6]))
+    errors = [
+        (weights[:, None] * (fit_ridge(features, targets, weights, penalties=np.array([p])).left_out - targets) ** 2)
+        for p in fit.path["penalty"]
+    ]
+    np.testing.assert_allclose(fit.path["error"], [e.sum() / 3 / weights.sum() for e in errors])
+    assert fit.penalty == fit.path["penalty"][fit.path["error"].argmin()]
+
+
+@pytest.mark.parametrize("width", [30, 2000])
+def test_permuted_labels_are_not_learnt_out_of_sample(width):
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(200, width))
+    fit = fit_ridge(features, class_targets(rng.permutation(np.repeat(np.arange(10), 20)), 10))
+    assert fit.path["accuracy"].max() < 0.2  # chance is .1; without the intercept's share it would be 1
+
+
+def test_a_constant_feature_and_one_twice_do_no_harm():
+    features, targets, weights = problem(60, 5, 1)
+    odd = np.concatenate([features, np.ones((60, 1)), features[:, :1]], axis=1)
+    assert np.isfinite(fit_ridge(odd, targets, weights).kernel).all()
+
+
+def test_memory_mapped_single_precision_is_enough(tmp_path):
+    features, targets, _ = problem(60, 15, 1)
+    np.save(tmp_path / "features.npy", features.astype(np.float32))
+    fit = fit_ridge(np.load(tmp_path / "features.npy", mmap_mode="r"), targets)
+    np.testing.assert_allclose(fit.kernel, fit_ridge(features, targets).kernel, atol=1e-4)
