@@ -42,7 +42,7 @@ IMAGE_COLUMNS = [
     "pixel_digest",
     "perceptual_hash",
 ]
-CHUNK_BYTES = 8 * 2**20  # of pixels, decoded by one task; one chunk more than there are threads is on its way
+CHUNK_BYTES = 4 * 2**20  # of pixels, decoded by one task; larger arrays leave more holes in memory
 MOST_CHUNK_IMAGES = 512
 NOT_STORED = -1
 
