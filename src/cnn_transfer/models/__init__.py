@@ -1,4 +1,4 @@
-"""Network architectures, what a saved model says about itself, and surgery: cut, head, freeze, precision.
+"""Network architectures, pretrained weights, what a saved model says about itself, and surgery: cut, head, freeze.
 
 Every network takes uint8 images (height, width, channels) in 0-255, normalises inside, and returns class probabilities
 in float32.
@@ -6,7 +6,9 @@ in float32.
 
 from cnn_transfer.models.architectures import ARCHITECTURES, SMALLEST_IMAGE_PX, build_network
 from cnn_transfer.models.card import ModelCard
+from cnn_transfer.models.efficientnet_lite import efficientnet_lite0, load_imagenet_weights
 from cnn_transfer.models.network import Network
+from cnn_transfer.models.pytorch_weights import read_pytorch_weights
 from cnn_transfer.models.surgery import (
     add_head,
     copy_network,
@@ -29,8 +31,11 @@ __all__ = [
     "copy_network",
     "cut_layers",
     "cut_network",
+    "efficientnet_lite0",
     "freeze",
     "head_layers",
+    "load_imagenet_weights",
+    "read_pytorch_weights",
     "reinitialise",
     "unfreeze",
     "with_precision",

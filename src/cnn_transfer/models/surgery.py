@@ -114,9 +114,9 @@ def reinitialise(network: keras.Model, seed: int) -> keras.Model:
 
     def reseed(index: int, config: dict[str, Any]) -> None:
         config["trainable"] = True
-        initializer = config.get("kernel_initializer")
-        if initializer is not None:
-            initializer["config"]["seed"] = 1000 * seed + index
+        for name in ("kernel_initializer", "depthwise_initializer"):
+            if config.get(name) is not None:
+                config[name]["config"]["seed"] = 1000 * seed + index
 
     return _rebuild(network, reseed)
 
