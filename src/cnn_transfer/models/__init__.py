@@ -7,6 +7,7 @@ in float32.
 from cnn_transfer.models.architectures import ARCHITECTURES, SMALLEST_IMAGE_PX, build_network
 from cnn_transfer.models.card import ModelCard
 from cnn_transfer.models.efficientnet_lite import efficientnet_lite0, load_imagenet_weights
+from cnn_transfer.models.keras_applications import keras_applications
 from cnn_transfer.models.network import Network
 from cnn_transfer.models.pytorch_weights import read_pytorch_weights
 from cnn_transfer.models.surgery import (
@@ -34,6 +35,7 @@ __all__ = [
     "efficientnet_lite0",
     "freeze",
     "head_layers",
+    "keras_applications",
     "load_imagenet_weights",
     "read_pytorch_weights",
     "reinitialise",
