@@ -180,6 +180,12 @@ def test_a_tensor_that_cannot_be_is_refused(tensor, problem, zip_with):
         read_pytorch_weights(zip_with(data_pkl=tensor_pickle(**tensor), data_0=bytes(8)))
 
 
+def test_a_storage_that_is_described_in_two_ways_is_refused(zip_with):
+    first, second = (f"(Vstorage\nctorch\n{kind}Storage\nV0\nVcpu\nI2\ntQ" for kind in ("Float", "Int"))
+    with pytest.raises(ValueError, match="describes storage 0 in two ways"):
+        read_pytorch_weights(zip_with(data_pkl=f"({first}{second}t.".encode()))
+
+
 def test_incomplete_and_foreign_archives_are_refused(zip_with, tmp_path):
     with pytest.raises(ValueError, match="data/0 has 0 bytes instead of"):
         read_pytorch_weights(zip_with(data_0=None))

@@ -128,7 +128,10 @@ class _RestrictedUnpickler(pickle.Unpickler):
                     raise _CheckpointError(
                         f"storage {key} is a view of another one, as only PyTorch before 0.4 wrote it."
                     )
-                return self.storages.setdefault(key, _Storage(kind, key, length))
+                storage = _Storage(kind, key, length)
+                if self.storages.setdefault(key, storage) != storage:
+                    raise _CheckpointError(f"it describes storage {key} in two ways.")
+                return storage
         raise _CheckpointError(f"its pickle refers to {pid!r} where a storage of numbers was expected.")
 
 
