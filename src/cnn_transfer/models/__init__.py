@@ -1,4 +1,4 @@
-"""Network architectures, what a saved model says about itself, surgery (cut, head, freeze, precision) and taps.
+"""Network architectures, pretrained weights, what a saved model says about itself, surgery and taps.
 
 Every network takes uint8 images (height, width, channels) in 0-255, normalises inside, and returns class probabilities
 in float32.
@@ -6,7 +6,10 @@ in float32.
 
 from cnn_transfer.models.architectures import ARCHITECTURES, SMALLEST_IMAGE_PX, build_network
 from cnn_transfer.models.card import ModelCard
+from cnn_transfer.models.efficientnet_lite import efficientnet_lite0, load_imagenet_weights
+from cnn_transfer.models.keras_applications import keras_applications
 from cnn_transfer.models.network import Network
+from cnn_transfer.models.pytorch_weights import read_pytorch_weights
 from cnn_transfer.models.surgery import (
     add_head,
     copy_network,
@@ -31,8 +34,12 @@ __all__ = [
     "copy_network",
     "cut_layers",
     "cut_network",
+    "efficientnet_lite0",
     "freeze",
     "head_layers",
+    "keras_applications",
+    "load_imagenet_weights",
+    "read_pytorch_weights",
     "reinitialise",
     "tap_layers",
     "tap_network",

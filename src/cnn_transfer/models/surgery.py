@@ -114,9 +114,9 @@ def reinitialise(network: keras.Model, seed: int) -> keras.Model:
 
     def reseed(index: int, config: dict[str, Any]) -> None:
         config["trainable"] = True
-        initializer = config.get("kernel_initializer")
-        if initializer is not None:
-            initializer["config"]["seed"] = 1000 * seed + index
+        for name in ("kernel_initializer", "depthwise_initializer"):
+            if config.get(name) is not None:
+                config[name]["config"]["seed"] = 1000 * seed + index
 
     return _rebuild(network, reseed)
 
@@ -145,9 +145,10 @@ def _rebuild(network: keras.Model, change: Callable[[int, dict[str, Any]], None]
 
     index_of = {layer.name: index for index, layer in enumerate(network.layers)}
 
-    def clone(layer: keras.Layer) -> keras.Layer:
-        config = layer.get_config()
-        change(index_of[layer.name], config)
-        return layer.__class__.from_config(config)
+    def clone(operation: keras.Operation) -> keras.Operation:
+        config = operation.get_config()
+        if operation.name in index_of:  # others are operations between layers, such as an addition: nothing to change
+            change(index_of[operation.name], config)
+        return operation.__class__.from_config(config)
 
     return keras.models.clone_model(network, clone_function=clone)

@@ -1,0 +1,102 @@
+import importlib
+
+import keras
+import numpy as np
+import pytest
+
+from cnn_transfer.models import add_head, copy_network, cut_layers, keras_applications, reinitialise, with_precision
+from cnn_transfer.models.keras_applications import PREPROCESSING, _preprocessed
+
+NAMES = [name for names in PREPROCESSING.values() for name in names]
+FAST = {"caffe": "VGG16", "tf": "MobileNet", "torch": "DenseNet121", "inside": "MobileNetV3Small"}
+
+
+def module_of(name):
+    return importlib.import_module(getattr(keras.applications, name).__module__)
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    return np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
+
+
+@pytest.fixture(scope="module", params=FAST)
+def example(request, tmp_path_factory):
+    """Keras's own network of each mode with weights of its own, and those as a file."""
+    keras.utils.set_random_seed(0)
+    name = FAST[request.param]
+    original = getattr(keras.applications, name)(include_top=False, weights=None, input_shape=(64, 64, 3))
+    path = tmp_path_factory.mktemp("weights") / f"{name}.h5"  # the old form, in which Keras publishes its weights
+    original.save(path)
+    return name, original, path
+
+
+def test_knows_every_network_of_keras_but_those_that_nest_others():
+    public = {name for name in dir(keras.applications) if name[0].isupper()}
+    assert {name for name in public if not name.startswith("ConvNeXt")} == set(NAMES)
+    assert len(NAMES) == len(set(NAMES))
+
+
+@pytest.mark.parametrize("mode", PREPROCESSING)
+def test_each_network_gets_the_preprocessing_of_its_module(mode, pixels):
+    inputs = keras.Input((64, 64, 3), dtype="uint8")
+    inside = keras.Model(inputs, _preprocessed(inputs, mode))(pixels).numpy()
+    assert inside.dtype == np.float32
+    for name in PREPROCESSING[mode]:
+        expected = module_of(name).preprocess_input(pixels.astype("float32"))
+        np.testing.assert_allclose(inside, expected, atol=1e-4, err_msg=name)
+
+
+def test_computes_what_keras_computes_on_preprocessed_pixels_with_weights_from_a_file(example, pixels):
+    name, original, path = example
+    network = keras_applications(name, (64, 64, 3), path)
+    expected = original(module_of(name).preprocess_input(pixels.astype("float32"))).numpy()
+    assert expected.std() > 0
+    np.testing.assert_allclose(network(pixels).numpy(), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("name", [FAST["caffe"], FAST["inside"]])  # both have operations that are no layers
+def test_is_one_flat_graph_that_surgery_can_work_on(name, pixels, tmp_path):
+    network = keras_applications(name, (64, 64, 3), None)
+    assert not any(isinstance(layer, keras.Model) for layer in network.layers)
+    assert network.input.dtype == "uint8"
+    assert len(cut_layers(network)) > 10
+    classifier = add_head(network, 3, seed=0)
+    expected = classifier(pixels).numpy()
+    np.testing.assert_allclose(copy_network(classifier)(pixels).numpy(), expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(with_precision(classifier, "mixed_bfloat16")(pixels).numpy(), expected, atol=0.1)
+    first, same = (reinitialise(network, 1)(pixels).numpy() for _ in range(2))
+    np.testing.assert_array_equal(first, same)
+    classifier.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(loaded(pixels).numpy(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_grey_image_is_seen_as_the_same_in_three_channels(pixels):
+    grey, colour = (keras_applications("VGG16", (64, 64, channels), None) for channels in (1, 3))
+    grey.set_weights(colour.get_weights())
+    expected = colour(np.repeat(pixels[..., :1], 3, axis=-1)).numpy()
+    np.testing.assert_allclose(grey(pixels[..., :1]).numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_an_unknown_name_is_refused_with_the_nearest():
+    with pytest.raises(ValueError, match=r"Received: Resnet50\. Did you mean ResNet50\? Known: ResNet50, "):
+        keras_applications("Resnet50", (64, 64, 3), None)
+
+
+def test_other_channels_and_missing_files_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="must have 1 or 3 channels"):
+        keras_applications("VGG16", (64, 64, 4), None)
+    with pytest.raises(FileNotFoundError, match=r"path of a weights file\. Received: .*none\.h5, where no file is"):
+        keras_applications("VGG16", (64, 64, 3), tmp_path / "none.h5")
+
+
+def test_weights_that_cannot_be_downloaded_are_an_error_with_remedies(monkeypatch):
+    def fail(*_, **__):
+        raise Exception("URL fetch failure on somewhere: None -- no network")
+
+    monkeypatch.setattr(module_of("VGG16").file_utils, "get_file", fail)
+    with pytest.raises(ConnectionError, match=r"VGG16 are not in Keras's cache .*no network.*efficientnet_lite0"):
+        keras_applications("VGG16", (64, 64, 3))
+    with pytest.raises(ValueError, match="at least 32x32"):
+        keras_applications("VGG16", (16, 16, 3))
