@@ -96,6 +96,8 @@ def similar_hashes(hashes: np.ndarray, most_bits: int) -> np.ndarray:
 
 def connected(pairs: np.ndarray, size: int) -> np.ndarray:
     """Number of the connected component of each of `size` positions, given (m, 2) pairs: (size,) integers."""
+    if not len(pairs):  # most sets have none, and the import below costs more than all else here
+        return np.arange(size)
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
