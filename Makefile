@@ -46,10 +46,15 @@ viz: .venv/.ready  ## build the graph with previews as a static site in build/
 	$(BIN)/kedro viz build --include-previews
 	@echo "Look at it with: $(BIN)/python -m http.server --directory build"
 
-bench: .venv/.ready  ## measure the default run over 5 seeds, then against the article's script (about 25 minutes)
+bench: .venv/.ready  ## measure the default run, the article's script, intake, feeding and augmentation (about 45 minutes)
 	$(BIN)/python benchmarks/default_run.py
 	$(BIN)/python benchmarks/article.py
 	$(BIN)/python benchmarks/commands.py
+	$(BIN)/python benchmarks/intake.py
+	$(BIN)/python benchmarks/fuzz_intake.py
+	$(BIN)/python benchmarks/feeding.py
+	$(BIN)/python benchmarks/augmentation.py
+	$(BIN)/python benchmarks/augmentation.py --accuracy
 
 notebooks: .venv/.ready  ## execute the notebooks on a small run of their own
 	$(BIN)/python -m pytest tests/end_to_end/test_notebooks.py
