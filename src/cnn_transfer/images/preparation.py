@@ -1,7 +1,7 @@
 """Reading, decoding and resizing a whole set, in parallel and in a stream: memory does not grow with the set.
 
-Threads, not processes: Pillow and hashing release Python's lock, and processes were no faster on 2 cores even without
-their start (`benchmarks/intake.py` measures both). More than one machine is Ray's business, see `ray_preparation`.
+Threads, not processes: on 2 cores processes decode a third faster (`benchmarks/intake.py` measures both), but they cost
+a second to start, and TensorFlow's process must not be forked. More than one machine: see `ray_preparation`.
 """
 
 from __future__ import annotations

@@ -87,6 +87,7 @@ def fit_probe(
     weights = len(classes) / (len(counts) * counts[classes])  # every class weighs the same
     fit = fit_ridge(rows, class_targets(classes, len(counts)).repeat(copies, axis=0), weights.repeat(copies), copies)
     temperature = calibrate(fit.left_out, classes)
+    left_out = np.asarray(softmax(temperature * fit.left_out, axis=1))
     evidence: dict[str, Any] = {}
     chosen: Ridge = fit
     if unlabelled is not None and len(unlabelled):
@@ -101,7 +102,7 @@ def fit_probe(
     return Probe(
         kernel=temperature * kernel,
         bias=temperature * (chosen.intercept - mean @ kernel),
-        left_out=np.asarray(softmax(calibrate(fit.left_out, classes) * fit.left_out, axis=1)),
+        left_out=left_out,
         penalty=fit.penalty,
         path=fit.path,
         evidence=evidence,
@@ -154,10 +155,11 @@ def self_train(rows: np.ndarray, classes: np.ndarray, weights: np.ndarray, cours
     n_classes = classes.max() + 1
     targets = class_targets(classes, n_classes).repeat(course.copies, axis=0)
     own = weights.repeat(course.copies)
-    scores = fit_ridge_at(rows, targets, own, course.penalty).scores(course.pool)
+    fit = fit_ridge_at(rows, targets, own, course.penalty)
+    scores = fit.scores(course.pool)
     wanted = spread(scores)
     shares = _shares(softmax(course.temperature * scores, axis=1), course.class_shares)
-    both, labels = np.concatenate([rows, course.pool]), targets
+    both = np.concatenate([rows, course.pool])
     for _ in range(ROUNDS):
         factor = course.temperature * wanted / max(spread(scores), 1e-12)
         soft = softmax(factor * scores, axis=1)
