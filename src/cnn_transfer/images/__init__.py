@@ -5,7 +5,7 @@ image: `listing` (with `folders`, `tables`, `cifar10`) → `decoding` in `prepar
 `duplicates`) → `splits` → `feeding` (with `augmentation`). `reasons` explains the codes that it may meet.
 """
 
-from cnn_transfer.images.augmentation import Augmentation
+from cnn_transfer.images.augmentation import Augmentation, augment
 from cnn_transfer.images.checking import CheckedImages, CheckRule, check_image_set, check_share
 from cnn_transfer.images.cifar10 import list_cifar10
 from cnn_transfer.images.decoding import ImageFormat, UnusableImageError, decode_image
@@ -30,6 +30,7 @@ __all__ = [
     "UnusableImageError",
     "Workers",
     "assign_splits",
+    "augment",
     "check_image_set",
     "check_share",
     "class_names",
