@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from cnn_transfer.images import split_examples
 from cnn_transfer.models import freeze
 from cnn_transfer.training import Fit, Optimisation, fit
 from cnn_transfer.training.fit import LOG_COLUMNS
@@ -25,9 +26,9 @@ def run(shapes, splits, augmentation, schedule):
     """Fit a network on the shapes; name what a test is about."""
 
     def start(network, images=shapes, optimisation=None, precision="float32", seed=0, augment=None):
-        return fit(
-            network, images, splits, optimisation or schedule(), augment or augmentation(), precision, seed, "phase"
-        )
+        training, validation = (split_examples(images, splits, split) for split in ("training", "validation"))
+        how = optimisation or schedule(), augment or augmentation()
+        return fit(network, training, validation, *how, precision, seed, "phase")
 
     return start
 

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
+from cnn_transfer.images import split_examples
 from cnn_transfer.models import reinitialise
 from cnn_transfer.training import LOG_COLUMNS
 from cnn_transfer.transfer import Baseline, train_baseline
@@ -24,7 +25,8 @@ def search(schedule):
 @pytest.fixture(scope="module")
 def train(shapes, shape_splits, augmentation):
     def start(network, baseline, images=shapes):
-        return train_baseline(network, images, shape_splits, baseline, augmentation(), "float32", 0)
+        training, validation = (split_examples(images, shape_splits, split) for split in ("training", "validation"))
+        return train_baseline(network, training, validation, baseline, augmentation(), "float32", 0)
 
     return start
 

@@ -11,7 +11,7 @@ import pandas as pd
 from pydantic import Field, model_validator
 from tqdm import tqdm
 
-from cnn_transfer.images import Augmentation, ImageSet, ordered_batches, training_batches
+from cnn_transfer.images import Augmentation, Examples, ordered_batches, training_batches
 from cnn_transfer.models import with_precision
 from cnn_transfer.parameters import Parameters
 
@@ -102,8 +102,8 @@ class Fit:
 
 def fit(
     network: keras.Model,
-    images: ImageSet,
-    splits: pd.DataFrame,
+    training: Examples,
+    validation: Examples,
     optimisation: Optimisation,
     augmentation: Augmentation,
     precision: str,
@@ -114,8 +114,8 @@ def fit(
 
     Args:
         network: A network that returns class probabilities.
-        images: The images.
-        splits: Table of splits; `training` and `validation` are read, nothing else.
+        training: What it learns from.
+        validation: What it is judged by, for early stopping and for the weights that are kept.
         optimisation: The schedule.
         augmentation: How training images are changed.
         precision: Keras dtype policy, `float32` or `mixed_bfloat16`.
@@ -127,8 +127,6 @@ def fit(
     """
     import keras
 
-    images = images.used_in(splits)
-    training, validation = images.rows(splits, "training"), images.rows(splits, "validation")
     pace = optimisation.pace(len(training))
     model = with_precision(network, precision)
     model.compile(
@@ -139,12 +137,12 @@ def fit(
         steps_per_execution=pace.steps_per_call,
         jit_compile=False,
     )
-    validation_batches = ordered_batches(images, validation)
+    validation_batches = ordered_batches(validation)
     start_loss, start_accuracy = model.evaluate(validation_batches, verbose=0)
     start = [phase, 0, 0, np.nan, np.nan, start_loss, start_accuracy]
     watch = _watch(phase, pace, optimisation, precision, [start], model.get_weights())
     model.fit(
-        training_batches(images, training, optimisation.batch_size, seed, augmentation),
+        training_batches(training, optimisation.batch_size, seed, augmentation),
         steps_per_epoch=pace.interval,
         epochs=pace.validations,
         validation_data=validation_batches,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from cnn_transfer.images import Augmentation, ImageSet
+from cnn_transfer.images import Augmentation, Examples
 from cnn_transfer.models import reinitialise
 from cnn_transfer.training import LOG_COLUMNS, Fit, Optimisation, fit
 from cnn_transfer.transfer.search import TRIAL_COLUMNS, Search, SearchFit, run_search
@@ -28,8 +28,8 @@ class Baseline(Search):
 
 def train_baseline(
     network: keras.Model,
-    images: ImageSet,
-    splits: pd.DataFrame,
+    training: Examples,
+    validation: Examples,
     baseline: Baseline,
     augmentation: Augmentation,
     precision: str,
@@ -39,8 +39,8 @@ def train_baseline(
 
     Args:
         network: The migrated network; only its architecture is used.
-        images: The target's images.
-        splits: Table of splits; `training` and `validation` are read, nothing else.
+        training: What it learns from.
+        validation: What it is chosen by.
         baseline: The search.
         augmentation: How training images are moved.
         precision: Keras dtype policy.
@@ -57,6 +57,6 @@ def train_baseline(
 
     def train(optimisation: Optimisation) -> Fit:
         phase = f"from scratch, rate {optimisation.learning_rate:g}"
-        return fit(start, images, splits, optimisation, augmentation, precision, seed, phase)
+        return fit(start, training, validation, optimisation, augmentation, precision, seed, phase)
 
     return run_search(baseline, train)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from cnn_transfer.images import Augmentation, ImageSet
+from cnn_transfer.images import Augmentation, Examples
 from cnn_transfer.models import copy_network, freeze, unfreeze
 from cnn_transfer.training import Fit, Optimisation, fit
 from cnn_transfer.transfer.search import Search, SearchFit, run_search
@@ -28,8 +28,8 @@ class WholeNetwork(Search):
 
 def fine_tune(
     network: keras.Model,
-    images: ImageSet,
-    splits: pd.DataFrame,
+    training: Examples,
+    validation: Examples,
     head: Optimisation,
     whole: WholeNetwork,
     augmentation: Augmentation,
@@ -40,8 +40,8 @@ def fine_tune(
 
     Args:
         network: A migrated network.
-        images: The target's images.
-        splits: Table of splits; `training` and `validation` are read, nothing else.
+        training: What it learns from.
+        validation: What it is chosen by.
         head: Schedule of the first phase.
         whole: Schedule and learning rates of the second phase.
         augmentation: How training images are moved.
@@ -54,13 +54,13 @@ def fine_tune(
     """
     start = copy_network(network)
     freeze(start)
-    head_fit = fit(start, images, splits, head, augmentation, precision, seed, "head")
+    head_fit = fit(start, training, validation, head, augmentation, precision, seed, "head")
     head_alone = copy_network(head_fit.network)
     unfreeze(head_fit.network, whole.batch_statistics)
 
     def train(optimisation: Optimisation) -> Fit:
         phase = f"whole network, rate {optimisation.learning_rate:g}"
-        whole_fit = fit(head_fit.network, images, splits, optimisation, augmentation, precision, seed + 1, phase)
+        whole_fit = fit(head_fit.network, training, validation, optimisation, augmentation, precision, seed + 1, phase)
         log = whole_fit.log.assign(phase="whole network")
         counters = ["step", "images_processed"]
         log[counters] += head_fit.log[counters].iloc[-1]
