@@ -7,9 +7,10 @@ transfer (by 17 points on VTAB-1k, arXiv 1910.04867).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import pandas as pd
+from pydantic import model_validator
 
 from cnn_transfer.images import Augmentation, Examples
 from cnn_transfer.models import reinitialise
@@ -24,6 +25,12 @@ class Baseline(Search):
     """The search for the best training from scratch."""
 
     enabled: bool
+
+    @model_validator(mode="after")
+    def _no_knowledge_to_keep(self) -> Self:
+        if self.towards_start is not None or self.depth_decay != 1:
+            raise ValueError("towards_start must be null and depth_decay 1: random weights are nothing to stay near")
+        return self
 
 
 def train_baseline(

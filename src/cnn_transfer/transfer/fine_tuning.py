@@ -7,6 +7,7 @@ best on validation is delivered. Batch statistics stay those of the source in th
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -64,8 +65,8 @@ def fine_tune(
         log = whole_fit.log.assign(phase="whole network")
         counters = ["step", "images_processed"]
         log[counters] += head_fit.log[counters].iloc[-1]
-        joined = Fit(whole_fit.network, pd.concat([head_fit.log, log], ignore_index=True), precision)
+        joined = replace(whole_fit, log=pd.concat([head_fit.log, log], ignore_index=True))
         # The head alone is delivered when no later network was better.
-        return joined if joined.best["phase"] == "whole network" else Fit(head_alone, joined.log, precision)
+        return joined if joined.best["phase"] == "whole network" else replace(joined, network=head_alone)
 
     return run_search(whole, train)

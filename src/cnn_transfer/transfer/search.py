@@ -12,7 +12,7 @@ from pydantic import Field
 from cnn_transfer.training import Fit, Optimisation, Schedule
 
 TRIAL_COLUMNS = [
-    "learning_rate", "steps", "images_processed", "validation_loss", "validation_accuracy", "delivered",
+    "learning_rate", "steps", "images_processed", "validation_loss", "validation_accuracy", "stopped_by", "delivered",
 ]  # fmt: skip
 
 
@@ -28,6 +28,8 @@ class Search(Schedule):
         course = {name: getattr(self, name) for name in Schedule.model_fields}
         changes = {
             "epochs": self.epochs and self.epochs * factor,
+            "least_steps": self.least_steps and self.least_steps * factor,
+            "most_steps": self.most_steps and self.most_steps * factor,
             "steps": self.steps and self.steps * factor,
             "validations": self.validations * factor,
             "patience": self.patience * factor,
@@ -95,6 +97,7 @@ def collect(trials: list[Trial], best: Trial) -> SearchFit:
             trial.learning_rate,
             *trial.fit.log[["step", "images_processed"]].iloc[-1],
             *trial.fit.best[["validation_loss", "validation_accuracy"]],
+            trial.fit.stopped_by,
         ]
         for trial in trials
     ]

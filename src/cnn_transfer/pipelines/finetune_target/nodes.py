@@ -28,7 +28,8 @@ def finetune(
     block = FinetuneParameters.parse(parameters, "finetune_target")
     plan = TransferPlan.model_validate(transfer_plan)
     policy = choose_precision(precision)
-    training, validation = (split_examples(images, splits, split) for split in ("training", "validation"))
+    training = split_examples(images, splits, "training", block.balanced)
+    validation = split_examples(images, splits, "validation")
     result = fine_tune(migrated_model, training, validation, block.head, block.whole, block.augmentation, policy, seed)
     origin = f"{plan.source} up to {plan.cut_layer}"
     card = _card(result.fit, images, splits, ModelCard.model_validate(source_model_card), origin)
@@ -47,7 +48,8 @@ def train_from_scratch(
     """Train the same architecture from random weights, tuned on validation and to convergence."""
     block = FinetuneParameters.parse(parameters, "finetune_target")
     policy = choose_precision(precision)
-    training, validation = (split_examples(images, splits, split) for split in ("training", "validation"))
+    training = split_examples(images, splits, "training", block.balanced)
+    validation = split_examples(images, splits, "validation")
     result = train_baseline(migrated_model, training, validation, block.baseline, block.augmentation, policy, seed)
     source_card = ModelCard.model_validate(source_model_card)
     card = _card(result.fit, images, splits, source_card, "random weights")

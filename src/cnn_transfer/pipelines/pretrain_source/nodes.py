@@ -22,7 +22,8 @@ def pretrain(
 ) -> tuple[Network, dict[str, Any], pd.DataFrame]:
     """Train a network on the source from random weights."""
     block = PretrainParameters.parse(parameters, "pretrain_source")
-    training, validation = (split_examples(images, splits, split) for split in ("training", "validation"))
+    training = split_examples(images, splits, "training", block.balanced)
+    validation = split_examples(images, splits, "validation")
     class_names = training.images.class_names
     network = build_network(block.architecture, images.image_shape, len(class_names), seed)
     policy = choose_precision(precision)
