@@ -167,7 +167,7 @@ def test_frozen_layers_and_batch_statistics_keep_every_bit(run, tiny_network, sc
 
 
 def test_a_fit_in_bfloat16_learns_and_hands_back_a_float32_network(run, tiny_network, schedule, shapes, splits):
-    optimisation = schedule(steps=40, validations=2)
+    optimisation = schedule(steps=40, validations=2, depth_decay=0.9, towards_start=0.01, gradient_clip=5.0)
     result = run(tiny_network(), optimisation=optimisation, precision="mixed_bfloat16")
     assert result.precision == "mixed_bfloat16"
     assert {layer.compute_dtype for layer in result.network.layers if layer.weights} == {"float32"}
