@@ -21,7 +21,7 @@ from cnn_transfer.models.surgery import (
     unfreeze,
     with_precision,
 )
-from cnn_transfer.models.taps import add_linear_head, tap_layers, tap_network, tap_widths
+from cnn_transfer.models.taps import add_linear_head, blocks_above, tap_layers, tap_network, tap_widths
 
 __all__ = [
     "ARCHITECTURES",
@@ -30,6 +30,7 @@ __all__ = [
     "Network",
     "add_head",
     "add_linear_head",
+    "blocks_above",
     "build_network",
     "copy_network",
     "cut_layers",

@@ -23,6 +23,20 @@ def tap_layers(network: keras.Model) -> list[str]:
     return [name for name in names if name.startswith("block")] or names
 
 
+def blocks_above(network: keras.Model) -> dict[str, int]:
+    """How deep each layer lies, counted in blocks from the head: 0 for the head, 1 for the deepest block, and so on.
+
+    A block is what lies above the tap before it, up to and including its own tap (see `tap_layers`); what lies between
+    the deepest tap and the head counts as the head.
+    """
+    taps, depths = set(tap_layers(network)), {}
+    depth = 0
+    for layer in reversed(network.layers):
+        depth += layer.name in taps
+        depths[layer.name] = 0 if layer.name.startswith(HEAD_PREFIX) else depth
+    return depths
+
+
 def tap_widths(network: keras.Model, taps: Sequence[str], grid: int) -> list[int]:
     """Number of features that each tap gives."""
     shapes = [network.get_layer(name).output.shape for name in taps]
