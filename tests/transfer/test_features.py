@@ -16,7 +16,7 @@ def extraction(shapes, tiny_network, augmentation):
     """Features of 30 images, ten of them with two copies."""
     rows = np.random.default_rng(0).permutation(len(shapes))[:30]
     moves = augmentation(rotation_degrees=20, shift_fraction=0.1)
-    return FeatureExtraction(tiny_network(), shapes, rows, rows[:10], TAPS, 2, 2, moves)
+    return FeatureExtraction(tiny_network(), shapes, rows, rows[:10], TAPS, (2, 3), 2, moves)
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +35,12 @@ def test_features_are_what_the_network_says_of_the_pixels(extraction, shapes, fo
     ids = shapes.table["id"].iloc[extraction.rows]
     network = tap_network(extraction.network, TAPS, 2)
     expected = network.predict(shapes.pixels(extraction.rows), verbose=0)
-    np.testing.assert_allclose(features.of(ids), expected, atol=1e-5)
-    assert features.widths == (4 * 8, 4 * 16)
+    np.testing.assert_allclose(features.of(ids, TAPS, 2), expected, atol=1e-5)
+    np.testing.assert_allclose(features.of(ids, ["block2"], 2), expected[:, 4 * 8 :], atol=1e-5)
+    deep = tap_network(extraction.network, ["block2"], 3).predict(shapes.pixels(extraction.rows), verbose=0)
+    np.testing.assert_allclose(features.of(ids, ["block2"], 3), deep, atol=1e-5)
+    assert features.widths == {2: [4 * 8, 4 * 16], 3: [9 * 8, 9 * 16]}
+    assert features.widths_of(["block2"], 3) == [9 * 16]
     assert features.values.dtype == np.float32
 
 
@@ -47,7 +51,7 @@ def test_copies_follow_their_image_and_are_what_the_network_says_of_the_moved_pi
     moved = [moved_copy(pixels[0], row["pixel_digest"], copy, extraction.augmentation) for copy in (1, 2)]
     network = tap_network(extraction.network, TAPS, 2)
     expected = network.predict(np.stack([pixels[0], *moved]), verbose=0)
-    got = open_features(folder).of([row["id"]], copies=True)
+    got = open_features(folder).of([row["id"]], TAPS, 2, copies=True)
     np.testing.assert_allclose(got, expected, atol=1e-5)
     assert np.abs(got[0] - got[1]).max() > 0.01
     assert np.abs(got[1] - got[2]).max() > 0.01
@@ -72,12 +76,12 @@ def test_only_what_is_new_is_computed(extraction, shapes, folder, tmp_path):
     np.testing.assert_allclose(*values, atol=1e-5)
 
 
-@pytest.mark.parametrize("change", ["weights", "taps", "grid", "moves"])
+@pytest.mark.parametrize("change", ["weights", "taps", "grids", "moves"])
 def test_other_features_are_computed_anew(extraction, folder, tmp_path, augmentation, change):
     changed = {
         "weights": lambda: replace(extraction, network=reinitialise(extraction.network, 1)),
         "taps": lambda: replace(extraction, taps=("block1",)),
-        "grid": lambda: replace(extraction, grid=1),
+        "grids": lambda: replace(extraction, grids=(1,)),
         "moves": lambda: replace(extraction, augmentation=augmentation(rotation_degrees=5)),
     }[change]()
     write_features(changed, tmp_path / "changed", [folder])
@@ -85,14 +89,14 @@ def test_other_features_are_computed_anew(extraction, folder, tmp_path, augmenta
 
 
 def test_the_newest_of_the_same_network_is_used(extraction, folder, tmp_path):
-    write_features(replace(extraction, grid=1), tmp_path / "newer")
+    write_features(replace(extraction, grids=(1,)), tmp_path / "newer")
     write_features(extraction, tmp_path / "same", [tmp_path / "newer", folder])
     assert computed(tmp_path / "same") == 0
 
 
 def test_an_image_without_features_is_named(folder):
     with pytest.raises(ValueError, match=r"1 of 1 rows are missing, such as \('nowhere/1.png', 0\). Run migrate_model"):
-        open_features(folder).of(["nowhere/1.png"])
+        open_features(folder).of(["nowhere/1.png"], TAPS, 2)
 
 
 def test_one_size_of_batch_whatever_is_left(extraction, tmp_path, monkeypatch):

@@ -89,8 +89,8 @@ def _features(network: keras.Model, taps: Sequence[str], grid: int) -> Any:
         strides = (max(1, height // grid), max(1, width // grid))
         # Cells of equal size that cover the output; where it cannot be divided, neighbours share a row.
         size = tuple(side - (min(grid, side) - 1) * step for side, step in zip((height, width), strides, strict=True))
-        pooled = keras.layers.AveragePooling2D(size, strides, name=f"{HEAD_PREFIX}pool_{name}")(output)
-        cells.append(keras.layers.Flatten(name=f"{HEAD_PREFIX}flatten_{name}", dtype="float32")(pooled))
+        pooled = keras.layers.AveragePooling2D(size, strides, name=f"{HEAD_PREFIX}pool{grid}_{name}")(output)
+        cells.append(keras.layers.Flatten(name=f"{HEAD_PREFIX}flatten{grid}_{name}", dtype="float32")(pooled))
     if len(cells) == 1:
         return cells[0]
-    return keras.layers.Concatenate(name=f"{HEAD_PREFIX}taps", dtype="float32")(cells)
+    return keras.layers.Concatenate(name=f"{HEAD_PREFIX}taps{grid}", dtype="float32")(cells)

@@ -5,9 +5,9 @@ A set of features is a folder:
     table.parquet    one row a row of the values: id and pixel digest of the image, and copy: 0 the image itself, from 1
                      on its moved copies
     values.npy       (rows, features) float32, memory-mapped
-    features.json    the network's digest, taps, widths, grid
+    features.json    the network's digest, taps, grids
 
-What the features depend on is their key: the network's weights and layers, the taps, the grid, the pixels of the image
+What the features depend on is their key: the network's weights and layers, the taps, the grids, the pixels of the image
 and, for a copy, its number and how far it may be moved. Nothing else enters, neither seed nor split, so that a later
 run with another draw, strategy or seed computes only what is new.
 """
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import keras
 
 BATCH_SIZE = 128  # images, or copies, a call of the network
+CHUNK_ROWS = 1024  # read at once
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class FeatureExtraction:
         rows: (n,) row numbers of the images wanted.
         copied: Row numbers of those, among `rows`, that also come as moved copies.
         taps: Names of layers, from shallow to deep.
-        grid: Each tap is averaged over grid × grid cells.
+        grids: Each tap is averaged over grid × grid cells, for each of these.
         copies: Moved copies of each image in `copied`.
         augmentation: How far the copies are moved.
     """
@@ -55,19 +56,27 @@ class FeatureExtraction:
     rows: np.ndarray
     copied: np.ndarray
     taps: tuple[str, ...]
-    grid: int
+    grids: tuple[int, ...]
     copies: int
     augmentation: Augmentation
 
     @property
-    def widths(self) -> tuple[int, ...]:
-        """Features of each tap."""
-        return tuple(tap_widths(self.network, self.taps, self.grid))
+    def widths(self) -> dict[int, list[int]]:
+        """Features of each tap at each grid."""
+        return {grid: tap_widths(self.network, self.taps, grid) for grid in self.grids}
+
+    def tapped(self) -> keras.Model:
+        """The network from pixels to all features: one grid after the other, in each one tap after the other."""
+        import keras
+
+        parts = [tap_network(self.network, self.taps, grid).output for grid in self.grids]
+        joined = parts[0] if len(parts) == 1 else keras.layers.Concatenate(dtype="float32", name="features")(parts)
+        return keras.Model(self.network.input, joined, name=self.network.name)
 
     @property
     def network_digest(self) -> str:
-        """Digest of the layers and weights below the taps, and of the taps and the grid."""
-        network = tap_network(self.network, self.taps, self.grid)
+        """Digest of the layers and weights below the taps, and of the taps and the grids."""
+        network = self.tapped()
         digest = hashlib.sha256(re.sub(r'"seed": \d+', "", network.to_json()).encode())
         for weight in network.get_weights():
             digest.update(np.ascontiguousarray(weight).tobytes())
@@ -92,8 +101,7 @@ class Features:
         table: One row a row of the values: `id`, `pixel_digest`, `copy`, `key`.
         values: (rows, features) float32, memory-mapped.
         taps: Names of layers, from shallow to deep.
-        widths: Features of each tap.
-        grid: Cells a side.
+        widths: Features of each tap at each grid; grids follow one another, in each the taps.
         network_digest: Of the network that they were computed by.
         copies: Moved copies of those images that have some.
     """
@@ -101,12 +109,23 @@ class Features:
     table: pd.DataFrame
     values: np.ndarray
     taps: tuple[str, ...]
-    widths: tuple[int, ...]
-    grid: int
+    widths: dict[int, list[int]]
     network_digest: str
     copies: int
 
-    def of(self, ids: Sequence[str] | pd.Series, copies: bool = False) -> np.ndarray:
+    def columns(self, taps: Sequence[str], grid: int) -> np.ndarray:
+        """Positions of the features of some taps at one grid."""
+        grids = list(self.widths)
+        before = sum(sum(self.widths[other]) for other in grids[: grids.index(grid)])
+        ends = before + np.cumsum([0, *self.widths[grid]])
+        places = [self.taps.index(name) for name in taps]
+        return np.concatenate([np.arange(ends[place], ends[place + 1]) for place in places])
+
+    def widths_of(self, taps: Sequence[str], grid: int) -> list[int]:
+        """Features of each of some taps at one grid."""
+        return [self.widths[grid][self.taps.index(name)] for name in taps]
+
+    def of(self, ids: Sequence[str] | pd.Series, taps: Sequence[str], grid: int, copies: bool = False) -> np.ndarray:
         """Features of images in the order of `ids`: (n, features), or with each image's copies after it.
 
         Raises:
@@ -121,7 +140,11 @@ class Features:
                 f"Features must be about the images that are split. {missing.sum()} of {len(rows)} rows are missing, "
                 f"such as {wanted[missing][0]}. Run migrate_model again, so that both have one version."
             )
-        return np.asarray(self.values[rows])
+        columns = self.columns(taps, grid)
+        values = np.empty((len(rows), len(columns)), np.float32)
+        for start in range(0, len(rows), CHUNK_ROWS):
+            values[start : start + CHUNK_ROWS] = self.values[rows[start : start + CHUNK_ROWS]][:, columns]
+        return values
 
 
 def write_features(extraction: FeatureExtraction, folder: Path, earlier: Sequence[Path] = ()) -> None:
@@ -133,15 +156,14 @@ def write_features(extraction: FeatureExtraction, folder: Path, earlier: Sequenc
         earlier: Features, the newest first; the first of the same network saves computing what it holds.
     """
     folder.mkdir(parents=True)
-    digest, widths, table = extraction.network_digest, extraction.widths, extraction.table()
-    values = np.lib.format.open_memmap(
-        folder / "values.npy", mode="w+", dtype=np.float32, shape=(len(table), sum(widths))
-    )
+    digest, table = extraction.network_digest, extraction.table()
+    width = sum(sum(widths) for widths in extraction.widths.values())
+    values = np.lib.format.open_memmap(folder / "values.npy", mode="w+", dtype=np.float32, shape=(len(table), width))
     known = _known(digest, earlier)
     stored = np.full(len(table), -1)
     if known is not None:
         stored = pd.Index(known.table["key"]).get_indexer(table["key"])
-        for rows in np.array_split(np.flatnonzero(stored >= 0), max(1, len(table) // 4096)):
+        for rows in np.array_split(np.flatnonzero(stored >= 0), max(1, len(table) // CHUNK_ROWS)):
             values[rows] = known.values[stored[rows]]
     _compute(extraction, table, np.flatnonzero(stored < 0), values)
     values.flush()
@@ -149,8 +171,7 @@ def write_features(extraction: FeatureExtraction, folder: Path, earlier: Sequenc
     card = {
         "network_digest": digest,
         "taps": extraction.taps,
-        "widths": widths,
-        "grid": extraction.grid,
+        "widths": {str(grid): widths for grid, widths in extraction.widths.items()},
         "copies": extraction.copies,
         "computed": int((stored < 0).sum()),
     }
@@ -164,8 +185,7 @@ def open_features(folder: Path) -> Features:
         table=pd.read_parquet(folder / "table.parquet"),
         values=np.load(folder / "values.npy", mmap_mode="r"),
         taps=tuple(card["taps"]),
-        widths=tuple(card["widths"]),
-        grid=card["grid"],
+        widths={int(grid): widths for grid, widths in card["widths"].items()},
         network_digest=card["network_digest"],
         copies=card["copies"],
     )
@@ -188,7 +208,7 @@ def _known(network_digest: str, earlier: Sequence[Path]) -> Features | None:
 def _compute(extraction: FeatureExtraction, table: pd.DataFrame, rows: np.ndarray, values: np.ndarray) -> None:
     if not len(rows):
         return
-    network = tap_network(extraction.network, extraction.taps, extraction.grid)
+    network = extraction.tapped()
     wanted = table.iloc[rows]
     batch = min(BATCH_SIZE, len(rows))
     with tqdm(total=len(rows), unit="images", desc="features", disable=None) as progress:
