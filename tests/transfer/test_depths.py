@@ -17,16 +17,16 @@ def planted(seed=0):
     """Noise, signal, another signal, noise of a hundred times the scale."""
     rng = np.random.default_rng(seed + 50)
     (one, classes), (two, _) = blobs(30, 8, seed), blobs(30, 12, seed + 10, 0.6)
-    noise = rng.normal(size=(len(classes), 40)), 100 * rng.normal(size=(len(classes), 40))
-    return np.concatenate([noise[0], one, two, noise[1]], axis=1), classes, [40, 8, 12, 40]
+    noise = rng.normal(size=(len(classes), 6)), 100 * rng.normal(size=(len(classes), 6))
+    return np.concatenate([noise[0], one, two, noise[1]], axis=1), classes, [6, 8, 12, 6]
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(5))
 def test_informative_taps_are_found_and_useless_ones_removed(seed):
     features, classes, widths = planted(seed)
     choice = choose_taps(features, classes, widths, ["noise1", "one", "two", "noise2"])
     assert choice.names == ("one", "two")
-    np.testing.assert_array_equal(np.flatnonzero(choice.columns), np.arange(40, 60))
+    np.testing.assert_array_equal(np.flatnonzero(choice.columns), np.arange(6, 26))
 
 
 def test_taps_that_say_the_same_are_cut_to_the_shallowest():
