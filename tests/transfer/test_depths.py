@@ -16,17 +16,22 @@ def blobs(per_class, width, seed, distance=1.0, n_classes=4):
 def planted(seed=0):
     """Noise, signal, another signal, noise of a hundred times the scale."""
     rng = np.random.default_rng(seed + 50)
-    (one, classes), (two, _) = blobs(30, 8, seed), blobs(30, 12, seed + 10, 0.6)
-    noise = rng.normal(size=(len(classes), 6)), 100 * rng.normal(size=(len(classes), 6))
-    return np.concatenate([noise[0], one, two, noise[1]], axis=1), classes, [6, 8, 12, 6]
+    (one, classes), (two, _) = blobs(60, 8, seed), blobs(60, 12, seed + 10, 0.6)
+    noise = rng.normal(size=(len(classes), 40)), 100 * rng.normal(size=(len(classes), 40))
+    return np.concatenate([noise[0], one, two, noise[1]], axis=1), classes, [40, 8, 12, 40]
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_informative_taps_are_found_and_useless_ones_removed(seed):
-    features, classes, widths = planted(seed)
-    choice = choose_taps(features, classes, widths, ["noise1", "one", "two", "noise2"])
-    assert choice.names == ("one", "two")
-    np.testing.assert_array_equal(np.flatnonzero(choice.columns), np.arange(6, 26))
+def test_informative_taps_are_found_and_useless_ones_removed():
+    kept = []
+    for seed in range(10):
+        features, classes, widths = planted(seed)
+        choice = choose_taps(features, classes, widths, ["noise1", "one", "two", "noise2"])
+        assert set(choice.names) >= {"one", "two"}
+        np.testing.assert_array_equal(
+            choice.columns, np.repeat(np.isin(["noise1", "one", "two", "noise2"], choice.names), widths)
+        )
+        kept.append(("noise1" in choice.names, "noise2" in choice.names))
+    assert (np.mean(kept, axis=0) <= [0.3, 0.1]).all()  # what lies below a needed tap costs less
 
 
 def test_taps_that_say_the_same_are_cut_to_the_shallowest():
@@ -51,7 +56,7 @@ def test_the_evidence_has_a_row_a_candidate_and_one_is_chosen():
     assert table.query("chosen")["taps"].tolist() == [" ".join(choice.names)]
     assert table.query("step == 'cut'")["n_taps"].tolist() == [1, 2, 3, 4]
     assert (table["standard_error"] >= 0).all()
-    assert choice.images == 120
+    assert choice.images == 240
 
 
 def test_the_errors_are_those_of_refitting_without_each_image():
