@@ -10,10 +10,10 @@ from kedro.io import AbstractVersionedDataset, Version
 from kedro.io.core import DatasetError, get_protocol_and_path
 
 from cnn_transfer.datasets.atomic import AtomicSave
-from cnn_transfer.transfer.features import FeatureExtraction, Features, open_features, write_features
+from cnn_transfer.transfer.features import FeatureExtraction, FeatureSet, open_features, write_features
 
 
-class _FeaturesFolder(AbstractVersionedDataset[FeatureExtraction, Features]):
+class _FeaturesFolder(AbstractVersionedDataset[FeatureExtraction, FeatureSet]):
     def __init__(self, filepath: str, version: Version | None = None, metadata: dict[str, Any] | None = None) -> None:
         protocol, path = get_protocol_and_path(filepath, version)
         if protocol != "file":
@@ -22,7 +22,7 @@ class _FeaturesFolder(AbstractVersionedDataset[FeatureExtraction, Features]):
         self.metadata = metadata
         super().__init__(PurePosixPath(path), version, self._fs.exists, self._fs.glob)
 
-    def load(self) -> Features:
+    def load(self) -> FeatureSet:
         return open_features(Path(self._get_load_path()))
 
     def save(self, data: FeatureExtraction) -> None:

@@ -3,6 +3,7 @@
 from cnn_transfer.evaluation.figures import (
     Figure,
     draw_confusion,
+    draw_depths,
     draw_mistakes,
     draw_training_curves,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "describe_intake",
     "describe_summary",
     "draw_confusion",
+    "draw_depths",
     "draw_examples",
     "draw_image_histograms",
     "draw_mistakes",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ __all__ = [
     "Axes",
     "Figure",
     "draw_confusion",
+    "draw_depths",
     "draw_mistakes",
     "draw_training_curves",
     "drawable",
@@ -63,6 +65,40 @@ def draw_training_curves(source_log: pd.DataFrame, target_log: pd.DataFrame, bas
         axes.grid(alpha=0.3)
         axes.locator_params(axis="x", nbins=6)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k")
+    return figure
+
+
+def draw_depths(depths: pd.DataFrame, plan: Mapping[str, Any]) -> Figure:
+    """Accuracy of a head on each depth alone, of the source's weights and of random ones, and of the chosen depths.
+
+    Args:
+        depths: One row a tap, from shallow to deep: `tap`, `used`, `accuracy`, `random_accuracy` (or missing).
+        plan: The transfer plan.
+    """
+    figure = new_figure(max(6.0, 2.5 + 0.45 * len(depths)), 4.2)
+    axes = figure.subplots()
+    places = np.arange(len(depths))
+    used = depths["used"].to_numpy(bool)
+    bars = axes.bar(places, depths["accuracy"], 0.62, color=TRANSFER_COLOUR, label="source's weights, this depth alone")
+    for bar, is_used in zip(bars, used, strict=True):
+        bar.set_alpha(1.0 if is_used else 0.3)
+    if depths["random_accuracy"].notna().any():
+        axes.plot(places, depths["random_accuracy"], "o", ms=5, color=BASELINE_COLOUR, label="random weights, alone")
+    evidence = plan["evidence"]
+    reached = {"all chosen depths": (evidence["transferred"]["accuracy"], TRANSFER_COLOUR, "-")}
+    if "random_weights" in evidence:
+        reached["the same on random weights"] = (evidence["random_weights"]["accuracy"], BASELINE_COLOUR, "-")
+    reached["permuted labels"] = (evidence["transferred"]["permuted_labels"], "#666666", ":")
+    for name, (accuracy, colour, style) in reached.items():
+        axes.axhline(accuracy, color=colour, ls=style, lw=1.5, label=f"{name}: {accuracy:.0%}")
+    axes.set_xticks(
+        places, depths["tap"], rotation=45 if len(depths) > 6 else 0, ha="right" if len(depths) > 6 else "center"
+    )
+    axes.set_ylim(0, 1)
+    axes.set_ylabel("accuracy on left-out training images")
+    axes.set_title("What each depth knows of the target (pale: not read by the head)", fontsize=10)
+    axes.grid(axis="y", alpha=0.3)
+    figure.legend(fontsize=8, loc="outside lower center", ncols=2)
     return figure
 
 

@@ -11,9 +11,11 @@ import pandas as pd
 def summarise(
     target_metrics: Mapping[str, Any],
     baseline_metrics: Mapping[str, Any],
+    random_metrics: Mapping[str, Any],
     verdict: Mapping[str, Any],
     plan: Mapping[str, Any],
     model_card: Mapping[str, Any],
+    delivered_card: Mapping[str, Any],
     counts: pd.DataFrame,
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
@@ -22,9 +24,11 @@ def summarise(
     Args:
         target_metrics: Metrics of the transferred network on the test images.
         baseline_metrics: Those of the baseline; empty without one.
-        verdict: Comparison of the two.
+        random_metrics: Those of the same method on random weights; empty without.
+        verdict: Comparison of the three.
         plan: The transfer plan.
         model_card: Card of the transferred network.
+        delivered_card: Card of the network that is delivered.
         counts: Images of each class in each split of the target.
         seconds: Wall time of each node, in seconds.
     """
@@ -33,18 +37,23 @@ def summarise(
         "target_accuracy_low": target_metrics["accuracy_low"],
         "target_accuracy_high": target_metrics["accuracy_high"],
         "baseline_accuracy": baseline_metrics.get("accuracy"),
+        "random_accuracy": random_metrics.get("accuracy"),
         "training_cost_ratio": verdict["training_cost"]["ratio"],
         "difference": verdict["difference"],
         "difference_low": verdict["difference_low"],
         "difference_high": verdict["difference_high"],
         "verdict": verdict["verdict"],
+        "knowledge": verdict["knowledge"],
+        "method": verdict["method"],
         "sentence": verdict["sentence"],
         "n_train": int(counts["training"].sum()),
         "n_validation": int(counts["validation"].sum()),
         "n_test": int(counts["test"].sum()),
         "source": plan["source"],
-        "strategy": plan["strategy"],
+        "strategy": model_card["strategy"],
         "cut_layer": plan["cut_layer"],
+        "plan": plan["sentence"],
+        "delivered": f"{delivered_card['strategy']}, from {delivered_card['initialised_from']}",
         "precision": model_card["precision"],
         "seconds": dict(seconds),
     }
@@ -60,7 +69,11 @@ def describe_summary(summary: Mapping[str, Any]) -> list[str]:
     lines = [f"Accuracy        {accuracy}"]
     if summary["baseline_accuracy"] is not None:
         lines.append(f"From scratch    {summary['baseline_accuracy']:.1%} on the same images")
+    if summary["random_accuracy"] is not None:
+        lines.append(f"Random weights  {summary['random_accuracy']:.1%} by the same method")
     lines.append(f"Verdict         {summary['sentence']}")
+    lines.append(f"Plan            {summary['plan']}")
+    lines.append(f"Delivered       {summary['delivered']}: the best on validation")
     seconds = summary["seconds"]
     slowest = max(seconds, key=seconds.get) if seconds else ""
     time = f"{sum(seconds.values()):.0f} s in nodes, most in {slowest} ({seconds[slowest]:.0f} s)" if seconds else "-"

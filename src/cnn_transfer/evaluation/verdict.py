@@ -73,46 +73,64 @@ def training_cost_ratio(target_log: pd.DataFrame, baseline_log: pd.DataFrame) ->
 def compare(
     target: pd.DataFrame,
     baseline: pd.DataFrame,
+    random: pd.DataFrame,
     target_log: pd.DataFrame,
     baseline_log: pd.DataFrame,
     confidence: float,
 ) -> dict[str, Any]:
-    """Compare the transferred network with the one trained from scratch.
+    """Compare the transferred network with the one trained from scratch, and say what the difference comes from.
 
     Args:
         target: Predictions of the transferred network on the test images.
         baseline: Predictions of the other on the same images; empty when there is no baseline.
+        random: Predictions of a network made by the same method from random weights; empty when there is none.
         target_log: Log of the fine-tuning.
         baseline_log: Logs of the training from scratch.
         confidence: Level of the interval.
 
     Returns:
         `difference` with `difference_low` and `difference_high` (accuracy, 0-1), `verdict` (`positive`, `neutral`,
-        `negative`, or None without a baseline), `training_cost` (see `training_cost_ratio`) and a `sentence`.
+        `negative`, or None without a baseline), `training_cost` (see `training_cost_ratio`), `knowledge` (transferred
+        minus random weights: what the source's weights bring), `method` (random weights minus from scratch: what the
+        method brings by itself), each with its interval or None, and a `sentence`.
 
     Raises:
         ValueError: When the two tables are about different images.
     """
     cost = training_cost_ratio(target_log, baseline_log)
-    if baseline.empty:
+    difference = _difference(target, baseline, confidence)
+    knowledge, method = _difference(target, random, confidence), _difference(random, baseline, confidence)
+    parts = {
+        "training_cost": cost,
+        "knowledge": knowledge._asdict() if knowledge else None,
+        "method": method._asdict() if method else None,
+    }
+    if difference is None:
         nothing = {"difference": None, "difference_low": None, "difference_high": None, "verdict": None}
-        return nothing | {"training_cost": cost, "sentence": "No baseline was trained: nothing to compare with."}
-    if not np.array_equal(target["id"].to_numpy(), baseline["id"].to_numpy()):
-        raise ValueError(
-            f"Both networks must be judged on the same images. Received: {len(target)} predictions of the target, "
-            f"{len(baseline)} of the baseline, with different ids. Run evaluate again for both."
-        )
-    correct = [(table["predicted"] == table["label"]).to_numpy(bool) for table in (target, baseline)]
-    difference = paired_difference(correct[0], correct[1], confidence)
+        sentence = "No baseline was trained: nothing to compare with." + _origin(knowledge, None)
+        return nothing | parts | {"sentence": sentence}
     verdict = "positive" if difference.low > 0 else "negative" if difference.high < 0 else "neutral"
     return {
         "difference": difference.estimate,
         "difference_low": difference.low,
         "difference_high": difference.high,
         "verdict": verdict,
-        "training_cost": cost,
-        "sentence": f"{_better(verdict, difference)} {_cheaper(cost)}",
+        **parts,
+        "sentence": f"{_better(verdict, difference)} {_cheaper(cost)}{_origin(knowledge, method)}",
     }
+
+
+def _difference(first: pd.DataFrame, second: pd.DataFrame, confidence: float) -> Interval | None:
+    """Of accuracies; None when one of the two tables is empty."""
+    if first.empty or second.empty:
+        return None
+    if not np.array_equal(first["id"].to_numpy(), second["id"].to_numpy()):
+        raise ValueError(
+            f"All networks must be judged on the same images. Received: {len(first)} predictions of one, "
+            f"{len(second)} of another, with different ids. Run evaluate again for all."
+        )
+    correct = [(table["predicted"] == table["label"]).to_numpy(bool) for table in (first, second)]
+    return paired_difference(correct[0], correct[1], confidence)
 
 
 def _better(verdict: str, difference: Interval) -> str:
@@ -134,3 +152,16 @@ def _cheaper(cost: dict[str, float | None]) -> str:
     if ratio < 1:
         return f"It was cheaper: it reached the same validation accuracy after {ratio:.0%} of the images."
     return f"It was not cheaper: it reached the same validation accuracy after {ratio:.0%} of the images."
+
+
+def _origin(knowledge: Interval | None, method: Interval | None) -> str:
+    """What the difference comes from, with a leading space, or nothing."""
+    if knowledge is None:
+        return ""
+    points = [f"{100 * value:+.1f}" for value in knowledge]
+    text = f"the source's weights bring {points[0]} points ({points[1]} to {points[2]}) over random ones"
+    if method is not None:
+        text += f", the method by itself {100 * method.estimate:+.1f}"
+    if knowledge.high < 0:
+        return f" THE SOURCE HARMS: {text}."
+    return f" {'T' if knowledge.low > 0 else 'THE SOURCE ADDS NOTHING CLEAR: t'}{text[1:]}."

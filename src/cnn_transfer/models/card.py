@@ -17,6 +17,7 @@ class ModelCard(BaseModel):
         training_images: Number of images in its training split.
         precision: Keras dtype policy during training; the saved weights are float32.
         initialised_from: Where the weights came from before training.
+        strategy: How it was trained from there.
         metrics: Figures on the validation split.
         licence: Licence of the weights.
     """
@@ -31,5 +32,6 @@ class ModelCard(BaseModel):
     training_images: int
     precision: str
     initialised_from: str
+    strategy: str
     metrics: dict[str, float]
     licence: str

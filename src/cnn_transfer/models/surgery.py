@@ -121,6 +121,19 @@ def reinitialise(network: keras.Model, seed: int) -> keras.Model:
     return _rebuild(network, reseed)
 
 
+def randomise_head(network: keras.Model, seed: int) -> keras.Model:
+    """A copy with new random weights in the head (Glorot and Bengio 2010) and everything else as it is."""
+    import keras
+
+    copy = copy_network(network)
+    for index, layer in enumerate(head_layers(copy)):
+        if isinstance(layer, keras.layers.Dense):
+            kernel, bias = layer.get_weights()
+            drawn = keras.initializers.GlorotUniform(seed=1000 * seed + index)(kernel.shape)
+            layer.set_weights([drawn, 0 * bias])
+    return copy
+
+
 def with_precision(network: keras.Model, policy: str) -> keras.Model:
     """A copy of the network that computes in the given dtype policy; input scaling and output stay in float32.
 

@@ -1,24 +1,40 @@
 """Moving a network to another image set: what is transferred, how it is fine-tuned, and what it is compared with."""
 
 from cnn_transfer.transfer.baseline import Baseline, train_baseline
-from cnn_transfer.transfer.depths import TapChoice, choose_taps, knn_accuracy
-from cnn_transfer.transfer.fine_tuning import WholeNetwork, fine_tune
-from cnn_transfer.transfer.plan import TransferPlan, build_target_network, plan_transfer
+from cnn_transfer.transfer.depths import choose_taps, knn_accuracy
+from cnn_transfer.transfer.features import FeatureExtraction, FeatureSet, open_features, plan_extraction, write_features
+from cnn_transfer.transfer.fine_tuning import FineTuning, fine_tune
+from cnn_transfer.transfer.head import Head, HeadRule, choose_head, rows_of_pool
+from cnn_transfer.transfer.plan import TransferPlan, build_target_network, depth_table, head_weights, plan_transfer
 from cnn_transfer.transfer.probe import Probe, fit_probe
-from cnn_transfer.transfer.search import SearchFit
+from cnn_transfer.transfer.pseudo_labels import PseudoLabels, pseudo_label
+from cnn_transfer.transfer.search import SearchFit, no_search
 
 __all__ = [
     "Baseline",
+    "FeatureExtraction",
+    "FeatureSet",
+    "FineTuning",
+    "Head",
+    "HeadRule",
     "Probe",
+    "PseudoLabels",
     "SearchFit",
-    "TapChoice",
     "TransferPlan",
-    "WholeNetwork",
     "build_target_network",
+    "choose_head",
     "choose_taps",
+    "depth_table",
     "fine_tune",
     "fit_probe",
+    "head_weights",
     "knn_accuracy",
+    "no_search",
+    "open_features",
+    "plan_extraction",
     "plan_transfer",
+    "pseudo_label",
+    "rows_of_pool",
     "train_baseline",
+    "write_features",
 ]

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-import pandas as pd
 from pydantic import model_validator
 
 from cnn_transfer.images import Augmentation, Examples
 from cnn_transfer.models import reinitialise
-from cnn_transfer.training import LOG_COLUMNS, Fit, Optimisation, fit
-from cnn_transfer.transfer.search import TRIAL_COLUMNS, Search, SearchFit, run_search
+from cnn_transfer.training import Fit, Optimisation, fit
+from cnn_transfer.transfer.search import Search, SearchFit, no_search, run_search
 
 if TYPE_CHECKING:
     import keras
@@ -58,12 +57,10 @@ def train_baseline(
     """
     start = reinitialise(network, seed)
     if not baseline.enabled:
-        log = pd.DataFrame(columns=LOG_COLUMNS, dtype=float)
-        trials = pd.DataFrame(columns=TRIAL_COLUMNS, dtype=float)
-        return SearchFit(Fit(start, log, precision), trials, log.assign(trial=0, learning_rate=0.0, delivered=False))
+        return no_search(start, precision)
 
     def train(optimisation: Optimisation) -> Fit:
         phase = f"from scratch, rate {optimisation.learning_rate:g}"
         return fit(start, training, validation, optimisation, augmentation, precision, seed, phase)
 
-    return run_search(baseline, train)
+    return run_search(baseline, train, "from scratch")

@@ -32,6 +32,7 @@ class TapChoice:
         names: Of the chosen taps, from shallow to deep.
         columns: Bool (features,), which columns are theirs.
         images: How many the choice was made on.
+        errors: (images,), mean squared error of each when it is left out, times its weight.
         evidence: One row a candidate set: `step` ("cut" or "remove"), `taps` (their names, joined by spaces), `n_taps`,
             `loss` (mean squared error of images left out, every class weighing the same), `difference` to the set it is
             compared with, `standard_error` of that difference, `accuracy` (of images left out), `chosen`: one True.
@@ -40,6 +41,7 @@ class TapChoice:
     names: tuple[str, ...]
     columns: np.ndarray
     images: int
+    errors: np.ndarray
     evidence: pd.DataFrame
 
 
@@ -61,17 +63,7 @@ def choose_taps(
         copies: Rows an image.
         seed: Of the draw of images, when there are more than `MOST_IMAGES`.
     """
-    images = _draw(classes, MOST_IMAGES, seed)
-    ends = np.cumsum(widths)
-    rows = features[images * copies]
-    mean, scale = standardisation(rows, widths)
-    kernels = np.stack(
-        [
-            gram(Standardised(rows[:, start:end], mean[start:end], scale[start:end]))
-            for start, end in zip(ends - widths, ends, strict=True)
-        ]
-    )
-    judge = _Judge(kernels, classes[images])
+    judge = _judge(features, classes, widths, copies, seed)
     table = _Table(list(names))
 
     cuts = [np.arange(len(names)) < depth for depth in range(1, len(names) + 1)]
@@ -92,7 +84,39 @@ def choose_taps(
             break
         used, errors, chosen = fewer, after, len(table.rows) - 1
     kept = tuple(name for name, is_used in zip(names, used, strict=True) if is_used)
-    return TapChoice(kept, np.repeat(used, widths), len(images), table.frame(chosen))
+    return TapChoice(kept, np.repeat(used, widths), len(errors.squares), errors.squares, table.frame(chosen))
+
+
+def score_taps(
+    features: np.ndarray,
+    classes: np.ndarray,
+    widths: Sequence[int],
+    names: Sequence[str],
+    copies: int = 1,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """How good a head on each tap alone would be, of images left out.
+
+    Args:
+        features: As for `choose_taps`.
+        classes: (n,) class index of each image.
+        widths: Features of each tap.
+        names: Of the taps.
+        copies: Rows an image.
+        seed: Of the draw of images.
+
+    Returns:
+        One row a tap: `tap`, `loss` (mean squared error), `accuracy`, every class weighing the same.
+    """
+    judge = _judge(features, classes, widths, copies, seed)
+    alone = [judge.best(np.arange(len(names)) == tap) for tap in range(len(names))]
+    return pd.DataFrame(
+        {
+            "tap": list(names),
+            "loss": [errors.loss for errors in alone],
+            "accuracy": [errors.accuracy for errors in alone],
+        }
+    )
 
 
 def knn_accuracy(
@@ -192,6 +216,19 @@ class _Judge:
     def best(self, used: np.ndarray) -> _Errors:
         """With the best λ; kernels have a mean diagonal of 1, so that λ is relative to the mean eigenvalue."""
         return min((self.at(used, penalty) for penalty in RELATIVE_PENALTIES[4:-3:2]), key=lambda errors: errors.loss)
+
+
+def _judge(features: np.ndarray, classes: np.ndarray, widths: Sequence[int], copies: int, seed: int) -> _Judge:
+    """From the images themselves, at most `MOST_IMAGES`."""
+    images = _draw(classes, MOST_IMAGES, seed)
+    ends = np.cumsum(widths)
+    rows = features[images * copies]
+    mean, scale = standardisation(rows, widths)
+    kernels = [
+        gram(Standardised(rows[:, start:end], mean[start:end], scale[start:end]))
+        for start, end in zip(ends - widths, ends, strict=True)
+    ]
+    return _Judge(np.stack(kernels), classes[images])
 
 
 class _Table:

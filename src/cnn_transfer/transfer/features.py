@@ -27,7 +27,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from cnn_transfer.images import Augmentation, ImageSet, augment
-from cnn_transfer.models import tap_network, tap_widths
+from cnn_transfer.models import tap_layers, tap_network, tap_widths
 
 if TYPE_CHECKING:
     import keras
@@ -93,8 +93,37 @@ class FeatureExtraction:
         return table.assign(key=table["pixel_digest"] + how)
 
 
+def plan_extraction(
+    network: keras.Model,
+    images: ImageSet,
+    splits: pd.DataFrame,
+    grids: tuple[int, ...],
+    copies: int,
+    augmentation: Augmentation,
+    most_unlabelled: int | None,
+    seed: int,
+) -> FeatureExtraction:
+    """What a head needs: features of the training images with their copies, and of unlabelled images.
+
+    Args:
+        network: The network.
+        images: The target's images.
+        splits: Table of splits; `training` and `unlabelled` are read, nothing else.
+        grids: Cells a side.
+        copies: Moved copies of each training image.
+        augmentation: How far they are moved.
+        most_unlabelled: At most so many unlabelled images, drawn by the seed; None: all.
+        seed: Of that draw.
+    """
+    training, unlabelled = images.rows(splits, "training"), images.rows(splits, "unlabelled")
+    if most_unlabelled is not None and most_unlabelled < len(unlabelled):
+        unlabelled = np.sort(np.random.default_rng(seed).choice(unlabelled, most_unlabelled, replace=False))
+    rows = np.concatenate([training, unlabelled])
+    return FeatureExtraction(network, images, rows, training, tuple(tap_layers(network)), grids, copies, augmentation)
+
+
 @dataclass(frozen=True)
-class Features:
+class FeatureSet:
     """Features on disk, opened and not loaded.
 
     Attributes:
@@ -178,10 +207,10 @@ def write_features(extraction: FeatureExtraction, folder: Path, earlier: Sequenc
     (folder / "features.json").write_text(json.dumps(card, indent=2))
 
 
-def open_features(folder: Path) -> Features:
+def open_features(folder: Path) -> FeatureSet:
     """Open features without reading their values."""
     card = json.loads((folder / "features.json").read_text())
-    return Features(
+    return FeatureSet(
         table=pd.read_parquet(folder / "table.parquet"),
         values=np.load(folder / "values.npy", mmap_mode="r"),
         taps=tuple(card["taps"]),
@@ -195,10 +224,10 @@ def moved_copy(pixels: np.ndarray, pixel_digest: str, copy: int, augmentation: A
     """One moved copy of an image, (h, w, c) uint8; which one depends on its pixels and the number only."""
     seed = np.array([int(pixel_digest[:8], 16) & 0x7FFFFFFF, copy], np.int32)
     moved, _ = augment(pixels[None], np.zeros((1, 1), np.float32), seed, augmentation)
-    return np.asarray(moved)[0]
+    return np.asarray(moved[0])
 
 
-def _known(network_digest: str, earlier: Sequence[Path]) -> Features | None:
+def _known(network_digest: str, earlier: Sequence[Path]) -> FeatureSet | None:
     for folder in earlier:
         if json.loads((folder / "features.json").read_text())["network_digest"] == network_digest:
             return open_features(folder)

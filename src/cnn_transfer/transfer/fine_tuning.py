@@ -1,72 +1,146 @@
-"""Fine-tuning in two phases: the new head on the frozen base, then the whole network from there.
+"""Fine-tuning from a head in closed form, by several strategies; what is best on validation is delivered.
 
-A random head sends large, meaningless gradients into the base; fitting the head first keeps the features that were
-transferred (LP-FT, arXiv 2202.10054). The second phase is tried at several learning rates, as the baseline is, and the
-best on validation is delivered. Batch statistics stay those of the source in the first phase.
+- `probe`: the head as it is; nothing is trained.
+- `lp_ft`: the whole network from there. A random head would send large, meaningless gradients into the features that
+  were transferred (arXiv 2202.10054).
+- `l2_sp`: the same, with the transferred kernels held near their start (arXiv 1802.01483).
+- `full`: the whole network from a random head, as most guides do it.
+- `auto`: `probe` and `lp_ft`.
+
+Between the probe and the best fine-tuned network lie others that may be better than both, especially on images unlike
+the training ones; their weights are mixtures (WiSE-FT, arXiv 2109.01903), and validation is all that they cost.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, Self
 
+import numpy as np
 import pandas as pd
+from pydantic import Field, model_validator
 
-from cnn_transfer.images import Augmentation, Examples
-from cnn_transfer.models import copy_network, freeze, unfreeze
-from cnn_transfer.training import Fit, Optimisation, fit
-from cnn_transfer.transfer.search import Search, SearchFit, run_search
+from cnn_transfer.images import Augmentation, Examples, ordered_batches
+from cnn_transfer.models import copy_network, randomise_head, unfreeze
+from cnn_transfer.training import LOG_COLUMNS, Fit, Optimisation, fit
+from cnn_transfer.transfer.search import Search, SearchFit, Trial, collect, run_trials
 
 if TYPE_CHECKING:
     import keras
 
+Strategy = Literal["auto", "probe", "lp_ft", "l2_sp", "full"]
+TRAINED: dict[Strategy, tuple[Strategy, ...]] = {"auto": ("lp_ft",), "probe": ()}
+FORWARD_SHARE = 1 / 3  # of the cost of a training image: the way back takes twice the way forth (arXiv 2001.08361)
 
-class WholeNetwork(Search):
-    """The second phase."""
 
+class FineTuning(Search):
+    """Which strategies are tried, at which rates, for how long."""
+
+    strategy: Strategy
     batch_statistics: bool  # learn them on the target too; False keeps those of the source
+    mixtures: int = Field(ge=0, le=20)  # of the probe's weights and the fine-tuned ones; 0: none
+
+    @model_validator(mode="after")
+    def _a_pull_to_the_start(self) -> Self:
+        if self.strategy == "l2_sp" and self.towards_start is None:
+            raise ValueError("towards_start must be a number with the strategy l2_sp; 0.01 is usual")
+        if self.strategy != "l2_sp" and self.towards_start is not None:
+            raise ValueError(f"towards_start is used by the strategy l2_sp only; set it to null with {self.strategy}")
+        return self
 
 
 def fine_tune(
     network: keras.Model,
     training: Examples,
     validation: Examples,
-    head: Optimisation,
-    whole: WholeNetwork,
+    rule: FineTuning,
     augmentation: Augmentation,
     precision: str,
     seed: int,
+    forward_images: int = 0,
+    phase: str = "fine-tuning",
 ) -> SearchFit:
-    """Fit the head, then the whole network; the network handed in is left as it is.
+    """Try what the strategy names, always from the network handed in, which is left as it is.
+
+    The probe is among the candidates unless the strategy is `full`: what is delivered is never below it on validation,
+    neither in loss nor in accuracy.
 
     Args:
-        network: A migrated network.
+        network: A network with a head fitted in closed form.
         training: What it learns from.
         validation: What it is chosen by.
-        head: Schedule of the first phase.
-        whole: Schedule and learning rates of the second phase.
+        rule: Strategies, schedule and learning rates.
         augmentation: How training images are moved.
         precision: Keras dtype policy.
-        seed: Seed of order and augmentation.
+        seed: Seed of order and augmentation, and of a random head.
+        forward_images: Images that went through the network once for the head; in the log each counts a third of a
+            training image.
+        phase: Name in the progress bar.
 
     Returns:
-        The best trial of the second phase, never worse on validation than the head alone; the log of each trial begins
-        with the first phase, and its steps and images count both.
+        The best candidate and the table and log of all.
     """
-    start = copy_network(network)
-    freeze(start)
-    head_fit = fit(start, training, validation, head, augmentation, precision, seed, "head")
-    head_alone = copy_network(head_fit.network)
-    unfreeze(head_fit.network, whole.batch_statistics)
+    cost = FORWARD_SHARE * forward_images
+    trials = [] if rule.strategy == "full" else [_judged(network, validation, "probe", cost, rule, precision)]
+    for strategy in TRAINED.get(rule.strategy, (rule.strategy,)):
+        start = randomise_head(network, seed) if strategy == "full" else copy_network(network)
+        unfreeze(start, rule.batch_statistics)
+        before = 0.0 if strategy == "full" else cost
 
-    def train(optimisation: Optimisation) -> Fit:
-        phase = f"whole network, rate {optimisation.learning_rate:g}"
-        whole_fit = fit(head_fit.network, training, validation, optimisation, augmentation, precision, seed + 1, phase)
-        log = whole_fit.log.assign(phase="whole network")
-        counters = ["step", "images_processed"]
-        log[counters] += head_fit.log[counters].iloc[-1]
-        joined = replace(whole_fit, log=pd.concat([head_fit.log, log], ignore_index=True))
-        # The head alone is delivered when no later network was better.
-        return joined if joined.best["phase"] == "whole network" else replace(joined, network=head_alone)
+        def train(optimisation: Optimisation, start: keras.Model = start, before: float = before) -> Fit:
+            name = f"{phase}, rate {optimisation.learning_rate:g}"
+            result = fit(start, training, validation, optimisation, augmentation, precision, seed, name)
+            log = result.log.assign(images_processed=result.log["images_processed"] + before)
+            return replace(result, log=log)
 
-    return run_search(whole, train)
+        trials += run_trials(rule, train, strategy)
+    floor = next((trial for trial in trials if trial.strategy == "probe"), None)
+    best = _best(trials, floor)
+    if floor is not None and best is not floor:
+        trials += _mixtures(floor, best, validation, rule, precision)
+        best = _best(trials, floor)
+    return collect(trials, best)
+
+
+def mix_weights(one: keras.Model, other: keras.Model, share: float) -> keras.Model:
+    """The first network, every weight of it mixed with that of the other: (1 - share) · one + share · other."""
+    mixed = copy_network(one)
+    pairs = zip(one.get_weights(), other.get_weights(), strict=True)
+    mixed.set_weights([(1 - share) * mine + share * theirs for mine, theirs in pairs])
+    return mixed
+
+
+def _best(trials: list[Trial], floor: Trial | None) -> Trial:
+    """The lowest validation loss among those whose accuracy is not below the floor's."""
+    least = floor.accuracy if floor else 0.0
+    allowed = [trial for trial in trials if trial.fit and trial.accuracy >= least]
+    if not allowed:
+        raise FloatingPointError("No fit ended with a finite loss. Lower learning_rates, or set precision to float32.")
+    return min(allowed, key=lambda trial: trial.loss)
+
+
+def _judged(
+    network: keras.Model, validation: Examples, strategy: str, cost: float, rule: FineTuning, precision: str
+) -> Trial:
+    """A network as it is, judged on validation as a fit is."""
+    import keras
+
+    judged = copy_network(network)
+    loss = keras.losses.CategoricalCrossentropy(label_smoothing=rule.label_smoothing)
+    judged.compile(loss=loss, metrics=[keras.metrics.CategoricalAccuracy()])
+    loss, accuracy = judged.evaluate(ordered_batches(validation), verbose=0)
+    row = [strategy, 0, cost, np.nan, np.nan, loss, accuracy]
+    return Trial(strategy, 0.0, 0, Fit(judged, pd.DataFrame([row], columns=LOG_COLUMNS), precision))
+
+
+def _mixtures(floor: Trial, best: Trial, validation: Examples, rule: FineTuning, precision: str) -> list[Trial]:
+    """Networks between the probe and the best one, at even distances."""
+    if floor.fit is None or best.fit is None:
+        return []
+    cost = float(best.fit.log["images_processed"].iloc[-1])
+    mixed = []
+    for index in range(1, rule.mixtures + 1):
+        share = index / (rule.mixtures + 1)
+        network = mix_weights(floor.fit.network, best.fit.network, share)
+        mixed.append(_judged(network, validation, f"{share:.0%} {best.strategy}", cost, rule, precision))
+    return mixed

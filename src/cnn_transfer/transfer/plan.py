@@ -1,15 +1,22 @@
-"""What is moved from the source network to the target, and where the network is cut."""
+"""What is moved from the source network to the target, and the evidence for it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
-from cnn_transfer.models import ModelCard, add_head, copy_network, cut_layers, cut_network, freeze
+from cnn_transfer.models import ModelCard, add_linear_head, copy_network
+from cnn_transfer.transfer.features import FeatureSet
+from cnn_transfer.transfer.head import Head
 
 if TYPE_CHECKING:
     import keras
+
+CLEAR_GAIN = 1.96  # standard errors: a chance of 2.5 % of being taken for knowledge when there is none
 
 
 class TransferPlan(BaseModel):
@@ -19,13 +26,19 @@ class TransferPlan(BaseModel):
         source: Image set that the source network was trained on.
         source_fingerprint: Fingerprint of that set.
         architecture: Architecture of the source network.
-        cut_layer: Layer after which the source network was cut; what lies above it is left behind.
-        cut_layers: The layers that it could have been cut after, from shallow to deep.
-        head: How the new head starts.
-        strategy: `head_then_all`: the head alone on the frozen base first, then the whole network.
+        taps: Layers that the head reads, from shallow to deep.
+        grid: Cells a side that each is averaged over.
+        cut_layer: The deepest of them; what lies above it is left behind.
+        cut_layers: The layers that could have been read, from shallow to deep.
+        head: How the new head starts: ridge regression in closed form.
+        penalty: Its λ.
+        self_trained: Whether it learnt from images without a label, too.
         transferred_parameters: Number of weights that come from the source.
         new_parameters: Number of weights of the new head.
-        evidence: Why these decisions, in words.
+        evidence: Accuracies on left-out training images: `transferred`, and, when random weights were tried,
+            `random_weights` and `knowledge` (the paired gain over them, with its standard error).
+        source_helps: Whether that gain is clear; None when random weights were not tried.
+        sentence: The decisions and their reasons in words.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,49 +46,102 @@ class TransferPlan(BaseModel):
     source: str
     source_fingerprint: str
     architecture: str
+    taps: tuple[str, ...]
+    grid: int
     cut_layer: str
     cut_layers: tuple[str, ...]
-    head: Literal["random"]
-    strategy: Literal["head_then_all"]
+    head: Literal["ridge"]
+    penalty: float
+    self_trained: bool
     transferred_parameters: int
     new_parameters: int
-    evidence: str
+    evidence: dict[str, Any]
+    source_helps: bool | None
+    sentence: str
 
 
-def plan_transfer(source_network: keras.Model, card: ModelCard, cut_layer: str | None, n_classes: int) -> TransferPlan:
-    """Decide where to cut the source network.
+def plan_transfer(
+    network: keras.Model, card: ModelCard, features: FeatureSet, head: Head, random_head: Head | None
+) -> TransferPlan:
+    """Put the decisions of a head together with what they were made on.
 
     Args:
-        source_network: The pretrained network.
-        card: Its card.
-        cut_layer: Layer wished for; None takes the deepest one before the head.
-        n_classes: Number of classes of the target.
-
-    Raises:
-        ValueError: When there is no such layer.
+        network: The network to be migrated.
+        card: The card of the source network.
+        features: Its features of the target's images.
+        head: The head chosen on them.
+        random_head: The head chosen in the same way on the features of random weights; None: not tried.
     """
-    allowed = [name for name in cut_layers(source_network) if name.startswith("block")] or cut_layers(source_network)
-    chosen = cut_layer or allowed[-1]
-    features = cut_network(source_network, chosen)
-    transferred = features.count_params()
-    new = add_head(features, n_classes, seed=0).count_params() - transferred
-    evidence = "deepest layer before the source's head" if cut_layer is None else "set by the parameter cut_layer"
+    import keras
+
+    n_classes = len(head.probe.bias)
+    new = sum(features.widths_of(head.taps, head.grid)) * n_classes + n_classes
+    kept = keras.Model(network.input, [network.get_layer(name).output for name in head.taps])
+    evidence: dict[str, Any] = {"transferred": head.describe()}
+    helps = None
+    if random_head is not None:
+        gain, error = head.gain_over(random_head)
+        evidence["random_weights"] = random_head.describe()
+        evidence["knowledge"] = {"gain": gain, "standard_error": error}
+        helps = gain > CLEAR_GAIN * error
     return TransferPlan(
         source=card.trained_on,
         source_fingerprint=card.training_fingerprint,
         architecture=card.architecture,
-        cut_layer=chosen,
-        cut_layers=tuple(allowed),
-        head="random",
-        strategy="head_then_all",
-        transferred_parameters=transferred,
+        taps=head.taps,
+        grid=head.grid,
+        cut_layer=head.taps[-1],
+        cut_layers=features.taps,
+        head="ridge",
+        penalty=head.probe.penalty,
+        self_trained=bool(head.probe.evidence.get("accepted", False)),
+        transferred_parameters=kept.count_params(),
         new_parameters=new,
         evidence=evidence,
+        source_helps=helps,
+        sentence=_sentence(head, features, evidence, helps),
     )
 
 
-def build_target_network(source_network: keras.Model, plan: TransferPlan, n_classes: int, seed: int) -> keras.Model:
-    """The source network cut as planned, frozen with its batch statistics, with a new head: one flat graph."""
-    network = add_head(cut_network(copy_network(source_network), plan.cut_layer), n_classes, seed)
-    freeze(network)
-    return network
+def head_weights(head: Head, names: Sequence[str]) -> pd.DataFrame:
+    """The head as a table: one column a class, one row a feature, and its bias as the last row; float32."""
+    rows = np.concatenate([head.probe.kernel, head.probe.bias[None]]).astype(np.float32)
+    return pd.DataFrame(rows, columns=list(names))
+
+
+def build_target_network(network: keras.Model, plan: TransferPlan, weights: pd.DataFrame) -> keras.Model:
+    """The network cut as planned, with the planned head on its taps: one flat graph, nothing frozen.
+
+    Args:
+        network: The network that the plan is about; it is left as it is.
+        plan: The plan.
+        weights: The head; see `head_weights`.
+    """
+    kernel, bias = weights.to_numpy()[:-1], weights.to_numpy()[-1]
+    return add_linear_head(copy_network(network), plan.taps, plan.grid, kernel, bias)
+
+
+def depth_table(head: Head, random_head: Head | None) -> pd.DataFrame:
+    """What each depth knows: one row a tap: `tap`, `used`, `accuracy` of a head on it alone, `random_accuracy`."""
+    table = head.alone.assign(used=head.alone["tap"].isin(head.taps))
+    table["random_accuracy"] = np.nan if random_head is None else random_head.alone["accuracy"]
+    return table[["tap", "used", "accuracy", "random_accuracy"]]
+
+
+def _sentence(head: Head, features: FeatureSet, evidence: dict[str, Any], helps: bool | None) -> str:
+    parts = [
+        f"A ridge on {len(head.taps)} of {len(features.taps)} depths ({head.grid} x {head.grid} cells each) gets "
+        f"{head.accuracy:.1%} of left-out training images right"
+    ]
+    course = head.probe.evidence
+    if course:
+        verb = "were used" if course["accepted"] else "were not used, since left-out images gained nothing by them"
+        parts.append(f"{course['unlabelled']:,} images without a label {verb}")
+    if helps is not None:
+        gain, error = (evidence["knowledge"][key] for key in ("gain", "standard_error"))
+        difference = f"{100 * gain:+.1f} ± {100 * CLEAR_GAIN * error:.1f} points"
+        if helps:
+            parts.append(f"the source's weights are worth {difference} over random ones")
+        else:
+            parts.append(f"the source's weights ADD NOTHING that is clear over random ones ({difference})")
+    return "; ".join(parts) + "."

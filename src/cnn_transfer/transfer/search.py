@@ -6,17 +6,21 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import pandas as pd
 from pydantic import Field
 
-from cnn_transfer.training import Fit, Optimisation, Schedule
+from cnn_transfer.training import LOG_COLUMNS, Fit, Optimisation, Schedule
+
+if TYPE_CHECKING:
+    import keras
 
 LOGGER = logging.getLogger(__name__)
 
 TRIAL_COLUMNS = [
-    "learning_rate", "steps", "images_processed", "validation_loss", "validation_accuracy", "stopped_by", "delivered",
+    "strategy", "learning_rate", "steps", "images_processed", "validation_loss", "validation_accuracy", "stopped_by",
+    "delivered",
 ]  # fmt: skip
 
 
@@ -43,14 +47,16 @@ class Search(Schedule):
 
 @dataclass(frozen=True)
 class Trial:
-    """One fit of a search.
+    """One fit of a search, or a network that was judged without training.
 
     Attributes:
+        strategy: What was done, in a word.
         learning_rate: Its learning rate.
         doublings: How many times its length was doubled.
         fit: Its result; None when its loss was not finite before it was better than the start.
     """
 
+    strategy: str
     learning_rate: float
     doublings: int
     fit: Fit | None
@@ -59,6 +65,11 @@ class Trial:
     def loss(self) -> float:
         """Its lowest validation loss."""
         return float(self.fit.best["validation_loss"]) if self.fit else math.inf
+
+    @property
+    def accuracy(self) -> float:
+        """Its validation accuracy at the lowest loss."""
+        return float(self.fit.best["validation_accuracy"]) if self.fit else 0.0
 
 
 @dataclass(frozen=True)
@@ -75,27 +86,44 @@ class SearchFit:
     trials: pd.DataFrame
     log: pd.DataFrame
 
+    @property
+    def strategy(self) -> str:
+        """Of the delivered trial."""
+        return str(self.trials["strategy"][self.trials["delivered"].astype(bool)].iloc[0]) if len(self.trials) else ""
 
-def run_search(search: Search, train: Callable[[Optimisation], Fit]) -> SearchFit:
+
+def no_search(network: keras.Model, precision: str) -> SearchFit:
+    """A network that nobody trains, and empty tables."""
+    log = pd.DataFrame(columns=LOG_COLUMNS, dtype=float)
+    trials = pd.DataFrame(columns=TRIAL_COLUMNS, dtype=float)
+    return SearchFit(Fit(network, log, precision), trials, log.assign(trial=0, learning_rate=0.0, delivered=False))
+
+
+def run_search(search: Search, train: Callable[[Optimisation], Fit], strategy: str) -> SearchFit:
     """Try each learning rate, then the best one for longer while that makes it better on validation.
 
     Args:
         search: Schedule and learning rates.
         train: Makes one fit, always from the same start.
+        strategy: Its name in the table of trials.
 
     Raises:
         FloatingPointError: When the loss is not finite at any rate.
     """
+    trials = run_trials(search, train, strategy)
+    return collect(trials, min(trials, key=lambda trial: trial.loss))
+
+
+def run_trials(search: Search, train: Callable[[Optimisation], Fit], strategy: str) -> list[Trial]:
+    """The trials of a search; one whose loss was not finite has no fit."""
 
     def attempt(rate: float, doublings: int = 0) -> Trial:
         try:
-            return Trial(rate, doublings, train(search.at(rate, doublings)))
+            return Trial(strategy, rate, doublings, train(search.at(rate, doublings)))
         except FloatingPointError as error:
-            failures.append(error)
             LOGGER.warning("%s The search goes on without this trial.", error)
-            return Trial(rate, doublings, None)
+            return Trial(strategy, rate, doublings, None)
 
-    failures: list[FloatingPointError] = []
     trials = [attempt(rate) for rate in search.learning_rates]
     best = min(trials, key=lambda trial: trial.loss)
     for doublings in range(1, search.most_doublings + 1 if best.fit else 0):
@@ -104,24 +132,38 @@ def run_search(search: Search, train: Callable[[Optimisation], Fit]) -> SearchFi
         if longer.loss >= best.loss:
             break
         best = longer
+    return trials
+
+
+def collect(trials: list[Trial], best: Trial) -> SearchFit:
+    """Put the tables of trials together.
+
+    Raises:
+        FloatingPointError: When the best one has no fit.
+    """
     if best.fit is None:
-        raise failures[-1]
-    rows = [_row(trial) for trial in trials]
-    delivered = [trial is best for trial in trials]
+        rates = ", ".join(f"{trial.learning_rate:g}" for trial in trials)
+        raise FloatingPointError(
+            f"The loss was not finite at any of the learning rates {rates}. Lower learning_rates, or set precision to "
+            "float32."
+        )
     logs = [
         trial.fit.log.assign(trial=number, learning_rate=trial.learning_rate, delivered=trial is best)
         for number, trial in enumerate(trials)
         if trial.fit
     ]
-    table = pd.DataFrame(rows, columns=TRIAL_COLUMNS[:-1]).assign(delivered=delivered)
-    return SearchFit(best.fit, table, pd.concat(logs, ignore_index=True))
+    table = pd.DataFrame([_row(trial) for trial in trials], columns=TRIAL_COLUMNS[:-1])
+    return SearchFit(
+        best.fit, table.assign(delivered=[trial is best for trial in trials]), pd.concat(logs, ignore_index=True)
+    )
 
 
 def _row(trial: Trial) -> list[Any]:
     """Figures of one trial, columns `TRIAL_COLUMNS` but for the last."""
     if trial.fit is None:
-        return [trial.learning_rate, *[math.nan] * 4, "not_finite"]
+        return [trial.strategy, trial.learning_rate, *[math.nan] * 4, "not_finite"]
     return [
+        trial.strategy,
         trial.learning_rate,
         *trial.fit.log[["step", "images_processed"]].iloc[-1],
         *trial.fit.best[["validation_loss", "validation_accuracy"]],

@@ -44,10 +44,10 @@ def measure_target(
     return metrics, per_class_table(predictions, names, block.confidence), confusion_table(predictions, names)
 
 
-def measure_baseline(
+def measure_other(
     predictions: pd.DataFrame, card: Mapping[str, Any], parameters: Mapping[str, Any], seed: int
 ) -> dict[str, Any]:
-    """Metrics of the baseline; none without a baseline."""
+    """Metrics of a network to compare with; none without one."""
     if predictions.empty:
         return {}
     return measure_target(predictions, card, parameters, seed)[0]
@@ -56,13 +56,16 @@ def measure_baseline(
 def judge_transfer(
     target_predictions: pd.DataFrame,
     baseline_predictions: pd.DataFrame,
+    random_predictions: pd.DataFrame,
     target_log: pd.DataFrame,
     baseline_log: pd.DataFrame,
     parameters: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Is the transferred network better, and was it cheaper?"""
+    """Is the transferred network better, was it cheaper, and what does the difference come from?"""
     block = EvaluateParameters.parse(parameters, "evaluate")
-    return compare(target_predictions, baseline_predictions, target_log, baseline_log, block.confidence)
+    return compare(
+        target_predictions, baseline_predictions, random_predictions, target_log, baseline_log, block.confidence
+    )
 
 
 def draw_results(
@@ -86,9 +89,11 @@ def draw_results(
 def summarise_run(
     target_metrics: Mapping[str, Any],
     baseline_metrics: Mapping[str, Any],
+    random_metrics: Mapping[str, Any],
     transfer_verdict: Mapping[str, Any],
     transfer_plan: Mapping[str, Any],
     target_model_card: Mapping[str, Any],
+    delivered_model_card: Mapping[str, Any],
     target_image_counts: pd.DataFrame,
     node_seconds: Mapping[str, float],
 ) -> dict[str, Any]:
@@ -96,9 +101,11 @@ def summarise_run(
     return summarise(
         target_metrics,
         baseline_metrics,
+        random_metrics,
         transfer_verdict,
         transfer_plan,
         target_model_card,
+        delivered_model_card,
         target_image_counts,
         node_seconds,
     )

@@ -5,7 +5,7 @@ from kedro.pipeline import Node, Pipeline
 from cnn_transfer.pipelines.evaluate.nodes import (
     draw_results,
     judge_transfer,
-    measure_baseline,
+    measure_other,
     measure_target,
     predict_test_images,
     summarise_run,
@@ -28,22 +28,35 @@ def create_pipeline() -> Pipeline:
             name="predict_baseline",
         ),
         Node(
+            predict_test_images,
+            inputs=["random_model", "random_model_card", "target_images", "target_splits"],
+            outputs="random_predictions",
+            name="predict_random",
+        ),
+        Node(
             measure_target,
             inputs=["target_predictions", "target_model_card", "params:evaluate", "params:seed"],
             outputs=["target_metrics", "per_class_metrics", "confusion_matrix"],
             name="measure_target",
         ),
         Node(
-            measure_baseline,
+            measure_other,
             inputs=["baseline_predictions", "baseline_model_card", "params:evaluate", "params:seed"],
             outputs="baseline_metrics",
             name="measure_baseline",
+        ),
+        Node(
+            measure_other,
+            inputs=["random_predictions", "random_model_card", "params:evaluate", "params:seed"],
+            outputs="random_metrics",
+            name="measure_random",
         ),
         Node(
             judge_transfer,
             inputs=[
                 "target_predictions",
                 "baseline_predictions",
+                "random_predictions",
                 "target_training_log",
                 "baseline_training_log",
                 "params:evaluate",
@@ -70,9 +83,11 @@ def create_pipeline() -> Pipeline:
             inputs=[
                 "target_metrics",
                 "baseline_metrics",
+                "random_metrics",
                 "transfer_verdict",
                 "transfer_plan",
                 "target_model_card",
+                "delivered_model_card",
                 "target_image_counts",
                 "node_seconds",
             ],

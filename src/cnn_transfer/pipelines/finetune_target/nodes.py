@@ -10,30 +10,59 @@ import pandas as pd
 from cnn_transfer.images import ImageSet, class_names, split_examples
 from cnn_transfer.models import ModelCard, Network
 from cnn_transfer.pipelines.finetune_target.parameters import FinetuneParameters
-from cnn_transfer.training import Fit, choose_precision
-from cnn_transfer.transfer import TransferPlan, fine_tune, train_baseline
+from cnn_transfer.training import choose_precision
+from cnn_transfer.transfer import (
+    FeatureSet,
+    SearchFit,
+    TransferPlan,
+    fine_tune,
+    no_search,
+    pseudo_label,
+    rows_of_pool,
+    train_baseline,
+)
 
 
 def finetune(
     migrated_model: Network,
     source_model_card: Mapping[str, Any],
     transfer_plan: Mapping[str, Any],
+    features: FeatureSet,
     images: ImageSet,
     splits: pd.DataFrame,
     parameters: Mapping[str, Any],
     precision: str,
     seed: int,
 ) -> tuple[Network, dict[str, Any], pd.DataFrame, pd.DataFrame]:
-    """Fit the head, then the whole network."""
+    """Fine-tune as the strategy says, from the head in closed form; without a plan, nothing is trained."""
     block = FinetuneParameters.parse(parameters, "finetune_target")
-    plan = TransferPlan.model_validate(transfer_plan)
     policy = choose_precision(precision)
-    training = split_examples(images, splits, "training", block.balanced)
-    validation = split_examples(images, splits, "validation")
-    result = fine_tune(migrated_model, training, validation, block.head, block.whole, block.augmentation, policy, seed)
+    source_card = ModelCard.model_validate(source_model_card)
+    if not transfer_plan:
+        result = no_search(migrated_model, policy)
+        return result.fit.network, _card(result, images, splits, source_card, ""), result.log, result.trials
+    plan = TransferPlan.model_validate(transfer_plan)
+    training, validation = (
+        split_examples(images, splits, "training", block.balanced),
+        split_examples(images, splits, "validation"),
+    )
+    if plan.self_trained and block.pseudo_labels.share:
+        rows = rows_of_pool(features, images, splits)
+        pool = pseudo_label(migrated_model, training, rows, block.pseudo_labels.kept)
+        training = training.joined(pool, block.pseudo_labels.share)
+    result = fine_tune(
+        migrated_model,
+        training,
+        validation,
+        block.fine_tuning,
+        block.augmentation,
+        policy,
+        seed,
+        forward_images=len(features.table),
+        phase=f"from {plan.source}",
+    )
     origin = f"{plan.source} up to {plan.cut_layer}"
-    card = _card(result.fit, images, splits, ModelCard.model_validate(source_model_card), origin)
-    return result.fit.network, card, result.log, result.trials
+    return result.fit.network, _card(result, images, splits, source_card, origin), result.log, result.trials
 
 
 def train_from_scratch(
@@ -48,19 +77,34 @@ def train_from_scratch(
     """Train the same architecture from random weights, tuned on validation and to convergence."""
     block = FinetuneParameters.parse(parameters, "finetune_target")
     policy = choose_precision(precision)
-    training = split_examples(images, splits, "training", block.balanced)
-    validation = split_examples(images, splits, "validation")
+    training, validation = (
+        split_examples(images, splits, "training", block.balanced),
+        split_examples(images, splits, "validation"),
+    )
     result = train_baseline(migrated_model, training, validation, block.baseline, block.augmentation, policy, seed)
-    source_card = ModelCard.model_validate(source_model_card)
-    card = _card(result.fit, images, splits, source_card, "random weights")
+    card = _card(result, images, splits, ModelCard.model_validate(source_model_card), "random weights")
     return result.fit.network, card, result.log, result.trials
 
 
+def deliver(
+    target_model: Network,
+    target_card: Mapping[str, Any],
+    random_model: Network,
+    random_card: Mapping[str, Any],
+    baseline_model: Network,
+    baseline_card: Mapping[str, Any],
+) -> tuple[Network, dict[str, Any]]:
+    """Of the networks that were trained, the one with the lowest validation loss; the transferred one when equal."""
+    candidates = [(target_model, target_card), (random_model, random_card), (baseline_model, baseline_card)]
+    network, card = min(candidates, key=lambda candidate: candidate[1]["metrics"].get("validation_loss", float("inf")))
+    return network, dict(card)
+
+
 def _card(
-    result: Fit, images: ImageSet, splits: pd.DataFrame, source_card: ModelCard, initialised_from: str
+    result: SearchFit, images: ImageSet, splits: pd.DataFrame, source_card: ModelCard, initialised_from: str
 ) -> dict[str, Any]:
     trained = len(result.log) > 0
-    best = result.best[["validation_loss", "validation_accuracy"]].to_dict() if trained else {}
+    best = result.fit.best[["validation_loss", "validation_accuracy"]].to_dict() if trained else {}
     card = ModelCard(
         architecture=source_card.architecture,
         image_shape=images.image_shape,
@@ -68,8 +112,9 @@ def _card(
         trained_on=images.name,
         training_fingerprint=images.fingerprint,
         training_images=len(images.rows(splits, "training")) if trained else 0,
-        precision=result.precision,
+        precision=result.fit.precision,
         initialised_from=initialised_from,
+        strategy=result.strategy,
         metrics=best,
         licence=source_card.licence,
     )

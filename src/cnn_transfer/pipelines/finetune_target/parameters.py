@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from cnn_transfer.images import Augmentation
 from cnn_transfer.parameters import Parameters
-from cnn_transfer.training import Optimisation
-from cnn_transfer.transfer import Baseline, WholeNetwork
+from cnn_transfer.transfer import Baseline, FineTuning, PseudoLabels
 
 
 class FinetuneParameters(Parameters):
-    """Both phases of fine-tuning, the augmentation of all fits on the target, and the baseline."""
+    """Fine-tuning, the augmentation of all fits on the target, and the baseline."""
 
-    balanced: bool
-    head: Optimisation
-    whole: WholeNetwork
+    balanced: bool  # draw each class equally often, in every fit on the target
+    fine_tuning: FineTuning
+    pseudo_labels: PseudoLabels
     augmentation: Augmentation
     baseline: Baseline

@@ -1,8 +1,8 @@
-"""migrated model, target images → target model; the same network from scratch → baseline model."""
+"""migrated models, target images → target model; the same from random weights; the same network from scratch."""
 
 from kedro.pipeline import Node, Pipeline
 
-from cnn_transfer.pipelines.finetune_target.nodes import finetune, train_from_scratch
+from cnn_transfer.pipelines.finetune_target.nodes import deliver, finetune, train_from_scratch
 
 
 def create_pipeline() -> Pipeline:
@@ -12,15 +12,34 @@ def create_pipeline() -> Pipeline:
     nodes = [
         Node(
             finetune,
-            inputs=["migrated_model", "source_model_card", "transfer_plan", *images, *settings],
+            inputs=["migrated_model", "source_model_card", "transfer_plan", "target_features", *images, *settings],
             outputs=["target_model", "target_model_card", "target_training_log", "target_trials"],
             name="finetune",
+        ),
+        Node(
+            finetune,
+            inputs=["migrated_random_model", "source_model_card", "random_plan", "random_features", *images, *settings],
+            outputs=["random_model", "random_model_card", "random_training_log", "random_trials"],
+            name="finetune_random",
         ),
         Node(
             train_from_scratch,
             inputs=["migrated_model", "source_model_card", *images, *settings],
             outputs=["baseline_model", "baseline_model_card", "baseline_training_log", "baseline_trials"],
             name="train_from_scratch",
+        ),
+        Node(
+            deliver,
+            inputs=[
+                "target_model",
+                "target_model_card",
+                "random_model",
+                "random_model_card",
+                "baseline_model",
+                "baseline_model_card",
+            ],
+            outputs=["delivered_model", "delivered_model_card"],
+            name="deliver",
         ),
     ]
     return Pipeline(nodes, namespace="finetune_target", prefix_datasets_with_namespace=False, tags=["finetune_target"])

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from cnn_transfer.parameters import Parameters
+from cnn_transfer.transfer import HeadRule
 
 
-class MigrateParameters(Parameters):
-    """Where the source network is cut."""
+class MigrateParameters(HeadRule):
+    """What the head reads and learns from, and whether the same is tried on random weights."""
 
-    cut_layer: str | None
+    random_weights: bool

@@ -37,6 +37,7 @@ def pretrain(
         training_images=len(training),
         precision=result.precision,
         initialised_from="random weights",
+        strategy="from scratch",
         metrics=result.best[["validation_loss", "validation_accuracy"]].to_dict(),
         licence=block.licence,
     )
