@@ -142,3 +142,13 @@ def test_a_skip_connection_over_everything_leaves_the_places_where_branches_meet
         x = keras.layers.Conv2D(4, 3, padding="same", name=f"inner{number}")(x)
         x = keras.layers.Concatenate(name=f"meet{number}")([x, pixels])
     assert tap_layers(keras.Model(inputs, x)) == [f"meet{number}" for number in range(1, 6)]
+
+
+def test_a_name_by_chance_hides_no_deeper_block():
+    import keras
+
+    inputs = keras.Input((16, 16, 3), dtype="uint8")
+    x = keras.layers.Rescaling(1 / 255, dtype="float32")(inputs)
+    for name in ("block1", "second", "third"):
+        x = keras.layers.Conv2D(4, 3, name=name)(x)
+    assert tap_layers(keras.Model(inputs, x)) == ["block1", "second", "third"]

@@ -7,6 +7,7 @@ from cnn_transfer.datasets.atomic import JSONDataset, MatplotlibDataset, Parquet
 from cnn_transfer.datasets.image_set_dataset import ImageSetDataset
 from cnn_transfer.datasets.keras_model_dataset import KerasModelDataset
 from cnn_transfer.datasets.node_seconds_dataset import NodeSecondsDataset
+from cnn_transfer.datasets.pretrained_networks_dataset import PretrainedNetworksDataset
 from cnn_transfer.datasets.raw_images_dataset import CIFAR10Dataset, RawImagesDataset
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "MatplotlibDataset",
     "NodeSecondsDataset",
     "ParquetDataset",
+    "PretrainedNetworksDataset",
     "RawImagesDataset",
 ]

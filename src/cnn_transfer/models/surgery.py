@@ -24,7 +24,7 @@ def cut_layers(network: keras.Model) -> list[str]:
     """
     layers = [layer for layer in network.layers if not layer.name.startswith(HEAD_PREFIX)]
     first = next((index for index, layer in enumerate(layers) if layer.weights), len(layers))
-    return [layer.name for layer in layers[first:] if len(layer.output.shape) == 4]
+    return [layer.name for layer in layers[first:] if len(getattr(layer.output, "shape", ())) == 4]
 
 
 def cut_network(network: keras.Model, layer_name: str) -> keras.Model:

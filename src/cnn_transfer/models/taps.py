@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from cnn_transfer.models.surgery import HEAD_PREFIX
+from cnn_transfer.models.surgery import HEAD_PREFIX, cut_layers
 
 if TYPE_CHECKING:
     import keras
@@ -26,16 +26,17 @@ _BLOCK_NAME = r"((?:.*block_?\d+[a-z]?(?:_\d+)?)|(?:expanded_conv(?:_\d+)?))(?:_
 def tap_layers(network: keras.Model) -> list[str]:
     """Names of the layers that are tapped, from shallow to deep: the ends of the network's blocks, at most 20.
 
-    Layers named `block1`, `block2`, … are these ends. Elsewhere they are found in the graph: a layer that everything
+    Layers named `block1`, `block2`, … up to the deepest are these ends. Elsewhere they are found in the graph: a layer that everything
     passes through, around which no skip connection leads, and the last such layer of its block. A block is what its
     layers' names call one (`conv2_block1_out`, `block_3_add`, `expanded_conv_2_add`), else what begins with a
     convolution or where branches meet. Of more than 20 every so-manieth is taken, the deepest always.
 
     Args:
-        network: A functional model; layers with an output of (n, h, w, channels) count, those of a head do not.
+        network: A flat functional model; layers that it can be cut after count.
     """
-    named = [layer.name for layer in _picture_layers(network) if re.fullmatch(r"block\d+", layer.name)]
-    if named:
+    allowed = cut_layers(network)
+    named = [name for name in allowed if re.fullmatch(r"block\d+", name)]
+    if named and named[-1] == allowed[-1]:
         return named
     joints = _joints(network)
     passages = [joint for joint in joints if joint.is_passage]
@@ -87,8 +88,12 @@ def _joints(network: keras.Model) -> list[_Joint]:
     import keras
 
     operations = [operation for operation in network.operations if not operation.name.startswith(HEAD_PREFIX)]
-    position = {id(operation.output): index for index, operation in enumerate(operations)}
-    pictures = {layer.name for layer in _picture_layers(network)}
+    position = {
+        id(tensor): index
+        for index, operation in enumerate(operations)
+        for tensor in keras.tree.flatten(operation.output)
+    }
+    pictures = set(cut_layers(network))
     reads: list[set[int]] = []
     reach = list(range(len(operations)))  # the last operation that reads the output of each
     for index, operation in enumerate(operations):
@@ -114,16 +119,11 @@ def _joints(network: keras.Model) -> list[_Joint]:
     return joints
 
 
-def _picture_layers(network: keras.Model) -> list[keras.Layer]:
-    layers = [layer for layer in network.layers if not layer.name.startswith(HEAD_PREFIX)]
-    return [layer for layer in layers if len(getattr(layer.output, "shape", ())) == 4]
-
-
 def _only_moves(operation: keras.Operation) -> bool:
-    """Whether a layer changes nothing that could be learnt from: padding, dropout, the input itself."""
+    """Whether a layer adds nothing to what the one before it says: padding, dropout."""
     import keras
 
-    return isinstance(operation, (keras.layers.InputLayer, keras.layers.ZeroPadding2D, keras.layers.Dropout))
+    return isinstance(operation, (keras.layers.ZeroPadding2D, keras.layers.Dropout))
 
 
 def tap_widths(network: keras.Model, taps: Sequence[str], grid: int) -> list[int]:
