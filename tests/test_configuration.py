@@ -54,6 +54,38 @@ def test_hue_of_images_with_one_channel_is_refused_before_the_first_node(stage):
         parse_run_parameters(parameters)
 
 
+@pytest.mark.parametrize(
+    ("block", "changes", "expected"),
+    [
+        ("import_source", {"network": "efficientnet_lit0"}, r"import_source\.network.*Did you mean efficientnet_lite0"),
+        ("import_source", {"network": "none.keras"}, r"import_source\.network: There is no file none\.keras"),
+        ("import_source", {"network": "ResNet50", "weights": "none.h5"}, "no file none.h5 with weights for ResNet50"),
+        ("import_source", {"network": "InceptionV3"}, None),
+        ("import_source", {"pixel_range": 5}, r"import_source\.pixel_range"),
+        ("preprocess", {"image_size_px": 24}, "efficientnet_lite0 needs images of at least 32 px"),
+        (None, {"source_images": "data/01_raw/fashion_mnist.parquet"}, "needs no source images"),
+    ],
+)
+def test_an_imported_source_is_checked_in_the_runs_that_use_it(block, changes, expected):
+    parameters = load("imagenet")["parameters"]
+    if block == "preprocess":
+        for role in ("source", "target"):
+            parameters["preprocess"][role]["image_format"] |= changes
+    else:
+        (parameters if block is None else parameters[block]).update(changes)
+    if expected is None:
+        parse_run_parameters(parameters, {"import_source"})
+        return
+    with pytest.raises(ParameterError, match=expected):
+        parse_run_parameters(parameters, {"import_source"})
+
+
+def test_a_source_that_is_not_imported_is_not_looked_for():
+    parameters = load("imagenet")["parameters"]
+    parameters["import_source"]["network"] = "none.keras"
+    parse_run_parameters(parameters, {"pretrain_source"})
+
+
 def test_every_catalog_entry_is_used_by_a_pipeline():
     assert {name for name in load("base")["catalog"] if not name.startswith("_")} <= DATASETS
 

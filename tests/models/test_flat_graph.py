@@ -47,6 +47,9 @@ def test_a_network_on_networks_becomes_one_graph_that_computes_the_same(nested, 
     np.testing.assert_allclose(result(images).numpy(), nested(images).numpy(), rtol=1e-5, atol=1e-6)
     names = [layer.name for layer in result.layers if layer.weights]
     assert names == ["conv", "base_conv", "norm", "middle_conv", "classes"]
+    assert {type(operation).__name__ for operation in result.operations} == {
+        "InputLayer", "Conv2D", "BatchNormalization", "ReLU", "Tanh", "Flatten", "Dense",
+    }  # fmt: skip
     assert tap_layers(result)[-1] in cut_layers(result)
 
 

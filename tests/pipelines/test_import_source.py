@@ -5,7 +5,7 @@ import pytest
 from kedro.io.core import DatasetError
 
 from cnn_transfer.datasets import PretrainedNetworksDataset
-from cnn_transfer.models import ImportedNetwork, ModelCard
+from cnn_transfer.models import ImportedNetwork, ModelCard, read_network
 from cnn_transfer.parameters import ParameterError
 from cnn_transfer.pipelines.import_source.nodes import import_network
 from cnn_transfer.training import LOG_COLUMNS
@@ -60,3 +60,14 @@ def test_the_catalogs_reader_reads_and_is_never_written(tiny_network, tmp_path):
     assert card["architecture"] == "tiny"
     with pytest.raises(DatasetError, match="never written"):
         dataset.save(network)
+
+
+@pytest.mark.parametrize("network", ["efficientnet_lite0", "file"])
+def test_the_same_source_gives_the_same_outputs(tiny_network, tmp_path, network):
+    tiny_network(image_shape=(32, 32, 3)).save(tmp_path / "mine.keras")
+    parameters = block(network=str(tmp_path / "mine.keras") if network == "file" else network)
+    images = {"image_size_px": 32, "channels": 3}
+    (first, *rest), (second, *same) = (import_network(read_network, parameters, images) for _ in range(2))
+    assert first.to_json() == second.to_json()
+    assert [weights.tobytes() for weights in first.get_weights()] == [w.tobytes() for w in second.get_weights()]
+    assert rest[0] == same[0]

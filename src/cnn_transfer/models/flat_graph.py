@@ -36,7 +36,7 @@ def flatten(network: keras.Model, inputs: Any, x: Any) -> keras.Model:
     for original, copy in copies:
         copy.set_weights(original.get_weights())
     # Each layer is now called twice, on its clone's input and on x; another copy has the second call alone.
-    joined = copy_network(keras.Model(inputs, flat.call(x), name=network.name))
+    joined = copy_network(keras.Model(inputs, keras.Function.call(flat, x), name=network.name))
     shared = [entry["name"] for entry in joined.get_config()["layers"] if len(entry["inbound_nodes"]) > 1]
     if shared:
         raise ValueError(
@@ -84,7 +84,7 @@ def _flat_clone(network: keras.Model, used: set[str], copies: list[tuple[Any, An
 
     def call(operation: Any, *arguments: Any, training: Any = None, **keywords: Any) -> Any:  # noqa: ARG001
         if isinstance(operation, keras.Model):
-            return operation.call(*arguments, **keywords)  # runs its layers on the arguments, without a node of its own
+            return keras.Function.call(operation, *arguments)  # its layers on the arguments, without a node of its own
         return operation(*arguments, **keywords)
 
     return keras.models.clone_model(network, clone_function=clone, call_function=call)

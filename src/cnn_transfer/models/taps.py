@@ -26,10 +26,10 @@ _BLOCK_NAME = r"((?:.*block_?\d+[a-z]?(?:_\d+)?)|(?:expanded_conv(?:_\d+)?))(?:_
 def tap_layers(network: keras.Model) -> list[str]:
     """Names of the layers that are tapped, from shallow to deep: the ends of the network's blocks, at most 20.
 
-    Layers named `block1`, `block2`, … up to the deepest are these ends. Elsewhere they are found in the graph: a layer that everything
-    passes through, around which no skip connection leads, and the last such layer of its block. A block is what its
-    layers' names call one (`conv2_block1_out`, `block_3_add`, `expanded_conv_2_add`), else what begins with a
-    convolution or where branches meet. Of more than 20 every so-manieth is taken, the deepest always.
+    Layers named `block1`, `block2`, … up to the deepest are these ends. Elsewhere they are found in the graph: a layer
+    that everything passes through, around which no skip connection leads, and the last such layer of its block. A block
+    is what its layers' names call one (`conv2_block1_out`, `block_3_add`, `expanded_conv_2_add`), else what begins with
+    a convolution or where branches meet. Of more than 20, 20 are taken at even distances, the first and the last too.
 
     Args:
         network: A flat functional model; layers that it can be cut after count.
