@@ -1,8 +1,10 @@
+import inspect
+
 import keras
 import numpy as np
 import pytest
 
-from cnn_transfer.models import cut_layers, flatten, keras_applications, tap_layers
+from cnn_transfer.models import cut_layers, flatten, keras_applications, reinitialise, tap_layers, with_precision
 from cnn_transfer.models.flat_graph import renumber
 
 SHAPE = (16, 16, 3)
@@ -97,3 +99,46 @@ def test_names_made_up_by_keras_count_from_the_beginning():
     x = convolution("mine")(keras.layers.ReLU()(convolution()(convolution()(inputs))))
     network = renumber(keras.Model(inputs, x))
     assert [layer.name for layer in network.layers][1:] == ["conv2d", "conv2d_1", "re_lu", "mine"]
+
+
+@pytest.fixture(scope="module")
+def guided():
+    """What Keras's guide to transfer learning makes: augmentation, arithmetic, a frozen base, a head."""
+    base = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(32, 32, 3))
+    base.trainable = False
+    inputs = keras.Input((32, 32, 3))
+    x = keras.Sequential([keras.layers.RandomFlip("horizontal"), keras.layers.RandomRotation(0.1)])(inputs)
+    x = base(keras.applications.mobilenet_v2.preprocess_input(x), training=False)
+    x = keras.layers.Dropout(0.2)(keras.layers.GlobalAveragePooling2D()(x))
+    network = keras.Model(inputs, keras.layers.Dense(3, activation="softmax")(x))
+    rng = np.random.default_rng(0)
+    network.set_weights([rng.uniform(0.5, 1, w.shape) if w.ndim == 1 else w for w in network.get_weights()])
+    return network
+
+
+def test_a_network_made_as_in_the_guide_can_be_worked_on(guided):
+    inputs = keras.Input((32, 32, 3), dtype="uint8", name="pixels")
+    result = flatten(guided, inputs, keras.layers.Rescaling(1.0, dtype="float32", name="raw")(inputs))
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    expected = guided(pixels.astype("float32")).numpy()
+    assert expected.std() > 0.01
+    np.testing.assert_allclose(result(pixels).numpy(), expected, rtol=1e-4, atol=1e-6)
+    assert not any(layer.name.startswith("random") for layer in result.layers)
+    assert all(layer.trainable for layer in result.layers)
+    assert len(tap_layers(result)) == 19
+    np.testing.assert_allclose(with_precision(result, "mixed_bfloat16")(pixels).numpy(), expected, atol=0.1)
+    assert not np.array_equal(reinitialise(result, 1)(pixels).numpy(), expected)
+
+
+def test_the_layers_left_out_return_what_they_get():
+    from cnn_transfer.models.flat_graph import _AUGMENTATION
+
+    images = np.random.default_rng(0).uniform(0, 255, (2, 8, 8, 3)).astype("float32")
+    for name in _AUGMENTATION & set(dir(keras.layers)):
+        kind = getattr(keras.layers, name)
+        needed = [
+            p for p in inspect.signature(kind).parameters.values() if p.default is p.empty and p.kind < p.VAR_KEYWORD
+        ]
+        layer = kind(*(4 if name == "RandomPosterization" else 0.2 for _ in needed))
+        np.testing.assert_array_equal(layer(images, training=False), images, err_msg=name)
+    assert {name for name in dir(keras.layers) if name.startswith("Random")} - _AUGMENTATION == {"RandomCrop"}

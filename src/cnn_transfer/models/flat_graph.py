@@ -13,12 +13,21 @@ from cnn_transfer.models.surgery import copy_network
 if TYPE_CHECKING:
     import keras
 
+# Keras's layers that return what they get when a network predicts; RandomCrop is none of them.
+_AUGMENTATION = frozenset({
+    "AugMix", "CutMix", "MixUp", "RandAugment", "RandomBrightness", "RandomColorDegeneration", "RandomColorJitter",
+    "RandomContrast", "RandomElasticTransform", "RandomErasing", "RandomFlip", "RandomGaussianBlur", "RandomGrayscale",
+    "RandomHue", "RandomInvert", "RandomPerspective", "RandomPosterization", "RandomRotation", "RandomSaturation",
+    "RandomSharpness", "RandomShear", "RandomTranslation", "RandomZoom",
+})  # fmt: skip
+
 
 def flatten(network: keras.Model, inputs: Any, x: Any) -> keras.Model:
     """The same computation on another input, as one flat functional graph with the same weights, shared with nobody.
 
-    Layers keep their names; where two have the same, the inner one's is preceded by that of its network. Whether a
-    nested network was called in training or inference mode is not kept: `trainable` of its layers is.
+    Layers keep their names; where two have the same, the inner one's is preceded by that of its network. Layers that
+    change pictures in training only are left out, since a run has its own augmentation. Whether a nested network was
+    called in training or inference mode is not kept, and everything is trainable.
 
     Args:
         network: A functional or Sequential model with one input, with others nested as layers to any depth.
@@ -75,8 +84,11 @@ def _flat_clone(network: keras.Model, used: set[str], copies: list[tuple[Any, An
             return _flat_clone(operation, used, copies)
         config = operation.get_config()
         if operation.name in used:
-            config["name"] = _unused(f"{network.name}_{operation.name}", used)
-        used.add(config.get("name", operation.name))
+            config["name"] = f"{network.name}_{operation.name}"
+        if "name" in config:
+            config["name"] = _unused(config["name"], used)
+        if isinstance(operation, keras.Layer):
+            config["trainable"] = True
         copy = operation.__class__.from_config(config)
         if isinstance(operation, keras.Layer):
             copies.append((operation, copy))
@@ -85,6 +97,8 @@ def _flat_clone(network: keras.Model, used: set[str], copies: list[tuple[Any, An
     def call(operation: Any, *arguments: Any, training: Any = None, **keywords: Any) -> Any:  # noqa: ARG001
         if isinstance(operation, keras.Model):
             return keras.Function.call(operation, *arguments)  # its layers on the arguments, without a node of its own
+        if type(operation).__name__ in _AUGMENTATION:
+            return arguments[0]
         return operation(*arguments, **keywords)
 
     return keras.models.clone_model(network, clone_function=clone, call_function=call)

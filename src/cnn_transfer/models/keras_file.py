@@ -78,7 +78,7 @@ class KerasFile:
         if not self.normalises and pixel_range is None:
             raise ValueError(
                 f"{self.path} has no layer that scales its pixels (Rescaling or Normalization). Say with pixel_range "
-                "what it was trained on: [0, 1], [-1, 1], or [0, 255] for pixels as they are."
+                "what it was trained on: [0, 1], [-1, 1], or [0, 255] where it takes pixels as they are."
             )
 
 

@@ -30,7 +30,7 @@ def import_network(
         training_images=earlier.training_images if earlier else None,
         precision=earlier.precision if earlier else "unknown",
         initialised_from=imported.origin,
-        metrics=earlier.metrics if earlier else {},
+        metrics={},  # of the network with its head, if there are any
         licence=block.licence or imported.licence,
     )
     return imported.network, card.model_dump(mode="json"), pd.DataFrame(columns=LOG_COLUMNS, dtype=float)
