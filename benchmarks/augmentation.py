@@ -27,10 +27,12 @@ import tensorflow as tf
 from cnn_transfer.images import (
     Augmentation,
     DecodedImages,
+    Examples,
     ImageFormat,
     ImageSet,
     list_images,
     open_image_set,
+    split_examples,
     training_batches,
     write_image_set,
 )
@@ -164,10 +166,8 @@ def accuracy(seeds: int) -> None:
     )
     precision, nothing, rows = choose_precision("auto"), Augmentation(**NOTHING), []
 
-    def keras_batches(
-        images: ImageSet, chosen: np.ndarray, batch_size: int, seed: int, augmentation: Augmentation
-    ) -> tf.data.Dataset:
-        plain = training_batches(images, chosen, batch_size, seed, nothing)
+    def keras_batches(examples: Examples, batch_size: int, seed: int, augmentation: Augmentation) -> tf.data.Dataset:
+        plain = training_batches(examples, batch_size, seed, nothing)
         layers = keras_layers(augmentation, seed)
         return plain.map(layers, num_parallel_calls=2).map(
             lambda pixels, targets: (tf.cast(tf.round(tf.clip_by_value(pixels, 0.0, 255.0)), tf.uint8), targets)
@@ -175,13 +175,14 @@ def accuracy(seeds: int) -> None:
 
     with tempfile.TemporaryDirectory() as temporary:
         images, splits = fashion_mnist(Path(temporary) / "fashion_mnist")
+        training, validation = (split_examples(images, splits, split) for split in ("training", "validation"))
         for name, ranges in groups.items():
             wanted, found = Augmentation(**NOTHING | ranges), {training_batches: [], keras_batches: []}
             for seed in range(seeds):
                 for batches, accuracies in found.items():
                     network = build_network("compact_cnn", images.image_shape, CLASSES, seed)
                     with mock.patch("cnn_transfer.training.fit.training_batches", batches):
-                        log = fit(network, images, splits, schedule, wanted, precision, seed, name).log
+                        log = fit(network, training, validation, schedule, wanted, precision, seed, name).log
                     accuracies.append(log["validation_accuracy"].iloc[-1])
             ours, theirs = (np.array(accuracies) for accuracies in found.values())
             spread = (ours - theirs).std(ddof=1) / np.sqrt(seeds)

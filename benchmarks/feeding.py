@@ -26,6 +26,7 @@ from PIL import Image
 from cnn_transfer.images import (
     Augmentation,
     DecodedImages,
+    Examples,
     ImageFormat,
     list_images,
     open_image_set,
@@ -89,6 +90,8 @@ def main() -> None:
         once = seconds(lambda: write_image_set(decoded, Path(temporary) / "set"))
         images = open_image_set(Path(temporary) / "set")
         rows = np.arange(len(images))
+        targets = np.eye(CLASSES, dtype=np.float32)[images.classes]
+        examples = Examples(images, rows, targets, np.ones(len(rows)))
         pixels = images.pixels(rows)
         copy = np.empty_like(pixels)
         steps = len(rows) // BATCH_SIZE
@@ -97,8 +100,8 @@ def main() -> None:
         )
         runs = {
             "copy of the same bytes": lambda: [np.copyto(copy, pixels) for _ in range(EPOCHS)],
-            "training_batches": epochs(training_batches(images, rows, BATCH_SIZE, 0, nothing), steps),
-            "ordered_batches (of 256)": epochs(ordered_batches(images, rows), steps * BATCH_SIZE // 256),
+            "training_batches": epochs(training_batches(examples, BATCH_SIZE, 0, nothing), steps),
+            "ordered_batches (of 256)": epochs(ordered_batches(examples), steps * BATCH_SIZE // 256),
             "image_dataset_from_directory": epochs(from_files.prefetch(tf.data.AUTOTUNE), steps),
         }
         for run in runs.values():

@@ -42,19 +42,50 @@ def test_auto_is_float32_where_no_flags_are_listed(processor, tmp_path):
     assert choose_precision("auto") == "float32"
 
 
-@pytest.mark.parametrize(("capability", "policy"), [((8, 0), "mixed_bfloat16"), ((7, 5), "float32"), (None, "float32")])
-def test_auto_takes_bfloat16_on_a_graphics_card_that_has_it(processor, monkeypatch, capability, policy):
+@pytest.fixture
+def cards(processor, monkeypatch):
+    """Let the machine have graphics cards with these compute capabilities, and a processor with bfloat16."""
     import tensorflow as tf
 
-    processor("fpu")
-    details = {} if capability is None else {"compute_capability": capability}
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["card"] if kind == "GPU" else [])
-    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda card: details)
-    assert choose_precision("auto") == policy
+    def put(*capabilities):
+        processor("avx512_bf16")
+        details = [{} if capability is None else {"compute_capability": capability} for capability in capabilities]
+        monkeypatch.setattr(
+            tf.config, "list_physical_devices", lambda kind: range(len(details)) if kind == "GPU" else []
+        )
+        monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda card: details[card])
+
+    return put
+
+
+@pytest.mark.parametrize("wanted", ["auto", "mixed_bfloat16"])
+@pytest.mark.parametrize("capabilities", [[(8, 0)], [(9, 0), (8, 6)]])
+def test_graphics_cards_with_bfloat16_use_it(cards, caplog, wanted, capabilities):
+    cards(*capabilities)
+    assert choose_precision(wanted) == "mixed_bfloat16"
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("wanted", ["auto", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    ("capabilities", "named"), [([(7, 5)], "7.5"), ([None], "unknown"), ([(8, 0), (7, 0)], "8.0, 7.0")]
+)
+def test_graphics_cards_without_bfloat16_use_float32_and_say_so(cards, caplog, wanted, capabilities, named):
+    cards(*capabilities)
+    assert choose_precision(wanted) == "float32"
+    (record,) = caplog.records
+    assert f"precision is float32 instead of {wanted}" in record.getMessage()
+    assert f"compute capability {named}, needed 8.0" in record.getMessage()
+
+
+def test_float32_asks_for_no_graphics_card(cards, caplog):
+    cards((7, 5))
+    assert choose_precision("float32") == "float32"
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
-def test_a_named_precision_is_taken_whatever_the_machine(processor, policy):
+def test_a_named_precision_is_taken_whatever_the_processor(processor, policy):
     processor("fpu")
     assert choose_precision(policy) == policy
 

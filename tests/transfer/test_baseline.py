@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
+from cnn_transfer.images import split_examples
 from cnn_transfer.models import reinitialise
 from cnn_transfer.training import LOG_COLUMNS
 from cnn_transfer.transfer import Baseline, train_baseline
@@ -24,7 +25,8 @@ def search(schedule):
 @pytest.fixture(scope="module")
 def train(shapes, shape_splits, augmentation):
     def start(network, baseline, images=shapes):
-        return train_baseline(network, images, shape_splits, baseline, augmentation(), "float32", 0)
+        training, validation = (split_examples(images, shape_splits, split) for split in ("training", "validation"))
+        return train_baseline(network, training, validation, baseline, augmentation(), "float32", 0)
 
     return start
 
@@ -39,6 +41,7 @@ def test_every_learning_rate_is_tried_and_then_the_best_one_for_twice_the_steps(
     assert trials["learning_rate"].tolist()[:2] == list(RATES)
     assert trials["steps"].tolist() == [10, 10, 20]
     assert trials["images_processed"].tolist() == [160, 160, 320]
+    assert trials["stopped_by"].tolist() == ["length"] * 3
     first = trials.iloc[:2].sort_values("validation_loss")
     assert trials["learning_rate"].iloc[2] == first["learning_rate"].iloc[0]
 
@@ -125,3 +128,14 @@ def test_a_search_without_a_learning_rate_is_refused(search):
 def test_an_impossible_learning_rate_is_refused_before_any_training(search, rates):
     with pytest.raises(ValidationError, match="learning_rates"):
         search(learning_rates=rates)
+
+
+@pytest.mark.parametrize("change", [{"towards_start": 0.1}, {"depth_decay": 0.5}])
+def test_a_baseline_that_would_stay_near_random_weights_is_refused(search, change):
+    with pytest.raises(ValidationError, match="random weights are nothing to stay near"):
+        search(**change)
+
+
+def test_longer_trials_have_wider_bounds(search):
+    course = search(steps=None, epochs=3, least_steps=10, most_steps=100).at(0.01, doublings=2)
+    assert (course.epochs, course.least_steps, course.most_steps) == (12, 40, 400)

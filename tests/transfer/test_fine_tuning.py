@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cnn_transfer.images import split_examples
 from cnn_transfer.training import LOG_COLUMNS
 from cnn_transfer.transfer import WholeNetwork, fine_tune
 
@@ -27,8 +28,8 @@ def tune(migrated, shapes, shape_splits, schedule, augmentation):
     def start(images=shapes, splits=shape_splits, batch_statistics=False, learning_rates=(1e-12, 0.005)):
         return fine_tune(
             migrated,
-            images,
-            splits,
+            split_examples(images, splits, "training"),
+            split_examples(images, splits, "validation"),
             head=schedule(steps=12, validations=2),
             whole=WholeNetwork(
                 **course.model_dump(exclude={"learning_rate"}),

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from cnn_transfer.transfer.probe import calibrate, fit_probe, standardisation
+from cnn_transfer.transfer.probe import calibrate, fit_probe
+from cnn_transfer.transfer.standardised import standardisation
 
 WIDTHS = [6, 30]
 CENTRES = np.random.default_rng(7).normal(size=(3, 36))

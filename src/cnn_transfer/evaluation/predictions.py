@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from cnn_transfer.images import ImageSet, ordered_batches
+from cnn_transfer.images import ImageSet, image_batches
 
 if TYPE_CHECKING:
     import keras
@@ -34,7 +34,7 @@ def predict(network: keras.Model, images: ImageSet, splits: pd.DataFrame, split:
             f"The network has {network.output_shape[-1]} classes, the images have {len(images.class_names)}. "
             "Run migrate_model and finetune_target again, so that both have one version."
         )
-    probabilities = network.predict(ordered_batches(images, rows).map(lambda pixels, _: pixels), verbose=0)
+    probabilities = network.predict(image_batches(images, rows), verbose=0)
     table = images.table.iloc[rows][["id", "label"]].reset_index(drop=True)
     table["predicted"] = np.asarray(images.class_names)[probabilities.argmax(axis=1)]
     columns = [PROBABILITY + name for name in images.class_names]

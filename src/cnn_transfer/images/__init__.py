@@ -5,12 +5,12 @@ image: `listing` (with `folders`, `tables`, `cifar10`) → `decoding` in `prepar
 `duplicates`) → `splits` → `feeding` (with `augmentation`). `reasons` explains the codes that it may meet.
 """
 
-from cnn_transfer.images.augmentation import Augmentation
+from cnn_transfer.images.augmentation import Augmentation, augment
 from cnn_transfer.images.checking import CheckedImages, CheckRule, check_image_set, check_share
 from cnn_transfer.images.cifar10 import list_cifar10
 from cnn_transfer.images.decoding import ImageFormat, UnusableImageError, decode_image
 from cnn_transfer.images.duplicates import NearDuplicates
-from cnn_transfer.images.feeding import ordered_batches, training_batches
+from cnn_transfer.images.feeding import Examples, image_batches, ordered_batches, split_examples, training_batches
 from cnn_transfer.images.image_set import ImageSet, class_names, open_image_set, write_image_set
 from cnn_transfer.images.listing import ImageListing, list_images, open_location
 from cnn_transfer.images.preparation import DecodedImages, Workers
@@ -22,6 +22,7 @@ __all__ = [
     "CheckRule",
     "CheckedImages",
     "DecodedImages",
+    "Examples",
     "ImageFormat",
     "ImageListing",
     "ImageSet",
@@ -30,16 +31,19 @@ __all__ = [
     "UnusableImageError",
     "Workers",
     "assign_splits",
+    "augment",
     "check_image_set",
     "check_share",
     "class_names",
     "count_splits",
     "decode_image",
+    "image_batches",
     "list_cifar10",
     "list_images",
     "open_image_set",
     "open_location",
     "ordered_batches",
+    "split_examples",
     "training_batches",
     "write_image_set",
 ]

@@ -1,17 +1,19 @@
-"""Batches for training and prediction, straight from the memory-mapped shards.
+"""What a network learns from or is judged by, as a value, and its batches, straight from the memory-mapped shards.
 
-The order of training images is a pure function of (seed, step): a stream of full permutations, cut into batches. A fit
-that starts again at step k sees exactly the batches that it would have seen. Targets are (n, classes) float32, the
-share of each class in each image, so that mixed images have theirs; an image without a label (class -1) has zeros.
+The order of training images is a pure function of (seed, step): a stream of epochs, cut into batches. A fit that starts
+again at step k sees exactly the batches that it would have seen. Targets are (n, classes) float32, the share of each
+class in each image, so that mixed images and soft labels have theirs.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from cnn_transfer.images.augmentation import Augmentation, augment
 from cnn_transfer.images.image_set import ImageSet
@@ -24,15 +26,114 @@ if TYPE_CHECKING:
 READ_BYTES, READ_STEPS = 4 * 2**20, 8
 
 
+@dataclass(frozen=True)
+class Examples:
+    """Images to learn from or to judge by: rows of a set, their targets, and how often each is drawn.
+
+    Attributes:
+        images: The set; its class names are those of the targets.
+        rows: (n,) row numbers in the set, at least one.
+        targets: (n, classes) float32, the share of each class; soft labels are allowed.
+        weights: (n,) above 0: how often each is drawn for training relative to the others. Judging draws each once.
+
+    Raises:
+        ValueError: When there is no row, or the parts do not fit together.
+    """
+
+    images: ImageSet
+    rows: np.ndarray
+    targets: np.ndarray
+    weights: np.ndarray
+
+    def __post_init__(self) -> None:
+        n = len(self.rows)
+        if n == 0:
+            raise ValueError("Examples must have at least one image. Received: none.")
+        if self.targets.shape != (n, len(self.images.class_names)) or self.weights.shape != (n,):
+            raise ValueError(
+                f"Examples of {n} images and {len(self.images.class_names)} classes must have targets of shape "
+                f"({n}, {len(self.images.class_names)}) and weights of shape ({n},). Received: {self.targets.shape} "
+                f"and {self.weights.shape}."
+            )
+        if not (np.isfinite(self.weights) & (self.weights > 0)).all():
+            raise ValueError(f"weights must be finite and above 0. Received: {self.weights.min()} as the lowest.")
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def joined(self, other: Examples, share: float) -> Examples:
+        """These and others of the same set, such as images with labels and images with pseudo-labels.
+
+        Args:
+            other: The others.
+            share: Their share of the draws, above 0 and below 1.
+
+        Raises:
+            ValueError: When the share is out of bounds, or the sets or their classes differ.
+        """
+        if not 0 < share < 1:
+            raise ValueError(f"share must be above 0 and below 1. Received: {share}.")
+        mine, theirs = ((part.images.fingerprint, part.images.class_names) for part in (self, other))
+        if mine != theirs:
+            raise ValueError(f"Joined examples must be of one set with the same classes. Received: {mine}, {theirs}.")
+        weights = (1 - share) * self.weights / self.weights.sum(), share * other.weights / other.weights.sum()
+        return Examples(
+            self.images,
+            np.concatenate([self.rows, other.rows]),
+            np.concatenate([self.targets, other.targets]),
+            np.concatenate(weights),
+        )
+
+    def draws(self, seed: int, epoch: int) -> np.ndarray:
+        """Which examples an epoch of n draws takes, in order: (n,) positions among the examples.
+
+        With equal weights that is a permutation. Otherwise each is drawn n · weight / Σ weights times, rounded up or
+        down at random (systematic resampling, Kitagawa 1996), class after class, so that each class has its share too.
+        """
+        rng = np.random.default_rng([seed, epoch])
+        order = rng.permutation(len(self))
+        if np.allclose(self.weights, self.weights[0], rtol=1e-9, atol=0):
+            return order
+        by_class = np.lexsort((rng.permutation(len(self)), self.targets.argmax(axis=1)))
+        ends = self.weights[by_class].cumsum()
+        points = (rng.random() + np.arange(len(self))) / len(self) * ends[-1]
+        return np.asarray(by_class[np.searchsorted(ends[:-1], points, side="right")][order])
+
+
+def split_examples(images: ImageSet, splits: pd.DataFrame, split: str, balanced: bool = False) -> Examples:
+    """The images of one split with their labels.
+
+    Args:
+        images: The set.
+        splits: Table of splits; it also says which classes there are.
+        split: Name of the split.
+        balanced: Whether every class is drawn equally often, instead of every image.
+
+    Raises:
+        ValueError: When the split has no image, or images without a label.
+    """
+    images = images.used_in(splits)
+    rows = images.rows(splits, split)
+    if not len(rows):
+        raise ValueError(f"The split {split} has no images. Change the rule of the splits so that some are left.")
+    classes = images.classes[rows]
+    if (classes < 0).any():
+        raise ValueError(
+            f"Examples must have labels. Received: {(classes < 0).sum()} of {len(rows)} images of the split {split} "
+            "without one."
+        )
+    weights = 1 / np.bincount(classes)[classes] if balanced else np.ones(len(rows))
+    return Examples(images, rows, np.eye(len(images.class_names), dtype=np.float32)[classes], weights)
+
+
 def training_batches(
-    images: ImageSet, rows: np.ndarray, batch_size: int, seed: int, augmentation: Augmentation, first_step: int = 0
+    examples: Examples, batch_size: int, seed: int, augmentation: Augmentation, first_step: int = 0
 ) -> tf.data.Dataset:
     """An endless stream of shuffled, augmented batches.
 
     Args:
-        images: The set to read from.
-        rows: Row numbers of the training images.
-        batch_size: Images a batch; it may be larger than the number of rows.
+        examples: What to learn from.
+        batch_size: Images a batch; it may be larger than the number of examples.
         seed: Seed of order and augmentation.
         augmentation: How far images may be changed.
         first_step: The step whose batch comes first.
@@ -45,21 +146,21 @@ def training_batches(
     """
     import tensorflow as tf
 
+    images = examples.images
     augmentation.check_channels(images.image_shape[2])
-    classes = images.classes[rows]
-    permutation = lru_cache(maxsize=2)(lambda epoch: np.random.default_rng([seed, epoch]).permutation(len(rows)))
+    draws = lru_cache(maxsize=2)(lambda epoch: examples.draws(seed, epoch))
     read_steps = min(READ_STEPS, max(1, READ_BYTES // (batch_size * math.prod(images.image_shape))))
 
     def read(step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         positions = np.arange(int(step) * batch_size, (int(step) + read_steps) * batch_size)
-        epochs, offsets = np.divmod(positions, len(rows))
-        chosen = np.concatenate([permutation(epoch)[offsets[epochs == epoch]] for epoch in np.unique(epochs)])
-        return images.pixels(rows[chosen]), classes[chosen]
+        epochs, offsets = np.divmod(positions, len(examples))
+        chosen = np.concatenate([draws(epoch)[offsets[epochs == epoch]] for epoch in np.unique(epochs)])
+        return images.pixels(examples.rows[chosen]), examples.targets[chosen]
 
     def load(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        pixels, labels = tf.numpy_function(read, [step], [tf.uint8, tf.int32])
+        pixels, targets = tf.numpy_function(read, [step], [tf.uint8, tf.float32])
         pixels = tf.reshape(pixels, (read_steps, batch_size, *images.image_shape))
-        targets = tf.one_hot(tf.reshape(labels, (read_steps, batch_size)), len(images.class_names))
+        targets = tf.reshape(targets, (read_steps, batch_size, len(images.class_names)))
         return pixels, targets, step + tf.range(read_steps, dtype=tf.int64)
 
     def change(pixels: tf.Tensor, targets: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -69,18 +170,19 @@ def training_batches(
     return steps.map(load).prefetch(1).unbatch().map(change, num_parallel_calls=2).prefetch(4)
 
 
-def ordered_batches(images: ImageSet, rows: np.ndarray, batch_size: int = 256) -> tf.data.Dataset:
-    """The images at `rows`, once, in order, unchanged, with their targets; the last batch may be smaller."""
+def ordered_batches(examples: Examples, batch_size: int = 256) -> tf.data.Dataset:
+    """Each example once, in order, unchanged, with its targets; the last batch may be smaller."""
     import tensorflow as tf
 
-    classes = images.classes
+    targets = tf.data.Dataset.from_tensor_slices(examples.targets).batch(batch_size)
+    return tf.data.Dataset.zip((image_batches(examples.images, examples.rows, batch_size), targets))
 
-    def read(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return images.pixels(chosen), classes[chosen]
 
-    def load(chosen: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        pixels, labels = tf.numpy_function(read, [chosen], [tf.uint8, tf.int32])
-        pixels, labels = tf.ensure_shape(pixels, (None, *images.image_shape)), tf.ensure_shape(labels, (None,))
-        return pixels, tf.one_hot(labels, len(images.class_names))
+def image_batches(images: ImageSet, rows: np.ndarray, batch_size: int = 256) -> tf.data.Dataset:
+    """The pixels of the images at `rows`, once, in order, unchanged; the last batch may be smaller."""
+    import tensorflow as tf
+
+    def load(chosen: tf.Tensor) -> tf.Tensor:
+        return tf.ensure_shape(tf.numpy_function(images.pixels, [chosen], tf.uint8), (None, *images.image_shape))
 
     return tf.data.Dataset.from_tensor_slices(np.asarray(rows, np.int64)).batch(batch_size).map(load).prefetch(2)

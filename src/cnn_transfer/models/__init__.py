@@ -30,7 +30,7 @@ from cnn_transfer.models.surgery import (
     unfreeze,
     with_precision,
 )
-from cnn_transfer.models.taps import add_linear_head, tap_layers, tap_network, tap_widths
+from cnn_transfer.models.taps import add_linear_head, blocks_above, tap_layers, tap_network, tap_widths
 from cnn_transfer.models.weight_files import load_weights
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "NetworkSource",
     "add_head",
     "add_linear_head",
+    "blocks_above",
     "build_network",
     "copy_network",
     "cut_layers",

@@ -130,6 +130,20 @@ def _only_moves(operation: keras.Operation) -> bool:
     return isinstance(operation, (keras.layers.ZeroPadding2D, keras.layers.Dropout))
 
 
+def blocks_above(network: keras.Model) -> dict[str, int]:
+    """How deep each layer lies, counted in blocks from the head: 0 for the head, 1 for the deepest block, and so on.
+
+    A block is what lies above the tap before it, up to and including its own tap (see `tap_layers`); what lies between
+    the deepest tap and the head counts as the head.
+    """
+    taps, depths = set(tap_layers(network)), {}
+    depth = 0
+    for layer in reversed(network.layers):
+        depth += layer.name in taps
+        depths[layer.name] = 0 if layer.name.startswith(HEAD_PREFIX) else depth
+    return depths
+
+
 def tap_widths(network: keras.Model, taps: Sequence[str], grid: int) -> list[int]:
     """Number of features that each tap gives."""
     shapes = [network.get_layer(name).output.shape for name in taps]
@@ -182,8 +196,8 @@ def _features(network: keras.Model, taps: Sequence[str], grid: int) -> Any:
         strides = (max(1, height // grid), max(1, width // grid))
         # Cells of equal size that cover the output; where it cannot be divided, neighbours share a row.
         size = tuple(side - (min(grid, side) - 1) * step for side, step in zip((height, width), strides, strict=True))
-        pooled = keras.layers.AveragePooling2D(size, strides, name=f"{HEAD_PREFIX}pool_{name}")(output)
-        cells.append(keras.layers.Flatten(name=f"{HEAD_PREFIX}flatten_{name}", dtype="float32")(pooled))
+        pooled = keras.layers.AveragePooling2D(size, strides, name=f"{HEAD_PREFIX}pool{grid}_{name}")(output)
+        cells.append(keras.layers.Flatten(name=f"{HEAD_PREFIX}flatten{grid}_{name}", dtype="float32")(pooled))
     if len(cells) == 1:
         return cells[0]
-    return keras.layers.Concatenate(name=f"{HEAD_PREFIX}taps", dtype="float32")(cells)
+    return keras.layers.Concatenate(name=f"{HEAD_PREFIX}taps{grid}", dtype="float32")(cells)

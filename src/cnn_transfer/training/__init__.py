@@ -1,6 +1,7 @@
 """One fit: optimisation, precision, validation, early stopping, progress."""
 
-from cnn_transfer.training.fit import LOG_COLUMNS, Fit, Optimisation, Schedule, fit
+from cnn_transfer.training.fit import LOG_COLUMNS, Fit, fit
 from cnn_transfer.training.precision import PRECISIONS, Precision, choose_precision
+from cnn_transfer.training.schedule import Optimisation, Schedule
 
 __all__ = ["LOG_COLUMNS", "PRECISIONS", "Fit", "Optimisation", "Precision", "Schedule", "choose_precision", "fit"]

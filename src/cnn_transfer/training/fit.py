@@ -2,78 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, model_validator
 from tqdm import tqdm
 
-from cnn_transfer.images import Augmentation, ImageSet, ordered_batches, training_batches
+from cnn_transfer.images import Augmentation, Examples, ordered_batches, training_batches
 from cnn_transfer.models import with_precision
-from cnn_transfer.parameters import Parameters
+from cnn_transfer.training.optimizer import build_optimizer
+from cnn_transfer.training.schedule import Optimisation, Pace
 
 if TYPE_CHECKING:
     import keras
 
+LOGGER = logging.getLogger(__name__)
+
 LOG_COLUMNS = [
     "phase", "step", "images_processed", "training_loss", "training_accuracy", "validation_loss", "validation_accuracy",
 ]  # fmt: skip
-STEPS_PER_CALL = range(13, 26)  # optimiser steps in one call of TensorFlow's runtime: nearly twice the speed at 32 px
 
-
-class Pace(NamedTuple):
-    """How the steps of a fit are grouped.
-
-    Attributes:
-        steps_per_call: Optimiser steps in one call of TensorFlow's runtime.
-        interval: Steps from one validation to the next, a multiple of `steps_per_call`.
-        validations: Number of validations.
-    """
-
-    steps_per_call: int
-    interval: int
-    validations: int
-
-
-class Schedule(Parameters):
-    """The course of one fit but for its learning rate; its length is given in `epochs` or in `steps`, not both."""
-
-    batch_size: int = Field(ge=1, le=4096)
-    epochs: int | None = Field(default=None, ge=1, le=10_000)
-    steps: int | None = Field(default=None, ge=1, le=10_000_000)
-    warmup_fraction: float = Field(ge=0, le=0.5)  # of all steps
-    weight_decay: float = Field(ge=0, le=1)
-    label_smoothing: float = Field(ge=0, lt=1)  # share of the target spread over all classes
-    validations: int = Field(ge=1, le=10_000)  # during the fit, evenly spaced
-    patience: int = Field(ge=1)  # validations without a better one before the fit stops
-
-    @model_validator(mode="after")
-    def _one_length(self) -> Self:
-        if (self.epochs is None) == (self.steps is None):
-            raise ValueError("give either epochs or steps")
-        return self
-
-    def pace(self, training_images: int) -> Pace:
-        """Group the steps so that validations are even and calls of the runtime are long.
-
-        The length of the fit stays within a few per cent of what was asked, and is exact for short fits.
-        """
-        steps = self.steps or max(1, round((self.epochs or 1) * training_images / self.batch_size))
-        interval = max(1, steps // self.validations)
-        steps_per_call = interval
-        if interval > STEPS_PER_CALL[-1]:
-            steps_per_call = max(STEPS_PER_CALL, key=lambda calls: (interval // calls * calls, calls))
-            interval = interval // steps_per_call * steps_per_call
-        return Pace(steps_per_call, interval, max(1, round(steps / interval)))
-
-
-class Optimisation(Schedule):
-    """A schedule with its learning rate."""
-
-    learning_rate: float = Field(gt=0, le=1)  # at the end of the warm-up
+StoppedBy = Literal["length", "patience", "not_finite"]
 
 
 @dataclass(frozen=True)
@@ -84,11 +36,13 @@ class Fit:
         network: The network with its best weights, in float32, not compiled.
         log: One row a validation, the first before any step; columns `LOG_COLUMNS`.
         precision: The Keras dtype policy of the fit.
+        stopped_by: What ended it: its length, its patience, or a loss that was not finite any more.
     """
 
     network: keras.Model
     log: pd.DataFrame
     precision: str
+    stopped_by: StoppedBy = "length"
 
     @property
     def best(self) -> pd.Series:
@@ -102,8 +56,8 @@ class Fit:
 
 def fit(
     network: keras.Model,
-    images: ImageSet,
-    splits: pd.DataFrame,
+    training: Examples,
+    validation: Examples,
     optimisation: Optimisation,
     augmentation: Augmentation,
     precision: str,
@@ -112,10 +66,13 @@ def fit(
 ) -> Fit:
     """Train the trainable layers of a network; the network itself is left as it is.
 
+    A loss that is not finite ends the fit. When a validation before it was better than the start, its weights are the
+    result, with a logged warning and `stopped_by` in the result; otherwise there is nothing to hand back.
+
     Args:
         network: A network that returns class probabilities.
-        images: The images.
-        splits: Table of splits; `training` and `validation` are read, nothing else.
+        training: What it learns from.
+        validation: What it is judged by, for early stopping and for the weights that are kept.
         optimisation: The schedule.
         augmentation: How training images are changed.
         precision: Keras dtype policy, `float32` or `mixed_bfloat16`.
@@ -123,96 +80,132 @@ def fit(
         phase: Name of the fit in its log and its progress bar.
 
     Raises:
-        FloatingPointError: When the loss is not finite.
+        FloatingPointError: When the loss is not finite before any validation is better than the start.
+        MemoryError: When a batch does not fit into the memory of the processor or the graphics card.
     """
-    import keras
+    import tensorflow as tf
 
-    images = images.used_in(splits)
-    training, validation = images.rows(splits, "training"), images.rows(splits, "validation")
     pace = optimisation.pace(len(training))
     model = with_precision(network, precision)
+    _compile(model, optimisation, pace)
+    watch = _watch(phase, pace, optimisation, precision)
+    try:
+        _train(model, training, validation, optimisation, augmentation, seed, pace, watch)
+    except FloatingPointError as error:
+        if not watch.improved:
+            raise
+        LOGGER.warning("%s The best weights before it are kept.", error)
+    except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+        height, width, _ = training.images.image_shape
+        raise MemoryError(
+            f"The memory is too small for {phase} with batches of {optimisation.batch_size} images of {height} × "
+            f"{width} px. Lower batch_size, and raise accumulated_batches (now {optimisation.accumulated_batches}) by "
+            "the same factor to keep the images a step; or lower image_size_px."
+        ) from error
+    finally:
+        watch.close()
+    result = with_precision(network, "float32")
+    result.set_weights(watch.best_weights)
+    return Fit(result, pd.DataFrame(watch.rows, columns=LOG_COLUMNS), precision, watch.stopped_by)
+
+
+def _compile(model: keras.Model, optimisation: Optimisation, pace: Pace) -> None:
+    import keras
+
     model.compile(
-        optimizer=_optimizer(optimisation, pace.interval * pace.validations),
+        optimizer=build_optimizer(model, optimisation, pace.interval * pace.validations),
         # Smoothed targets: arXiv 1512.00567, section 7.
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=optimisation.label_smoothing),
         metrics=[keras.metrics.CategoricalAccuracy("accuracy")],  # of a mixed image: the class with the largest share
-        steps_per_execution=pace.steps_per_call,
+        steps_per_execution=pace.steps_per_call * optimisation.accumulated_batches,
         jit_compile=False,
     )
-    validation_batches = ordered_batches(images, validation)
-    start_loss, start_accuracy = model.evaluate(validation_batches, verbose=0)
-    start = [phase, 0, 0, np.nan, np.nan, start_loss, start_accuracy]
-    watch = _watch(phase, pace, optimisation, precision, [start], model.get_weights())
+
+
+def _train(
+    model: keras.Model,
+    training: Examples,
+    validation: Examples,
+    optimisation: Optimisation,
+    augmentation: Augmentation,
+    seed: int,
+    pace: Pace,
+    watch: Any,
+) -> None:
+    validation_batches = ordered_batches(validation)
+    watch.start(model.get_weights(), *model.evaluate(validation_batches, verbose=0))
     model.fit(
-        training_batches(images, training, optimisation.batch_size, seed, augmentation),
-        steps_per_epoch=pace.interval,
+        training_batches(training, optimisation.batch_size, seed, augmentation),
+        steps_per_epoch=pace.interval * optimisation.accumulated_batches,
         epochs=pace.validations,
         validation_data=validation_batches,
         callbacks=[watch],
         shuffle=False,
         verbose=0,
     )
-    result = with_precision(network, "float32")
-    result.set_weights(watch.best_weights)
-    return Fit(result, pd.DataFrame(watch.rows, columns=LOG_COLUMNS), precision)
 
 
-def _optimizer(optimisation: Optimisation, steps: int) -> keras.optimizers.Optimizer:
-    """AdamW (arXiv 1711.05101) with linear warm-up and cosine decay to 1% (arXiv 1608.03983)."""
-    import keras
-
-    warmup = max(1, round(optimisation.warmup_fraction * steps))
-    schedule = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0,
-        warmup_target=optimisation.learning_rate,
-        warmup_steps=warmup,
-        decay_steps=max(1, steps - warmup),
-        alpha=0.01,
-    )
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=optimisation.weight_decay)
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    return optimizer
-
-
-def _watch(
-    phase: str, pace: Pace, optimisation: Optimisation, precision: str, rows: list[list[Any]], weights: list[Any]
-) -> Any:
+def _watch(phase: str, pace: Pace, optimisation: Optimisation, precision: str) -> Any:
     """A callback that logs each validation, keeps the best weights, stops early and shows progress.
 
     Keras's EarlyStopping cannot start from the validation before the first step, so that a fit could end worse than it
-    began.
+    began; its TerminateOnNaN forgets the weights.
     """
     import keras
+
+    images_per_step = optimisation.images_per_step
 
     class Watch(keras.callbacks.Callback):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
-            self.rows, self.best_weights = rows, weights
-            self._best_loss, self._waited = float(rows[0][5]), 0
-            total = pace.interval * pace.validations * optimisation.batch_size
+            self.rows: list[list[Any]] = []
+            self.best_weights: list[np.ndarray] = []
+            self.improved = False  # whether a validation was better than the start
+            self.stopped_by: StoppedBy = "length"
+            self._best_loss, self._waited = math.nan, 0
+            total = pace.interval * pace.validations * images_per_step
             self._progress = tqdm(total=total, unit="images", desc=phase, disable=None)
+
+        def start(self, weights: list[np.ndarray], loss: float, accuracy: float) -> None:
+            """Take note of the network before its first step."""
+            self._check(0, loss)
+            self.rows.append([phase, 0, 0, np.nan, np.nan, loss, accuracy])
+            self.best_weights, self._best_loss = weights, loss
+
+        def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
+            self._check(self.rows[-1][1] + (batch + 1) // optimisation.accumulated_batches, logs["loss"])
 
         def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
             step = (epoch + 1) * pace.interval
+            self._check(step, logs["loss"], logs["val_loss"])
             figures = [logs["loss"], logs["accuracy"], logs["val_loss"], logs["val_accuracy"]]
-            if not all(math.isfinite(figure) for figure in figures):
-                self._progress.close()
-                raise FloatingPointError(
-                    f"The loss of {phase} is not finite after {step} steps (precision {precision}, learning rate "
-                    f"{optimisation.learning_rate}, batch size {optimisation.batch_size}). Lower learning_rate, or set "
-                    "precision to float32."
-                )
-            self.rows.append([phase, step, step * optimisation.batch_size, *figures])
-            self._progress.update(pace.interval * optimisation.batch_size)
+            self.rows.append([phase, step, step * images_per_step, *figures])
+            self._progress.update(pace.interval * images_per_step)
             self._progress.set_postfix(validation_accuracy=f"{logs['val_accuracy']:.3f}")
             if logs["val_loss"] < self._best_loss:
-                self._best_loss, self._waited = logs["val_loss"], 0
+                self._best_loss, self._waited, self.improved = logs["val_loss"], 0, True
                 self.best_weights = self.model.get_weights()
             else:
                 self._waited += 1
-                self.model.stop_training = self._waited >= optimisation.patience
+                if self._waited >= optimisation.patience and epoch + 1 < pace.validations:
+                    self.model.stop_training, self.stopped_by = True, "patience"
 
-        def on_train_end(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002 (Keras's signature)
+        def close(self) -> None:
+            """Leave the progress bar as it is."""
             self._progress.close()
+
+        def _check(self, step: int, *losses: float) -> None:
+            if all(math.isfinite(loss) for loss in losses):
+                return
+            self.stopped_by = "not_finite"
+            remedy = (
+                "Lower learning_rate, set gradient_clip to 1, or set precision to float32."
+                if step
+                else "The network has weights that are not finite or far too large: make it again."
+            )
+            raise FloatingPointError(
+                f"The loss of {phase} is not finite after {step} steps (precision {precision}, learning rate "
+                f"{optimisation.learning_rate}, batch size {optimisation.batch_size}). {remedy}"
+            )
 
     return Watch()

@@ -1,18 +1,23 @@
 """Which number format trains fastest on this machine.
 
 bfloat16 pays where the processor multiplies it in hardware (AVX512-BF16, AMX-BF16, recent GPUs); elsewhere it is
-emulated and slower than float32.
+emulated and slower than float32, or, on a graphics card, may lack operations. There float32 is taken rather than
+float16, whose range is so small that it needs scaled losses and skipped steps.
 """
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Literal, get_args
 
 Precision = Literal["auto", "float32", "mixed_bfloat16"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 
+LOGGER = logging.getLogger(__name__)
+
 CPU_INFO = Path("/proc/cpuinfo")
+BFLOAT16_CAPABILITY = (8, 0)  # Ampere
 BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 
 
@@ -20,7 +25,8 @@ def choose_precision(wanted: str) -> str:
     """The Keras dtype policy to train in.
 
     Args:
-        wanted: `auto`, or a policy, which is returned as it is.
+        wanted: `auto`, or a policy, which is returned as it is; but a graphics card without bfloat16 gets `float32`,
+            with a logged message.
 
     Returns:
         `mixed_bfloat16` or `float32`.
@@ -30,9 +36,20 @@ def choose_precision(wanted: str) -> str:
     """
     if wanted not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}. Received: {wanted!r}.")
-    if wanted != "auto":
+    if wanted == "float32":
         return wanted
-    return "mixed_bfloat16" if _gpu_has_bfloat16() or _cpu_has_bfloat16() else "float32"
+    capabilities = _gpu_capabilities()
+    if capabilities:
+        if all(capability >= BFLOAT16_CAPABILITY for capability in capabilities):
+            return "mixed_bfloat16"
+        LOGGER.warning(
+            "precision is float32 instead of %s: not all graphics cards multiply bfloat16 (compute capability %s, "
+            "needed 8.0).",
+            wanted,
+            ", ".join(".".join(map(str, capability)) or "unknown" for capability in capabilities),
+        )
+        return "float32"
+    return "mixed_bfloat16" if wanted == "mixed_bfloat16" or _cpu_has_bfloat16() else "float32"
 
 
 def _cpu_has_bfloat16() -> bool:
@@ -43,10 +60,9 @@ def _cpu_has_bfloat16() -> bool:
     return not BFLOAT16_FLAGS.isdisjoint(flags.split())
 
 
-def _gpu_has_bfloat16() -> bool:
-    """Whether the first GPU is of compute capability 8.0 (Ampere) or newer."""
+def _gpu_capabilities() -> list[tuple[int, ...]]:
+    """Compute capability of each graphics card; empty for one that does not say."""
     import tensorflow as tf
 
-    gpus = tf.config.list_physical_devices("GPU")
-    capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability") if gpus else None
-    return capability is not None and capability >= (8, 0)
+    details = tf.config.experimental.get_device_details
+    return [details(card).get("compute_capability", ()) for card in tf.config.list_physical_devices("GPU")]

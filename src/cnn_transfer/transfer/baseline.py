@@ -7,11 +7,12 @@ transfer (by 17 points on VTAB-1k, arXiv 1910.04867).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import pandas as pd
+from pydantic import model_validator
 
-from cnn_transfer.images import Augmentation, ImageSet
+from cnn_transfer.images import Augmentation, Examples
 from cnn_transfer.models import reinitialise
 from cnn_transfer.training import LOG_COLUMNS, Fit, Optimisation, fit
 from cnn_transfer.transfer.search import TRIAL_COLUMNS, Search, SearchFit, run_search
@@ -25,11 +26,17 @@ class Baseline(Search):
 
     enabled: bool
 
+    @model_validator(mode="after")
+    def _no_knowledge_to_keep(self) -> Self:
+        if self.towards_start is not None or self.depth_decay != 1:
+            raise ValueError("towards_start must be null and depth_decay 1: random weights are nothing to stay near")
+        return self
+
 
 def train_baseline(
     network: keras.Model,
-    images: ImageSet,
-    splits: pd.DataFrame,
+    training: Examples,
+    validation: Examples,
     baseline: Baseline,
     augmentation: Augmentation,
     precision: str,
@@ -39,8 +46,8 @@ def train_baseline(
 
     Args:
         network: The migrated network; only its architecture is used.
-        images: The target's images.
-        splits: Table of splits; `training` and `validation` are read, nothing else.
+        training: What it learns from.
+        validation: What it is chosen by.
         baseline: The search.
         augmentation: How training images are moved.
         precision: Keras dtype policy.
@@ -57,6 +64,6 @@ def train_baseline(
 
     def train(optimisation: Optimisation) -> Fit:
         phase = f"from scratch, rate {optimisation.learning_rate:g}"
-        return fit(start, images, splits, optimisation, augmentation, precision, seed, phase)
+        return fit(start, training, validation, optimisation, augmentation, precision, seed, phase)
 
     return run_search(baseline, train)

@@ -7,11 +7,12 @@ best on validation is delivered. Batch statistics stay those of the source in th
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from cnn_transfer.images import Augmentation, ImageSet
+from cnn_transfer.images import Augmentation, Examples
 from cnn_transfer.models import copy_network, freeze, unfreeze
 from cnn_transfer.training import Fit, Optimisation, fit
 from cnn_transfer.transfer.search import Search, SearchFit, run_search
@@ -28,8 +29,8 @@ class WholeNetwork(Search):
 
 def fine_tune(
     network: keras.Model,
-    images: ImageSet,
-    splits: pd.DataFrame,
+    training: Examples,
+    validation: Examples,
     head: Optimisation,
     whole: WholeNetwork,
     augmentation: Augmentation,
@@ -40,8 +41,8 @@ def fine_tune(
 
     Args:
         network: A migrated network.
-        images: The target's images.
-        splits: Table of splits; `training` and `validation` are read, nothing else.
+        training: What it learns from.
+        validation: What it is chosen by.
         head: Schedule of the first phase.
         whole: Schedule and learning rates of the second phase.
         augmentation: How training images are moved.
@@ -54,18 +55,18 @@ def fine_tune(
     """
     start = copy_network(network)
     freeze(start)
-    head_fit = fit(start, images, splits, head, augmentation, precision, seed, "head")
+    head_fit = fit(start, training, validation, head, augmentation, precision, seed, "head")
     head_alone = copy_network(head_fit.network)
     unfreeze(head_fit.network, whole.batch_statistics)
 
     def train(optimisation: Optimisation) -> Fit:
         phase = f"whole network, rate {optimisation.learning_rate:g}"
-        whole_fit = fit(head_fit.network, images, splits, optimisation, augmentation, precision, seed + 1, phase)
+        whole_fit = fit(head_fit.network, training, validation, optimisation, augmentation, precision, seed + 1, phase)
         log = whole_fit.log.assign(phase="whole network")
         counters = ["step", "images_processed"]
         log[counters] += head_fit.log[counters].iloc[-1]
-        joined = Fit(whole_fit.network, pd.concat([head_fit.log, log], ignore_index=True), precision)
+        joined = replace(whole_fit, log=pd.concat([head_fit.log, log], ignore_index=True))
         # The head alone is delivered when no later network was better.
-        return joined if joined.best["phase"] == "whole network" else Fit(head_alone, joined.log, precision)
+        return joined if joined.best["phase"] == "whole network" else replace(joined, network=head_alone)
 
     return run_search(whole, train)

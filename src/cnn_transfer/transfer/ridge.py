@@ -22,7 +22,8 @@ import numpy as np
 import pandas as pd
 from scipy.linalg import solve
 
-CHUNK_ROWS = 4096
+from cnn_transfer.transfer.standardised import CHUNK_NUMBERS, Features, chunks_of
+
 RELATIVE_PENALTIES = np.logspace(-6, 2, 33)  # times the mean eigenvalue of the Gram matrix
 
 
@@ -55,7 +56,7 @@ def class_targets(classes: np.ndarray, n_classes: int) -> np.ndarray:
 
 
 def fit_ridge(
-    features: np.ndarray,
+    features: Features,
     targets: np.ndarray,
     weights: np.ndarray | None = None,
     copies: int = 1,
@@ -64,7 +65,7 @@ def fit_ridge(
     """Fit for all penalties, and keep the one with the smallest leave-one-out error.
 
     Args:
-        features: (n, features); memory-mapped is fine. With copies, each image's rows follow one another, itself first.
+        features: (n, features); memory-mapped, or standardised when read, is fine. Copies of an image follow it.
         targets: (n, classes).
         weights: (n,) above 0; None: all 1. They count for the errors, too.
         copies: Rows an image.
@@ -124,14 +125,14 @@ class _Basis:
     of_features: np.ndarray | None  # (features, rank), V
     projected_targets: np.ndarray  # (rank, classes), Uᵀ √w (Y - mean)
 
-    def rows(self, features: np.ndarray, weights: np.ndarray, rows: slice) -> np.ndarray:
+    def rows(self, features: Features, weights: np.ndarray, rows: slice) -> np.ndarray:
         """Rows of U."""
         if self.of_images is not None:
             return self.of_images[rows]
         centred = (features[rows] - self.feature_mean) * np.sqrt(weights[rows, None])
         return np.asarray(centred @ (self.of_features / np.sqrt(self.eigenvalues)))
 
-    def kernel(self, penalty: float, features: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    def kernel(self, penalty: float, features: Features, weights: np.ndarray) -> np.ndarray:
         """A = V diag(s / (s² + λ)) Uᵀ √w Y, (features, classes)."""
         if self.of_features is not None:
             shrunk = np.sqrt(self.eigenvalues) / (self.eigenvalues + penalty)
@@ -139,27 +140,27 @@ class _Basis:
         vectors = self.rows(features, weights, slice(None))
         dual = (vectors / (self.eigenvalues + penalty)) @ self.projected_targets * np.sqrt(weights[:, None])
         kernel = np.zeros((features.shape[1], dual.shape[1]))
-        for rows in _chunks(len(features)):
+        for rows in chunks_of(*features.shape):
             kernel += (features[rows] - self.feature_mean).T @ dual[rows]
         return kernel
 
 
-def _decompose(features: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> _Basis:
+def _decompose(features: Features, targets: np.ndarray, weights: np.ndarray) -> _Basis:
     n, width = features.shape
     share = weights / weights.sum()
-    feature_mean = sum((share[rows] @ features[rows] for rows in _chunks(n)), start=np.zeros(width))
+    feature_mean = sum((share[rows] @ features[rows] for rows in chunks_of(n, width)), start=np.zeros(width))
     target_mean = share @ targets
     root = np.sqrt(weights)[:, None]
     centred_targets = root * (targets - target_mean)
     if n <= width:
         gram = np.zeros((n, n))
-        for columns in _chunks(width):
+        for columns in chunks_of(width, n):
             part = root * (features[:, columns] - feature_mean[columns])
             gram += part @ part.T
         values, vectors = _eigen(gram)
         return _Basis(feature_mean, target_mean, values, vectors, None, vectors.T @ centred_targets)
     gram, cross = np.zeros((width, width)), np.zeros((width, targets.shape[1]))
-    for rows in _chunks(n):
+    for rows in chunks_of(n, width):
         part = root[rows] * (features[rows] - feature_mean)
         gram += part.T @ part
         cross += part.T @ centred_targets[rows]
@@ -176,7 +177,7 @@ def _eigen(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _left_out(
     basis: _Basis,
-    features: np.ndarray,
+    features: Features,
     targets: np.ndarray,
     weights: np.ndarray,
     copies: int,
@@ -185,7 +186,8 @@ def _left_out(
     """Rows of images (not of their copies), and their scores when left out: (penalties, rows, classes)."""
     shrink = basis.eigenvalues / (basis.eigenvalues + penalties[:, None])
     n, n_classes = targets.shape
-    size = copies * max(1, CHUNK_ROWS // copies)
+    rank = max(1, len(basis.eigenvalues))
+    size = copies * max(1, CHUNK_NUMBERS // (rank * copies))
     for start in range(0, n, size):
         rows = slice(start, min(n, start + size))
         vectors = basis.rows(features, weights, rows)
@@ -209,7 +211,3 @@ def _left_out(
                 error = np.linalg.solve(np.eye(copies) - hat, residual)[:, 0]
             out[index] = targets[rows][::copies] - error / roots[:, 0, None]
         yield np.arange(start, rows.stop, copies), out
-
-
-def _chunks(length: int) -> Iterator[slice]:
-    return (slice(start, min(length, start + CHUNK_ROWS)) for start in range(0, length, CHUNK_ROWS))

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import pandas as pd
 from pydantic import Field
 
 from cnn_transfer.training import Fit, Optimisation, Schedule
 
+LOGGER = logging.getLogger(__name__)
+
 TRIAL_COLUMNS = [
-    "learning_rate", "steps", "images_processed", "validation_loss", "validation_accuracy", "delivered",
+    "learning_rate", "steps", "images_processed", "validation_loss", "validation_accuracy", "stopped_by", "delivered",
 ]  # fmt: skip
 
 
@@ -28,6 +32,8 @@ class Search(Schedule):
         course = {name: getattr(self, name) for name in Schedule.model_fields}
         changes = {
             "epochs": self.epochs and self.epochs * factor,
+            "least_steps": self.least_steps and self.least_steps * factor,
+            "most_steps": self.most_steps and self.most_steps * factor,
             "steps": self.steps and self.steps * factor,
             "validations": self.validations * factor,
             "patience": self.patience * factor,
@@ -42,17 +48,17 @@ class Trial:
     Attributes:
         learning_rate: Its learning rate.
         doublings: How many times its length was doubled.
-        fit: Its result.
+        fit: Its result; None when its loss was not finite before it was better than the start.
     """
 
     learning_rate: float
     doublings: int
-    fit: Fit
+    fit: Fit | None
 
     @property
     def loss(self) -> float:
         """Its lowest validation loss."""
-        return float(self.fit.best["validation_loss"])
+        return float(self.fit.best["validation_loss"]) if self.fit else math.inf
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,7 @@ class SearchFit:
 
     Attributes:
         fit: The best trial's fit.
-        trials: One row a trial, columns `TRIAL_COLUMNS`.
+        trials: One row a trial, columns `TRIAL_COLUMNS`; without figures where the loss was not finite.
         log: The logs of all trials, with the columns `trial` (a number), `learning_rate` and `delivered`.
     """
 
@@ -76,32 +82,48 @@ def run_search(search: Search, train: Callable[[Optimisation], Fit]) -> SearchFi
     Args:
         search: Schedule and learning rates.
         train: Makes one fit, always from the same start.
+
+    Raises:
+        FloatingPointError: When the loss is not finite at any rate.
     """
-    trials = [Trial(rate, 0, train(search.at(rate))) for rate in search.learning_rates]
+
+    def attempt(rate: float, doublings: int = 0) -> Trial:
+        try:
+            return Trial(rate, doublings, train(search.at(rate, doublings)))
+        except FloatingPointError as error:
+            failures.append(error)
+            LOGGER.warning("%s The search goes on without this trial.", error)
+            return Trial(rate, doublings, None)
+
+    failures: list[FloatingPointError] = []
+    trials = [attempt(rate) for rate in search.learning_rates]
     best = min(trials, key=lambda trial: trial.loss)
-    for doublings in range(1, search.most_doublings + 1):
-        longer = Trial(best.learning_rate, doublings, train(search.at(best.learning_rate, doublings)))
+    for doublings in range(1, search.most_doublings + 1 if best.fit else 0):
+        longer = attempt(best.learning_rate, doublings)
         trials.append(longer)
         if longer.loss >= best.loss:
             break
         best = longer
-    return collect(trials, best)
-
-
-def collect(trials: list[Trial], best: Trial) -> SearchFit:
-    """Put the tables of trials together."""
-    rows = [
-        [
-            trial.learning_rate,
-            *trial.fit.log[["step", "images_processed"]].iloc[-1],
-            *trial.fit.best[["validation_loss", "validation_accuracy"]],
-        ]
-        for trial in trials
-    ]
+    if best.fit is None:
+        raise failures[-1]
+    rows = [_row(trial) for trial in trials]
     delivered = [trial is best for trial in trials]
     logs = [
         trial.fit.log.assign(trial=number, learning_rate=trial.learning_rate, delivered=trial is best)
         for number, trial in enumerate(trials)
+        if trial.fit
     ]
     table = pd.DataFrame(rows, columns=TRIAL_COLUMNS[:-1]).assign(delivered=delivered)
     return SearchFit(best.fit, table, pd.concat(logs, ignore_index=True))
+
+
+def _row(trial: Trial) -> list[Any]:
+    """Figures of one trial, columns `TRIAL_COLUMNS` but for the last."""
+    if trial.fit is None:
+        return [trial.learning_rate, *[math.nan] * 4, "not_finite"]
+    return [
+        trial.learning_rate,
+        *trial.fit.log[["step", "images_processed"]].iloc[-1],
+        *trial.fit.best[["validation_loss", "validation_accuracy"]],
+        trial.fit.stopped_by,
+    ]

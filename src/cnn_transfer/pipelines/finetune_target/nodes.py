@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from cnn_transfer.images import ImageSet, class_names
+from cnn_transfer.images import ImageSet, class_names, split_examples
 from cnn_transfer.models import ModelCard, Network
 from cnn_transfer.pipelines.finetune_target.parameters import FinetuneParameters
 from cnn_transfer.training import Fit, choose_precision
@@ -28,7 +28,9 @@ def finetune(
     block = FinetuneParameters.parse(parameters, "finetune_target")
     plan = TransferPlan.model_validate(transfer_plan)
     policy = choose_precision(precision)
-    result = fine_tune(migrated_model, images, splits, block.head, block.whole, block.augmentation, policy, seed)
+    training = split_examples(images, splits, "training", block.balanced)
+    validation = split_examples(images, splits, "validation")
+    result = fine_tune(migrated_model, training, validation, block.head, block.whole, block.augmentation, policy, seed)
     origin = f"{plan.source} up to {plan.cut_layer}"
     card = _card(result.fit, images, splits, ModelCard.model_validate(source_model_card), origin)
     return result.fit.network, card, result.log, result.trials
@@ -46,7 +48,9 @@ def train_from_scratch(
     """Train the same architecture from random weights, tuned on validation and to convergence."""
     block = FinetuneParameters.parse(parameters, "finetune_target")
     policy = choose_precision(precision)
-    result = train_baseline(migrated_model, images, splits, block.baseline, block.augmentation, policy, seed)
+    training = split_examples(images, splits, "training", block.balanced)
+    validation = split_examples(images, splits, "validation")
+    result = train_baseline(migrated_model, training, validation, block.baseline, block.augmentation, policy, seed)
     source_card = ModelCard.model_validate(source_model_card)
     card = _card(result.fit, images, splits, source_card, "random weights")
     return result.fit.network, card, result.log, result.trials

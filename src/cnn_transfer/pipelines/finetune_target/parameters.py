@@ -11,6 +11,7 @@ from cnn_transfer.transfer import Baseline, WholeNetwork
 class FinetuneParameters(Parameters):
     """Both phases of fine-tuning, the augmentation of all fits on the target, and the baseline."""
 
+    balanced: bool
     head: Optimisation
     whole: WholeNetwork
     augmentation: Augmentation

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from cnn_transfer.images import ImageSet
+from cnn_transfer.images import ImageSet, split_examples
 from cnn_transfer.models import ModelCard, Network, build_network
 from cnn_transfer.pipelines.pretrain_source.parameters import PretrainParameters
 from cnn_transfer.training import choose_precision, fit
@@ -22,17 +22,19 @@ def pretrain(
 ) -> tuple[Network, dict[str, Any], pd.DataFrame]:
     """Train a network on the source from random weights."""
     block = PretrainParameters.parse(parameters, "pretrain_source")
-    images = images.used_in(splits)
-    network = build_network(block.architecture, images.image_shape, len(images.class_names), seed)
+    training = split_examples(images, splits, "training", block.balanced)
+    validation = split_examples(images, splits, "validation")
+    class_names = training.images.class_names
+    network = build_network(block.architecture, images.image_shape, len(class_names), seed)
     policy = choose_precision(precision)
-    result = fit(network, images, splits, block.optimisation, block.augmentation, policy, seed, "pretraining")
+    result = fit(network, training, validation, block.optimisation, block.augmentation, policy, seed, "pretraining")
     card = ModelCard(
         architecture=block.architecture,
         image_shape=images.image_shape,
-        class_names=images.class_names,
+        class_names=class_names,
         trained_on=images.name,
         training_fingerprint=images.fingerprint,
-        training_images=len(images.rows(splits, "training")),
+        training_images=len(training),
         precision=result.precision,
         initialised_from="random weights",
         metrics=result.best[["validation_loss", "validation_accuracy"]].to_dict(),

@@ -14,6 +14,7 @@ class PretrainParameters(Parameters):
     """The network and its training on the source."""
 
     architecture: str
+    balanced: bool
     optimisation: Optimisation
     augmentation: Augmentation
     licence: str

@@ -1,0 +1,216 @@
+"""Which depths of a network a head reads: decided by exact leave-one-out errors, and few when they do as well as many.
+
+Two questions in turn. How deep must the network be kept: every cut is tried with all taps below it, and the lowest is
+taken whose error is not worse than the best one's by more than a share of the standard error of their difference.
+Then: which tap does harm; one after the other is left away while that improves the error clearly.
+
+All taps have a linear kernel of their own, so that a candidate costs one inverse of images by images: with
+C = (K + λ W⁻¹)⁻¹, projected so that the intercept is free, the error of image i left out is (C y)_i / C_ii.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from cnn_transfer.transfer.ridge import RELATIVE_PENALTIES, class_targets
+from cnn_transfer.transfer.standardised import Standardised, chunks_of, gram, standardisation
+
+MOST_IMAGES = 1000
+EQUAL_ERRORS = 0.5  # of a standard error of the paired difference: a lower cut is as good
+CLEAR_ERRORS = 1.0  # by how much a removal must improve. Removing while it does no harm costs half a point or more
+
+
+@dataclass(frozen=True)
+class TapChoice:
+    """The taps that are read, and why.
+
+    Attributes:
+        names: Of the chosen taps, from shallow to deep.
+        columns: Bool (features,), which columns are theirs.
+        images: How many the choice was made on.
+        evidence: One row a candidate set: `step` ("cut" or "remove"), `taps` (their names, joined by spaces), `n_taps`,
+            `loss` (mean squared error of images left out, every class weighing the same), `difference` to the set it is
+            compared with, `standard_error` of that difference, `accuracy` (of images left out), `chosen`: one True.
+    """
+
+    names: tuple[str, ...]
+    columns: np.ndarray
+    images: int
+    evidence: pd.DataFrame
+
+
+def choose_taps(
+    features: np.ndarray,
+    classes: np.ndarray,
+    widths: Sequence[int],
+    names: Sequence[str],
+    copies: int = 1,
+    seed: int = 0,
+) -> TapChoice:
+    """Choose the taps whose ridge is best out of sample, with a preference for few and shallow ones.
+
+    Args:
+        features: (n · copies, features); each image's copies follow it. Only the images themselves are looked at.
+        classes: (n,) class index of each image.
+        widths: Features of each tap; they add up to the number of features.
+        names: Of the taps, from shallow to deep.
+        copies: Rows an image.
+        seed: Of the draw of images, when there are more than `MOST_IMAGES`.
+    """
+    images = _draw(classes, MOST_IMAGES, seed)
+    ends = np.cumsum(widths)
+    rows = features[images * copies]
+    mean, scale = standardisation(rows, widths)
+    kernels = np.stack(
+        [
+            gram(Standardised(rows[:, start:end], mean[start:end], scale[start:end]))
+            for start, end in zip(ends - widths, ends, strict=True)
+        ]
+    )
+    judge = _Judge(kernels, classes[images])
+    table = _Table(list(names))
+
+    cuts = [np.arange(len(names)) < depth for depth in range(1, len(names) + 1)]
+    tried = [judge.best(used) for used in cuts]
+    best = min(tried, key=lambda errors: errors.loss)
+    for used, errors in zip(cuts, tried, strict=True):
+        table.add("cut", used, errors, best)
+    used, errors = next(
+        (used, errors) for used, errors in zip(cuts, tried, strict=True) if errors.not_worse(best, EQUAL_ERRORS)
+    )
+    chosen = int(np.flatnonzero([used is cut for cut in cuts])[0])
+    while used.sum() > 1:
+        removals = [used & (np.arange(len(names)) != tap) for tap in np.flatnonzero(used)[::-1]]  # deep ones first
+        fewer = max(removals, key=lambda removal: judge.at(removal, errors.penalty).gain(errors))
+        after = judge.best(fewer)
+        table.add("remove", fewer, after, errors)
+        if after.gain(errors) < CLEAR_ERRORS and not after.same(errors):
+            break
+        used, errors, chosen = fewer, after, len(table.rows) - 1
+    kept = tuple(name for name, is_used in zip(names, used, strict=True) if is_used)
+    return TapChoice(kept, np.repeat(used, widths), len(images), table.frame(chosen))
+
+
+def knn_accuracy(
+    features: np.ndarray,
+    classes: np.ndarray,
+    widths: Sequence[int],
+    copies: int = 1,
+    neighbours: int = 5,
+    seed: int = 0,
+) -> float:
+    """Accuracy of the nearest neighbours' vote, an image and its copies left out together: a second opinion.
+
+    The features are standardised and every tap weighs the same, as in the head. Votes fall with the rank of a
+    neighbour, so that ties are rare. Drawn to at most `MOST_IMAGES` images; every class weighs the same.
+
+    Args:
+        features: (n · copies, features); each image's copies follow it.
+        classes: (n,) class index of each image.
+        widths: Features of each tap.
+        copies: Rows an image.
+        neighbours: That vote; fewer where there are no more.
+        seed: Of the draw.
+    """
+    images = _draw(classes, MOST_IMAGES, seed)
+    own = classes[images]
+    everything = features[(images[:, None] * copies + np.arange(copies)).ravel()]
+    mean, scale = standardisation(everything, widths)
+    rows = Standardised(everything, mean, scale)
+    products = gram(Standardised(everything[::copies], mean, scale), rows)
+    squares = np.concatenate([(rows[chunk] ** 2).sum(axis=1) for chunk in chunks_of(*rows.shape)])
+    distances = squares - 2 * products  # the own length is the same for all neighbours
+    distances[np.arange(len(images)).repeat(copies) == np.arange(len(images))[:, None]] = np.inf
+    voters = min(neighbours, (len(images) - 1) * copies)
+    nearest = np.argsort(distances, axis=1, kind="stable")[:, :voters]
+    votes = np.zeros((len(images), classes.max() + 1))
+    for rank, column in enumerate(nearest.T):
+        votes[np.arange(len(images)), own.repeat(copies)[column]] += 1 + 1e-3 * (voters - rank)
+    weights = 1 / np.bincount(own, minlength=votes.shape[1])[own]
+    return float(np.average(votes.argmax(axis=1) == own, weights=weights))
+
+
+def _draw(classes: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """At most `most` images, as many of each class as there are or as it takes; increasing indices."""
+    place = pd.Series(np.random.default_rng(seed).permutation(len(classes))).groupby(classes).rank(method="first")
+    return np.sort(np.argsort(place.to_numpy(), kind="stable")[:most])
+
+
+@dataclass(frozen=True)
+class _Errors:
+    """Of images left out with one set of taps."""
+
+    penalty: float
+    squares: np.ndarray  # (n,), mean over the classes, times the weight of the image
+    accuracy: float
+
+    @property
+    def loss(self) -> float:
+        return float(self.squares.mean())
+
+    def difference(self, other: _Errors) -> tuple[float, float]:
+        """Of the mean squared errors, and its standard error."""
+        pairs = self.squares - other.squares
+        return float(pairs.mean()), float(pairs.std(ddof=1) / np.sqrt(len(pairs)))
+
+    def gain(self, before: _Errors) -> float:
+        """Improvement over other errors, in standard errors of the difference."""
+        mean, error = self.difference(before)
+        return -mean / max(error, 1e-12)
+
+    def same(self, other: _Errors) -> bool:
+        return bool(np.isclose(self.loss, other.loss, rtol=1e-9, atol=0))
+
+    def not_worse(self, best: _Errors, tolerance: float) -> bool:
+        mean, error = self.difference(best)
+        return mean <= tolerance * error or self.same(best)
+
+
+class _Judge:
+    """Leave-one-out errors of sets of taps; every class weighs the same."""
+
+    def __init__(self, kernels: np.ndarray, classes: np.ndarray) -> None:
+        counts = np.bincount(classes)
+        self.kernels, self.classes = kernels, classes
+        self.weights = len(classes) / ((counts > 0).sum() * counts[classes])
+        self.targets = class_targets(classes, len(counts))
+
+    def at(self, used: np.ndarray, penalty: float) -> _Errors:
+        """With λ = `penalty`."""
+        inverse = np.linalg.inv(self.kernels[used].mean(axis=0) + np.diag(penalty / self.weights))
+        sums = inverse.sum(axis=1)
+        inverse -= np.outer(sums, sums) / sums.sum()  # the intercept is free
+        errors = inverse @ self.targets / np.diag(inverse)[:, None]
+        hits = (self.targets - errors).argmax(axis=1) == self.classes
+        accuracy = float(np.average(hits, weights=self.weights))
+        return _Errors(penalty, self.weights * (errors**2).mean(axis=1), accuracy)
+
+    def best(self, used: np.ndarray) -> _Errors:
+        """With the best λ; kernels have a mean diagonal of 1, so that λ is relative to the mean eigenvalue."""
+        return min((self.at(used, penalty) for penalty in RELATIVE_PENALTIES[4:-3:2]), key=lambda errors: errors.loss)
+
+
+class _Table:
+    def __init__(self, names: list[str]) -> None:
+        self.names, self.rows = names, list[dict[str, object]]()
+
+    def add(self, step: str, used: np.ndarray, errors: _Errors, against: _Errors) -> None:
+        difference, standard_error = errors.difference(against)
+        self.rows.append(
+            {
+                "step": step,
+                "taps": " ".join(name for name, is_used in zip(self.names, used, strict=True) if is_used),
+                "n_taps": int(used.sum()),
+                "loss": errors.loss,
+                "difference": difference,
+                "standard_error": standard_error,
+                "accuracy": errors.accuracy,
+            }
+        )
+
+    def frame(self, chosen: int) -> pd.DataFrame:
+        return pd.DataFrame(self.rows).assign(chosen=np.arange(len(self.rows)) == chosen)

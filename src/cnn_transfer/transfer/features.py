@@ -1,0 +1,223 @@
+"""Features of images at several depths of a network, computed once and kept: (images, features) float32 on disk.
+
+A set of features is a folder:
+
+    table.parquet    one row a row of the values: id and pixel digest of the image, and copy: 0 the image itself, from 1
+                     on its moved copies
+    values.npy       (rows, features) float32, memory-mapped
+    features.json    the network's digest, taps, grids
+
+What the features depend on is their key: the network's weights and layers, the taps, the grids, the pixels of the image
+and, for a copy, its number and how far it may be moved. Nothing else enters, neither seed nor split, so that a later
+run with another draw, strategy or seed computes only what is new.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from cnn_transfer.images import Augmentation, ImageSet, augment
+from cnn_transfer.models import tap_network, tap_widths
+
+if TYPE_CHECKING:
+    import keras
+
+BATCH_SIZE = 128  # images, or copies, a call of the network
+CHUNK_ROWS = 1024  # read at once
+
+
+@dataclass(frozen=True)
+class FeatureExtraction:
+    """Features that are computed while they are written.
+
+    Attributes:
+        network: The network, from uint8 pixels.
+        images: The images.
+        rows: (n,) row numbers of the images wanted.
+        copied: Row numbers of those, among `rows`, that also come as moved copies.
+        taps: Names of layers, from shallow to deep.
+        grids: Each tap is averaged over grid × grid cells, for each of these.
+        copies: Moved copies of each image in `copied`.
+        augmentation: How far the copies are moved.
+    """
+
+    network: keras.Model
+    images: ImageSet
+    rows: np.ndarray
+    copied: np.ndarray
+    taps: tuple[str, ...]
+    grids: tuple[int, ...]
+    copies: int
+    augmentation: Augmentation
+
+    @property
+    def widths(self) -> dict[int, list[int]]:
+        """Features of each tap at each grid."""
+        return {grid: tap_widths(self.network, self.taps, grid) for grid in self.grids}
+
+    def tapped(self) -> keras.Model:
+        """The network from pixels to all features: one grid after the other, in each one tap after the other."""
+        import keras
+
+        parts = [tap_network(self.network, self.taps, grid).output for grid in self.grids]
+        joined = parts[0] if len(parts) == 1 else keras.layers.Concatenate(dtype="float32", name="features")(parts)
+        return keras.Model(self.network.input, joined, name=self.network.name)
+
+    @property
+    def network_digest(self) -> str:
+        """Digest of the layers and weights below the taps, and of the taps and the grids."""
+        network = self.tapped()
+        digest = hashlib.sha256(re.sub(r'"seed": \d+', "", network.to_json()).encode())
+        for weight in network.get_weights():
+            digest.update(np.ascontiguousarray(weight).tobytes())
+        return digest.hexdigest()[:16]
+
+    def table(self) -> pd.DataFrame:
+        """The rows to be written: `id`, `pixel_digest`, `copy`, `row` (of the image), `key` (within the network)."""
+        numbers = [(row, copy) for row in self.copied for copy in range(1, self.copies + 1)]
+        rows = np.concatenate([self.rows, np.array([row for row, _ in numbers], int)])
+        copy = np.concatenate([np.zeros(len(self.rows), int), np.array([number for _, number in numbers], int)])
+        table = self.images.table.iloc[rows][["id", "pixel_digest"]].reset_index(drop=True).assign(copy=copy, row=rows)
+        moved = hashlib.sha256(self.augmentation.model_dump_json().encode()).hexdigest()[:16]
+        how = np.where(copy == 0, "", table["copy"].astype(str) + moved)
+        return table.assign(key=table["pixel_digest"] + how)
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features on disk, opened and not loaded.
+
+    Attributes:
+        table: One row a row of the values: `id`, `pixel_digest`, `copy`, `key`.
+        values: (rows, features) float32, memory-mapped.
+        taps: Names of layers, from shallow to deep.
+        widths: Features of each tap at each grid; grids follow one another, in each the taps.
+        network_digest: Of the network that they were computed by.
+        copies: Moved copies of those images that have some.
+    """
+
+    table: pd.DataFrame
+    values: np.ndarray
+    taps: tuple[str, ...]
+    widths: dict[int, list[int]]
+    network_digest: str
+    copies: int
+
+    def columns(self, taps: Sequence[str], grid: int) -> np.ndarray:
+        """Positions of the features of some taps at one grid."""
+        grids = list(self.widths)
+        before = sum(sum(self.widths[other]) for other in grids[: grids.index(grid)])
+        ends = before + np.cumsum([0, *self.widths[grid]])
+        places = [self.taps.index(name) for name in taps]
+        return np.concatenate([np.arange(ends[place], ends[place + 1]) for place in places])
+
+    def widths_of(self, taps: Sequence[str], grid: int) -> list[int]:
+        """Features of each of some taps at one grid."""
+        return [self.widths[grid][self.taps.index(name)] for name in taps]
+
+    def of(self, ids: Sequence[str] | pd.Series, taps: Sequence[str], grid: int, copies: bool = False) -> np.ndarray:
+        """Features of images in the order of `ids`: (n, features), or with each image's copies after it.
+
+        Raises:
+            ValueError: When some image has no features here.
+        """
+        index = pd.MultiIndex.from_frame(self.table[["id", "copy"]])
+        numbers = range(1 + self.copies) if copies else range(1)
+        wanted = pd.MultiIndex.from_product([list(ids), numbers])
+        rows = index.get_indexer(wanted)
+        if (missing := rows < 0).any():
+            raise ValueError(
+                f"Features must be about the images that are split. {missing.sum()} of {len(rows)} rows are missing, "
+                f"such as {wanted[missing][0]}. Run migrate_model again, so that both have one version."
+            )
+        columns = self.columns(taps, grid)
+        values = np.empty((len(rows), len(columns)), np.float32)
+        for start in range(0, len(rows), CHUNK_ROWS):
+            values[start : start + CHUNK_ROWS] = self.values[rows[start : start + CHUNK_ROWS]][:, columns]
+        return values
+
+
+def write_features(extraction: FeatureExtraction, folder: Path, earlier: Sequence[Path] = ()) -> None:
+    """Compute features and write them; the caller makes them visible by renaming `folder`.
+
+    Args:
+        extraction: What to compute.
+        folder: A folder that does not exist yet.
+        earlier: Features, the newest first; the first of the same network saves computing what it holds.
+    """
+    folder.mkdir(parents=True)
+    digest, table = extraction.network_digest, extraction.table()
+    width = sum(sum(widths) for widths in extraction.widths.values())
+    values = np.lib.format.open_memmap(folder / "values.npy", mode="w+", dtype=np.float32, shape=(len(table), width))
+    known = _known(digest, earlier)
+    stored = np.full(len(table), -1)
+    if known is not None:
+        stored = pd.Index(known.table["key"]).get_indexer(table["key"])
+        for rows in np.array_split(np.flatnonzero(stored >= 0), max(1, len(table) // CHUNK_ROWS)):
+            values[rows] = known.values[stored[rows]]
+    _compute(extraction, table, np.flatnonzero(stored < 0), values)
+    values.flush()
+    table.drop(columns="row").to_parquet(folder / "table.parquet")
+    card = {
+        "network_digest": digest,
+        "taps": extraction.taps,
+        "widths": {str(grid): widths for grid, widths in extraction.widths.items()},
+        "copies": extraction.copies,
+        "computed": int((stored < 0).sum()),
+    }
+    (folder / "features.json").write_text(json.dumps(card, indent=2))
+
+
+def open_features(folder: Path) -> Features:
+    """Open features without reading their values."""
+    card = json.loads((folder / "features.json").read_text())
+    return Features(
+        table=pd.read_parquet(folder / "table.parquet"),
+        values=np.load(folder / "values.npy", mmap_mode="r"),
+        taps=tuple(card["taps"]),
+        widths={int(grid): widths for grid, widths in card["widths"].items()},
+        network_digest=card["network_digest"],
+        copies=card["copies"],
+    )
+
+
+def moved_copy(pixels: np.ndarray, pixel_digest: str, copy: int, augmentation: Augmentation) -> np.ndarray:
+    """One moved copy of an image, (h, w, c) uint8; which one depends on its pixels and the number only."""
+    seed = np.array([int(pixel_digest[:8], 16) & 0x7FFFFFFF, copy], np.int32)
+    moved, _ = augment(pixels[None], np.zeros((1, 1), np.float32), seed, augmentation)
+    return np.asarray(moved)[0]
+
+
+def _known(network_digest: str, earlier: Sequence[Path]) -> Features | None:
+    for folder in earlier:
+        if json.loads((folder / "features.json").read_text())["network_digest"] == network_digest:
+            return open_features(folder)
+    return None
+
+
+def _compute(extraction: FeatureExtraction, table: pd.DataFrame, rows: np.ndarray, values: np.ndarray) -> None:
+    if not len(rows):
+        return
+    network = extraction.tapped()
+    wanted = table.iloc[rows]
+    batch = min(BATCH_SIZE, len(rows))
+    with tqdm(total=len(rows), unit="images", desc="features", disable=None) as progress:
+        for start in range(0, len(rows), batch):
+            part = wanted.iloc[start : start + batch]
+            pixels = extraction.images.pixels(part["row"].to_numpy())
+            for place in np.flatnonzero(part["copy"].to_numpy()):
+                row = part.iloc[place]
+                pixels[place] = moved_copy(pixels[place], row["pixel_digest"], row["copy"], extraction.augmentation)
+            padded = pixels[np.arange(batch) % len(pixels)]  # one size: nothing is compiled twice
+            values[rows[start : start + batch]] = network.predict_on_batch(padded)[: len(pixels)]
+            progress.update(len(pixels))

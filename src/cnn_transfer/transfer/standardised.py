@@ -1,0 +1,86 @@
+"""Standardised features that are never copied as a whole: each read computes its part.
+
+Features are (images, features), float32 on disk or in memory; tap after tap, each with its own number of columns. What
+is read is float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+POOLED_SHARE = 0.1  # of a feature's variance: features that hardly ever move must not explode on new images
+CHUNK_NUMBERS = 2**22  # 32 MB of float64
+
+
+@dataclass(frozen=True)
+class Standardised:
+    """(x - mean) · scale; reads like an array with `[rows]` and `[rows, columns]`, slices or indices.
+
+    Attributes:
+        features: (n, features).
+        mean: (features,).
+        scale: (features,).
+    """
+
+    features: np.ndarray
+    mean: np.ndarray
+    scale: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n, features)."""
+        return (len(self.features), len(self.mean))
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        columns = key[1] if isinstance(key, tuple) else slice(None)
+        return np.asarray((self.features[key] - self.mean[columns]) * self.scale[columns])
+
+
+Features = np.ndarray | Standardised
+
+
+def standardisation(features: np.ndarray, widths: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (features,) and scale (features,): (x - mean) · scale has, over each tap, a mean square norm of 1.
+
+    The variance of a feature is drawn a little towards the mean of its tap, as estimates from few images need.
+    """
+    chunks = list(chunks_of(*features.shape))
+    mean = sum((features[rows].sum(axis=0, dtype=float) for rows in chunks), start=np.zeros(features.shape[1]))
+    mean /= len(features)
+    variance = sum((((features[rows] - mean) ** 2).sum(axis=0) for rows in chunks), start=np.zeros(len(mean)))
+    variance /= len(features)
+    scales = []
+    for own in np.split(variance, np.cumsum(widths)[:-1]):
+        divisor = np.sqrt((1 - POOLED_SHARE) * own + POOLED_SHARE * max(float(own.mean()), 1e-12))
+        norm = np.sqrt((own / divisor**2).sum())
+        scales.append(1 / (divisor * max(norm, 1e-6)))
+    return mean, np.concatenate(scales)
+
+
+def chunks_of(length: int, width: int) -> Iterator[slice]:
+    """Slices of `length`, each with about `CHUNK_NUMBERS` numbers when one index has `width`."""
+    step = max(1, CHUNK_NUMBERS // max(1, width))
+    return (slice(start, min(length, start + step)) for start in range(0, length, step))
+
+
+def gram(features: Features, others: Features | None = None) -> np.ndarray:
+    """Inner products of rows, (n, m) float64, summed over chunks of columns."""
+    n, width = features.shape
+    total = np.zeros((n, n if others is None else len(others)))
+    for columns in chunks_of(width, max(total.shape)):
+        part = np.asarray(features[:, columns], dtype=float)
+        total += part @ (part if others is None else np.asarray(others[:, columns], dtype=float)).T
+    return total
+
+
+def multiply(features: Features, kernel: np.ndarray) -> np.ndarray:
+    """Features @ kernel, in chunks of rows."""
+    parts = [features[rows] @ kernel for rows in chunks_of(*features.shape)]
+    return np.concatenate(parts) if parts else np.empty((0, kernel.shape[1]))

@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+
+from cnn_transfer.transfer.depths import _Judge, choose_taps, knn_accuracy
+from cnn_transfer.transfer.ridge import class_targets, fit_ridge_at
+from cnn_transfer.transfer.standardised import Standardised, gram, standardisation
+
+
+def blobs(per_class, width, seed, distance=1.0, n_classes=4):
+    rng = np.random.default_rng(seed)
+    classes = np.arange(n_classes).repeat(per_class)
+    centres = distance * np.random.default_rng(99 + width).normal(size=(n_classes, width))
+    return centres[classes] + rng.normal(size=(len(classes), width)), classes
+
+
+def planted(seed=0):
+    """Noise, signal, another signal, noise of a hundred times the scale."""
+    rng = np.random.default_rng(seed + 50)
+    (one, classes), (two, _) = blobs(60, 8, seed), blobs(60, 12, seed + 10, 0.6)
+    noise = rng.normal(size=(len(classes), 40)), 100 * rng.normal(size=(len(classes), 40))
+    return np.concatenate([noise[0], one, two, noise[1]], axis=1), classes, [40, 8, 12, 40]
+
+
+def test_informative_taps_are_found_and_useless_ones_removed():
+    kept = []
+    for seed in range(10):
+        features, classes, widths = planted(seed)
+        choice = choose_taps(features, classes, widths, ["noise1", "one", "two", "noise2"])
+        assert set(choice.names) >= {"one", "two"}
+        np.testing.assert_array_equal(
+            choice.columns, np.repeat(np.isin(["noise1", "one", "two", "noise2"], choice.names), widths)
+        )
+        kept.append(("noise1" in choice.names, "noise2" in choice.names))
+    assert (np.mean(kept, axis=0) <= [0.3, 0.1]).all()  # what lies below a needed tap costs less
+
+
+def test_taps_that_say_the_same_are_cut_to_the_shallowest():
+    signal, classes = blobs(20, 10, 0, 0.7)
+    choice = choose_taps(np.tile(signal, 3), classes, [10] * 3, ["low", "middle", "high"])
+    assert choice.names == ("low",)
+
+
+def test_a_deep_tap_that_is_needed_is_kept():
+    signal, classes = blobs(20, 10, 0)
+    noise = np.random.default_rng(50).normal(size=(80, 10))
+    choice = choose_taps(np.concatenate([noise, signal], axis=1), classes, [10, 10], ["low", "high"])
+    assert choice.names == ("high",)
+
+
+def test_the_evidence_has_a_row_a_candidate_and_one_is_chosen():
+    features, classes, widths = planted()
+    choice = choose_taps(features, classes, widths, ["a", "b", "c", "d"])
+    table = choice.evidence
+    assert table["step"].tolist()[:4] == ["cut"] * 4
+    assert set(table["step"][4:]) == {"remove"}
+    assert table.query("chosen")["taps"].tolist() == [" ".join(choice.names)]
+    assert table.query("step == 'cut'")["n_taps"].tolist() == [1, 2, 3, 4]
+    assert (table["standard_error"] >= 0).all()
+    assert choice.images == 240
+
+
+def test_the_errors_are_those_of_refitting_without_each_image():
+    features, classes = blobs(6, 30, 0)
+    classes = classes[:20]
+    features = features[:20]
+    judge = _Judge(gram(features)[None], classes)
+    errors = judge.at(np.array([True]), 3.0)
+    targets = class_targets(classes, 4)
+    for image in range(20):
+        kept = np.arange(20) != image
+        fit = fit_ridge_at(features[kept], targets[kept], judge.weights[kept], 3.0)
+        direct = ((fit.scores(features[image]) - targets[image]) ** 2).mean() * judge.weights[image]
+        assert errors.squares[image] == pytest.approx(direct, rel=1e-8)
+
+
+def test_only_images_count_not_their_copies():
+    features, classes, widths = planted()
+    names = ["a", "b", "c", "d"]
+    moved = np.stack([features, features + 5], axis=1).reshape(-1, features.shape[1])
+    alone, with_copies = (
+        choose_taps(features, classes, widths, names),
+        choose_taps(moved, classes, widths, names, copies=2),
+    )
+    np.testing.assert_allclose(alone.evidence["loss"], with_copies.evidence["loss"])
+
+
+def test_many_images_are_drawn_evenly_from_the_classes(monkeypatch):
+    monkeypatch.setattr("cnn_transfer.transfer.depths.MOST_IMAGES", 60)
+    features, classes, widths = planted()
+    rare = np.concatenate([np.flatnonzero(classes > 0), np.arange(15)])
+    first, second = (choose_taps(features[rare], classes[rare], widths, list("abcd"), seed=seed) for seed in (0, 0))
+    assert first.images == 60
+    np.testing.assert_array_equal(first.evidence, second.evidence)
+
+
+def test_neighbours_agree_with_scikit_learn():
+    from sklearn.model_selection import LeaveOneOut, cross_val_score
+    from sklearn.neighbors import KNeighborsClassifier
+
+    features, classes = blobs(15, 10, 0, 0.7)
+    mean, scale = standardisation(features, [10])
+    rows = Standardised(features, mean, scale)[:]
+    for neighbours in (1, 3):
+        reference = cross_val_score(KNeighborsClassifier(neighbours), rows, classes, cv=LeaveOneOut()).mean()
+        assert abs(knn_accuracy(features, classes, [10], neighbours=neighbours) - reference) < 0.05
+
+
+def test_a_copy_is_no_neighbour_of_its_image():
+    rng = np.random.default_rng(0)
+    noise, classes = rng.normal(size=(100, 20)), rng.permutation(np.arange(5).repeat(20))
+    assert knn_accuracy(noise.repeat(3, axis=0), classes, [20], copies=3) < 0.4

@@ -1,0 +1,107 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cnn_transfer.models import reinitialise, tap_network
+from cnn_transfer.transfer import features as module
+from cnn_transfer.transfer.features import FeatureExtraction, moved_copy, open_features, write_features
+
+TAPS = ("block1", "block2")
+
+
+@pytest.fixture(scope="module")
+def extraction(shapes, tiny_network, augmentation):
+    """Features of 30 images, ten of them with two copies."""
+    rows = np.random.default_rng(0).permutation(len(shapes))[:30]
+    moves = augmentation(rotation_degrees=20, shift_fraction=0.1)
+    return FeatureExtraction(tiny_network(), shapes, rows, rows[:10], TAPS, (2, 3), 2, moves)
+
+
+@pytest.fixture(scope="module")
+def folder(extraction, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("features") / "first"
+    write_features(extraction, folder)
+    return folder
+
+
+def computed(folder):
+    return json.loads((folder / "features.json").read_text())["computed"]
+
+
+def test_features_are_what_the_network_says_of_the_pixels(extraction, shapes, folder):
+    features = open_features(folder)
+    ids = shapes.table["id"].iloc[extraction.rows]
+    network = tap_network(extraction.network, TAPS, 2)
+    expected = network.predict(shapes.pixels(extraction.rows), verbose=0)
+    np.testing.assert_allclose(features.of(ids, TAPS, 2), expected, atol=1e-5)
+    np.testing.assert_allclose(features.of(ids, ["block2"], 2), expected[:, 4 * 8 :], atol=1e-5)
+    deep = tap_network(extraction.network, ["block2"], 3).predict(shapes.pixels(extraction.rows), verbose=0)
+    np.testing.assert_allclose(features.of(ids, ["block2"], 3), deep, atol=1e-5)
+    assert features.widths == {2: [4 * 8, 4 * 16], 3: [9 * 8, 9 * 16]}
+    assert features.widths_of(["block2"], 3) == [9 * 16]
+    assert features.values.dtype == np.float32
+
+
+def test_copies_follow_their_image_and_are_what_the_network_says_of_the_moved_pixels(extraction, shapes, folder):
+    first = extraction.rows[0]
+    row = shapes.table.iloc[first]
+    pixels = shapes.pixels(np.array([first]))
+    moved = [moved_copy(pixels[0], row["pixel_digest"], copy, extraction.augmentation) for copy in (1, 2)]
+    network = tap_network(extraction.network, TAPS, 2)
+    expected = network.predict(np.stack([pixels[0], *moved]), verbose=0)
+    got = open_features(folder).of([row["id"]], TAPS, 2, copies=True)
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+    assert np.abs(got[0] - got[1]).max() > 0.01
+    assert np.abs(got[1] - got[2]).max() > 0.01
+
+
+def test_a_copy_depends_on_its_image_alone(shapes, extraction):
+    pixels = shapes.pixels(np.array([0, 1]))
+    again = [moved_copy(pixels[0], "ab12cd34ef", 1, extraction.augmentation) for _ in range(2)]
+    np.testing.assert_array_equal(*again)
+    other = moved_copy(pixels[0], "ab12cd35ef", 1, extraction.augmentation)
+    assert (other != again[0]).any()
+
+
+def test_only_what_is_new_is_computed(extraction, shapes, folder, tmp_path):
+    more = np.setdiff1d(np.arange(len(shapes)), extraction.rows)[:7]
+    larger = replace(extraction, rows=np.concatenate([more, extraction.rows[:20]]))
+    write_features(larger, tmp_path / "second", [folder])
+    assert computed(folder) == 30 + 20
+    assert computed(tmp_path / "second") == 7
+    write_features(larger, tmp_path / "alone")
+    values = [np.asarray(open_features(tmp_path / name).values) for name in ("second", "alone")]
+    np.testing.assert_allclose(*values, atol=1e-5)
+
+
+@pytest.mark.parametrize("change", ["weights", "taps", "grids", "moves"])
+def test_other_features_are_computed_anew(extraction, folder, tmp_path, augmentation, change):
+    changed = {
+        "weights": lambda: replace(extraction, network=reinitialise(extraction.network, 1)),
+        "taps": lambda: replace(extraction, taps=("block1",)),
+        "grids": lambda: replace(extraction, grids=(1,)),
+        "moves": lambda: replace(extraction, augmentation=augmentation(rotation_degrees=5)),
+    }[change]()
+    write_features(changed, tmp_path / "changed", [folder])
+    assert computed(tmp_path / "changed") == (20 if change == "moves" else 50)  # an image that is not moved stays
+
+
+def test_the_newest_of_the_same_network_is_used(extraction, folder, tmp_path):
+    write_features(replace(extraction, grids=(1,)), tmp_path / "newer")
+    write_features(extraction, tmp_path / "same", [tmp_path / "newer", folder])
+    assert computed(tmp_path / "same") == 0
+
+
+def test_an_image_without_features_is_named(folder):
+    with pytest.raises(ValueError, match=r"1 of 1 rows are missing, such as \('nowhere/1.png', 0\). Run migrate_model"):
+        open_features(folder).of(["nowhere/1.png"], TAPS, 2)
+
+
+def test_one_size_of_batch_whatever_is_left(extraction, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "BATCH_SIZE", 16)
+    write_features(extraction, tmp_path / "batches")
+    values = np.asarray(open_features(tmp_path / "batches").values)
+    assert np.isfinite(values).all()
+    assert computed(tmp_path / "batches") == len(values) == 50
