@@ -152,3 +152,10 @@ def test_a_name_by_chance_hides_no_deeper_block():
     for name in ("block1", "second", "third"):
         x = keras.layers.Conv2D(4, 3, name=name)(x)
     assert tap_layers(keras.Model(inputs, x)) == ["block1", "second", "third"]
+
+
+def test_a_head_on_all_taps_changes_none_of_them(skipping):
+    taps = tap_layers(skipping)
+    width = sum(tap_widths(skipping, taps, 2))
+    model = add_linear_head(skipping, taps, 2, np.zeros((width, 3)), np.zeros(3))
+    assert tap_layers(model) == taps
