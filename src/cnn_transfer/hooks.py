@@ -39,8 +39,9 @@ class CheckHooks:
     @hook_impl
     def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Check all parameters, whatever part of the graph runs, and that what the run reads is there."""
+        stages = {str(node.namespace).split(".", maxsplit=1)[0] for node in pipeline.nodes}
         try:
-            parse_run_parameters(self._parameters)
+            parse_run_parameters(self._parameters, stages)
         except ParameterError as error:
             raise click.ClickException(f"Wrong parameters; nothing was run.\n{error}") from error
         unread = [text for role in ("source", "target") if (text := self._unread(role, catalog))]

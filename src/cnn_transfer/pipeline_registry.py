@@ -2,7 +2,14 @@
 
 from kedro.pipeline import Pipeline
 
-from cnn_transfer.pipelines import evaluate, finetune_target, migrate_model, preprocess, pretrain_source
+from cnn_transfer.pipelines import (
+    evaluate,
+    finetune_target,
+    import_source,
+    migrate_model,
+    preprocess,
+    pretrain_source,
+)
 
 STAGES = {
     "preprocess": preprocess,
@@ -11,10 +18,21 @@ STAGES = {
     "finetune_target": finetune_target,
     "evaluate": evaluate,
 }
+ALTERNATIVES = {"import_source": import_source}  # in the place of pretrain_source
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """The five stages, each to be run alone from what the catalog holds, and their sum."""
-    stages = {name: stage.create_pipeline() for name, stage in STAGES.items()}
-    transfer = sum(stages.values(), start=Pipeline([]))
-    return {**stages, "transfer": transfer, "__default__": transfer}
+    """The stages, each to be run alone from what the catalog holds, and what they add up to.
+
+    `transfer` trains its source network itself; `transfer_pretrained` imports one and needs no source images.
+    """
+    stages = {name: stage.create_pipeline() for name, stage in (STAGES | ALTERNATIVES).items()}
+    transfer = sum((stages[name] for name in STAGES), start=Pipeline([]))
+    target = stages["preprocess"].only_nodes_with_namespaces(["preprocess.target"])
+    after = stages["migrate_model"] + stages["finetune_target"] + stages["evaluate"]
+    return {
+        **stages,
+        "transfer": transfer,
+        "transfer_pretrained": target + stages["import_source"] + after,
+        "__default__": transfer,
+    }

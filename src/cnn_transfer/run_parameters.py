@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Self
 
 from pydantic import Field, model_validator
 
 from cnn_transfer.models import SMALLEST_IMAGE_PX
-from cnn_transfer.parameters import Parameters
+from cnn_transfer.parameters import ParameterError, Parameters
 from cnn_transfer.pipelines.evaluate.parameters import EvaluateParameters
 from cnn_transfer.pipelines.finetune_target.parameters import FinetuneParameters
+from cnn_transfer.pipelines.import_source.parameters import ImportParameters
 from cnn_transfer.pipelines.migrate_model.parameters import MigrateParameters
 from cnn_transfer.pipelines.preprocess.parameters import PreprocessParameters
 from cnn_transfer.pipelines.pretrain_source.parameters import PretrainParameters
@@ -26,19 +27,10 @@ class RunParameters(Parameters):
     precision: Precision
     preprocess: PreprocessParameters
     pretrain_source: PretrainParameters
+    import_source: ImportParameters
     migrate_model: MigrateParameters
     finetune_target: FinetuneParameters
     evaluate: EvaluateParameters
-
-    @model_validator(mode="after")
-    def _images_fit_the_network(self) -> Self:
-        architecture, size = self.pretrain_source.architecture, self.preprocess.source.image_format.image_size_px
-        if size < SMALLEST_IMAGE_PX[architecture]:
-            raise ValueError(
-                f"preprocess.*.image_format.image_size_px must be at least {SMALLEST_IMAGE_PX[architecture]} for "
-                f"{architecture}; it is {size}"
-            )
-        return self
 
     @model_validator(mode="after")
     def _grey_images_keep_their_colours(self) -> Self:
@@ -46,11 +38,45 @@ class RunParameters(Parameters):
             stage.augmentation.check_channels(self.preprocess.source.image_format.channels)
         return self
 
+    def check_source(self, stages: Collection[str]) -> None:
+        """See whether the source network that a run uses is there and takes its images.
 
-def parse_run_parameters(parameters: Mapping[str, Any]) -> RunParameters:
+        Args:
+            stages: Names of the stages that run; without `import_source`, the network is that of `pretrain_source`.
+
+        Raises:
+            ParameterError: Saying what does not fit, and what to change.
+        """
+        image_format = self.preprocess.target.image_format
+        if "import_source" in stages:
+            try:
+                self.import_source.check(image_format.shape)
+            except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
+                raise ParameterError(f"import_source.network: {error}") from error
+            if self.source_images is not None and "pretrain_source" not in stages:
+                raise ParameterError(
+                    f"source_images: {self.source_images} was asked for, but an imported network needs no source "
+                    "images. Leave it out, or run --pipelines transfer."
+                )
+            return
+        architecture = self.pretrain_source.architecture
+        if image_format.image_size_px < SMALLEST_IMAGE_PX[architecture]:
+            raise ParameterError(
+                f"preprocess.*.image_format.image_size_px must be at least {SMALLEST_IMAGE_PX[architecture]} for "
+                f"{architecture}; it is {image_format.image_size_px}"
+            )
+
+
+def parse_run_parameters(parameters: Mapping[str, Any], stages: Collection[str] = ()) -> RunParameters:
     """Check all blocks; keys with a leading underscore are anchors of the YAML files, not parameters.
+
+    Args:
+        parameters: The configuration's parameters.
+        stages: Names of the stages that run, which decide where the source network comes from.
 
     Raises:
         ParameterError: Naming every bad key of every block.
     """
-    return RunParameters.parse({key: value for key, value in parameters.items() if not key.startswith("_")}, "")
+    run = RunParameters.parse({key: value for key, value in parameters.items() if not key.startswith("_")}, "")
+    run.check_source(stages)
+    return run

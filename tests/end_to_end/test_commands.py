@@ -41,10 +41,22 @@ def test_command_that_only_looks_imports_no_tensorflow(command):
     assert "'keras'" not in last
 
 
-def test_registry_lists_the_five_stages_and_their_sum():
-    from cnn_transfer.pipeline_registry import STAGES, register_pipelines
+def test_registry_lists_the_stages_and_what_they_add_up_to():
+    from cnn_transfer.pipeline_registry import ALTERNATIVES, STAGES, register_pipelines
 
     pipelines = register_pipelines()
-    assert set(pipelines) == {*STAGES, "transfer", "__default__"}
+    assert set(pipelines) == {*STAGES, *ALTERNATIVES, "transfer", "transfer_pretrained", "__default__"}
     assert pipelines["transfer"] == pipelines["__default__"]
     assert sum(len(pipelines[stage].nodes) for stage in STAGES) == len(pipelines["transfer"].nodes)
+
+
+def test_an_imported_source_takes_the_place_of_source_images_and_pretraining():
+    from cnn_transfer.pipeline_registry import register_pipelines
+
+    pipelines = register_pipelines()
+    pretrained = pipelines["transfer_pretrained"]
+    namespaces = {node.namespace for node in pretrained.nodes}
+    assert namespaces == {"preprocess.target", "import_source", "migrate_model", "finetune_target", "evaluate"}
+    assert pipelines["import_source"].outputs() == pipelines["pretrain_source"].outputs()
+    read = {name for name in pretrained.inputs() if not name.startswith("params:")}
+    assert read == {"pretrained_networks", "target_raw_images", "node_seconds"}

@@ -77,6 +77,14 @@ def test_curves_without_a_baseline_show_the_transfer_alone():
     assert [line.get_label() for line in figure.axes[1].lines] == ["transfer, rate 0.002, delivered"]
 
 
+def test_curves_of_an_imported_source_have_no_empty_side():
+    figure = draw_training_curves(SOURCE_LOG.iloc[:0], TARGET_LOG, BASELINE_LOG)
+    render(figure)
+    (only,) = figure.axes
+    assert only.get_title() == "Training on the target (lower part cut off)"
+    assert len(only.lines) == 3
+
+
 def test_the_confusion_shows_counts_other_than_zero():
     predictions = pd.DataFrame({"label": list("aaabbc"), "predicted": list("aabbbc")})
     figure = draw_confusion(confusion_table(predictions, ["a", "b", "c"]))

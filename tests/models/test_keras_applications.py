@@ -1,11 +1,13 @@
 import importlib
+import inspect
+import re
 
 import keras
 import numpy as np
 import pytest
 
 from cnn_transfer.models import add_head, copy_network, cut_layers, keras_applications, reinitialise, with_precision
-from cnn_transfer.models.keras_applications import PREPROCESSING, _preprocessed
+from cnn_transfer.models.keras_applications import PREPROCESSING, _preprocessed, smallest_px
 
 NAMES = [name for names in PREPROCESSING.values() for name in names]
 FAST = {"caffe": "VGG16", "tf": "MobileNet", "torch": "DenseNet121", "inside": "MobileNetV3Small"}
@@ -98,5 +100,24 @@ def test_weights_that_cannot_be_downloaded_are_an_error_with_remedies(monkeypatc
     monkeypatch.setattr(module_of("VGG16").file_utils, "get_file", fail)
     with pytest.raises(ConnectionError, match=r"VGG16 are not in Keras's cache .*no network.*efficientnet_lite0"):
         keras_applications("VGG16", (64, 64, 3))
-    with pytest.raises(ValueError, match="at least 32x32"):
+    with pytest.raises(ValueError, match=r"VGG16 needs images of at least 32 px"):
         keras_applications("VGG16", (16, 16, 3))
+
+
+def test_the_smallest_image_of_each_network_is_that_of_its_module():
+    for name in NAMES:
+        stated = set(re.findall(r"min_size=(\d+)", inspect.getsource(module_of(name)))) or {"32"}
+        assert stated == {str(smallest_px(name))}, name
+
+
+def test_names_do_not_depend_on_what_was_built_before():
+    first, second = (keras_applications("MobileNetV3Small", (32, 32, 3), None) for _ in range(2))
+    assert [layer.name for layer in first.layers] == [layer.name for layer in second.layers]
+
+
+def test_weights_of_another_network_are_refused_with_the_layers_that_do_not_fit(example):
+    name, _, path = example
+    other = "VGG19" if name == "VGG16" else "VGG16"
+    missing = "block5_conv4" if name == "VGG16" else "block1_conv1"
+    with pytest.raises(ValueError, match=f"do not fit the network {other.lower()}: .*{missing} has no weights in"):
+        keras_applications(other, (64, 64, 3), path)

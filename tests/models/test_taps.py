@@ -1,10 +1,16 @@
 import numpy as np
 import pytest
 
-from cnn_transfer.models import build_network
+from cnn_transfer.models import build_network, cut_layers, keras_applications
 from cnn_transfer.models.taps import add_linear_head, tap_layers, tap_network, tap_widths
 
 SHAPE = (28, 28, 1)
+RESNET50 = {2: 3, 3: 4, 4: 6, 5: 3}  # blocks a stage
+# Where the stride or the width changes, nothing is added to.
+BLOCKS_OF_MOBILENET_V2 = [
+    f"block_{number}_project_BN" if number in {1, 3, 6, 10, 13, 16} else f"block_{number}_add"
+    for number in range(1, 17)
+]
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +77,85 @@ def test_the_head_survives_saving(network, pixels, tmp_path):
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_allclose(again.predict(pixels, verbose=0), model.predict(pixels, verbose=0), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (
+            "MobileNetV2",
+            ["Conv1_relu", "expanded_conv_project_BN", *BLOCKS_OF_MOBILENET_V2, "out_relu"],
+        ),
+        (
+            "ResNet50",
+            ["pool1_pool", *(f"conv{n}_block{b}_out" for n, count in RESNET50.items() for b in range(1, count + 1))],
+        ),
+        ("VGG16", [f"block{number}_pool" for number in range(1, 6)]),
+        ("MobileNet", ["conv1_relu", *(f"conv_pw_{number}_relu" for number in range(1, 14))]),
+    ],
+)
+def test_networks_of_keras_are_tapped_at_the_end_of_each_block(name, expected):
+    assert tap_layers(keras_applications(name, (32, 32, 3), None)) == expected
+
+
+def test_of_very_many_blocks_every_so_manieth_is_tapped_and_the_deepest_always():
+    network = keras_applications("DenseNet121", (32, 32, 3), None)
+    taps = tap_layers(network)
+    assert (len(taps), taps[0], taps[-1]) == (20, "pool1", "relu")
+    order = [layer.name for layer in network.layers]
+    assert taps == sorted(taps, key=order.index)
+    assert [sum(name.startswith(f"conv{stage}_") for name in taps) for stage in (2, 3, 4, 5)] == [1, 3, 7, 4]
+
+
+@pytest.fixture(scope="module")
+def skipping():
+    """A network without telling names: two residual blocks, one plain convolution, and a head."""
+    import keras
+
+    inputs = keras.Input((16, 16, 3), dtype="uint8")
+    x = keras.layers.Rescaling(1 / 255, dtype="float32")(inputs)
+    x = keras.layers.Conv2D(4, 3, padding="same", name="first")(x)
+    x = keras.layers.ReLU(name="first_relu")(x)
+    for number in (1, 2):
+        branch = keras.layers.Conv2D(4, 3, padding="same", name=f"inner{number}")(x)
+        x = keras.layers.Add(name=f"sum{number}")([x, branch])
+    x = keras.layers.Dropout(0.5, name="dropout")(keras.layers.Conv2D(6, 3, name="last")(x))
+    x = keras.layers.Dense(3, name="top")(keras.layers.GlobalAveragePooling2D()(x))
+    return keras.Model(inputs, x)
+
+
+def test_blocks_are_found_in_the_graph_where_names_tell_nothing(skipping):
+    assert tap_layers(skipping) == ["first_relu", "sum1", "sum2", "last"]
+
+
+def test_every_tap_can_be_cut_after(skipping):
+    for network in (skipping, keras_applications("MobileNetV2", (32, 32, 3), None)):
+        assert set(tap_layers(network)) <= set(cut_layers(network))
+
+
+def test_a_skip_connection_over_everything_leaves_the_places_where_branches_meet():
+    import keras
+
+    inputs = keras.Input((16, 16, 3), dtype="uint8")
+    pixels = x = keras.layers.Rescaling(1 / 255, dtype="float32")(inputs)
+    for number in range(1, 6):
+        x = keras.layers.Conv2D(4, 3, padding="same", name=f"inner{number}")(x)
+        x = keras.layers.Concatenate(name=f"meet{number}")([x, pixels])
+    assert tap_layers(keras.Model(inputs, x)) == [f"meet{number}" for number in range(1, 6)]
+
+
+def test_a_name_by_chance_hides_no_deeper_block():
+    import keras
+
+    inputs = keras.Input((16, 16, 3), dtype="uint8")
+    x = keras.layers.Rescaling(1 / 255, dtype="float32")(inputs)
+    for name in ("block1", "second", "third"):
+        x = keras.layers.Conv2D(4, 3, name=name)(x)
+    assert tap_layers(keras.Model(inputs, x)) == ["block1", "second", "third"]
+
+
+def test_a_head_on_all_taps_changes_none_of_them(skipping):
+    taps = tap_layers(skipping)
+    width = sum(tap_widths(skipping, taps, 2))
+    model = add_linear_head(skipping, taps, 2, np.zeros((width, 3)), np.zeros(3))
+    assert tap_layers(model) == taps

@@ -8,6 +8,7 @@ from cnn_transfer.datasets.features_dataset import FeaturesDataset
 from cnn_transfer.datasets.image_set_dataset import ImageSetDataset
 from cnn_transfer.datasets.keras_model_dataset import KerasModelDataset
 from cnn_transfer.datasets.node_seconds_dataset import NodeSecondsDataset
+from cnn_transfer.datasets.pretrained_networks_dataset import PretrainedNetworksDataset
 from cnn_transfer.datasets.raw_images_dataset import CIFAR10Dataset, RawImagesDataset
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "MatplotlibDataset",
     "NodeSecondsDataset",
     "ParquetDataset",
+    "PretrainedNetworksDataset",
     "RawImagesDataset",
 ]

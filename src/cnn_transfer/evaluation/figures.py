@@ -34,11 +34,15 @@ TRANSFER_COLOUR, BASELINE_COLOUR = "#0072b2", "#d55e00"  # readable with colour 
 
 
 def draw_training_curves(source_log: pd.DataFrame, target_log: pd.DataFrame, baseline_log: pd.DataFrame) -> Figure:
-    """Validation accuracy against images processed: pretraining on the left, transfer and baseline on the right."""
-    figure = new_figure(10, 4)
-    left, right = figure.subplots(1, 2)
-    left.plot(source_log["images_processed"], source_log["validation_accuracy"], "o-", ms=3, color="#333333")
-    left.set_title("Pretraining on the source", fontsize=10)
+    """Validation accuracy against images processed: pretraining on the left, transfer and baseline on the right.
+
+    A source network that was imported has no log, and there is no left side.
+    """
+    figure = new_figure(10 if len(source_log) else 6, 4)
+    *before, right = figure.subplots(1, 2 if len(source_log) else 1, squeeze=False)[0]
+    for left in before:
+        left.plot(source_log["images_processed"], source_log["validation_accuracy"], "o-", ms=3, color="#333333")
+        left.set_title("Pretraining on the source", fontsize=10)
     for log, name, colour in (
         (baseline_log, "from scratch", BASELINE_COLOUR),
         (target_log, "transfer", TRANSFER_COLOUR),
@@ -59,7 +63,7 @@ def draw_training_curves(source_log: pd.DataFrame, target_log: pd.DataFrame, bas
     right.set_ylim(max(0.0, 1 - 4 * (1 - max(best)) - 0.05), 1.0)
     right.set_title("Training on the target (lower part cut off)", fontsize=10)
     right.legend(fontsize=7, loc="lower right")
-    for axes in (left, right):
+    for axes in (*before, right):
         axes.set_xlabel("images processed")
         axes.set_ylabel("validation accuracy")
         axes.grid(alpha=0.3)

@@ -7,8 +7,17 @@ in float32.
 from cnn_transfer.models.architectures import ARCHITECTURES, SMALLEST_IMAGE_PX, build_network
 from cnn_transfer.models.card import ModelCard
 from cnn_transfer.models.efficientnet_lite import efficientnet_lite0, load_imagenet_weights
+from cnn_transfer.models.flat_graph import flatten
 from cnn_transfer.models.keras_applications import keras_applications
+from cnn_transfer.models.keras_file import load_keras_file
 from cnn_transfer.models.network import Network
+from cnn_transfer.models.pretrained import (
+    PRETRAINED_NETWORKS,
+    ImportedNetwork,
+    NetworkReader,
+    NetworkSource,
+    read_network,
+)
 from cnn_transfer.models.pytorch_weights import read_pytorch_weights
 from cnn_transfer.models.surgery import (
     add_head,
@@ -23,12 +32,17 @@ from cnn_transfer.models.surgery import (
     with_precision,
 )
 from cnn_transfer.models.taps import add_linear_head, blocks_above, tap_layers, tap_network, tap_widths
+from cnn_transfer.models.weight_files import load_weights
 
 __all__ = [
     "ARCHITECTURES",
+    "PRETRAINED_NETWORKS",
     "SMALLEST_IMAGE_PX",
+    "ImportedNetwork",
     "ModelCard",
     "Network",
+    "NetworkReader",
+    "NetworkSource",
     "add_head",
     "add_linear_head",
     "blocks_above",
@@ -37,11 +51,15 @@ __all__ = [
     "cut_layers",
     "cut_network",
     "efficientnet_lite0",
+    "flatten",
     "freeze",
     "head_layers",
     "keras_applications",
     "load_imagenet_weights",
+    "load_keras_file",
+    "load_weights",
     "randomise_head",
+    "read_network",
     "read_pytorch_weights",
     "reinitialise",
     "tap_layers",

@@ -11,10 +11,10 @@ class ModelCard(BaseModel):
     Attributes:
         architecture: Registered name of the architecture.
         image_shape: (height, width, channels) of the uint8 images that the model takes.
-        class_names: Class of each output probability, in order.
+        class_names: Class of each output probability, in order; none for a network that ends in features.
         trained_on: Name of the image set that the weights were last trained on.
-        training_fingerprint: Fingerprint of that image set.
-        training_images: Number of images in its training split.
+        training_fingerprint: Fingerprint of that image set; `unknown` where the network was imported without a card.
+        training_images: Number of images in its training split; None where that is not known.
         precision: Keras dtype policy during training; the saved weights are float32.
         initialised_from: Where the weights came from before training.
         strategy: How it was trained from there.
@@ -29,7 +29,7 @@ class ModelCard(BaseModel):
     class_names: tuple[str, ...]
     trained_on: str
     training_fingerprint: str
-    training_images: int
+    training_images: int | None
     precision: str
     initialised_from: str
     strategy: str

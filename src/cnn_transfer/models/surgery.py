@@ -18,13 +18,13 @@ HEAD_PREFIX = "head_"
 
 
 def cut_layers(network: keras.Model) -> list[str]:
-    """Names of the layers after which the network can be cut, from shallow to deep: outputs (n, h, w, channels)."""
-    return [
-        layer.name
-        for layer in network.layers
-        if layer.weights or layer.name.startswith("block")
-        if len(layer.output.shape) == 4
-    ]
+    """Names of the layers after which the network can be cut, from shallow to deep: outputs (n, h, w, channels).
+
+    Before the first layer with weights there is nothing to keep, and a head is never kept.
+    """
+    layers = [layer for layer in network.layers if not layer.name.startswith(HEAD_PREFIX)]
+    first = next((index for index, layer in enumerate(layers) if layer.weights), len(layers))
+    return [layer.name for layer in layers[first:] if len(getattr(layer.output, "shape", ())) == 4]
 
 
 def cut_network(network: keras.Model, layer_name: str) -> keras.Model:

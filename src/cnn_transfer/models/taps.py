@@ -6,8 +6,9 @@ What a network knows lies at several depths; a head on all of them uses more of 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -16,11 +17,117 @@ from cnn_transfer.models.surgery import HEAD_PREFIX, cut_layers
 if TYPE_CHECKING:
     import keras
 
+FEWEST_BLOCKS = 4  # found in the graph, before all places where branches meet are taken instead
+MOST_TAPS = 20  # enough for one a residual block of the usual networks; features and solve grow with each
+
+_BLOCK_NAME = r"((?:.*block_?\d+[a-z]?(?:_\d+)?)|(?:expanded_conv(?:_\d+)?))(?:_|$)"
+
 
 def tap_layers(network: keras.Model) -> list[str]:
-    """Names of the layers that are tapped, from shallow to deep: the blocks, or all that can be cut after."""
-    names = cut_layers(network)
-    return [name for name in names if name.startswith("block")] or names
+    """Names of the layers that are tapped, from shallow to deep: the ends of the network's blocks, at most 20.
+
+    Layers named `block1`, `block2`, … up to the deepest are these ends. Elsewhere they are found in the graph: a layer
+    that everything passes through, around which no skip connection leads, and the last such layer of its block. A block
+    is what its layers' names call one (`conv2_block1_out`, `block_3_add`, `expanded_conv_2_add`), else what begins with
+    a convolution or where branches meet. Of more than 20, 20 are taken at even distances, the first and the last too.
+
+    Args:
+        network: A flat functional model; layers that it can be cut after count.
+    """
+    allowed = cut_layers(network)
+    named = [name for name in allowed if re.fullmatch(r"block\d+", name)]
+    if named and named[-1] == allowed[-1]:
+        return named
+    joints = _joints(network)
+    passages = [joint for joint in joints if joint.is_passage]
+    taps = [block[-1] for block in _blocks(passages)]
+    if len(taps) < FEWEST_BLOCKS:  # skip connections over everything (NASNet), or a small network
+        taps = max(taps, [joint for joint in joints if joint.inputs > 1 or joint is joints[-1]], key=len)
+    chosen = np.linspace(0, len(taps) - 1, min(len(taps), MOST_TAPS)).round().astype(int)
+    return [taps[index].name for index in chosen]
+
+
+class _Joint(NamedTuple):
+    """A layer with a picture as output, and its place in the graph.
+
+    Attributes:
+        name: Its name.
+        block: The block that its name belongs to, or nothing.
+        inputs: Number of different layers that it reads.
+        has_kernel: Whether it is a convolution.
+        is_depthwise: Whether it is one of each channel by itself, half of a block that ends in the next convolution.
+        is_passage: Whether everything passes through it.
+    """
+
+    name: str
+    block: str
+    inputs: int
+    has_kernel: bool
+    is_depthwise: bool
+    is_passage: bool
+
+
+def _blocks(passages: Sequence[_Joint]) -> list[list[_Joint]]:
+    """Group the layers that everything passes through by block."""
+    blocks: list[list[_Joint]] = []
+    for passage in passages:
+        last = blocks[-1][-1] if blocks else None
+        last_block = last.block if last else ""
+        # The activation after a nameless addition ends the block that the addition ends (Inception-ResNet).
+        ends_sum = last is not None and not last_block and last.inputs > 1
+        named_anew = passage.block not in {"", last_block} and not ends_sum
+        begins = passage.has_kernel or passage.inputs > 1 or named_anew
+        if begins and not (passage.block and passage.block == last_block):
+            blocks.append([])
+        if blocks:  # what comes before the first block prepares the pixels
+            blocks[-1].append(passage)
+    return [block for block in blocks if block[0].block or not block[0].is_depthwise]
+
+
+def _joints(network: keras.Model) -> list[_Joint]:
+    """All layers with a picture as output, in topological order.
+
+    Everything passes through a layer when nothing before it is read by anything after it: one sweep finds these.
+    """
+    import keras
+
+    operations = [operation for operation in network.operations if not operation.name.startswith(HEAD_PREFIX)]
+    position = {
+        id(tensor): index
+        for index, operation in enumerate(operations)
+        for tensor in keras.tree.flatten(operation.output)
+    }
+    pictures = set(cut_layers(network))
+    reads: list[set[int]] = []
+    reach = list(range(len(operations)))  # the last operation that reads the output of each
+    for index, operation in enumerate(operations):
+        tensors = [] if isinstance(operation, keras.layers.InputLayer) else keras.tree.flatten(operation.input)
+        reads.append({position[id(tensor)] for tensor in tensors if id(tensor) in position})
+        for source in reads[-1]:
+            reach[source] = index
+    joints, furthest = [], 0
+    for index, operation in enumerate(operations):
+        if operation.name in pictures and not _only_moves(operation):
+            block = re.match(_BLOCK_NAME, operation.name)
+            joints.append(
+                _Joint(
+                    name=operation.name,
+                    block=block[1] if block else "",
+                    inputs=len(reads[index]),
+                    has_kernel=any(len(variable.shape) == 4 for variable in getattr(operation, "weights", [])),
+                    is_depthwise=isinstance(operation, keras.layers.DepthwiseConv2D),
+                    is_passage=furthest <= index,
+                )
+            )
+        furthest = max(furthest, reach[index])
+    return joints
+
+
+def _only_moves(operation: keras.Operation) -> bool:
+    """Whether a layer adds nothing to what the one before it says: padding, dropout."""
+    import keras
+
+    return isinstance(operation, (keras.layers.ZeroPadding2D, keras.layers.Dropout))
 
 
 def blocks_above(network: keras.Model) -> dict[str, int]:
