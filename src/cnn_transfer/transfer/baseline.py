@@ -2,8 +2,8 @@
 
 Same architecture, images and augmentation; its own learning rate, chosen on validation; trained until twice the steps
 no longer make it better on validation. A network too large to be trained from scratch on few images, or in the time
-there is, is compared with a smaller one instead. A baseline that is stopped early or keeps the transfer's learning rate flatters
-transfer (by 17 points on VTAB-1k, arXiv 1910.04867).
+there is, is compared with a smaller one instead. A baseline that is stopped early or keeps the learning rate of the
+transfer flatters transfer (by 17 points on VTAB-1k, arXiv 1910.04867).
 """
 
 from __future__ import annotations
