@@ -42,6 +42,7 @@ def test_classes_are_drawn_equally_often_if_asked(node, balanced, monkeypatch, s
         training_images=1,
         precision="float32",
         initialised_from="random weights",
+        strategy="from scratch",
         metrics={},
         licence="MIT",
     )

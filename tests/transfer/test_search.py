@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from cnn_transfer.training import LOG_COLUMNS, Fit
-from cnn_transfer.transfer.search import Search, run_search
+from cnn_transfer.transfer.search import TRIAL_COLUMNS, Search, Trial, collect, no_search, run_search
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def train_below(limit):
 
 
 def test_a_search_goes_on_without_the_rates_whose_loss_is_not_finite(search, caplog):
-    result = run_search(search(0.9, 0.01, 0.02, most_doublings=0), train_below(0.5))
+    result = run_search(search(0.9, 0.01, 0.02, most_doublings=0), train_below(0.5), "lp_ft")
     assert result.fit.network == "network of 0.2"
     assert result.trials["stopped_by"].tolist() == ["not_finite", "length", "length"]
     assert result.trials["delivered"].tolist() == [False, False, True]
@@ -40,7 +40,7 @@ def test_a_search_goes_on_without_the_rates_whose_loss_is_not_finite(search, cap
 
 
 def test_a_longer_trial_whose_loss_is_not_finite_ends_the_search(search):
-    result = run_search(search(0.02, most_doublings=5), train_below(0.5))
+    result = run_search(search(0.02, most_doublings=5), train_below(0.5), "lp_ft")
     assert result.fit.network == "network of 0.4"
     assert result.trials["steps"].tolist()[:2] == [10, 20]
     assert math.isnan(result.trials["steps"].iloc[2])
@@ -48,5 +48,36 @@ def test_a_longer_trial_whose_loss_is_not_finite_ends_the_search(search):
 
 
 def test_a_search_in_which_no_loss_is_finite_is_an_error(search):
-    with pytest.raises(FloatingPointError, match=r"at 0\.8 is not finite"):
-        run_search(search(0.9, 0.8), train_below(0.5))
+    with pytest.raises(FloatingPointError, match=r"not finite at any of the learning rates 0\.9, 0\.8\. Lower learning_rates"):
+        run_search(search(0.9, 0.8), train_below(0.5), "lp_ft")
+
+
+def judged(loss, accuracy=0.5):
+    row = ["probe", 0, 3.0, math.nan, math.nan, loss, accuracy]
+    return Trial("probe", 0.0, 0, Fit("as it was", pd.DataFrame([row], columns=LOG_COLUMNS), "float32"))
+
+
+def test_a_network_that_was_only_judged_stands_beside_the_fits_by_its_name(search):
+    fit = train_below(0.5)(search(0.01).at(0.01))
+    trials = [judged(0.7), Trial("lp_ft", 0.01, 0, fit)]
+    result = collect(trials, trials[0])
+    assert result.trials.columns.tolist() == TRIAL_COLUMNS
+    assert result.trials["strategy"].tolist() == ["probe", "lp_ft"]
+    assert result.trials["steps"].tolist() == [0, 10]
+    assert result.trials["images_processed"].tolist() == [3.0, 160.0]
+    assert (result.strategy, result.fit.network) == ("probe", "as it was")
+    assert result.log.groupby("trial")["delivered"].first().tolist() == [True, False]
+
+
+def test_a_search_names_its_strategy_in_every_trial(search):
+    result = run_search(search(0.01, 0.02, most_doublings=1), train_below(0.5), "from scratch")
+    assert set(result.trials["strategy"]) == {"from scratch"}
+    assert result.strategy == "from scratch"
+
+
+def test_without_a_search_there_is_a_network_and_tables_with_all_columns(search):
+    nothing = no_search("a network", "float32")
+    tried = run_search(search(0.01), train_below(0.5), "lp_ft")
+    assert (nothing.fit.network, nothing.strategy, len(nothing.trials), len(nothing.log)) == ("a network", "", 0, 0)
+    assert nothing.trials.columns.tolist() == tried.trials.columns.tolist()
+    assert nothing.log.columns.tolist() == tried.log.columns.tolist()
