@@ -64,7 +64,11 @@ def test_the_summary_has_every_figure_that_programs_read(make):
     assert summary.keys() >= KEYS
     assert (summary["n_train"], summary["n_validation"], summary["n_test"]) == (30, 15, 1200)
     assert summary["training_cost_ratio"] == 0.25
-    assert (summary["target_accuracy"], summary["baseline_accuracy"], summary["random_accuracy"]) == (0.951, 0.905, 0.85)
+    assert (summary["target_accuracy"], summary["baseline_accuracy"], summary["random_accuracy"]) == (
+        0.951,
+        0.905,
+        0.85,
+    )
     assert (summary["knowledge"]["estimate"], summary["method"]["estimate"]) == (0.101, -0.055)
     assert (summary["strategy"], summary["delivered"]) == ("50% lp_ft", "from scratch, from random weights")
     assert summary["seconds"] == {"a.train": 12.4, "b.read": 3.0}

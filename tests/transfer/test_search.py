@@ -48,7 +48,9 @@ def test_a_longer_trial_whose_loss_is_not_finite_ends_the_search(search):
 
 
 def test_a_search_in_which_no_loss_is_finite_is_an_error(search):
-    with pytest.raises(FloatingPointError, match=r"not finite at any of the learning rates 0\.9, 0\.8\. Lower learning_rates"):
+    with pytest.raises(
+        FloatingPointError, match=r"not finite at any of the learning rates 0\.9, 0\.8\. Lower learning_rates"
+    ):
         run_search(search(0.9, 0.8), train_below(0.5), "lp_ft")
 
 
