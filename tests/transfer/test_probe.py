@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from cnn_transfer.transfer.probe import calibrate, fit_probe
+from cnn_transfer.transfer import probe as module
+from cnn_transfer.transfer.probe import calibrate, fit_probe, principal_components
 from cnn_transfer.transfer.standardised import standardisation
 
 WIDTHS = [6, 30]
@@ -97,8 +98,45 @@ def test_what_does_not_help_labelled_images_is_not_accepted():
     probe = fit_probe(features, classes, WIDTHS, noise)
     if not probe.evidence["accepted"]:
         np.testing.assert_array_equal(probe.kernel, fit_probe(features, classes, WIDTHS).kernel)
-    assert probe.evidence["accepted"] == (probe.evidence["gain"] > 0)
+    more_right = probe.evidence["accuracy"] - probe.evidence["accuracy_before"]
+    assert probe.evidence["accepted"] == (more_right > 1e-9 or (abs(more_right) < 1e-9 and probe.evidence["gain"] > 0))
     assert probe.evidence["gain"] == pytest.approx(probe.evidence["loss_before"] - probe.evidence["loss"])
+
+
+def test_components_are_orthonormal_and_lose_nothing_when_there_are_enough(monkeypatch):
+    features, _ = blobs(5, 0)
+    pool, _ = blobs(3, 1)
+    monkeypatch.setattr(module, "COMPONENTS", 30)
+    components = principal_components(features, pool)
+    assert components.shape == (36, 24)  # as many as images
+    np.testing.assert_allclose(components.T @ components, np.eye(24), atol=1e-8)
+    np.testing.assert_allclose(pool @ components @ components.T, pool, atol=1e-6)
+    monkeypatch.setattr(module, "COMPONENTS", 10)
+    assert principal_components(features, pool).shape == (36, 10)
+
+
+def test_unlabelled_images_help_in_fewer_components_than_features(monkeypatch):
+    gains = []
+    for seed in range(5):
+        features, classes = blobs(4, seed)
+        new, truth = blobs(300, 100 + seed)
+        pool, _ = blobs(200, 200 + seed)
+        monkeypatch.setattr(module, "COMPONENTS", 512)
+        alone = fit_probe(features, classes, WIDTHS)
+        monkeypatch.setattr(module, "COMPONENTS", 25)
+        helped = fit_probe(features, classes, WIDTHS, pool)
+        gains.append(accuracy(helped, new, truth) - accuracy(alone, new, truth))
+    assert np.mean(gains) > 0.03
+
+
+def test_memory_mapped_single_precision_gives_the_same_head(tmp_path):
+    features, classes = blobs(20, 0)
+    pool, _ = blobs(20, 1)
+    for name, array in (("features", features), ("pool", pool)):
+        np.save(tmp_path / f"{name}.npy", array.astype(np.float32))
+    mapped = [np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in ("features", "pool")]
+    probe, same = fit_probe(mapped[0], classes, WIDTHS, mapped[1]), fit_probe(features, classes, WIDTHS, pool)
+    np.testing.assert_allclose(probe.probabilities(pool), same.probabilities(pool), atol=1e-4)
 
 
 def test_one_label_a_class_is_fitted_and_self_training_not_judged():

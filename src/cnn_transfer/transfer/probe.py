@@ -41,8 +41,8 @@ class Probe:
             images, which only `evidence` weighs.
         penalty: Of the ridge.
         path: One row a penalty: `penalty`, `error`, `accuracy`, out of sample.
-        evidence: Self-training: `unlabelled`, `folds`, `loss`, `loss_before`, `gain`, `gain_error`, `accepted`; empty
-            without unlabelled images.
+        evidence: Self-training: `unlabelled`, `folds`, `accuracy`, `accuracy_before`, `loss`, `loss_before`, `gain` (of
+            the loss), `gain_error`, `factor` (of the temperature), `accepted`; empty without unlabelled images.
     """
 
     kernel: np.ndarray
@@ -104,7 +104,7 @@ def fit_probe(
         if evidence["accepted"]:
             chosen = self_train(near, classes, weights, course)
             factor = spread(multiply(pool, kernel)) / max(spread(chosen.scores(course.pool)), 1e-12)
-            temperature *= factor  # soft labels shrink the scores
+            temperature *= factor * evidence["factor"]  # soft labels shrink the scores, and are surer of them
             kernel, intercept = components @ chosen.kernel, chosen.intercept
     kernel = kernel * scale[:, None]
     return Probe(
@@ -207,32 +207,42 @@ def _shares(probabilities: np.ndarray, class_shares: ClassShares, steps: int = 5
 def _weigh(
     rows: np.ndarray, classes: np.ndarray, weights: np.ndarray, course: _Course, folds: int, seed: int
 ) -> dict[str, Any]:
-    """Compare the log loss of labelled images that are left out, without and with the unlabelled ones."""
+    """Compare labelled images that are left out, without and with the unlabelled ones: every class weighs the same.
+
+    What counts is how many are right, and the log loss where as many are. On 18 draws of 50 to 200 labelled digits and
+    Fashion images, where self-training always brought 1 to 6 points, accuracy saw it in 17 and the log loss in 16.
+    Scores are calibrated anew on both sides: soft labels change their scale, and their loss would be held against them.
+    """
     rng = np.random.default_rng(seed)
     place = pd.Series(rng.permutation(len(classes))).groupby(classes).rank(method="first").to_numpy(int) - 1
     smallest = int(np.bincount(classes).min())
     folds = min(folds, smallest)
     if folds < 2:
         return {"unlabelled": len(course.pool), "folds": 0, "accepted": False}
-    losses = np.empty((2, len(classes)))
+    scores = np.empty((2, len(classes), classes.max() + 1))
     for fold in range(folds):
         held = place % folds == fold
         kept_rows, held_rows = rows[(~held).repeat(course.copies)], rows[:: course.copies][held]
         targets = class_targets(classes[~held], classes.max() + 1).repeat(course.copies, axis=0)
         before = fit_ridge_at(kept_rows, targets, weights[~held].repeat(course.copies), course.penalty)
         after = self_train(kept_rows, classes[~held], weights[~held], course)
-        wanted = spread(before.scores(course.pool))
-        for index, fit in enumerate((before, after)):
-            factor = course.temperature * wanted / max(spread(fit.scores(course.pool)), 1e-12)
-            likely = log_softmax(factor * fit.scores(held_rows), axis=1)
-            losses[index, held] = -likely[np.arange(held.sum()), classes[held]]
+        for index, fit in enumerate((before, after)):  # one scale for the scores of all folds
+            scores[index, held] = fit.scores(held_rows) / max(spread(fit.scores(course.pool)), 1e-12)
+    factors = [calibrate(side, classes) for side in scores]
+    likely = [log_softmax(factor * side, axis=1) for factor, side in zip(factors, scores, strict=True)]
+    losses = -np.stack([side[np.arange(len(classes)), classes] for side in likely]) * weights
+    hits = (scores.argmax(axis=2) == classes) * weights
     gains = losses[0] - losses[1]
+    more_right = float((hits[1] - hits[0]).mean())
     return {
         "unlabelled": len(course.pool),
         "folds": folds,
+        "accuracy_before": float(hits[0].mean()),
+        "accuracy": float(hits[1].mean()),
         "loss_before": float(losses[0].mean()),
         "loss": float(losses[1].mean()),
         "gain": float(gains.mean()),
         "gain_error": float(gains.std(ddof=1) / np.sqrt(len(gains))),
-        "accepted": bool(gains.mean() > 0),
+        "factor": factors[1] / factors[0],
+        "accepted": bool(more_right > 1e-9 or (more_right > -1e-9 and gains.mean() > 0)),
     }
