@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -169,3 +169,15 @@ def _row(trial: Trial) -> list[Any]:
         *trial.fit.best[["validation_loss", "validation_accuracy"]],
         trial.fit.stopped_by,
     ]
+
+
+def is_clearly_better(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
+    """Whether a network is better than another on validation by more than chance.
+
+    Args:
+        one: `validation_loss`, `validation_accuracy`, `validation_images` of the first.
+        other: Those of the second.
+    """
+    accuracy, images = other["validation_accuracy"], other["validation_images"]
+    error = math.sqrt(max(accuracy * (1 - accuracy), 1 / images) / images)
+    return one["validation_loss"] < other["validation_loss"] and one["validation_accuracy"] > accuracy + error
