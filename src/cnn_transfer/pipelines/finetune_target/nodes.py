@@ -97,7 +97,7 @@ def deliver(
 ) -> tuple[Network, dict[str, Any]]:
     """The transferred network, or another that was trained and is clearly better on validation.
 
-    Clearly: its loss is lower, and its accuracy higher by more than a standard error. A difference within that is
+    Clearly: its log loss is lower, and its accuracy higher by more than a standard error. A difference within that is
     chance, and the transferred network is what the run is about.
     """
     chosen, card = target_model, target_card
@@ -111,7 +111,8 @@ def _card(
     result: SearchFit, images: ImageSet, splits: pd.DataFrame, source_card: ModelCard, initialised_from: str
 ) -> dict[str, Any]:
     trained = len(result.log) > 0
-    best = result.fit.best[["validation_loss", "validation_accuracy"]].to_dict() if trained else {}
+    figures = ["validation_loss", "validation_accuracy", "validation_log_loss"]
+    best = result.delivered[figures].to_dict() if trained else {}
     if trained:
         best["validation_images"] = len(images.rows(splits, "validation"))
     card = ModelCard(
@@ -123,7 +124,7 @@ def _card(
         training_images=len(images.rows(splits, "training")) if trained else 0,
         precision=result.fit.precision,
         initialised_from=initialised_from,
-        strategy=result.strategy,
+        strategy=str(result.delivered["strategy"]) if trained else "",
         metrics=best,
         licence=source_card.licence,
     )
