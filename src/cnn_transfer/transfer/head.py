@@ -177,7 +177,7 @@ def _wished(features: FeatureSet, rule: HeadRule) -> tuple[Sequence[int], Sequen
             f"taps must be among {', '.join(features.taps)} (shallow to deep). Received: {', '.join(sorted(unknown))}. "
             + did_you_mean(min(unknown), list(features.taps)).strip()
         )
-    return list(features.widths), taps
+    return [grid for grid in features.widths if grid in rule.grids], taps
 
 
 def _not_worse(errors: np.ndarray, best: np.ndarray) -> bool:
