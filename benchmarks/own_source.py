@@ -1,10 +1,12 @@
 """Few labels from a source of one's own: this project's method, Keras's guide, and training from scratch.
 
     python benchmarks/own_source.py [--seeds 5] [--labels 5 10 20]
+    python benchmarks/own_source.py --env article --labels 500     # all labels, the article's network
 
 Fashion-MNIST → handwritten digits, no ImageNet. One source network for all; each seed draws other labelled images. All
-peers get the same images: as many for validation as for training, 3,000 for the test, and the project's method also
-those that are left without their labels. Parameters are those of conf/base. Rows:
+peers get the same images: as many for validation as for training (a tenth with --env article), 3,000 for the test, and
+the project's method also those that are left without their labels. Parameters are those of conf/base, or of the
+environment, which may leave rows out. Rows:
 
 - transfer: head in closed form on several depths, then fine-tuning, as in `kedro run`;
 - random weights: the same method without any knowledge;
@@ -45,7 +47,17 @@ from cnn_transfer.images import (
     training_batches,
     write_image_set,
 )
-from cnn_transfer.models import Network, copy_network, cut_layers, cut_network, reinitialise
+from cnn_transfer.models import (
+    ModelCard,
+    Network,
+    add_linear_head,
+    copy_network,
+    cut_layers,
+    cut_network,
+    reinitialise,
+    tap_layers,
+    tap_widths,
+)
 from cnn_transfer.pipelines.finetune_target.parameters import FinetuneParameters
 from cnn_transfer.pipelines.migrate_model.nodes import extract_features
 from cnn_transfer.pipelines.migrate_model.parameters import MigrateParameters
@@ -76,8 +88,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--labels", type=int, nargs="+", default=[5, 10, 20])
+    parser.add_argument("--env", default="local")
     arguments = parser.parse_args()
-    parameters = OmegaConfigLoader(str(ROOT / "conf"), **CONFIG_LOADER_ARGS)["parameters"]
+    parameters = OmegaConfigLoader(str(ROOT / "conf"), env=arguments.env, **CONFIG_LOADER_ARGS)["parameters"]
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -92,7 +105,8 @@ def main() -> None:
                 where = folder / "target"
                 images, splits = prepare(where, "mnist_digits", parameters, "target", seed)
                 rows += compare(source, card, images, splits, parameters, seed, folder / f"{labels}-{seed}", labels)
-                print(pd.DataFrame(rows[-len(PEERS) :]).round(4).to_string(index=False, header=seed == 0), flush=True)
+                done = [row for row in rows if (row["labels"], row["seed"]) == (labels, seed)]
+                print(pd.DataFrame(done).round(4).to_string(index=False, header=seed == 0), flush=True)
     table = pd.DataFrame(rows)
     groups = table.groupby(["labels", "peer"], sort=False)
     summary = groups.agg(
@@ -128,12 +142,17 @@ def compare(
     precision = choose_precision(parameters["precision"])
     start = time.perf_counter()
     baseline = train_baseline(
-        add_guide_free_head(source, training), training, validation, block.baseline, block.augmentation, precision, seed
+        head_on_all_depths(source, training), training, validation, block.baseline, block.augmentation, precision, seed
     )
     results: dict[str, tuple[Network, float, SearchFit | None]] = {
         "from scratch": (baseline.fit.network, time.perf_counter() - start, baseline)
     }
-    for peer, network in (("transfer", source), ("random weights", reinitialise(source, seed))):
+    if not block.baseline.enabled:
+        results.clear()
+    starts = {"transfer": source, "random weights": reinitialise(source, seed)}
+    if not parameters["migrate_model"]["random_weights"]:
+        del starts["random weights"]
+    for peer, network in starts.items():
         start = time.perf_counter()
         result = transfer(network, card, images, splits, parameters, seed, folder / peer)
         results[peer] = result.fit.network, time.perf_counter() - start, result
@@ -151,13 +170,12 @@ def compare(
             "seconds": results[peer][1],
         }
         for peer in PEERS
+        if peer in results
     ]
 
 
-def add_guide_free_head(source: Network, examples: Examples) -> Network:
+def head_on_all_depths(source: Network, examples: Examples) -> Network:
     """The source's architecture with a head on all depths, as the transferred network has it."""
-    from cnn_transfer.models import add_linear_head, tap_layers, tap_widths
-
     taps = tap_layers(source)
     classes = len(examples.images.class_names)
     kernel = np.zeros((sum(tap_widths(source, taps, 2)), classes), np.float32)
@@ -174,8 +192,6 @@ def transfer(
     folder: Path,
 ) -> SearchFit:
     """The stages migrate_model and finetune_target."""
-    from cnn_transfer.models import ModelCard
-
     rule = MigrateParameters.parse(parameters["migrate_model"], "migrate_model")
     block = FinetuneParameters.parse(parameters["finetune_target"], "finetune_target")
     write_features(extract_features(network, images, splits, parameters["migrate_model"], seed), folder)
@@ -232,6 +248,8 @@ def accuracy(network: Network, test: Examples) -> float:
 def cost(result: SearchFit | None, baseline: SearchFit) -> float:
     """Images until the baseline's final validation accuracy, as a share of its own; infinite when never reached."""
     if result is None:
+        return float("nan")
+    if not len(baseline.log):
         return float("nan")
     ratio = training_cost_ratio(result.log, baseline.log)["ratio"]
     return float("inf") if ratio is None else ratio
