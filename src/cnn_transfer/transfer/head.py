@@ -101,8 +101,9 @@ class Head:
 def choose_head(features: FeatureSet, splits: pd.DataFrame, rule: HeadRule, seed: int) -> Head:
     """Decide which depths the head reads and how finely, and fit it.
 
-    In one thread unless there are many images: it solves hundreds of small systems, for which the threads of OpenBLAS wait for one another in loops.
-    On cores that others use, too, that made a system of 512 equations take 570 ms instead of 5.
+    In one thread unless there are many images: it solves hundreds of small systems, for which the threads of OpenBLAS
+    wait for one another in loops. On cores that others use, too, that made a system of 512 equations take 570 ms
+    instead of 5.
 
     Args:
         features: Of the training images with their copies, and of unlabelled images.
