@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from cnn_transfer.transfer.probe import calibrate, fit_probe
+from cnn_transfer.transfer import probe as module
+from cnn_transfer.transfer.probe import calibrate, fit_probe, principal_components
 from cnn_transfer.transfer.standardised import standardisation
 
 WIDTHS = [6, 30]
@@ -90,15 +91,63 @@ def test_a_pool_of_another_mix_or_of_no_class_hurts_little(class_shares):
     assert np.mean(differences) > -0.02
 
 
-def test_what_does_not_help_labelled_images_is_not_accepted():
-    rng = np.random.default_rng(0)
-    features, classes = blobs(10, 0, noise=0.8)
-    noise = rng.normal(size=(300, 36)) * np.repeat([1.0, 100.0], WIDTHS)
-    probe = fit_probe(features, classes, WIDTHS, noise)
-    if not probe.evidence["accepted"]:
-        np.testing.assert_array_equal(probe.kernel, fit_probe(features, classes, WIDTHS).kernel)
-    assert probe.evidence["accepted"] == (probe.evidence["gain"] > 0)
-    assert probe.evidence["gain"] == pytest.approx(probe.evidence["loss_before"] - probe.evidence["loss"])
+def test_images_of_no_class_do_not_harm():
+    losses = []
+    for seed in range(8):
+        features, classes = blobs(10, seed, noise=0.8)
+        new, truth = blobs(200, 100 + seed, noise=0.8)
+        noise = np.random.default_rng(seed).normal(size=(300, 36)) * np.repeat([1.0, 100.0], WIDTHS)
+        alone, helped = fit_probe(features, classes, WIDTHS), fit_probe(features, classes, WIDTHS, noise)
+        if not helped.evidence["accepted"]:
+            np.testing.assert_array_equal(helped.kernel, alone.kernel)
+        losses.append(accuracy(alone, new, truth) - accuracy(helped, new, truth))
+    assert np.mean(losses) < 0.01
+
+
+def test_self_training_is_accepted_only_when_something_is_better_and_nothing_clearly_worse():
+    for seed in range(6):
+        features, classes = blobs(5, seed)
+        evidence = fit_probe(features, classes, WIDTHS, blobs(60, 100 + seed, noise=1.6 + seed)[0]).evidence
+        more_right = evidence["accuracy"] - evidence["accuracy_before"]
+        worse = more_right <= -max(evidence["accuracy_error"], 1e-9) or evidence["gain"] <= -evidence["gain_error"]
+        assert evidence["accepted"] == (not worse and (more_right > 1e-9 or evidence["gain"] > 0))
+        assert evidence["gain"] == pytest.approx(evidence["loss_before"] - evidence["loss"])
+
+
+def test_components_are_orthonormal_and_lose_nothing_when_there_are_enough(monkeypatch):
+    features, _ = blobs(5, 0)
+    pool, _ = blobs(3, 1)
+    monkeypatch.setattr(module, "COMPONENTS", 30)
+    components = principal_components(features, pool)
+    assert components.shape == (36, 24)  # as many as images
+    np.testing.assert_allclose(components.T @ components, np.eye(24), atol=1e-8)
+    np.testing.assert_allclose(pool @ components @ components.T, pool, atol=1e-6)
+    monkeypatch.setattr(module, "COMPONENTS", 10)
+    assert principal_components(features, pool).shape == (36, 10)
+
+
+def test_unlabelled_images_help_in_fewer_components_than_features(monkeypatch):
+    gains = []
+    for seed in range(5):
+        features, classes = blobs(4, seed)
+        new, truth = blobs(300, 100 + seed)
+        pool, _ = blobs(200, 200 + seed)
+        monkeypatch.setattr(module, "COMPONENTS", 512)
+        alone = fit_probe(features, classes, WIDTHS)
+        monkeypatch.setattr(module, "COMPONENTS", 25)
+        helped = fit_probe(features, classes, WIDTHS, pool)
+        gains.append(accuracy(helped, new, truth) - accuracy(alone, new, truth))
+    assert np.mean(gains) > 0.03
+
+
+def test_memory_mapped_single_precision_gives_the_same_head(tmp_path):
+    features, classes = blobs(20, 0)
+    pool, _ = blobs(20, 1)
+    for name, array in (("features", features), ("pool", pool)):
+        np.save(tmp_path / f"{name}.npy", array.astype(np.float32))
+    mapped = [np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in ("features", "pool")]
+    probe, same = fit_probe(mapped[0], classes, WIDTHS, mapped[1]), fit_probe(features, classes, WIDTHS, pool)
+    np.testing.assert_allclose(probe.probabilities(pool), same.probabilities(pool), atol=1e-4)
 
 
 def test_one_label_a_class_is_fitted_and_self_training_not_judged():

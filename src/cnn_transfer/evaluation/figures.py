@@ -93,7 +93,11 @@ def draw_depths(depths: pd.DataFrame, plan: Mapping[str, Any]) -> Figure:
     reached = {"all chosen depths": (evidence["transferred"]["accuracy"], TRANSFER_COLOUR, "-")}
     if "random_weights" in evidence:
         reached["the same on random weights"] = (evidence["random_weights"]["accuracy"], BASELINE_COLOUR, "-")
-    reached["permuted labels"] = (evidence["transferred"]["permuted_labels"], "#666666", ":")
+    reached["permuted labels (below chance, since the class left out is the rarer one)"] = (
+        evidence["transferred"]["permuted_labels"],
+        "#666666",
+        ":",
+    )
     for name, (accuracy, colour, style) in reached.items():
         axes.axhline(accuracy, color=colour, ls=style, lw=1.5, label=f"{name}: {accuracy:.0%}")
     axes.set_xticks(

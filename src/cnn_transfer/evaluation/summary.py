@@ -73,7 +73,7 @@ def describe_summary(summary: Mapping[str, Any]) -> list[str]:
         lines.append(f"Random weights  {summary['random_accuracy']:.1%} by the same method")
     lines.append(f"Verdict         {summary['sentence']}")
     lines.append(f"Plan            {summary['plan']}")
-    lines.append(f"Delivered       {summary['delivered']}: the best on validation")
+    lines.append(f"Delivered       {summary['delivered']}")
     seconds = summary["seconds"]
     slowest = max(seconds, key=seconds.get) if seconds else ""
     time = f"{sum(seconds.values()):.0f} s in nodes, most in {slowest} ({seconds[slowest]:.0f} s)" if seconds else "-"

@@ -8,7 +8,7 @@ from cnn_transfer.transfer.head import Head, HeadRule, choose_head, rows_of_pool
 from cnn_transfer.transfer.plan import TransferPlan, build_target_network, depth_table, head_weights, plan_transfer
 from cnn_transfer.transfer.probe import Probe, fit_probe
 from cnn_transfer.transfer.pseudo_labels import PseudoLabels, pseudo_label
-from cnn_transfer.transfer.search import SearchFit, no_search
+from cnn_transfer.transfer.search import SearchFit, is_clearly_better, no_search
 
 __all__ = [
     "Baseline",
@@ -28,6 +28,7 @@ __all__ = [
     "fine_tune",
     "fit_probe",
     "head_weights",
+    "is_clearly_better",
     "knn_accuracy",
     "no_search",
     "open_features",

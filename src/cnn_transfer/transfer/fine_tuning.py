@@ -23,7 +23,7 @@ from pydantic import Field, model_validator
 from cnn_transfer.images import Augmentation, Examples, ordered_batches
 from cnn_transfer.models import copy_network, randomise_head, unfreeze, with_precision
 from cnn_transfer.training import LOG_COLUMNS, Fit, Optimisation, fit
-from cnn_transfer.transfer.search import Search, SearchFit, Trial, collect, run_trials
+from cnn_transfer.transfer.search import Search, SearchFit, Trial, collect, judge, run_trials
 
 if TYPE_CHECKING:
     import keras
@@ -63,7 +63,7 @@ def fine_tune(
     """Try what the strategy names, always from the network handed in, which is left as it is.
 
     The probe is among the candidates unless the strategy is `full`: what is delivered is never below it on validation,
-    neither in loss nor in accuracy.
+    neither in log loss (of both at their best temperature) nor in accuracy.
 
     Args:
         network: A network with a head fitted in closed form.
@@ -94,10 +94,11 @@ def fine_tune(
             return replace(result, log=log)
 
         trials += run_trials(rule, train, strategy)
+    trials = judge(trials, validation)
     floor = next((trial for trial in trials if trial.strategy == "probe"), None)
     best = _best(trials, floor)
     if floor is not None and best is not floor:
-        trials += _mixtures(floor, best, validation, rule, precision)
+        trials += judge(_mixtures(floor, best, validation, rule, precision), validation)
         best = _best(trials, floor)
     return collect(trials, best)
 
@@ -111,12 +112,12 @@ def mix_weights(one: keras.Model, other: keras.Model, share: float) -> keras.Mod
 
 
 def _best(trials: list[Trial], floor: Trial | None) -> Trial:
-    """The lowest validation loss among those whose accuracy is not below the floor's."""
+    """The lowest log loss among those whose accuracy is not below the floor's."""
     least = floor.accuracy if floor else 0.0
     allowed = [trial for trial in trials if trial.fit and trial.accuracy >= least]
     if not allowed:
         raise FloatingPointError("No fit ended with a finite loss. Lower learning_rates, or set precision to float32.")
-    return min(allowed, key=lambda trial: trial.loss)
+    return min(allowed, key=lambda trial: trial.log_loss)
 
 
 def _judged(

@@ -24,6 +24,7 @@ from cnn_transfer.transfer.ridge import class_targets, fit_ridge
 from cnn_transfer.transfer.standardised import Standardised, standardisation
 
 EQUAL_ERRORS = 0.5  # of a standard error of the paired difference: fewer cells are as good
+MOST_ROWS_ALONE = 4000  # images and copies; systems of that size gain by more threads
 MOST_COPIES = 5000  # in all; with many labelled images there are fewer copies of each
 
 
@@ -100,8 +101,9 @@ class Head:
 def choose_head(features: FeatureSet, splits: pd.DataFrame, rule: HeadRule, seed: int) -> Head:
     """Decide which depths the head reads and how finely, and fit it.
 
-    In one thread: it solves hundreds of small systems, for which the threads of OpenBLAS wait for one another in loops.
-    On cores that others use, too, that made a system of 512 equations take 570 ms instead of 5.
+    In one thread unless there are many images: it solves hundreds of small systems, for which the threads of OpenBLAS
+    wait for one another in loops. On cores that others use, too, that made a system of 512 equations take 570 ms
+    instead of 5.
 
     Args:
         features: Of the training images with their copies, and of unlabelled images.
@@ -112,7 +114,8 @@ def choose_head(features: FeatureSet, splits: pd.DataFrame, rule: HeadRule, seed
     Raises:
         ValueError: When a tap asked for is not one of the network's, or when fewer than two classes have images.
     """
-    with threadpool_limits(1, user_api="blas"):
+    rows = int((splits["split"] == "training").sum()) * (1 + features.copies)
+    with threadpool_limits(1 if rows <= MOST_ROWS_ALONE else None, user_api="blas"):
         return _choose_head(features, splits, rule, seed)
 
 
@@ -182,7 +185,7 @@ def _wished(features: FeatureSet, rule: HeadRule) -> tuple[Sequence[int], Sequen
             f"taps must be among {', '.join(features.taps)} (shallow to deep). Received: {', '.join(sorted(unknown))}. "
             + did_you_mean(min(unknown), list(features.taps)).strip()
         )
-    return list(features.widths), taps
+    return [grid for grid in features.widths if grid in rule.grids], taps
 
 
 def _not_worse(errors: np.ndarray, best: np.ndarray) -> bool:

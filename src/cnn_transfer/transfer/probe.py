@@ -24,6 +24,7 @@ from cnn_transfer.transfer.standardised import Features, Standardised, chunks_of
 
 ROUNDS = 5  # ten and twenty give the same
 UNLABELLED_WEIGHT = 0.2  # of a sure image, beside 1 of a labelled one; .05 to 2 are within a point
+REPEATS = 3  # of the folds that self-training is judged by
 COMPONENTS = 512
 BASIS_ROWS = 512  # of the labelled and as many of the unlabelled images; the components are theirs
 
@@ -41,8 +42,8 @@ class Probe:
             images, which only `evidence` weighs.
         penalty: Of the ridge.
         path: One row a penalty: `penalty`, `error`, `accuracy`, out of sample.
-        evidence: Self-training: `unlabelled`, `folds`, `loss`, `loss_before`, `gain`, `gain_error`, `accepted`; empty
-            without unlabelled images.
+        evidence: Self-training: `unlabelled`, `folds`, `accuracy`, `accuracy_before`, `loss`, `loss_before`, `gain` (of
+            the loss), `gain_error`, `factor` (of the temperature), `accepted`; empty without unlabelled images.
     """
 
     kernel: np.ndarray
@@ -104,7 +105,7 @@ def fit_probe(
         if evidence["accepted"]:
             chosen = self_train(near, classes, weights, course)
             factor = spread(multiply(pool, kernel)) / max(spread(chosen.scores(course.pool)), 1e-12)
-            temperature *= factor  # soft labels shrink the scores
+            temperature *= factor * evidence["factor"]  # soft labels shrink the scores, and are surer of them
             kernel, intercept = components @ chosen.kernel, chosen.intercept
     kernel = kernel * scale[:, None]
     return Probe(
@@ -207,32 +208,57 @@ def _shares(probabilities: np.ndarray, class_shares: ClassShares, steps: int = 5
 def _weigh(
     rows: np.ndarray, classes: np.ndarray, weights: np.ndarray, course: _Course, folds: int, seed: int
 ) -> dict[str, Any]:
-    """Compare the log loss of labelled images that are left out, without and with the unlabelled ones."""
-    rng = np.random.default_rng(seed)
-    place = pd.Series(rng.permutation(len(classes))).groupby(classes).rank(method="first").to_numpy(int) - 1
-    smallest = int(np.bincount(classes).min())
-    folds = min(folds, smallest)
+    """Compare labelled images that are left out, without and with the unlabelled ones: every class weighs the same.
+
+    Accepted when more are right or their log loss is lower, and neither is worse by a standard error. Folds are drawn
+    several times, since on a few dozen images the draw decides. On 18 draws of 50 to 200 labelled digits and Fashion
+    images, where self-training always brought 1 to 6 points, accuracy alone saw it in 17 and the log loss in 16.
+    Scores are calibrated anew on both sides: soft labels change their scale, and their loss would be held against them.
+    """
+    folds = min(folds, int(np.bincount(classes).min()))
     if folds < 2:
         return {"unlabelled": len(course.pool), "folds": 0, "accepted": False}
-    losses = np.empty((2, len(classes)))
+    rng = np.random.default_rng(seed)
+    scores = np.stack([_left_out(rows, classes, weights, course, folds, rng) for _ in range(REPEATS)], axis=1)
+    factors = [calibrate(side.reshape(-1, side.shape[-1]), np.tile(classes, REPEATS)) for side in scores]
+    likely = [log_softmax(factor * side, axis=-1) for factor, side in zip(factors, scores, strict=True)]
+    losses = -np.stack([side[:, np.arange(len(classes)), classes].mean(axis=0) for side in likely]) * weights
+    hits = (scores.argmax(axis=3) == classes).mean(axis=1) * weights
+    (more_right, right_error), (gain, gain_error) = _mean(hits[1] - hits[0]), _mean(losses[0] - losses[1])
+    return {
+        "unlabelled": len(course.pool),
+        "folds": folds,
+        "accuracy_before": float(hits[0].mean()),
+        "accuracy": float(hits[1].mean()),
+        "accuracy_error": right_error,
+        "loss_before": float(losses[0].mean()),
+        "loss": float(losses[1].mean()),
+        "gain": gain,
+        "gain_error": gain_error,
+        "factor": factors[1] / factors[0],
+        "accepted": bool(
+            more_right > -max(right_error, 1e-9) and gain > -gain_error and (more_right > 1e-9 or gain > 0)
+        ),
+    }
+
+
+def _left_out(
+    rows: np.ndarray, classes: np.ndarray, weights: np.ndarray, course: _Course, folds: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Scores of images when their fold is left out, without and with the unlabelled ones: (2, n, classes)."""
+    place = pd.Series(rng.permutation(len(classes))).groupby(classes).rank(method="first").to_numpy(int) - 1
+    scores = np.empty((2, len(classes), classes.max() + 1))
     for fold in range(folds):
         held = place % folds == fold
         kept_rows, held_rows = rows[(~held).repeat(course.copies)], rows[:: course.copies][held]
         targets = class_targets(classes[~held], classes.max() + 1).repeat(course.copies, axis=0)
         before = fit_ridge_at(kept_rows, targets, weights[~held].repeat(course.copies), course.penalty)
         after = self_train(kept_rows, classes[~held], weights[~held], course)
-        wanted = spread(before.scores(course.pool))
-        for index, fit in enumerate((before, after)):
-            factor = course.temperature * wanted / max(spread(fit.scores(course.pool)), 1e-12)
-            likely = log_softmax(factor * fit.scores(held_rows), axis=1)
-            losses[index, held] = -likely[np.arange(held.sum()), classes[held]]
-    gains = losses[0] - losses[1]
-    return {
-        "unlabelled": len(course.pool),
-        "folds": folds,
-        "loss_before": float(losses[0].mean()),
-        "loss": float(losses[1].mean()),
-        "gain": float(gains.mean()),
-        "gain_error": float(gains.std(ddof=1) / np.sqrt(len(gains))),
-        "accepted": bool(gains.mean() > 0),
-    }
+        for index, fit in enumerate((before, after)):  # one scale for the scores of all folds
+            scores[index, held] = fit.scores(held_rows) / max(spread(fit.scores(course.pool)), 1e-12)
+    return scores
+
+
+def _mean(values: np.ndarray) -> tuple[float, float]:
+    """Mean and its standard error."""
+    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))

@@ -16,6 +16,7 @@ from cnn_transfer.transfer import (
     SearchFit,
     TransferPlan,
     fine_tune,
+    is_clearly_better,
     no_search,
     pseudo_label,
     rows_of_pool,
@@ -94,17 +95,26 @@ def deliver(
     baseline_model: Network,
     baseline_card: Mapping[str, Any],
 ) -> tuple[Network, dict[str, Any]]:
-    """Of the networks that were trained, the one with the lowest validation loss; the transferred one when equal."""
-    candidates = [(target_model, target_card), (random_model, random_card), (baseline_model, baseline_card)]
-    network, card = min(candidates, key=lambda candidate: candidate[1]["metrics"].get("validation_loss", float("inf")))
-    return network, dict(card)
+    """The transferred network, or another that was trained and is clearly better on validation.
+
+    Clearly: its log loss is lower, and its accuracy higher by more than a standard error. A difference within that is
+    chance, and the transferred network is what the run is about.
+    """
+    chosen, card = target_model, target_card
+    for network, other in ((random_model, random_card), (baseline_model, baseline_card)):
+        if other["metrics"] and is_clearly_better(other["metrics"], card["metrics"]):
+            chosen, card = network, other
+    return chosen, dict(card)
 
 
 def _card(
     result: SearchFit, images: ImageSet, splits: pd.DataFrame, source_card: ModelCard, initialised_from: str
 ) -> dict[str, Any]:
     trained = len(result.log) > 0
-    best = result.fit.best[["validation_loss", "validation_accuracy"]].to_dict() if trained else {}
+    figures = ["validation_loss", "validation_accuracy", "validation_log_loss"]
+    best = result.delivered[figures].to_dict() if trained else {}
+    if trained:
+        best["validation_images"] = len(images.rows(splits, "validation"))
     card = ModelCard(
         architecture=source_card.architecture,
         image_shape=images.image_shape,
@@ -114,7 +124,7 @@ def _card(
         training_images=len(images.rows(splits, "training")) if trained else 0,
         precision=result.fit.precision,
         initialised_from=initialised_from,
-        strategy=result.strategy,
+        strategy=str(result.delivered["strategy"]) if trained else "",
         metrics=best,
         licence=source_card.licence,
     )
