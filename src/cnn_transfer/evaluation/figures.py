@@ -53,7 +53,7 @@ def draw_training_curves(source_log: pd.DataFrame, target_log: pd.DataFrame, bas
             right.plot(
                 trial["images_processed"],
                 trial["validation_accuracy"],
-                "o-" if delivered else "-",
+                "o-" if delivered or len(trial) == 1 else "-",
                 ms=3,
                 lw=1.5 if delivered else 0.8,
                 alpha=1 if delivered else 0.4,
