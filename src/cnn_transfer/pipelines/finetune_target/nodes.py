@@ -75,7 +75,7 @@ def train_from_scratch(
     precision: str,
     seed: int,
 ) -> tuple[Network, dict[str, Any], pd.DataFrame, pd.DataFrame]:
-    """Train the same architecture from random weights, tuned on validation and to convergence."""
+    """Train the same architecture, or the one named, from random weights, tuned on validation and to convergence."""
     block = FinetuneParameters.parse(parameters, "finetune_target")
     policy = choose_precision(precision)
     training, validation = (
@@ -83,8 +83,9 @@ def train_from_scratch(
         split_examples(images, splits, "validation"),
     )
     result = train_baseline(migrated_model, training, validation, block.baseline, block.augmentation, policy, seed)
-    card = _card(result, images, splits, ModelCard.model_validate(source_model_card), "random weights")
-    return result.fit.network, card, result.log, result.trials
+    source_card = ModelCard.model_validate(source_model_card)
+    own = source_card.model_copy(update={"architecture": block.baseline.architecture or source_card.architecture})
+    return result.fit.network, _card(result, images, splits, own, "random weights"), result.log, result.trials
 
 
 def deliver(
