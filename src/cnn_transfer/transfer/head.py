@@ -23,7 +23,7 @@ from cnn_transfer.transfer.probe import ClassShares, Probe, fit_probe
 from cnn_transfer.transfer.ridge import class_targets, fit_ridge
 from cnn_transfer.transfer.standardised import Standardised, standardisation
 
-EQUAL_ERRORS = 0.5  # of a standard error of the paired difference: fewer cells are as good
+EQUAL_ERRORS = 0.25  # of a standard error of the paired difference: fewer cells are as good
 MOST_ROWS_ALONE = 4000  # images and copies; systems of that size gain by more threads
 MOST_COPIES = 5000  # in all; with many labelled images there are fewer copies of each
 
