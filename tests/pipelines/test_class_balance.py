@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from kedro.config import OmegaConfigLoader
 
@@ -10,7 +11,7 @@ from cnn_transfer.models import ModelCard
 from cnn_transfer.pipelines.finetune_target import nodes as finetune_target
 from cnn_transfer.pipelines.pretrain_source import nodes as pretrain_source
 from cnn_transfer.settings import CONFIG_LOADER_ARGS
-from cnn_transfer.transfer import plan_transfer
+from cnn_transfer.transfer import FeatureSet, TransferPlan
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,7 +25,7 @@ class ReachedTheFitError(Exception):
 def test_classes_are_drawn_equally_often_if_asked(node, balanced, monkeypatch, shapes, shape_splits, tiny_network):
     seen = []
 
-    def train(network, training, validation, *_):
+    def train(network, training, validation, *_, **__):
         seen.extend([training, validation])
         raise ReachedTheFitError
 
@@ -42,18 +43,36 @@ def test_classes_are_drawn_equally_often_if_asked(node, balanced, monkeypatch, s
         training_images=1,
         precision="float32",
         initialised_from="random weights",
+        strategy="from scratch",
         metrics={},
         licence="MIT",
     )
-    plan = plan_transfer(network, card, None, 4).model_dump(mode="json")
+    plan = TransferPlan(
+        source="shapes",
+        source_fingerprint=shapes.fingerprint,
+        architecture="tiny",
+        taps=("block2",),
+        grid=1,
+        cut_layer="block2",
+        cut_layers=("block1", "block2"),
+        head="ridge",
+        penalty=1.0,
+        self_trained=False,
+        transferred_parameters=1,
+        new_parameters=1,
+        evidence={},
+        source_helps=None,
+        sentence="",
+    ).model_dump(mode="json")
     rare = shape_splits["label"].eq("row") & (shape_splits.groupby("label").cumcount() % 5 > 0)
     data = shapes, shape_splits[~rare]
+    nothing = FeatureSet(pd.DataFrame({"id": []}), np.empty((0, 0)), (), {}, "", 0)
     fine_tuning = parameters["finetune_target"] | {"balanced": balanced}
     pretraining = parameters["pretrain_source"] | {"balanced": balanced}
     start = {
         "pretrain": lambda: pretrain_source.pretrain(*data, pretraining, "float32", 0),
         "finetune": lambda: finetune_target.finetune(
-            network, card.model_dump(), plan, *data, fine_tuning, "float32", 0
+            network, card.model_dump(), plan, nothing, *data, fine_tuning, "float32", 0
         ),
         "train_from_scratch": lambda: finetune_target.train_from_scratch(
             network, card.model_dump(), *data, fine_tuning, "float32", 0

@@ -48,16 +48,17 @@ def draw_training_curves(source_log: pd.DataFrame, target_log: pd.DataFrame, bas
         (target_log, "transfer", TRANSFER_COLOUR),
     ):
         for _, trial in log.groupby("trial"):
-            delivered = bool(trial["delivered"].iloc[0])
+            delivered, rate = bool(trial["delivered"].iloc[0]), trial["learning_rate"].iloc[0]
+            what = f"rate {rate:g}" if rate else trial["phase"].iloc[0]  # a network that was judged without training
             right.plot(
                 trial["images_processed"],
                 trial["validation_accuracy"],
-                "o-" if delivered else "-",
+                "o-" if delivered or len(trial) == 1 else "-",
                 ms=3,
                 lw=1.5 if delivered else 0.8,
                 alpha=1 if delivered else 0.4,
                 color=colour,
-                label=f"{name}, rate {trial['learning_rate'].iloc[0]:g}" + (", delivered" if delivered else ""),
+                label=f"{name}, {what}" + (", delivered" if delivered else ""),
             )
     best = [log["validation_accuracy"].max() for log in (target_log, baseline_log) if len(log)]
     right.set_ylim(max(0.0, 1 - 4 * (1 - max(best)) - 0.05), 1.0)

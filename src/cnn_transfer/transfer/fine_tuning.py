@@ -21,7 +21,7 @@ import pandas as pd
 from pydantic import Field, model_validator
 
 from cnn_transfer.images import Augmentation, Examples, ordered_batches
-from cnn_transfer.models import copy_network, randomise_head, unfreeze
+from cnn_transfer.models import copy_network, randomise_head, unfreeze, with_precision
 from cnn_transfer.training import LOG_COLUMNS, Fit, Optimisation, fit
 from cnn_transfer.transfer.search import Search, SearchFit, Trial, collect, judge, run_trials
 
@@ -104,10 +104,10 @@ def fine_tune(
 
 
 def mix_weights(one: keras.Model, other: keras.Model, share: float) -> keras.Model:
-    """The first network, every weight of it mixed with that of the other: (1 - share) · one + share · other."""
+    """The first network, every weight moved a share of the way to that of the other; equal ones stay as they are."""
     mixed = copy_network(one)
     pairs = zip(one.get_weights(), other.get_weights(), strict=True)
-    mixed.set_weights([(1 - share) * mine + share * theirs for mine, theirs in pairs])
+    mixed.set_weights([mine + share * (theirs - mine) for mine, theirs in pairs])
     return mixed
 
 
@@ -123,15 +123,15 @@ def _best(trials: list[Trial], floor: Trial | None) -> Trial:
 def _judged(
     network: keras.Model, validation: Examples, strategy: str, cost: float, rule: FineTuning, precision: str
 ) -> Trial:
-    """A network as it is, judged on validation as a fit is."""
+    """A network as it is, judged on validation as a fit is: in the same precision, by a copy that is compiled."""
     import keras
 
-    judged = copy_network(network)
+    judged = with_precision(network, precision)
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=rule.label_smoothing)
     judged.compile(loss=loss, metrics=[keras.metrics.CategoricalAccuracy()])
     loss, accuracy = judged.evaluate(ordered_batches(validation), verbose=0)
     row = [strategy, 0, cost, np.nan, np.nan, loss, accuracy]
-    return Trial(strategy, 0.0, 0, Fit(judged, pd.DataFrame([row], columns=LOG_COLUMNS), precision))
+    return Trial(strategy, 0.0, 0, Fit(copy_network(network), pd.DataFrame([row], columns=LOG_COLUMNS), precision))
 
 
 def _mixtures(floor: Trial, best: Trial, validation: Examples, rule: FineTuning, precision: str) -> list[Trial]:

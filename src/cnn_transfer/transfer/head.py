@@ -121,6 +121,11 @@ def choose_head(features: FeatureSet, splits: pd.DataFrame, rule: HeadRule, seed
 
 def _choose_head(features: FeatureSet, splits: pd.DataFrame, rule: HeadRule, seed: int) -> Head:
     ids, classes = labelled(splits)
+    if classes.max(initial=0) == 0:
+        raise ValueError(
+            f"A head needs labelled training images of at least two classes. Received: {len(classes)} images of "
+            f"{', '.join(class_names(splits)) or 'none'}."
+        )
     copies = 1 + features.copies
     grids, wished = _wished(features, rule)
     choices = {}
@@ -164,7 +169,7 @@ def labelled(splits: pd.DataFrame) -> tuple[pd.Series, np.ndarray]:
 def pool_of(features: FeatureSet, splits: pd.DataFrame) -> pd.Series:
     """Ids of the unlabelled images that there are features of, in an order that says nothing about their class."""
     pool = splits["id"][(splits["split"] == "unlabelled") & splits["id"].isin(features.table["id"])]
-    return pool.sample(frac=1, random_state=0)
+    return pool.sort_values().sample(frac=1, random_state=0)
 
 
 def rows_of_pool(features: FeatureSet, images: ImageSet, splits: pd.DataFrame) -> np.ndarray:
@@ -185,7 +190,8 @@ def _wished(features: FeatureSet, rule: HeadRule) -> tuple[Sequence[int], Sequen
 
 def _not_worse(errors: np.ndarray, best: np.ndarray) -> bool:
     pairs = errors - best
-    return bool(pairs.mean() <= EQUAL_ERRORS * pairs.std(ddof=1) / np.sqrt(len(pairs)))
+    rounding = 1e-9 * best.mean()  # a network too small for finer cells has the same features
+    return bool(pairs.mean() <= EQUAL_ERRORS * pairs.std(ddof=1) / np.sqrt(len(pairs)) + rounding)
 
 
 def _permuted_accuracy(features: np.ndarray, classes: np.ndarray, widths: Sequence[int], seed: int) -> float:
