@@ -23,8 +23,8 @@ from cnn_transfer.transfer.probe import ClassShares, Probe, fit_probe
 from cnn_transfer.transfer.ridge import class_targets, fit_ridge
 from cnn_transfer.transfer.standardised import Standardised, standardisation
 
-EQUAL_ERRORS = 0.5  # of a standard error of the paired difference: fewer cells are as good
-MOST_ROWS_ALONE = 4000  # images and copies; systems of that size gain by more threads
+EQUAL_ERRORS = 0.25  # of a standard error of the paired difference: fewer cells are as good
+MOST_EQUATIONS_ALONE = 3000  # larger systems gain by more threads
 MOST_COPIES = 5000  # in all; with many labelled images there are fewer copies of each
 
 
@@ -101,9 +101,9 @@ class Head:
 def choose_head(features: FeatureSet, splits: pd.DataFrame, rule: HeadRule, seed: int) -> Head:
     """Decide which depths the head reads and how finely, and fit it.
 
-    In one thread unless there are many images: it solves hundreds of small systems, for which the threads of OpenBLAS
-    wait for one another in loops. On cores that others use, too, that made a system of 512 equations take 570 ms
-    instead of 5.
+    In one thread unless both images and features are many: it solves hundreds of small systems, for which the threads
+    of OpenBLAS wait for one another in loops. On cores that others use, too, that made a system of 512 equations take
+    570 ms instead of 5.
 
     Args:
         features: Of the training images with their copies, and of unlabelled images.
@@ -115,7 +115,8 @@ def choose_head(features: FeatureSet, splits: pd.DataFrame, rule: HeadRule, seed
         ValueError: When a tap asked for is not one of the network's, or when fewer than two classes have images.
     """
     rows = int((splits["split"] == "training").sum()) * (1 + features.copies)
-    with threadpool_limits(1 if rows <= MOST_ROWS_ALONE else None, user_api="blas"):
+    equations = min(rows, max(sum(widths) for widths in features.widths.values()))
+    with threadpool_limits(1 if equations <= MOST_EQUATIONS_ALONE else None, user_api="blas"):
         return _choose_head(features, splits, rule, seed)
 
 
