@@ -46,6 +46,7 @@ def test_the_taps_asked_for_are_read_from_shallow_to_deep(features, planted_spli
     asked = choose_head(features, planted_splits, head_rule(taps=("high", "low")), seed=0)
     assert asked.taps == ("low", "high")
     assert asked.probe.kernel.shape == (24, 4)
+    assert asked.steps["taps"][asked.steps["chosen"]].tolist() == ["low high"]
     assert asked.alone["tap"].tolist() == ["low", "middle", "high"]  # what the others know is still said
 
 
@@ -62,6 +63,7 @@ def test_cells_are_finer_only_where_that_pays(planted_features, planted_splits, 
     head = choose_head(features, planted_splits, head_rule(grids=(3, 1)), seed=0)
     assert head.grid == expected
     assert set(head.steps["grid"]) == {1, 3}
+    assert head.steps["grid"][head.steps["chosen"]].tolist() == [expected]
     assert len(head.probe.kernel) == 12 * expected**2
 
 

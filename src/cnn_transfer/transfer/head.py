@@ -59,7 +59,8 @@ class Head:
         probe: Its weights, calibrated, and its errors on left-out images.
         hits: (images,) whether each labelled image is classified right when it is left out.
         weights: (images,) every class weighing the same, mean 1.
-        steps: One row a set of taps that was tried, and a column `grid`; see `TapChoice.evidence`.
+        steps: One row a set of taps that was tried, and a column `grid`; see `TapChoice.evidence`. `chosen`: one True,
+            what the head reads.
         alone: One row a tap: `tap`, `loss`, `accuracy` of a head on it alone.
         neighbours: Accuracy of the nearest neighbours' vote on the same features.
         permuted: Accuracy on left-out images when the labels are permuted.
@@ -140,13 +141,16 @@ def _choose_head(features: FeatureSet, splits: pd.DataFrame, rule: HeadRule, see
     rows = features.of(ids, taps, grid, copies=True)
     pool = features.of(pool_of(features, splits), taps, grid)
     probe = fit_probe(rows, classes, widths, pool, copies, rule.class_shares, seed=seed)
+    steps = pd.concat([choice.evidence.assign(grid=size) for size, choice in choices.items()], ignore_index=True)
+    asked = steps["step"].eq("cut") & steps["n_taps"].eq(len(wished))  # whatever would do as well
+    steps["chosen"] = steps["grid"].eq(grid) & (asked if rule.taps else steps["chosen"])
     return Head(
         taps=tuple(taps),
         grid=grid,
         probe=probe,
         hits=probe.left_out.argmax(axis=1) == classes,
         weights=len(classes) / (len(np.unique(classes)) * np.bincount(classes)[classes]),
-        steps=pd.concat([choice.evidence.assign(grid=size) for size, choice in choices.items()], ignore_index=True),
+        steps=steps,
         alone=score_taps(
             features.of(ids, features.taps, grid, copies=True),
             classes,
