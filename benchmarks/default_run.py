@@ -18,8 +18,8 @@ from project_copy import copy_project, latest_version
 
 KEDRO = Path(sys.executable).with_name("kedro")
 COLUMNS = [
-    "target_accuracy", "baseline_accuracy", "random_accuracy", "difference", "difference_low", "difference_high", "verdict",
-    "training_cost_ratio",
+    "target_accuracy", "baseline_accuracy", "random_accuracy", "difference", "difference_low", "difference_high",
+    "verdict", "training_cost_ratio",
 ]  # fmt: skip
 
 
