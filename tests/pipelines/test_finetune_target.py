@@ -130,3 +130,27 @@ def test_another_network_is_delivered_only_when_it_is_clearly_better(random, bas
     assert network == delivered
     assert card["strategy"] == delivered
     assert card is not target
+
+
+def test_without_validation_images_the_head_stays_as_it_is(migrated, card, shapes, shape_splits, parameters):
+    decision, network, features = migrated
+    splits = shape_splits[shape_splits["split"] != "validation"]
+    block = parameters["finetune_target"]
+    got, got_card, log, trials = finetune(network, card, decision, features, shapes, splits, block, "float32", 0)
+    for mine, theirs in zip(got.get_weights(), network.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    assert (got_card["strategy"], got_card["metrics"]) == ("probe", {})
+    assert trials["validation_accuracy"].isna().all()
+    assert len(log) == 1
+    _, baseline_card, baseline_log, _ = train_from_scratch(network, card, shapes, splits, block, "float32", 0)
+    assert (baseline_card["training_images"], len(baseline_log)) == (0, 0)
+    assert deliver(got, got_card, network, baseline_card, network, baseline_card)[1] == got_card
+
+
+def test_a_strategy_that_trains_needs_validation_images(migrated, card, shapes, shape_splits, parameters):
+    decision, network, features = migrated
+    splits = shape_splits[shape_splits["split"] != "validation"]
+    block = parameters["finetune_target"]
+    block |= {"fine_tuning": block["fine_tuning"] | {"strategy": "lp_ft"}}
+    with pytest.raises(ValueError, match=r"must be auto or probe .* Received: lp_ft. Raise .*validation_ratio"):
+        finetune(network, card, decision, features, shapes, splits, block, "float32", 0)

@@ -103,6 +103,31 @@ def fine_tune(
     return collect(trials, best)
 
 
+def keep_probe(network: keras.Model, rule: FineTuning, precision: str, forward_images: int) -> SearchFit:
+    """The head in closed form as it is, where there are no validation images to compare it with anything.
+
+    It was chosen on training images that were left out; every label went into it.
+
+    Args:
+        network: A network with a head fitted in closed form.
+        rule: The strategies wished for.
+        precision: Keras dtype policy.
+        forward_images: As for `fine_tune`.
+
+    Raises:
+        ValueError: When a strategy is wished for that needs validation images.
+    """
+    if rule.strategy not in {"auto", "probe"}:
+        raise ValueError(
+            f"fine_tuning.strategy must be auto or probe where there are no validation images, since nothing says when "
+            f"to stop. Received: {rule.strategy}. Raise preprocess.target.split.validation_ratio, or use auto."
+        )
+    row = ["probe", 0, FORWARD_SHARE * forward_images, *[np.nan] * 4]
+    fitted = Fit(copy_network(network), pd.DataFrame([row], columns=LOG_COLUMNS), precision)
+    trial = Trial("probe", 0.0, 0, fitted)
+    return collect([trial], trial)
+
+
 def mix_weights(one: keras.Model, other: keras.Model, share: float) -> keras.Model:
     """The first network, every weight moved a share of the way to that of the other; equal ones stay as they are."""
     mixed = copy_network(one)

@@ -11,7 +11,7 @@ of labelled and unlabelled images, which on 50 to 200 labelled and 1,000 unlabel
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -25,6 +25,7 @@ from cnn_transfer.transfer.standardised import Features, Standardised, chunks_of
 ROUNDS = 5  # ten and twenty give the same
 UNLABELLED_WEIGHT = 0.2  # of a sure image, beside 1 of a labelled one; .05 to 2 are within a point
 REPEATS = 3  # of the folds that self-training is judged by
+MOST_JUDGED = 2000  # unlabelled images in the folds; all of them in the head
 COMPONENTS = 512
 BASIS_ROWS = 512  # of the labelled and as many of the unlabelled images; the components are theirs
 
@@ -101,7 +102,8 @@ def fit_probe(
         components = principal_components(rows, pool)
         course = _Course(multiply(pool, components), fit.penalty, temperature, copies, class_shares)
         near = multiply(rows, components)
-        evidence = _weigh(near, classes, weights, course, folds, seed)
+        few = replace(course, pool=course.pool[_evenly(len(pool), MOST_JUDGED)])
+        evidence = _weigh(near, classes, weights, few, folds, seed) | {"unlabelled": len(pool)}
         if evidence["accepted"]:
             chosen = self_train(near, classes, weights, course)
             factor = spread(multiply(pool, kernel)) / max(spread(chosen.scores(course.pool)), 1e-12)
