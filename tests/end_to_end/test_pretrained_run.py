@@ -68,7 +68,9 @@ def test_imagenet_moves_to_a_folder_of_images_without_a_source_set(project, phot
 
 def test_a_network_of_ones_own_is_imported_and_migrated(project, photos, run):
     inputs = keras.Input((None, None, 3))
-    base = keras.Sequential([keras.layers.Conv2D(4, 3, strides=2), keras.layers.ReLU(name="end")], name="base")
+    base = keras.Sequential(
+        [keras.layers.Conv2D(4, 3, strides=2, name="conv"), keras.layers.ReLU(name="end")], name="base"
+    )
     classes = keras.layers.Dense(7)(keras.layers.GlobalAveragePooling2D()(base(inputs)))
     keras.Model(inputs, classes, name="mine").save(project / "data/mine.keras")
     source = "import_source.network=data/mine.keras,import_source.licence=CC0"
@@ -83,7 +85,7 @@ def test_a_network_of_ones_own_is_imported_and_migrated(project, photos, run):
     assert result.returncode == 0, result.stdout
     assert (card_of(project)["architecture"], card_of(project)["licence"]) == ("mine", "CC0")
     network = keras.models.load_model(latest(project / "data/06_models/source_model.keras"))
-    assert [layer.name for layer in network.layers] == ["pixels", "rescaling", "conv2d", "end"]
+    assert [layer.name for layer in network.layers] == ["pixels", "rescaling", "conv", "end"]
     assert network.input_shape == (None, 32, 32, 3)
 
 

@@ -8,6 +8,7 @@ import threading
 
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
@@ -64,7 +65,7 @@ def node_names(page):
 
 def test_the_five_stages_are_collapsible_groups_on_the_page(site, browser):
     browser.get(site)
-    wait = WebDriverWait(browser, 30)
+    wait = WebDriverWait(browser, 30, ignored_exceptions=[StaleElementReferenceException])  # the page draws itself anew
     wait.until(lambda page: node_names(page) >= STAGES)
     layers = {layer.text for layer in browser.find_elements(By.CSS_SELECTOR, "[class*='layer']")}
     assert layers >= {"raw", "intermediate", "primary", "models", "reporting"}  # model_output is inside evaluate
