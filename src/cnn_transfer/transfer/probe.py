@@ -39,8 +39,6 @@ class Probe:
         bias: (classes,).
         left_out: Probabilities of each labelled image when it is left out, (images, classes); without the unlabelled
             images, which only `evidence` weighs.
-        errors: Mean squared error of the ridge's scores of each labelled image when it is left out, (images,); targets
-            are +1 for its class and -1 for the others.
         penalty: Of the ridge.
         path: One row a penalty: `penalty`, `error`, `accuracy`, out of sample.
         evidence: Self-training: `unlabelled`, `folds`, `accuracy`, `accuracy_before`, `loss`, `loss_before`, `gain` (of
@@ -50,7 +48,6 @@ class Probe:
     kernel: np.ndarray
     bias: np.ndarray
     left_out: np.ndarray
-    errors: np.ndarray
     penalty: float
     path: pd.DataFrame
     evidence: dict[str, Any]
@@ -114,7 +111,6 @@ def fit_probe(
         kernel=temperature * kernel,
         bias=temperature * (intercept - mean @ kernel),
         left_out=left_out,
-        errors=((fit.left_out - class_targets(classes, len(counts))) ** 2).mean(axis=1),
         penalty=fit.penalty,
         path=fit.path,
         evidence=evidence,

@@ -53,7 +53,7 @@ def rank_sources(heads: Mapping[str, Head], random: Mapping[str, Head]) -> Ranki
         ValueError: When there is no candidate, or the heads are not about the same images.
     """
     _check(heads, random)
-    ranked = sorted(heads, key=lambda name: _losses(heads[name]).mean())
+    ranked = sorted(heads, key=lambda name: heads[name].least_errors.mean())
     best = heads[ranked[0]]
     rows = [_row(rank, name, heads[name], best, random[name]) for rank, name in enumerate(ranked, start=1)]
     table = pd.DataFrame(rows)
@@ -99,9 +99,9 @@ def _check(heads: Mapping[str, Head], random: Mapping[str, Head]) -> None:
 
 
 def _row(rank: int, name: str, head: Head, best: Head, random: Head) -> dict[str, object]:
-    losses = _losses(head)
-    behind, behind_error = _mean(losses - _losses(best))
-    gain, gain_error = _mean(_losses(random) - losses)
+    losses = head.least_errors
+    behind, behind_error = _mean(losses - best.least_errors)
+    gain, gain_error = _mean(random.least_errors - losses)
     accuracy_gain, accuracy_gain_error = head.gain_over(random)
     verdict: Verdict = "as good as the best"
     if gain <= CLEAR_GAIN * gain_error:
@@ -126,11 +126,6 @@ def _row(rank: int, name: str, head: Head, best: Head, random: Head) -> dict[str
         "deepest_tap": head.taps[-1],
         "grid": head.grid,
     }
-
-
-def _losses(head: Head) -> np.ndarray:
-    """(images,) squared error of each left-out image, times its weight."""
-    return np.asarray(head.weights * head.probe.errors)
 
 
 def _mean(values: np.ndarray) -> tuple[float, float]:
