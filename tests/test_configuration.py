@@ -87,7 +87,10 @@ def test_an_imported_source_is_checked_in_the_runs_that_use_it(block, changes, e
     [
         ({}, r"rank_sources\.candidates must name at least one network.*--env imagenet"),
         ({"mine": {"network": "none.keras"}}, r"rank_sources\.candidates\.mine: There is no file none\.keras"),
-        ({"a": {"network": "none.keras"}, "b": {"network": "no.keras"}}, r"candidates\.a: .*none(.|\n)*candidates\.b: "),
+        (
+            {"a": {"network": "none.keras"}, "b": {"network": "no.keras"}},
+            r"candidates\.a: .*none(.|\n)*candidates\.b: ",
+        ),
         ({"lite": {"network": "efficientnet_lite0"}}, r"candidates\.lite: efficientnet_lite0 needs .* at least 32 px"),
         ({"lite": {"network": "efficientnet_lit0"}}, r"candidates\.lite\.network.*Did you mean efficientnet_lite0"),
         ({"lite": {"netwrk": "efficientnet_lite0"}}, r"lite\.netwrk is not a parameter\. Did you mean network\?"),

@@ -40,7 +40,9 @@ def test_candidates_are_ranked_by_squared_error_whatever_their_accuracies():
     assert ranking.table["rank"].tolist() == [1, 2, 3]
     assert ranking.table["verdict"].tolist() == ["as good as the best", "clearly worse", "clearly worse"]
     assert ranking.chosen == "near"
-    assert ranking.sentence.startswith("near helps most: a head on it gets 80.0% of left-out training images right, +30")
+    assert ranking.sentence.startswith(
+        "near helps most: a head on it gets 80.0% of left-out training images right, +30"
+    )
     assert ranking.sentence.endswith("clearly worse: middle, far.")
 
 
