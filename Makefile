@@ -49,6 +49,9 @@ viz: .venv/.ready  ## build the graph with previews as a static site in build/
 bench: .venv/.ready  ## measure the default run, the article's script, intake, feeding, augmentation and few labels (about 60 minutes)
 	$(BIN)/python benchmarks/default_run.py
 	$(BIN)/python benchmarks/article.py
+	$(BIN)/python benchmarks/own_source.py
+	$(BIN)/python benchmarks/own_source.py --env article --labels 500 --seeds 3
+	$(BIN)/python benchmarks/training_throughput.py
 	$(BIN)/python benchmarks/commands.py
 	$(BIN)/python benchmarks/intake.py
 	$(BIN)/python benchmarks/fuzz_intake.py

@@ -18,8 +18,8 @@ from project_copy import copy_project, latest_version
 
 KEDRO = Path(sys.executable).with_name("kedro")
 COLUMNS = [
-    "target_accuracy", "baseline_accuracy", "difference", "difference_low", "difference_high", "verdict",
-    "training_cost_ratio",
+    "target_accuracy", "baseline_accuracy", "random_accuracy", "difference", "difference_low", "difference_high",
+    "verdict", "training_cost_ratio",
 ]  # fmt: skip
 
 
@@ -42,7 +42,9 @@ def main() -> None:
             print(dict(zip(["seed", *COLUMNS, "seconds"], rows[-1], strict=True)), flush=True)
     table = pd.DataFrame(rows, columns=["seed", *COLUMNS, "seconds"])
     print(table.round(4).to_string(index=False))
-    means = table[["target_accuracy", "baseline_accuracy", "difference", "training_cost_ratio", "seconds"]].mean()
+    means = table[
+        ["target_accuracy", "baseline_accuracy", "random_accuracy", "difference", "training_cost_ratio", "seconds"]
+    ].mean()
     print("mean:", means.round(4).to_dict())
     print("median cost ratio, a run that never reached the level counting as infinite:", end=" ")
     print(round(table["training_cost_ratio"].fillna(float("inf")).median(), 3))

@@ -2,8 +2,9 @@
 
     python few_labels_fastai.py SPLIT.npz WEIGHTS.pth SEED FLIP
 
-Batches of at most a quarter of the images, so that there are enough steps; fastai's default augmentation, mirrored only
-where FLIP is True; the head of `create_head`, discriminative learning rates and the schedule as fastai sets them.
+Batches of 16, or a quarter of the images where that is less: larger ones leave too few steps. fastai's default
+augmentation, mirrored only where FLIP is True; the head of `create_head`, discriminative learning rates and the
+schedule as fastai sets them.
 """
 
 import json
@@ -52,7 +53,7 @@ def main(split: str, weights: str, seed: str, flip: str) -> None:
     pairs = [(TensorImage(image), TensorCategory(label)) for image, label in zip(x, y, strict=True)]
     normalise = Normalize.from_stats([127 / 255] * 3, [128 / 255] * 3, cuda=False)
     batch = [*aug_transforms(size=96, do_flip=flip == "True"), normalise]
-    size = min(64, len(pairs) // 4)
+    size = min(16, len(pairs) // 4)
     loaders = DataLoaders.from_dsets(pairs, pairs[:8], bs=size, after_batch=batch, num_workers=0, device="cpu")
     learner = Learner(loaders, model, loss_func=CrossEntropyLossFlat(), splitter=lambda m: [params(m[0]), params(m[1])])
     start = time.perf_counter()

@@ -48,7 +48,7 @@ def test_environment_loads_and_its_parameters_are_valid(environment):
         assert catalog.get(name) is not None
 
 
-@pytest.mark.parametrize("stage", ["pretrain_source", "finetune_target"])
+@pytest.mark.parametrize("stage", ["pretrain_source", "migrate_model", "finetune_target"])
 def test_hue_of_images_with_one_channel_is_refused_before_the_first_node(stage):
     parameters = load("base")["parameters"]
     parameters[stage]["augmentation"]["hue_degrees"] = 10

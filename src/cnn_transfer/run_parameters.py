@@ -36,7 +36,7 @@ class RunParameters(Parameters):
 
     @model_validator(mode="after")
     def _grey_images_keep_their_colours(self) -> Self:
-        for stage in (self.pretrain_source, self.finetune_target):
+        for stage in (self.pretrain_source, self.migrate_model, self.finetune_target):
             stage.augmentation.check_channels(self.preprocess.source.image_format.channels)
         return self
 

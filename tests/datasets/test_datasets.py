@@ -1,5 +1,8 @@
 """What each dataset saves and loads."""
 
+import json
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pandas as pd
@@ -7,8 +10,16 @@ import pytest
 from kedro.io import DatasetError, Version
 from test_atomic import listing
 
-from cnn_transfer.datasets import ImageSetDataset, KerasModelDataset, NodeSecondsDataset, RawImagesDataset
+from cnn_transfer.datasets import (
+    FeaturesDataset,
+    ImageSetDataset,
+    KerasModelDataset,
+    NodeSecondsDataset,
+    RawImagesDataset,
+)
 from cnn_transfer.models import build_network
+from cnn_transfer.transfer import features as feature_module
+from cnn_transfer.transfer import plan_extraction
 
 
 def test_image_set_is_opened_where_it_was_written(tmp_path):
@@ -18,6 +29,75 @@ def test_image_set_is_opened_where_it_was_written(tmp_path):
     np.testing.assert_array_equal(images.pixels(np.array([5, 0]))[:, 0, 0, 0], [5, 0])
     table = pd.read_parquet(tmp_path / "images/1/images/table.parquet")
     assert table["label"].tolist() == ["a", "b"] * 3
+
+
+@pytest.fixture
+def extraction(shapes, shape_splits, tiny_network, augmentation):
+    """What a head reads of shapes: 160 images with a copy each, and as many unlabelled ones as asked for."""
+
+    def make(unlabelled, network=None):
+        return plan_extraction(
+            network or tiny_network(), shapes, shape_splits, (1,), 1, augmentation(shift_fraction=0.05), unlabelled, 0
+        )
+
+    return make
+
+
+def computed(folder, version):
+    return json.loads((folder / f"features/{version}/features/features.json").read_text())["computed"]
+
+
+def test_features_are_versioned_and_what_an_earlier_version_holds_is_not_computed_again(
+    tmp_path, extraction, tiny_network
+):
+    def version(name):
+        return FeaturesDataset(filepath=str(tmp_path / "features"), version=Version(None, name))
+
+    version("1").save(extraction(20))
+    version("2").save(extraction(30, tiny_network(seed=1)))
+    version("3").save(extraction(30))
+    first, last = (
+        FeaturesDataset(filepath=str(tmp_path / "features"), version=Version(name, None)).load() for name in "13"
+    )
+    assert (len(first.table), len(last.table)) == (2 * 160 + 20, 2 * 160 + 30)
+    ids = first.table["id"][first.table["id"].isin(last.table["id"])]
+    assert [computed(tmp_path, name) for name in "123"] == [340, 350, (~last.table["id"].isin(ids)).sum()]
+    assert len(ids.unique()) < len(last.table["id"].unique()) <= len(ids.unique()) + 30
+    np.testing.assert_array_equal(first.of(ids, first.taps, 1), last.of(ids, last.taps, 1))
+    latest = FeaturesDataset(filepath=str(tmp_path / "features"), version=Version(None, None)).load()
+    assert len(latest.table) == 350
+
+
+def test_features_that_are_not_finished_leave_nothing_behind(tmp_path, extraction, monkeypatch):
+    dataset = FeaturesDataset(filepath=str(tmp_path / "features"), version=Version(None, "1"))
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(feature_module, "_compute", stop)
+        with pytest.raises(KeyboardInterrupt):
+            dataset.save(extraction(5))
+    assert not [file for file in tmp_path.rglob("*") if file.is_file()]
+    dataset.save(extraction(5))
+    assert computed(tmp_path, "1") == 325
+    assert [folder.name for folder in (tmp_path / "features/1").iterdir()] == ["features"]
+
+
+def test_no_features_are_a_version_too(tmp_path, extraction):
+    nothing = replace(extraction(5), rows=np.array([], int), copied=np.array([], int))
+    dataset = FeaturesDataset(filepath=str(tmp_path / "features"), version=Version(None, "1"))
+    dataset.save(nothing)
+    features = dataset.load()
+    assert (len(features.table), features.taps) == (0, ("block1", "block2"))
+    after = FeaturesDataset(filepath=str(tmp_path / "features"), version=Version(None, "2"))
+    after.save(extraction(5))
+    assert computed(tmp_path, "2") == 325
+
+
+def test_features_refuse_a_remote_folder():
+    with pytest.raises(DatasetError, match=r"local folder. Received: s3://bucket/features"):
+        FeaturesDataset(filepath="s3://bucket/features")
 
 
 def test_image_set_refuses_a_remote_folder():

@@ -57,7 +57,11 @@ def test_walkthrough_shows_the_finished_run(finished_project, monkeypatch):
     summary = json.loads(summary_file.read_text())
     assert f"Verdict in a word: {summary['verdict']}" in printed(notebook)
     assert f"{summary['target_accuracy']:.1%}" in printed(notebook)
-    assert pictures(notebook) == 7
+    assert pictures(notebook) == 8
+    plan = json.loads(max((finished_project / "data/06_models/transfer_plan.json").glob("*/*.json")).read_text())
+    assert f"Why         {plan['sentence']}" in printed(notebook)
+    assert all(f"<td>{tap}</td>" in tables(notebook) for tap in plan["cut_layers"][:1])  # the choice of depths
+    assert "<td>probe</td>" in tables(notebook)
     assert summary_file.relative_to(finished_project).as_posix() in tables(notebook)
     assert_quiet(notebook)
 

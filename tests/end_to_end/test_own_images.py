@@ -112,9 +112,9 @@ def test_whole_transfer_on_folders_with_damaged_and_unlabelled_images(project, k
     pd.DataFrame(rows, columns=["path", "label"]).to_parquet(project / "data/pool/manifest.parquet")
     quick = {
         "pretrain_source.optimisation.epochs": 1,
-        "finetune_target.head.steps": 5,
-        "finetune_target.whole.steps": 20,
-        "finetune_target.whole.most_doublings": 0,
+        "migrate_model.copies": 2,
+        "finetune_target.fine_tuning.steps": 20,
+        "finetune_target.fine_tuning.most_doublings": 0,
         "finetune_target.baseline.steps": 20,
         "finetune_target.baseline.most_doublings": 0,
     }
@@ -136,6 +136,9 @@ def test_whole_transfer_on_folders_with_damaged_and_unlabelled_images(project, k
     card = json.loads(max((project / "data/06_models/target_model_card.json").glob("*/*")).read_text())
     assert card["class_names"] == ["dark", "light", "middle"]
     assert card["trained_on"] == "mine"
+    plan = json.loads(max((project / "data/06_models/transfer_plan.json").glob("*/*")).read_text())
+    assert plan["source"] == "manifest"
+    assert "4 images without a label" in plan["sentence"]
 
 
 def test_too_many_damaged_images_stop_the_run_with_the_table_already_written(project, kedro, put):

@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import json
 import shutil
 import threading
 
@@ -10,6 +11,7 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
+LAYERS = ["raw", "intermediate", "primary", "models", "model_output", "reporting"]
 STAGES = {"preprocess", "pretrain_source", "migrate_model", "finetune_target", "evaluate"}
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
@@ -28,17 +30,32 @@ def browser():
     driver.quit()
 
 
-@pytest.fixture
-def site(finished_project, kedro):
-    """The address of the built site, served on loopback."""
+@pytest.fixture(scope="module")
+def built(finished_project, kedro):
+    """The folder of the static site."""
     result = kedro(finished_project, "viz", "build", "--include-previews")
     assert result.returncode == 0, result.stdout
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=finished_project / "build")
+    return finished_project / "build"
+
+
+@pytest.fixture
+def site(built):
+    """The address of the built site, served on loopback."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=built)
     handler.log_message = lambda *_: None
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/"
         server.shutdown()
+
+
+def test_every_dataset_has_its_layer_and_the_layers_have_an_order(built):
+    graph = json.loads((built / "api/main").read_text())
+    assert graph["layers"] == LAYERS  # none at all when layers lead in a circle
+    datasets = {node["name"]: node["layer"] for node in graph["nodes"] if node["type"] == "data"}
+    assert set(datasets.values()) == set(LAYERS)
+    assert datasets["target_features"] == datasets["source_model"] == datasets["delivered_model"] == "models"
+    assert datasets["depth_plot"] == "reporting"
 
 
 def node_names(page):
@@ -50,7 +67,7 @@ def test_the_five_stages_are_collapsible_groups_on_the_page(site, browser):
     wait = WebDriverWait(browser, 30)
     wait.until(lambda page: node_names(page) >= STAGES)
     layers = {layer.text for layer in browser.find_elements(By.CSS_SELECTOR, "[class*='layer']")}
-    assert layers >= {"raw", "intermediate", "primary", "models", "reporting"}
+    assert layers >= {"raw", "intermediate", "primary", "models", "reporting"}  # model_output is inside evaluate
     assert not node_names(browser) & {"plan", "migrate"}
     groups = browser.find_elements(By.CSS_SELECTOR, ".pipeline-node__text")
     group = next(node for node in groups if node.text == "migrate_model")

@@ -9,6 +9,7 @@ from PIL import Image
 from cnn_transfer.evaluation import (
     confusion_table,
     draw_confusion,
+    draw_depths,
     draw_mistakes,
     draw_training_curves,
     no_predictions,
@@ -33,7 +34,7 @@ def shown(figure):
 
 
 def training_log(images, accuracy, **columns):
-    return pd.DataFrame({"images_processed": images, "validation_accuracy": accuracy, **columns})
+    return pd.DataFrame({"images_processed": images, "validation_accuracy": accuracy, "phase": "a phase", **columns})
 
 
 SOURCE_LOG = training_log([0, 100, 200], [0.1, 0.5, 0.8])
@@ -75,6 +76,15 @@ def test_curves_without_a_baseline_show_the_transfer_alone():
     figure = draw_training_curves(SOURCE_LOG, TARGET_LOG, BASELINE_LOG.iloc[:0])
     render(figure)
     assert [line.get_label() for line in figure.axes[1].lines] == ["transfer, rate 0.002, delivered"]
+
+
+def test_a_network_that_was_judged_without_training_is_a_point_with_its_name():
+    probe = training_log([30], [0.7], learning_rate=0.0, trial=0, delivered=False, phase="probe")
+    figure = draw_training_curves(SOURCE_LOG, pd.concat([probe, TARGET_LOG.assign(trial=1)]), BASELINE_LOG.iloc[:0])
+    render(figure)
+    labels = [line.get_label() for line in figure.axes[1].lines]
+    assert labels == ["transfer, probe", "transfer, rate 0.002, delivered"]
+    assert figure.axes[1].lines[0].get_marker() == "o"
 
 
 def test_curves_of_an_imported_source_have_no_empty_side():
@@ -135,3 +145,45 @@ def test_class_names_are_drawn_as_they_are_spelt(name):
 def test_a_class_name_that_looks_like_a_formula_is_text():
     names = ["plain", "$\\oops$"]
     render(draw_confusion(confusion_table(pd.DataFrame({"label": names, "predicted": names}), names)))
+
+
+def depths(names, random=True):
+    table = pd.DataFrame({"tap": names, "used": [place % 2 == 0 for place in range(len(names))]})
+    table["accuracy"] = np.linspace(0.3, 0.8, len(names))
+    return table.assign(random_accuracy=np.linspace(0.2, 0.5, len(names)) if random else np.nan)
+
+
+def plan(random=True):
+    evidence = {"transferred": {"accuracy": 0.9, "permuted_labels": 0.1}}
+    return {"evidence": evidence | ({"random_weights": {"accuracy": 0.6}} if random else {})}
+
+
+def test_depths_are_bars_and_those_that_the_head_does_not_read_are_pale():
+    figure = draw_depths(depths(["block1", "block2", "block3"]), plan())
+    render(figure)
+    (axes,) = figure.axes
+    assert [bar.get_height() for bar in axes.patches] == pytest.approx([0.3, 0.55, 0.8])
+    assert [bar.get_alpha() for bar in axes.patches] == [1.0, 0.3, 1.0]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["block1", "block2", "block3"]
+    lines = {line.get_label(): line.get_ydata() for line in axes.lines}
+    assert lines["random weights, alone"].tolist() == pytest.approx([0.2, 0.35, 0.5])
+    assert set(lines) == {
+        "random weights, alone",
+        "all chosen depths: 90%",
+        "the same on random weights: 60%",
+        "permuted labels (below chance, since the class left out is the rarer one): 10%",
+    }
+
+
+def test_depths_without_random_weights_say_nothing_about_them():
+    figure = draw_depths(depths(["block1", "block2"], random=False), plan(random=False))
+    render(figure)
+    labels = [line.get_label() for line in figure.axes[0].lines]
+    assert labels[0] == "all chosen depths: 90%"
+    assert not any("random" in label for label in labels)
+
+
+def test_many_depths_with_long_names_stay_readable():
+    figure = draw_depths(depths([f"conv5_block{number}_out_$x_1" for number in range(20)]), plan())
+    render(figure)
+    assert {tick.get_rotation() for tick in figure.axes[0].get_xticklabels()} == {45}

@@ -10,11 +10,14 @@ KEYS = {
     "target_accuracy_low",
     "target_accuracy_high",
     "baseline_accuracy",
+    "random_accuracy",
     "training_cost_ratio",
     "difference",
     "difference_low",
     "difference_high",
     "verdict",
+    "knowledge",
+    "method",
     "sentence",
     "n_train",
     "n_validation",
@@ -22,6 +25,8 @@ KEYS = {
     "source",
     "strategy",
     "cut_layer",
+    "plan",
+    "delivered",
     "precision",
     "seconds",
 }
@@ -29,20 +34,24 @@ KEYS = {
 
 @pytest.fixture
 def make():
-    def summary(baseline=None, seconds=None):
+    def summary(baseline=None, seconds=None, random=None):
         return summarise(
             target_metrics={"accuracy": 0.951, "accuracy_low": 0.93, "accuracy_high": 0.967, "images": 1200},
             baseline_metrics={"accuracy": 0.905} if baseline is None else baseline,
+            random_metrics={"accuracy": 0.85} if random is None else random,
             verdict={
                 "difference": 0.046,
                 "difference_low": 0.02,
                 "difference_high": 0.07,
                 "verdict": "positive",
+                "knowledge": {"estimate": 0.101, "low": 0.08, "high": 0.12},
+                "method": {"estimate": -0.055, "low": -0.07, "high": -0.04},
                 "sentence": "Transfer is better.",
                 "training_cost": {"ratio": 0.25},
             },
-            plan={"source": "fashion", "strategy": "head_then_all", "cut_layer": "block3"},
-            model_card={"precision": "mixed_bfloat16"},
+            plan={"source": "fashion", "sentence": "A ridge on 2 of 3 depths.", "cut_layer": "block3"},
+            model_card={"precision": "mixed_bfloat16", "strategy": "50% lp_ft", "initialised_from": "fashion"},
+            delivered_card={"strategy": "from scratch", "initialised_from": "random weights"},
             counts=pd.DataFrame({"training": [10, 20], "validation": [5, 10], "test": [600, 600]}),
             seconds={"a.train": 12.4, "b.read": 3.0} if seconds is None else seconds,
         )
@@ -55,6 +64,13 @@ def test_the_summary_has_every_figure_that_programs_read(make):
     assert summary.keys() >= KEYS
     assert (summary["n_train"], summary["n_validation"], summary["n_test"]) == (30, 15, 1200)
     assert summary["training_cost_ratio"] == 0.25
+    assert (summary["target_accuracy"], summary["baseline_accuracy"], summary["random_accuracy"]) == (
+        0.951,
+        0.905,
+        0.85,
+    )
+    assert (summary["knowledge"]["estimate"], summary["method"]["estimate"]) == (0.101, -0.055)
+    assert (summary["strategy"], summary["delivered"]) == ("50% lp_ft", "from scratch, from random weights")
     assert summary["seconds"] == {"a.train": 12.4, "b.read": 3.0}
 
 
@@ -67,7 +83,10 @@ def test_the_lines_say_the_figures(make):
     text = "\n".join(lines)
     assert "95.1% (93.0% to 96.7%) on 1,200 test images, trained on 30 and validated on 15" in text
     assert "From scratch    90.5% on the same images" in text
-    assert "Transfer is better." in text
+    assert "Random weights  85.0% by the same method" in text
+    assert "Verdict         Transfer is better." in text
+    assert "Plan            A ridge on 2 of 3 depths." in text
+    assert "Delivered       from scratch, from random weights" in text
     assert "15 s in nodes, most in a.train (12 s); precision mixed_bfloat16" in text
     assert len({len(line) - len(line[16:].lstrip()) for line in lines}) == 1  # the figures stand below one another
 
@@ -75,7 +94,13 @@ def test_the_lines_say_the_figures(make):
 def test_without_a_baseline_there_is_no_line_about_it(make):
     summary = make(baseline={})
     assert summary["baseline_accuracy"] is None
-    assert not any("scratch" in line for line in describe_summary(summary))
+    assert not any("From scratch" in line for line in describe_summary(summary))
+
+
+def test_without_random_weights_there_is_no_line_about_them(make):
+    summary = make(random={})
+    assert summary["random_accuracy"] is None
+    assert not any("Random weights" in line for line in describe_summary(summary))
 
 
 def test_without_times_the_summary_is_still_readable(make):

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,6 +18,7 @@ def log(images, accuracy, delivered=True):
 
 
 TARGET_LOG = log([0, 100, 200, 300], [0.3, 0.7, 0.9, 0.95])
+NOTHING = pd.DataFrame({"id": [], "label": [], "predicted": []})
 BASELINE_LOG = log([0, 200, 400, 600], [0.1, 0.6, 0.9, 0.9], delivered=True)
 
 
@@ -118,7 +121,7 @@ def test_an_accuracy_that_differs_in_rounding_only_counts_as_reached():
 
 def test_a_clear_win_is_positive_transfer(predictions):
     right, wrong = predictions([True] * 95 + [False] * 5), predictions([True] * 60 + [False] * 40)
-    verdict = compare(right, wrong, TARGET_LOG, BASELINE_LOG, 0.95)
+    verdict = compare(right, wrong, NOTHING, TARGET_LOG, BASELINE_LOG, 0.95)
     assert verdict["verdict"] == "positive"
     assert verdict["difference"] == pytest.approx(0.35)
     assert 0 < verdict["difference_low"] < 0.35 < verdict["difference_high"]
@@ -127,56 +130,100 @@ def test_a_clear_win_is_positive_transfer(predictions):
 
 
 def test_a_clear_loss_is_called_negative_transfer(predictions):
-    verdict = compare(
-        predictions([False] * 40 + [True] * 60), predictions([True] * 100), TARGET_LOG, BASELINE_LOG, 0.95
-    )
+    wrong, right = predictions([False] * 40 + [True] * 60), predictions([True] * 100)
+    verdict = compare(wrong, right, NOTHING, TARGET_LOG, BASELINE_LOG, 0.95)
     assert verdict["verdict"] == "negative"
     assert verdict["sentence"].startswith("NEGATIVE TRANSFER: it is worse than training from scratch: -40.0 points")
 
 
 def test_a_difference_within_chance_is_neutral(predictions):
-    verdict = compare(
-        predictions([True] * 80 + [False] * 20), predictions([True] * 79 + [False] * 21), TARGET_LOG, BASELINE_LOG, 0.95
-    )
+    one, other = predictions([True] * 80 + [False] * 20), predictions([True] * 79 + [False] * 21)
+    verdict = compare(one, other, NOTHING, TARGET_LOG, BASELINE_LOG, 0.95)
     assert verdict["verdict"] == "neutral"
     assert "neither better nor worse" in verdict["sentence"]
     assert verdict["difference_low"] < 0 < verdict["difference_high"]
 
 
-@given(outcomes=outcomes)
+three_outcomes = st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), min_size=2, max_size=200)
+
+
+@given(outcomes=three_outcomes.map(np.array))
 def test_the_verdict_turns_round_with_the_two_networks(outcomes):
     ids = [str(n) for n in range(len(outcomes))]
-    first, second = (
+    first, second, random = (
         pd.DataFrame({"id": ids, "label": "a", "predicted": np.where(correct, "a", "b")}) for correct in outcomes.T
     )
-    there = compare(first, second, TARGET_LOG, BASELINE_LOG, 0.95)
-    back = compare(second, first, TARGET_LOG, BASELINE_LOG, 0.95)
+    there = compare(first, second, random, TARGET_LOG, BASELINE_LOG, 0.95)
+    back = compare(second, first, random, TARGET_LOG, BASELINE_LOG, 0.95)
     opposite = {"positive": "negative", "negative": "positive", "neutral": "neutral"}
     assert back["verdict"] == opposite[there["verdict"]]
     assert back["difference"] == pytest.approx(-there["difference"])
+    assert [back["difference_low"], back["difference_high"]] == pytest.approx(
+        [-there["difference_high"], -there["difference_low"]]
+    )
+    # What the first has over random weights, the second has; what random weights have over the second, the first has.
+    for one, other in ((there["knowledge"], back["method"]), (there["method"], back["knowledge"])):
+        assert one["estimate"] == pytest.approx(-other["estimate"])
+        assert (one["low"], one["high"]) == pytest.approx((-other["high"], -other["low"]))
+    assert there["knowledge"]["estimate"] + there["method"]["estimate"] == pytest.approx(there["difference"])
+
+
+@pytest.mark.parametrize(
+    ("random", "said"),
+    [
+        ([True] * 50 + [False] * 50, " The source's weights bring +30.0 points (+"),
+        ([True] * 78 + [False] * 22, " THE SOURCE ADDS NOTHING CLEAR: the source's weights bring +2.0 points (-"),
+        ([True] * 100, " THE SOURCE HARMS: the source's weights bring -20.0 points (-"),
+    ],
+)
+def test_the_sentence_says_what_the_source_brings_and_what_the_method(predictions, random, said):
+    target, baseline = predictions([True] * 80 + [False] * 20), predictions([True] * 60 + [False] * 40)
+    verdict = compare(target, baseline, predictions(random), TARGET_LOG, BASELINE_LOG, 0.95)
+    assert said in verdict["sentence"]
+    assert verdict["sentence"].endswith(f"the method by itself {100 * (np.mean(random) - 0.6):+.1f}.")
+    assert verdict["knowledge"]["estimate"] == pytest.approx(0.8 - np.mean(random))
+    assert verdict["method"]["estimate"] == pytest.approx(np.mean(random) - 0.6)
+
+
+def test_without_random_weights_nothing_is_said_about_them(predictions):
+    target = predictions([True] * 10)
+    verdict = compare(target, target, NOTHING, TARGET_LOG, BASELINE_LOG, 0.95)
+    assert (verdict["knowledge"], verdict["method"]) == (None, None)
+    assert "random" not in verdict["sentence"]
+
+
+def test_without_a_baseline_what_the_source_brings_is_still_said(predictions):
+    target, random = predictions([True] * 80 + [False] * 20), predictions([True] * 50 + [False] * 50)
+    verdict = compare(target, NOTHING, random, TARGET_LOG, BASELINE_LOG.iloc[:0], 0.95)
+    assert (verdict["verdict"], verdict["method"]) == (None, None)
+    assert verdict["knowledge"]["estimate"] == pytest.approx(0.3)
+    assert "nothing to compare with. The source's weights bring +30.0 points" in verdict["sentence"]
+    assert "the method by itself" not in verdict["sentence"]
 
 
 def test_predictions_of_other_images_or_in_another_order_are_refused(predictions):
     target = predictions([True] * 10)
-    for baseline in (target.iloc[::-1], target.iloc[:-1], target.assign(id="x" + target["id"])):
-        with pytest.raises(ValueError, match=r"judged on the same images\. Received: 10 predictions of the target"):
-            compare(target, baseline, TARGET_LOG, BASELINE_LOG, 0.95)
+    for other in (target.iloc[::-1], target.iloc[:-1], target.assign(id="x" + target["id"])):
+        for baseline, random in ((other, NOTHING), (target, other), (NOTHING, other)):
+            with pytest.raises(ValueError, match=r"judged on the same images\. Received: 10 predictions of one"):
+                compare(target, baseline, random, TARGET_LOG, BASELINE_LOG, 0.95)
 
 
 def test_without_a_baseline_there_is_no_verdict(predictions):
     target = predictions([True] * 10)
-    verdict = compare(target, target.iloc[:0], TARGET_LOG, BASELINE_LOG.iloc[:0], 0.95)
+    verdict = compare(target, NOTHING, NOTHING, TARGET_LOG, BASELINE_LOG.iloc[:0], 0.95)
     assert verdict["verdict"] is None
     assert verdict["difference"] is None
     assert verdict["training_cost"]["ratio"] is None
     assert "No baseline was trained" in verdict["sentence"]
 
 
-def test_every_verdict_has_the_same_keys(predictions):
+def test_every_verdict_has_the_same_keys_and_is_json(predictions):
     target = predictions([True] * 10)
-    with_baseline = compare(target, target, TARGET_LOG, BASELINE_LOG, 0.95)
-    without = compare(target, target.iloc[:0], TARGET_LOG, BASELINE_LOG.iloc[:0], 0.95)
-    assert with_baseline.keys() == without.keys()
+    pairs = [(baseline, random) for baseline in (target, NOTHING) for random in (target, NOTHING)]
+    verdicts = [compare(target, *pair, TARGET_LOG, BASELINE_LOG, 0.95) for pair in pairs]
+    assert len({tuple(verdict) for verdict in map(sorted, verdicts)}) == 1
+    assert [json.loads(json.dumps(verdict)) for verdict in verdicts] == verdicts
 
 
 @pytest.mark.parametrize(
@@ -188,11 +235,11 @@ def test_every_verdict_has_the_same_keys(predictions):
 )
 def test_the_sentence_says_when_transfer_was_not_cheaper(predictions, target_log, said):
     same = predictions([True] * 8 + [False] * 2)
-    assert said in compare(same, same, target_log, BASELINE_LOG, 0.95)["sentence"]
+    assert said in compare(same, same, NOTHING, target_log, BASELINE_LOG, 0.95)["sentence"]
 
 
 def test_a_level_reached_by_both_before_any_training_is_not_called_unreached(predictions):
     same = predictions([True] * 8 + [False] * 2)
     at_once = log([0, 200], [0.9, 0.8], delivered=True)
-    sentence = compare(same, same, log([0, 100], [0.95, 0.95]), at_once, 0.95)["sentence"]
+    sentence = compare(same, same, NOTHING, log([0, 100], [0.95, 0.95]), at_once, 0.95)["sentence"]
     assert "never reached" not in sentence

@@ -124,7 +124,7 @@ def test_one_class_alone_is_refused():
 
 
 @pytest.mark.parametrize(
-    "bad", [{"test_fraction": 1}, {"test_fraction": -0.1}, {"labels_per_class": 0}, {"validation_ratio": 0}]
+    "bad", [{"test_fraction": 1}, {"test_fraction": -0.1}, {"labels_per_class": 0}, {"validation_ratio": -0.1}]
 )
 def test_an_impossible_rule_is_refused(bad):
     with pytest.raises(ValidationError, match=next(iter(bad))):
@@ -294,3 +294,13 @@ def test_unlabelled_images_are_counted_in_a_row_of_their_own():
     )
     assert counts["label"].tolist() == ["(unlabelled)", "a", "b"]
     assert counts["unlabelled"].tolist() == [1, 0, 0]
+
+
+@pytest.mark.parametrize("labels", [None, 4])
+def test_without_validation_every_label_serves_for_training(labels):
+    table = pd.DataFrame({"id": [f"{n:03d}" for n in range(40)], "label": ["a", "b"] * 20})
+    rule = SplitRule(test_fraction=0.2, labels_per_class=labels, validation_ratio=0)
+    counts = count_splits(assign_splits(table, rule, 0))
+    assert counts["validation"].tolist() == [0, 0]
+    assert counts["training"].tolist() == [labels or 16] * 2
+    assert counts["test"].tolist() == [4, 4]

@@ -12,6 +12,7 @@ CARD = {
     "training_images": 12,
     "precision": "float32",
     "initialised_from": "random",
+    "strategy": "from scratch",
     "metrics": {"validation_accuracy": 0.5},
     "licence": "MIT",
 }

@@ -49,6 +49,7 @@ def put_card(path):
         training_images=12,
         precision="float32",
         initialised_from="random weights",
+        strategy="from scratch",
         metrics={"validation_accuracy": 0.5},
         licence="MIT",
     )

@@ -8,6 +8,7 @@ from cnn_transfer.models import (
     cut_network,
     freeze,
     head_layers,
+    randomise_head,
     reinitialise,
     unfreeze,
     with_precision,
@@ -186,3 +187,25 @@ def test_another_precision_keeps_what_is_frozen_and_is_a_copy(network, pixels, c
 
 def test_pixels_are_scaled_in_float32_in_every_precision(network):
     assert with_precision(network, "mixed_bfloat16").get_layer("rescaling").compute_dtype == "float32"
+
+
+def test_a_random_head_is_drawn_by_its_seed_on_the_same_base(network, pixels, classes):
+    train(network, pixels, classes)  # so that biases are not 0
+    before = network.get_weights()
+    first, same, other = (randomise_head(network, seed) for seed in (3, 3, 4))
+    assert_equal(weights_of(first, head=False), weights_of(network, head=False))
+    assert_equal(weights_of(first, head=True), weights_of(same, head=True))
+    assert not np.array_equal(weights_of(first, head=True)[0], weights_of(other, head=True)[0])
+    kernel, bias = weights_of(first, head=True)
+    assert abs(kernel).max() <= np.sqrt(6 / sum(kernel.shape))  # Glorot's bound
+    assert kernel.std() == pytest.approx(np.sqrt(2 / sum(kernel.shape)), rel=0.1)
+    assert not bias.any()
+    assert_equal(network.get_weights(), before)
+
+
+def test_each_layer_of_a_random_head_has_numbers_of_its_own(network):
+    moved = add_head(cut_network(network, "block2"), 5, seed=3, hidden_units=[5, 5])
+    drawn = randomise_head(moved, 0)
+    second, third = (drawn.get_layer(name).get_weights()[0] for name in ("head_hidden2", "head_probabilities"))
+    assert second.shape == third.shape
+    assert not np.array_equal(second, third)

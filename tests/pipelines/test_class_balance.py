@@ -1,18 +1,12 @@
 """The parameter `balanced` reaches the training images of each fit, and no others."""
 
-from pathlib import Path
-
 import numpy as np
+import pandas as pd
 import pytest
-from kedro.config import OmegaConfigLoader
 
-from cnn_transfer.models import ModelCard
 from cnn_transfer.pipelines.finetune_target import nodes as finetune_target
 from cnn_transfer.pipelines.pretrain_source import nodes as pretrain_source
-from cnn_transfer.settings import CONFIG_LOADER_ARGS
-from cnn_transfer.transfer import plan_transfer
-
-ROOT = Path(__file__).parents[2]
+from cnn_transfer.transfer import FeatureSet, TransferPlan
 
 
 class ReachedTheFitError(Exception):
@@ -21,42 +15,46 @@ class ReachedTheFitError(Exception):
 
 @pytest.mark.parametrize("balanced", [False, True])
 @pytest.mark.parametrize("node", ["pretrain", "finetune", "train_from_scratch"])
-def test_classes_are_drawn_equally_often_if_asked(node, balanced, monkeypatch, shapes, shape_splits, tiny_network):
+def test_classes_are_drawn_equally_often_if_asked(
+    node, balanced, monkeypatch, shapes, shape_splits, tiny_network, card, parameters
+):
     seen = []
 
-    def train(network, training, validation, *_):
+    def train(network, training, validation, *_, **__):
         seen.extend([training, validation])
         raise ReachedTheFitError
 
     monkeypatch.setattr(pretrain_source, "fit", train)
     monkeypatch.setattr(finetune_target, "fine_tune", train)
     monkeypatch.setattr(finetune_target, "train_baseline", train)
-    parameters = OmegaConfigLoader(str(ROOT / "conf"), env="test", **CONFIG_LOADER_ARGS)["parameters"]
     network = tiny_network()
-    card = ModelCard(
+    plan = TransferPlan(
+        source="shapes",
+        source_fingerprint=shapes.fingerprint,
         architecture="tiny",
-        image_shape=shapes.image_shape,
-        class_names=shapes.class_names,
-        trained_on="shapes",
-        training_fingerprint=shapes.fingerprint,
-        training_images=1,
-        precision="float32",
-        initialised_from="random weights",
-        metrics={},
-        licence="MIT",
-    )
-    plan = plan_transfer(network, card, None, 4).model_dump(mode="json")
+        taps=("block2",),
+        grid=1,
+        cut_layer="block2",
+        cut_layers=("block1", "block2"),
+        head="ridge",
+        penalty=1.0,
+        self_trained=False,
+        transferred_parameters=1,
+        new_parameters=1,
+        evidence={},
+        source_helps=None,
+        sentence="",
+    ).model_dump(mode="json")
     rare = shape_splits["label"].eq("row") & (shape_splits.groupby("label").cumcount() % 5 > 0)
     data = shapes, shape_splits[~rare]
+    nothing = FeatureSet(pd.DataFrame({"id": []}), np.empty((0, 0)), (), {}, "", 0)
     fine_tuning = parameters["finetune_target"] | {"balanced": balanced}
     pretraining = parameters["pretrain_source"] | {"balanced": balanced}
     start = {
         "pretrain": lambda: pretrain_source.pretrain(*data, pretraining, "float32", 0),
-        "finetune": lambda: finetune_target.finetune(
-            network, card.model_dump(), plan, *data, fine_tuning, "float32", 0
-        ),
+        "finetune": lambda: finetune_target.finetune(network, card, plan, nothing, *data, fine_tuning, "float32", 0),
         "train_from_scratch": lambda: finetune_target.train_from_scratch(
-            network, card.model_dump(), *data, fine_tuning, "float32", 0
+            network, card, *data, fine_tuning, "float32", 0
         ),
     }
     with pytest.raises(ReachedTheFitError):

@@ -12,10 +12,11 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 from matplotlib.figure import Figure
 
-from cnn_transfer.datasets import ImageSetDataset
+from cnn_transfer.datasets import FeaturesDataset, ImageSetDataset
 from cnn_transfer.images import DecodedImages, ImageListing, ImageSet, list_images
 from cnn_transfer.pipeline_registry import register_pipelines
 from cnn_transfer.settings import CONFIG_LOADER_ARGS
+from cnn_transfer.transfer import FeatureExtraction, FeatureSet
 
 ROOT = Path(__file__).parents[2]
 TRANSFER = register_pipelines()["transfer"]
@@ -30,6 +31,11 @@ def state(value):  # noqa: PLR0911 (one form a type)
             return state(value.table)
         case DecodedImages():
             return state(value.listing), value.rows.tolist(), value.image_format
+        case FeatureSet():
+            return value.network_digest, state(value.table), np.asarray(value.values).tobytes(), value.widths
+        case FeatureExtraction():
+            table = state(value.table())
+            return value.network_digest, table, value.taps, value.grids, value.copies, value.augmentation
         case pd.DataFrame():
             return value.columns.tolist(), value.dtypes.astype(str).tolist(), value.astype(str).to_numpy().tolist()
         case keras.Model():
@@ -61,7 +67,7 @@ class Kept(MemoryDataset):
 
 
 def in_memory_catalog(parameters: dict, folder: Path) -> DataCatalog:
-    """Everything in memory but the image sets, which are folders by nature."""
+    """Everything in memory but image sets and features, which are folders by nature."""
     catalog = DataCatalog()
     for name in sorted(TRANSFER.datasets()):
         if name.startswith("params:"):
@@ -71,6 +77,8 @@ def in_memory_catalog(parameters: dict, folder: Path) -> DataCatalog:
             catalog[name] = Kept(value)
         elif name in {"source_images", "target_images"}:
             catalog[name] = ImageSetDataset(filepath=str(folder / name))
+        elif name in {"target_features", "random_features"}:
+            catalog[name] = FeaturesDataset(filepath=str(folder / name))
         else:
             catalog[name] = Kept(copy_mode="assign")
     catalog["source_raw_images"].save(list_images(ROOT / "data/01_raw/fashion_mnist.parquet"))
@@ -101,7 +109,11 @@ def test_node_leaves_its_inputs_and_repeats_its_outputs(finished_catalog, node):
     outputs = node.run(inputs)
     assert {name: state(value) for name, value in inputs.items()} == before
     for name, value in outputs.items():
-        if not isinstance(value, DecodedImages):
+        if isinstance(value, FeatureExtraction):  # computed while it is written
+            written = finished_catalog.load(name)
+            assert value.network_digest == written.network_digest
+            assert state(value.table().drop(columns="row")) == state(written.table)
+        elif not isinstance(value, DecodedImages):
             assert state(value) == state(finished_catalog.load(name)), name
 
 

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from cnn_transfer.images import split_examples
-from cnn_transfer.models import reinitialise
+from cnn_transfer.models import build_network, reinitialise
 from cnn_transfer.training import LOG_COLUMNS
 from cnn_transfer.transfer import Baseline, train_baseline
 
@@ -17,7 +17,8 @@ RATES = (0.0001, 0.01)
 def search(schedule):
     def make(**changes):
         usual = schedule(steps=10).model_dump(exclude={"learning_rate"})
-        return Baseline(**usual | {"enabled": True, "learning_rates": RATES, "most_doublings": 1} | changes)
+        own = {"enabled": True, "architecture": None, "learning_rates": RATES, "most_doublings": 1}
+        return Baseline(**usual | own | changes)
 
     return make
 
@@ -139,3 +140,18 @@ def test_a_baseline_that_would_stay_near_random_weights_is_refused(search, chang
 def test_longer_trials_have_wider_bounds(search):
     course = search(steps=None, epochs=3, least_steps=10, most_steps=100).at(0.01, doublings=2)
     assert (course.epochs, course.least_steps, course.most_steps) == (12, 40, 400)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_another_architecture_is_trained_in_the_place_of_the_migrated_one(train, search, tiny_network, shapes, enabled):
+    other = search(architecture="compact_cnn", enabled=enabled, learning_rates=(1e-12,), steps=1, most_doublings=0)
+    result = train(tiny_network(n_classes=7), other)
+    expected = build_network("compact_cnn", shapes.image_shape, len(shapes.class_names), 0)
+    assert [layer.name for layer in result.fit.network.layers] == [layer.name for layer in expected.layers]
+    assert result.fit.network.output_shape == (None, len(shapes.class_names))
+    assert len(result.trials) == enabled
+
+
+def test_an_unknown_architecture_is_refused_with_the_nearest_name(search):
+    with pytest.raises(ValidationError, match=r"null or one of .*compact_cnn.*Did you mean compact_cnn"):
+        search(architecture="compact_cn")

@@ -4,9 +4,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cnn_transfer.images import move_copies
 from cnn_transfer.models import reinitialise, tap_network
 from cnn_transfer.transfer import features as module
-from cnn_transfer.transfer.features import FeatureExtraction, moved_copy, open_features, write_features
+from cnn_transfer.transfer.features import FeatureExtraction, draws_of, open_features, write_features
 
 TAPS = ("block1", "block2")
 
@@ -48,7 +49,8 @@ def test_copies_follow_their_image_and_are_what_the_network_says_of_the_moved_pi
     first = extraction.rows[0]
     row = shapes.table.iloc[first]
     pixels = shapes.pixels(np.array([first]))
-    moved = [moved_copy(pixels[0], row["pixel_digest"], copy, extraction.augmentation) for copy in (1, 2)]
+    draws = np.stack([draws_of(row["pixel_digest"], copy) for copy in (1, 2)])
+    moved = move_copies(pixels.repeat(2, axis=0), draws, extraction.augmentation)
     network = tap_network(extraction.network, TAPS, 2)
     expected = network.predict(np.stack([pixels[0], *moved]), verbose=0)
     got = open_features(folder).of([row["id"]], TAPS, 2, copies=True)
@@ -59,10 +61,12 @@ def test_copies_follow_their_image_and_are_what_the_network_says_of_the_moved_pi
 
 def test_a_copy_depends_on_its_image_alone(shapes, extraction):
     pixels = shapes.pixels(np.array([0, 1]))
-    again = [moved_copy(pixels[0], "ab12cd34ef", 1, extraction.augmentation) for _ in range(2)]
-    np.testing.assert_array_equal(*again)
-    other = moved_copy(pixels[0], "ab12cd35ef", 1, extraction.augmentation)
-    assert (other != again[0]).any()
+    draws = np.stack([draws_of("ab12cd34ef", 1), draws_of("ab12cd35ef", 1)])
+    together = move_copies(pixels, draws, extraction.augmentation)
+    alone = move_copies(pixels[1:], draws[1:], extraction.augmentation)
+    np.testing.assert_array_equal(together[1], alone[0])
+    assert (together != pixels).any(axis=(1, 2, 3)).all()
+    assert (draws_of("ab12cd34ef", 2) != draws[0]).all()
 
 
 def test_only_what_is_new_is_computed(extraction, shapes, folder, tmp_path):

@@ -91,16 +91,27 @@ def test_a_pool_of_another_mix_or_of_no_class_hurts_little(class_shares):
     assert np.mean(differences) > -0.02
 
 
-def test_what_does_not_help_labelled_images_is_not_accepted():
-    rng = np.random.default_rng(0)
-    features, classes = blobs(10, 0, noise=0.8)
-    noise = rng.normal(size=(300, 36)) * np.repeat([1.0, 100.0], WIDTHS)
-    probe = fit_probe(features, classes, WIDTHS, noise)
-    if not probe.evidence["accepted"]:
-        np.testing.assert_array_equal(probe.kernel, fit_probe(features, classes, WIDTHS).kernel)
-    more_right = probe.evidence["accuracy"] - probe.evidence["accuracy_before"]
-    assert probe.evidence["accepted"] == (more_right > 1e-9 or (abs(more_right) < 1e-9 and probe.evidence["gain"] > 0))
-    assert probe.evidence["gain"] == pytest.approx(probe.evidence["loss_before"] - probe.evidence["loss"])
+def test_images_of_no_class_do_not_harm():
+    losses = []
+    for seed in range(8):
+        features, classes = blobs(10, seed, noise=0.8)
+        new, truth = blobs(200, 100 + seed, noise=0.8)
+        noise = np.random.default_rng(seed).normal(size=(300, 36)) * np.repeat([1.0, 100.0], WIDTHS)
+        alone, helped = fit_probe(features, classes, WIDTHS), fit_probe(features, classes, WIDTHS, noise)
+        if not helped.evidence["accepted"]:
+            np.testing.assert_array_equal(helped.kernel, alone.kernel)
+        losses.append(accuracy(alone, new, truth) - accuracy(helped, new, truth))
+    assert np.mean(losses) < 0.01
+
+
+def test_self_training_is_accepted_only_when_something_is_better_and_nothing_clearly_worse():
+    for seed in range(6):
+        features, classes = blobs(5, seed)
+        evidence = fit_probe(features, classes, WIDTHS, blobs(60, 100 + seed, noise=1.6 + seed)[0]).evidence
+        more_right = evidence["accuracy"] - evidence["accuracy_before"]
+        worse = more_right <= -max(evidence["accuracy_error"], 1e-9) or evidence["gain"] <= -evidence["gain_error"]
+        assert evidence["accepted"] == (not worse and (more_right > 1e-9 or evidence["gain"] > 0))
+        assert evidence["gain"] == pytest.approx(evidence["loss_before"] - evidence["loss"])
 
 
 def test_components_are_orthonormal_and_lose_nothing_when_there_are_enough(monkeypatch):

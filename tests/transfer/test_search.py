@@ -1,10 +1,21 @@
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from cnn_transfer.images import split_examples
 from cnn_transfer.training import LOG_COLUMNS, Fit
-from cnn_transfer.transfer.search import Search, run_search
+from cnn_transfer.transfer import is_clearly_better
+from cnn_transfer.transfer import search as module
+from cnn_transfer.transfer.search import TRIAL_COLUMNS, Search, Trial, collect, judge, no_search, run_search
+
+
+@pytest.fixture(autouse=True)
+def judged_by_their_fits(request, monkeypatch):
+    """The fits of most tests have no network."""
+    if "shapes" not in request.fixturenames:
+        monkeypatch.setattr(module, "judge", lambda trials, _: trials)
 
 
 @pytest.fixture
@@ -30,7 +41,7 @@ def train_below(limit):
 
 
 def test_a_search_goes_on_without_the_rates_whose_loss_is_not_finite(search, caplog):
-    result = run_search(search(0.9, 0.01, 0.02, most_doublings=0), train_below(0.5))
+    result = run_search(search(0.9, 0.01, 0.02, most_doublings=0), train_below(0.5), "lp_ft", None)
     assert result.fit.network == "network of 0.2"
     assert result.trials["stopped_by"].tolist() == ["not_finite", "length", "length"]
     assert result.trials["delivered"].tolist() == [False, False, True]
@@ -40,7 +51,7 @@ def test_a_search_goes_on_without_the_rates_whose_loss_is_not_finite(search, cap
 
 
 def test_a_longer_trial_whose_loss_is_not_finite_ends_the_search(search):
-    result = run_search(search(0.02, most_doublings=5), train_below(0.5))
+    result = run_search(search(0.02, most_doublings=5), train_below(0.5), "lp_ft", None)
     assert result.fit.network == "network of 0.4"
     assert result.trials["steps"].tolist()[:2] == [10, 20]
     assert math.isnan(result.trials["steps"].iloc[2])
@@ -48,5 +59,70 @@ def test_a_longer_trial_whose_loss_is_not_finite_ends_the_search(search):
 
 
 def test_a_search_in_which_no_loss_is_finite_is_an_error(search):
-    with pytest.raises(FloatingPointError, match=r"at 0\.8 is not finite"):
-        run_search(search(0.9, 0.8), train_below(0.5))
+    with pytest.raises(
+        FloatingPointError, match=r"not finite at any of the learning rates 0\.9, 0\.8\. Lower learning_rates"
+    ):
+        run_search(search(0.9, 0.8), train_below(0.5), "lp_ft", None)
+
+
+def judged(loss, accuracy=0.5):
+    row = ["probe", 0, 3.0, math.nan, math.nan, loss, accuracy]
+    return Trial("probe", 0.0, 0, Fit("as it was", pd.DataFrame([row], columns=LOG_COLUMNS), "float32"))
+
+
+def test_a_network_that_was_only_judged_stands_beside_the_fits_by_its_name(search):
+    fit = train_below(0.5)(search(0.01).at(0.01))
+    trials = [judged(0.7), Trial("lp_ft", 0.01, 0, fit)]
+    result = collect(trials, trials[0])
+    assert result.trials.columns.tolist() == TRIAL_COLUMNS
+    assert result.trials["strategy"].tolist() == ["probe", "lp_ft"]
+    assert result.trials["steps"].tolist() == [0, 10]
+    assert result.trials["images_processed"].tolist() == [3.0, 160.0]
+    assert (result.delivered["strategy"], result.fit.network) == ("probe", "as it was")
+    assert result.log.groupby("trial")["delivered"].first().tolist() == [True, False]
+
+
+def test_a_search_names_its_strategy_in_every_trial(search):
+    result = run_search(search(0.01, 0.02, most_doublings=1), train_below(0.5), "from scratch", None)
+    assert set(result.trials["strategy"]) == {"from scratch"}
+    assert result.delivered["strategy"] == "from scratch"
+
+
+def test_without_a_search_there_is_a_network_and_tables_with_all_columns(search):
+    nothing = no_search("a network", "float32")
+    tried = run_search(search(0.01), train_below(0.5), "lp_ft", None)
+    assert (nothing.fit.network, len(nothing.trials), len(nothing.log)) == ("a network", 0, 0)
+    assert nothing.trials.columns.tolist() == tried.trials.columns.tolist()
+    assert nothing.log.columns.tolist() == tried.log.columns.tolist()
+
+
+def test_networks_are_judged_at_their_own_best_temperature(shapes, shape_splits, tiny_network):
+    network, surer = tiny_network(normalised=False), tiny_network(normalised=False)
+    rows = shapes.rows(shape_splits, "training")
+    network.compile("adam", "sparse_categorical_crossentropy")
+    network.fit(shapes.pixels(rows), shapes.classes[rows], batch_size=16, epochs=4, verbose=0)
+    surer.set_weights([*network.get_weights()[:-2], *(3 * weights for weights in network.get_weights()[-2:])])
+    validation = split_examples(shapes, shape_splits, "validation")
+    fits = [Fit(each, pd.DataFrame(columns=LOG_COLUMNS), "float32") for each in (network, surer)]
+    one, other, without = judge([Trial("a", 0.1, 0, fit) for fit in (*fits, None)], validation)
+    assert one.log_loss == pytest.approx(other.log_loss, rel=1e-3)
+    assert one.log_loss < np.log(4)  # what a guess has
+    assert math.isnan(without.log_loss)
+    likely = network.predict(shapes.pixels(validation.rows), verbose=0)[validation.targets.astype(bool)]
+    assert one.log_loss <= -np.log(likely).mean() + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("loss", "accuracy", "clear"),
+    [(0.4, 0.86, True), (0.4, 0.83, False), (0.4, 0.8, False), (0.5, 0.9, False), (0.6, 0.9, False)],
+)
+def test_clearly_better_is_a_lower_loss_and_an_accuracy_higher_by_more_than_its_error(loss, accuracy, clear):
+    other = {"validation_log_loss": 0.5, "validation_accuracy": 0.8, "validation_images": 100}  # error 0.04
+    one = {"validation_log_loss": loss, "validation_accuracy": accuracy, "validation_images": 100}
+    assert is_clearly_better(one, other) == clear
+    assert not is_clearly_better(other, one) or loss > 0.5
+
+
+def test_nothing_is_clearly_better_than_a_network_without_a_mistake():
+    best = {"validation_log_loss": 0.01, "validation_accuracy": 1.0, "validation_images": 20}
+    assert not is_clearly_better(best | {"validation_log_loss": 0.001}, best)

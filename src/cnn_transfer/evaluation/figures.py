@@ -56,21 +56,25 @@ def draw_training_curves(source_log: pd.DataFrame, target_log: pd.DataFrame, bas
         (target_log, "transfer", TRANSFER_COLOUR),
     ):
         for _, trial in log.groupby("trial"):
-            delivered = bool(trial["delivered"].iloc[0])
+            delivered, rate = bool(trial["delivered"].iloc[0]), trial["learning_rate"].iloc[0]
+            what = f"rate {rate:g}" if rate else trial["phase"].iloc[0]  # a network that was judged without training
             right.plot(
                 trial["images_processed"],
                 trial["validation_accuracy"],
-                "o-" if delivered else "-",
+                "o-" if delivered or len(trial) == 1 else "-",
                 ms=3,
                 lw=1.5 if delivered else 0.8,
                 alpha=1 if delivered else 0.4,
                 color=colour,
-                label=f"{name}, rate {trial['learning_rate'].iloc[0]:g}" + (", delivered" if delivered else ""),
+                label=f"{name}, {what}" + (", delivered" if delivered else ""),
             )
-    best = [log["validation_accuracy"].max() for log in (target_log, baseline_log) if len(log)]
-    right.set_ylim(max(0.0, 1 - 4 * (1 - max(best)) - 0.05), 1.0)
-    right.set_title("Training on the target (lower part cut off)", fontsize=10)
-    right.legend(fontsize=7, loc="lower right")
+    judged = pd.concat([log["validation_accuracy"] for log in (target_log, baseline_log)]).dropna()
+    if len(judged):
+        right.set_ylim(max(0.0, 1 - 4 * (1 - judged.max()) - 0.05), 1.0)
+        right.set_title("Training on the target (lower part cut off)", fontsize=10)
+        right.legend(fontsize=7, loc="lower right")
+    else:
+        right.set_title("No validation images: the head in closed form as it is", fontsize=10)
     for axes in (*before, right):
         axes.set_xlabel("images processed")
         axes.set_ylabel("validation accuracy")
@@ -100,7 +104,11 @@ def draw_depths(depths: pd.DataFrame, plan: Mapping[str, Any]) -> Figure:
     reached = {"all chosen depths": (evidence["transferred"]["accuracy"], TRANSFER_COLOUR, "-")}
     if "random_weights" in evidence:
         reached["the same on random weights"] = (evidence["random_weights"]["accuracy"], BASELINE_COLOUR, "-")
-    reached["permuted labels"] = (evidence["transferred"]["permuted_labels"], "#666666", ":")
+    reached["permuted labels (below chance, since the class left out is the rarer one)"] = (
+        evidence["transferred"]["permuted_labels"],
+        "#666666",
+        ":",
+    )
     for name, (accuracy, colour, style) in reached.items():
         axes.axhline(accuracy, color=colour, ls=style, lw=1.5, label=f"{name}: {accuracy:.0%}")
     axes.set_xticks(

@@ -64,7 +64,8 @@ def describe_summary(summary: Mapping[str, Any]) -> list[str]:
     accuracy = (
         f"{summary['target_accuracy']:.1%} ({summary['target_accuracy_low']:.1%} to "
         f"{summary['target_accuracy_high']:.1%}) on {summary['n_test']:,} test images, trained on "
-        f"{summary['n_train']:,} and validated on {summary['n_validation']:,}"
+        f"{summary['n_train']:,} and "
+        + (f"validated on {summary['n_validation']:,}" if summary["n_validation"] else "chosen on those left out")
     )
     lines = [f"Accuracy        {accuracy}"]
     if summary["baseline_accuracy"] is not None:

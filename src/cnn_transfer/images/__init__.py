@@ -5,7 +5,7 @@ image: `listing` (with `folders`, `tables`, `cifar10`) → `decoding` in `prepar
 `duplicates`) → `splits` → `feeding` (with `augmentation`). `reasons` explains the codes that it may meet.
 """
 
-from cnn_transfer.images.augmentation import Augmentation, augment
+from cnn_transfer.images.augmentation import DRAWS, Augmentation, augment, move_copies
 from cnn_transfer.images.checking import CheckedImages, CheckRule, check_image_set, check_share
 from cnn_transfer.images.cifar10 import list_cifar10
 from cnn_transfer.images.decoding import ImageFormat, UnusableImageError, decode_image
@@ -17,6 +17,7 @@ from cnn_transfer.images.preparation import DecodedImages, Workers
 from cnn_transfer.images.splits import SPLITS, SplitRule, assign_splits, count_splits
 
 __all__ = [
+    "DRAWS",
     "SPLITS",
     "Augmentation",
     "CheckRule",
@@ -40,6 +41,7 @@ __all__ = [
     "image_batches",
     "list_cifar10",
     "list_images",
+    "move_copies",
     "open_image_set",
     "open_location",
     "ordered_batches",

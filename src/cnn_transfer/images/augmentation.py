@@ -86,19 +86,47 @@ def augment(
     augmentation.check_channels(channels)
     uniform = tf.random.stateless_uniform((len(DRAWS), tf.shape(images)[0]), seed, minval=-1.0)
     draws = dict(zip(DRAWS, tf.unstack(uniform), strict=True))
-    transforms = _plane_transforms(draws, height, width, augmentation)
-    if transforms is not None:
-        images = _compiled(_move)(images, transforms)
-    colours = _colour_transforms(draws, channels, augmentation)
-    holes = _holes(draws, height, width, augmentation)
     mixture = _mixture(draws, seed, height, width, augmentation)
     if mixture is not None:
         share, (top, left, bottom, right) = mixture
         share = (share * (1 - (bottom - top) * (right - left) / (height * width)))[:, None]
         targets = share * targets + (1 - share) * tf.roll(targets, 1, axis=0)
+    return _changed(images, draws, mixture, augmentation), targets
+
+
+def move_copies(pixels: np.ndarray, draws: np.ndarray, augmentation: Augmentation) -> np.ndarray:
+    """Change each image by numbers of its own, so that what becomes of it depends on no other image.
+
+    Args:
+        pixels: (n, height, width, 1 or 3) uint8.
+        draws: (n, len(DRAWS)) float32 in -1 … 1.
+        augmentation: How far the images may be changed; it must not mix them.
+
+    Returns:
+        Changed images, same shape and dtype.
+    """
+    import tensorflow as tf
+
+    augmentation.check_channels(pixels.shape[3])
+    named = dict(zip(DRAWS, tf.unstack(tf.constant(draws.T, tf.float32)), strict=True))
+    return np.asarray(_changed(tf.constant(pixels), named, None, augmentation))
+
+
+def _changed(
+    images: tf.Tensor,
+    draws: dict[str, tf.Tensor],
+    mixture: tuple[tf.Tensor, list[tf.Tensor]] | None,
+    augmentation: Augmentation,
+) -> tf.Tensor:
+    height, width, channels = images.shape[1:]
+    transforms = _plane_transforms(draws, height, width, augmentation)
+    if transforms is not None:
+        images = _compiled(_move)(images, transforms)
+    colours = _colour_transforms(draws, channels, augmentation)
+    holes = _holes(draws, height, width, augmentation)
     if any(part is not None for part in (colours, holes, mixture)):
         images = _compiled(_paint)(images, colours, holes, mixture)
-    return images, targets
+    return images
 
 
 def _plane_transforms(

@@ -33,12 +33,13 @@ class SplitRule(Parameters):
     """How many images of each class serve for what.
 
     With `labels_per_class` set, images beyond the labelled ones are `unlabelled`: their labels are not used. Images
-    beyond the wanted number that share a group with validation images are `unused`.
+    beyond the wanted number that share a group with validation images are `unused`. With `validation_ratio` 0 there are
+    no validation images, unless some are given: every label serves for training.
     """
 
     test_fraction: float = Field(ge=0, lt=1)
     labels_per_class: int | None = Field(ge=1)
-    validation_ratio: float = Field(gt=0, le=1)  # validation images per training image
+    validation_ratio: float = Field(ge=0, le=1)  # validation images per training image
 
     def counts(self, images: int, draws: Collection[str] = ("test", "validation")) -> tuple[int, int, int]:
         """(test, training, validation) images to be drawn from a class.
@@ -51,10 +52,11 @@ class SplitRule(Parameters):
         rest = images - test
         if self.labels_per_class is not None:
             training = self.labels_per_class
-            validation = max(1, round(training * self.validation_ratio))
+            validation = max(1, round(training * self.validation_ratio)) if self.validation_ratio else 0
         else:
-            training = max(1, int(rest / (1 + self.validation_ratio)) if "validation" in draws else rest)
-            validation = max(1, rest - training)
+            drawn = "validation" in draws and self.validation_ratio > 0
+            training = max(1, int(rest / (1 + self.validation_ratio)) if drawn else rest)
+            validation = max(1, rest - training) if drawn else 0
         return test, training, validation if "validation" in draws else 0
 
     def shortages(self, table: pd.DataFrame) -> dict[str, str]:
@@ -127,12 +129,12 @@ def assign_splits(table: pd.DataFrame, rule: SplitRule, seed: int) -> pd.DataFra
     held_out = set(table["group"][np.isin(side, DRAWN_SIDES)])
     side[(side == "unlabelled") & table["group"].isin(held_out).to_numpy()] = "unused"
     result = table[["id", "label"]].assign(split=pd.Series(side, dtype="str"))
-    _check_every_class(result, names)
+    _check_every_class(result, names, ["training", "validation"] if rule.validation_ratio else ["training"])
     return result
 
 
-def _check_every_class(splits: pd.DataFrame, names: list[str]) -> None:
-    for side in ("training", "validation"):
+def _check_every_class(splits: pd.DataFrame, names: list[str], sides: list[str]) -> None:
+    for side in sides:
         present = set(splits["label"][splits["split"] == side])
         if missing := [name for name in names if name not in present]:
             raise ValueError(

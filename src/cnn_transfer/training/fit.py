@@ -51,7 +51,7 @@ class Fit:
         On a few hundred validation images the accuracy moves in steps as large as the differences between fits; the
         loss is continuous, and with smoothed labels it does not punish a network for being right but sure.
         """
-        return self.log.iloc[int(self.log["validation_loss"].to_numpy().argmin())]
+        return self.log.iloc[int(self.log["validation_loss"].fillna(np.inf).to_numpy().argmin())]
 
 
 def fit(

@@ -3,7 +3,7 @@
 from cnn_transfer.transfer.baseline import Baseline, train_baseline
 from cnn_transfer.transfer.depths import choose_taps, knn_accuracy
 from cnn_transfer.transfer.features import FeatureExtraction, FeatureSet, open_features, plan_extraction, write_features
-from cnn_transfer.transfer.fine_tuning import FineTuning, fine_tune
+from cnn_transfer.transfer.fine_tuning import FineTuning, fine_tune, keep_probe
 from cnn_transfer.transfer.head import Head, HeadRule, choose_head, rows_of_pool
 from cnn_transfer.transfer.plan import TransferPlan, build_target_network, depth_table, head_weights, plan_transfer
 from cnn_transfer.transfer.probe import Probe, fit_probe
@@ -32,6 +32,7 @@ __all__ = [
     "fit_probe",
     "head_weights",
     "is_clearly_better",
+    "keep_probe",
     "knn_accuracy",
     "no_search",
     "open_features",

@@ -80,4 +80,4 @@ def train_baseline(
         phase = f"from scratch, rate {optimisation.learning_rate:g}"
         return fit(start, training, validation, optimisation, augmentation, precision, seed, phase)
 
-    return run_search(baseline, train, "from scratch")
+    return run_search(baseline, train, "from scratch", validation)

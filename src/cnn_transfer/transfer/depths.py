@@ -19,7 +19,7 @@ import pandas as pd
 from cnn_transfer.transfer.ridge import RELATIVE_PENALTIES, class_targets
 from cnn_transfer.transfer.standardised import Standardised, chunks_of, gram, standardisation
 
-MOST_IMAGES = 1000
+MOST_IMAGES = 500
 EQUAL_ERRORS = 0.5  # of a standard error of the paired difference: a lower cut is as good
 CLEAR_ERRORS = 1.0  # by how much a removal must improve. Removing while it does no harm costs half a point or more
 

@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from cnn_transfer.images import Augmentation, ImageSet, augment
+from cnn_transfer.images import DRAWS, Augmentation, ImageSet, move_copies
 from cnn_transfer.models import tap_layers, tap_network, tap_widths
 
 if TYPE_CHECKING:
@@ -223,11 +223,9 @@ def open_features(folder: Path) -> FeatureSet:
     )
 
 
-def moved_copy(pixels: np.ndarray, pixel_digest: str, copy: int, augmentation: Augmentation) -> np.ndarray:
-    """One moved copy of an image, (h, w, c) uint8; which one depends on its pixels and the number only."""
-    seed = np.array([int(pixel_digest[:8], 16) & 0x7FFFFFFF, copy], np.int32)
-    moved, _ = augment(pixels[None], np.zeros((1, 1), np.float32), seed, augmentation)
-    return np.asarray(moved[0])
+def draws_of(pixel_digest: str, copy: int) -> np.ndarray:
+    """The random numbers of one copy of an image, which depend on its pixels and the copy's number only."""
+    return np.random.default_rng([int(pixel_digest[:16], 16), copy]).uniform(-1, 1, len(DRAWS))
 
 
 def _known(network_digest: str, earlier: Sequence[Path]) -> FeatureSet | None:
@@ -247,9 +245,12 @@ def _compute(extraction: FeatureExtraction, table: pd.DataFrame, rows: np.ndarra
         for start in range(0, len(rows), batch):
             part = wanted.iloc[start : start + batch]
             pixels = extraction.images.pixels(part["row"].to_numpy())
-            for place in np.flatnonzero(part["copy"].to_numpy()):
-                row = part.iloc[place]
-                pixels[place] = moved_copy(pixels[place], row["pixel_digest"], row["copy"], extraction.augmentation)
-            padded = pixels[np.arange(batch) % len(pixels)]  # one size: nothing is compiled twice
-            values[rows[start : start + batch]] = network.predict_on_batch(padded)[: len(pixels)]
+            padded = np.arange(batch) % len(pixels)  # one size: nothing is compiled twice
+            moved = part["copy"].to_numpy() > 0
+            if moved.any():
+                pairs = zip(part["pixel_digest"], part["copy"], strict=True)
+                draws = np.stack([draws_of(digest, copy) for digest, copy in pairs])
+                copies = move_copies(pixels[padded], draws[padded], extraction.augmentation)
+                pixels[moved] = copies[: len(pixels)][moved]
+            values[rows[start : start + batch]] = network.predict_on_batch(pixels[padded])[: len(pixels)]
             progress.update(len(pixels))

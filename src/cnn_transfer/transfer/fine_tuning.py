@@ -21,9 +21,9 @@ import pandas as pd
 from pydantic import Field, model_validator
 
 from cnn_transfer.images import Augmentation, Examples, ordered_batches
-from cnn_transfer.models import copy_network, randomise_head, unfreeze
+from cnn_transfer.models import copy_network, randomise_head, unfreeze, with_precision
 from cnn_transfer.training import LOG_COLUMNS, Fit, Optimisation, fit
-from cnn_transfer.transfer.search import Search, SearchFit, Trial, collect, run_trials
+from cnn_transfer.transfer.search import Search, SearchFit, Trial, collect, judge, run_trials
 
 if TYPE_CHECKING:
     import keras
@@ -63,7 +63,7 @@ def fine_tune(
     """Try what the strategy names, always from the network handed in, which is left as it is.
 
     The probe is among the candidates unless the strategy is `full`: what is delivered is never below it on validation,
-    neither in loss nor in accuracy.
+    neither in log loss (of both at their best temperature) nor in accuracy.
 
     Args:
         network: A network with a head fitted in closed form.
@@ -94,43 +94,69 @@ def fine_tune(
             return replace(result, log=log)
 
         trials += run_trials(rule, train, strategy)
+    trials = judge(trials, validation)
     floor = next((trial for trial in trials if trial.strategy == "probe"), None)
     best = _best(trials, floor)
     if floor is not None and best is not floor:
-        trials += _mixtures(floor, best, validation, rule, precision)
+        trials += judge(_mixtures(floor, best, validation, rule, precision), validation)
         best = _best(trials, floor)
     return collect(trials, best)
 
 
+def keep_probe(network: keras.Model, rule: FineTuning, precision: str, forward_images: int) -> SearchFit:
+    """The head in closed form as it is, where there are no validation images to compare it with anything.
+
+    It was chosen on training images that were left out; every label went into it.
+
+    Args:
+        network: A network with a head fitted in closed form.
+        rule: The strategies wished for.
+        precision: Keras dtype policy.
+        forward_images: As for `fine_tune`.
+
+    Raises:
+        ValueError: When a strategy is wished for that needs validation images.
+    """
+    if rule.strategy not in {"auto", "probe"}:
+        raise ValueError(
+            f"fine_tuning.strategy must be auto or probe where there are no validation images, since nothing says when "
+            f"to stop. Received: {rule.strategy}. Raise preprocess.target.split.validation_ratio, or use auto."
+        )
+    row = ["probe", 0, FORWARD_SHARE * forward_images, *[np.nan] * 4]
+    fitted = Fit(copy_network(network), pd.DataFrame([row], columns=LOG_COLUMNS), precision)
+    trial = Trial("probe", 0.0, 0, fitted)
+    return collect([trial], trial)
+
+
 def mix_weights(one: keras.Model, other: keras.Model, share: float) -> keras.Model:
-    """The first network, every weight of it mixed with that of the other: (1 - share) · one + share · other."""
+    """The first network, every weight moved a share of the way to that of the other; equal ones stay as they are."""
     mixed = copy_network(one)
     pairs = zip(one.get_weights(), other.get_weights(), strict=True)
-    mixed.set_weights([(1 - share) * mine + share * theirs for mine, theirs in pairs])
+    mixed.set_weights([mine + share * (theirs - mine) for mine, theirs in pairs])
     return mixed
 
 
 def _best(trials: list[Trial], floor: Trial | None) -> Trial:
-    """The lowest validation loss among those whose accuracy is not below the floor's."""
+    """The lowest log loss among those whose accuracy is not below the floor's."""
     least = floor.accuracy if floor else 0.0
     allowed = [trial for trial in trials if trial.fit and trial.accuracy >= least]
     if not allowed:
         raise FloatingPointError("No fit ended with a finite loss. Lower learning_rates, or set precision to float32.")
-    return min(allowed, key=lambda trial: trial.loss)
+    return min(allowed, key=lambda trial: trial.log_loss)
 
 
 def _judged(
     network: keras.Model, validation: Examples, strategy: str, cost: float, rule: FineTuning, precision: str
 ) -> Trial:
-    """A network as it is, judged on validation as a fit is."""
+    """A network as it is, judged on validation as a fit is: in the same precision, by a copy that is compiled."""
     import keras
 
-    judged = copy_network(network)
+    judged = with_precision(network, precision)
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=rule.label_smoothing)
     judged.compile(loss=loss, metrics=[keras.metrics.CategoricalAccuracy()])
     loss, accuracy = judged.evaluate(ordered_batches(validation), verbose=0)
     row = [strategy, 0, cost, np.nan, np.nan, loss, accuracy]
-    return Trial(strategy, 0.0, 0, Fit(judged, pd.DataFrame([row], columns=LOG_COLUMNS), precision))
+    return Trial(strategy, 0.0, 0, Fit(copy_network(network), pd.DataFrame([row], columns=LOG_COLUMNS), precision))
 
 
 def _mixtures(floor: Trial, best: Trial, validation: Examples, rule: FineTuning, precision: str) -> list[Trial]:

@@ -23,7 +23,8 @@ from cnn_transfer.transfer.probe import ClassShares, Probe, fit_probe
 from cnn_transfer.transfer.ridge import class_targets, fit_ridge
 from cnn_transfer.transfer.standardised import Standardised, standardisation
 
-EQUAL_ERRORS = 0.5  # of a standard error of the paired difference: fewer cells are as good
+EQUAL_ERRORS = 0.25  # of a standard error of the paired difference: fewer cells are as good
+MOST_EQUATIONS_ALONE = 3000  # larger systems gain by more threads
 MOST_COPIES = 5000  # in all; with many labelled images there are fewer copies of each
 
 
@@ -60,7 +61,8 @@ class Head:
         weights: (images,) every class weighing the same, mean 1.
         least_errors: Squared error of each of at most `depths.MOST_IMAGES` labelled images when it is left out, times
             its weight, by the best depths and grid that were tried, also where fewer depths are read.
-        steps: One row a set of taps that was tried, and a column `grid`; see `TapChoice.evidence`.
+        steps: One row a set of taps that was tried, and a column `grid`; see `TapChoice.evidence`. `chosen`: one True,
+            what the head reads.
         alone: One row a tap: `tap`, `loss`, `accuracy` of a head on it alone.
         neighbours: Accuracy of the nearest neighbours' vote on the same features.
         permuted: Accuracy on left-out images when the labels are permuted.
@@ -103,8 +105,9 @@ class Head:
 def choose_head(features: FeatureSet, splits: pd.DataFrame, rule: HeadRule, seed: int) -> Head:
     """Decide which depths the head reads and how finely, and fit it.
 
-    In one thread: it solves hundreds of small systems, for which the threads of OpenBLAS wait for one another in loops.
-    On cores that others use, too, that made a system of 512 equations take 570 ms instead of 5.
+    In one thread unless both images and features are many: it solves hundreds of small systems, for which the threads
+    of OpenBLAS wait for one another in loops. On cores that others use, too, that made a system of 512 equations take
+    570 ms instead of 5.
 
     Args:
         features: Of the training images with their copies, and of unlabelled images.
@@ -115,12 +118,19 @@ def choose_head(features: FeatureSet, splits: pd.DataFrame, rule: HeadRule, seed
     Raises:
         ValueError: When a tap asked for is not one of the network's, or when fewer than two classes have images.
     """
-    with threadpool_limits(1, user_api="blas"):
+    rows = int((splits["split"] == "training").sum()) * (1 + features.copies)
+    equations = min(rows, max(sum(widths) for widths in features.widths.values()))
+    with threadpool_limits(1 if equations <= MOST_EQUATIONS_ALONE else None, user_api="blas"):
         return _choose_head(features, splits, rule, seed)
 
 
 def _choose_head(features: FeatureSet, splits: pd.DataFrame, rule: HeadRule, seed: int) -> Head:
     ids, classes = labelled(splits)
+    if classes.max(initial=0) == 0:
+        raise ValueError(
+            f"A head needs labelled training images of at least two classes. Received: {len(classes)} images of "
+            f"{', '.join(class_names(splits)) or 'none'}."
+        )
     copies = 1 + features.copies
     grids, wished = _wished(features, rule)
     choices = {}
@@ -134,6 +144,9 @@ def _choose_head(features: FeatureSet, splits: pd.DataFrame, rule: HeadRule, see
     rows = features.of(ids, taps, grid, copies=True)
     pool = features.of(pool_of(features, splits), taps, grid)
     probe = fit_probe(rows, classes, widths, pool, copies, rule.class_shares, seed=seed)
+    steps = pd.concat([choice.evidence.assign(grid=size) for size, choice in choices.items()], ignore_index=True)
+    asked = steps["step"].eq("cut") & steps["n_taps"].eq(len(wished))  # whatever would do as well
+    steps["chosen"] = steps["grid"].eq(grid) & (asked if rule.taps else steps["chosen"])
     return Head(
         taps=tuple(taps),
         grid=grid,
@@ -141,7 +154,7 @@ def _choose_head(features: FeatureSet, splits: pd.DataFrame, rule: HeadRule, see
         hits=probe.left_out.argmax(axis=1) == classes,
         weights=len(classes) / (len(np.unique(classes)) * np.bincount(classes)[classes]),
         least_errors=min((choice.least for choice in choices.values()), key=np.mean),
-        steps=pd.concat([choice.evidence.assign(grid=size) for size, choice in choices.items()], ignore_index=True),
+        steps=steps,
         alone=score_taps(
             features.of(ids, features.taps, grid, copies=True),
             classes,
@@ -165,7 +178,7 @@ def labelled(splits: pd.DataFrame) -> tuple[pd.Series, np.ndarray]:
 def pool_of(features: FeatureSet, splits: pd.DataFrame) -> pd.Series:
     """Ids of the unlabelled images that there are features of, in an order that says nothing about their class."""
     pool = splits["id"][(splits["split"] == "unlabelled") & splits["id"].isin(features.table["id"])]
-    return pool.sample(frac=1, random_state=0)
+    return pool.sort_values().sample(frac=1, random_state=0)
 
 
 def rows_of_pool(features: FeatureSet, images: ImageSet, splits: pd.DataFrame) -> np.ndarray:
@@ -181,12 +194,13 @@ def _wished(features: FeatureSet, rule: HeadRule) -> tuple[Sequence[int], Sequen
             f"taps must be among {', '.join(features.taps)} (shallow to deep). Received: {', '.join(sorted(unknown))}. "
             + did_you_mean(min(unknown), list(features.taps)).strip()
         )
-    return list(features.widths), taps
+    return [grid for grid in features.widths if grid in rule.grids], taps
 
 
 def _not_worse(errors: np.ndarray, best: np.ndarray) -> bool:
     pairs = errors - best
-    return bool(pairs.mean() <= EQUAL_ERRORS * pairs.std(ddof=1) / np.sqrt(len(pairs)))
+    rounding = 1e-9 * best.mean()  # a network too small for finer cells has the same features
+    return bool(pairs.mean() <= EQUAL_ERRORS * pairs.std(ddof=1) / np.sqrt(len(pairs)) + rounding)
 
 
 def _permuted_accuracy(features: np.ndarray, classes: np.ndarray, widths: Sequence[int], seed: int) -> float:

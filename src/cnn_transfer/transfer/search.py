@@ -5,13 +5,17 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import pandas as pd
 from pydantic import Field
+from scipy.special import log_softmax
 
+from cnn_transfer.images import Examples, image_batches
 from cnn_transfer.training import LOG_COLUMNS, Fit, Optimisation, Schedule
+from cnn_transfer.transfer.probe import calibrate
 
 if TYPE_CHECKING:
     import keras
@@ -19,8 +23,8 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger(__name__)
 
 TRIAL_COLUMNS = [
-    "strategy", "learning_rate", "steps", "images_processed", "validation_loss", "validation_accuracy", "stopped_by",
-    "delivered",
+    "strategy", "learning_rate", "steps", "images_processed", "validation_loss", "validation_accuracy",
+    "validation_log_loss", "stopped_by", "delivered",
 ]  # fmt: skip
 
 
@@ -54,12 +58,14 @@ class Trial:
         learning_rate: Its learning rate.
         doublings: How many times its length was doubled.
         fit: Its result; None when its loss was not finite before it was better than the start.
+        log_loss: Log loss on validation at the best temperature; see `judge`.
     """
 
     strategy: str
     learning_rate: float
     doublings: int
     fit: Fit | None
+    log_loss: float = math.nan
 
     @property
     def loss(self) -> float:
@@ -87,9 +93,9 @@ class SearchFit:
     log: pd.DataFrame
 
     @property
-    def strategy(self) -> str:
-        """Of the delivered trial."""
-        return str(self.trials["strategy"][self.trials["delivered"].astype(bool)].iloc[0]) if len(self.trials) else ""
+    def delivered(self) -> pd.Series:
+        """The row of the delivered trial."""
+        return self.trials[self.trials["delivered"].astype(bool)].iloc[0]
 
 
 def no_search(network: keras.Model, precision: str) -> SearchFit:
@@ -99,18 +105,19 @@ def no_search(network: keras.Model, precision: str) -> SearchFit:
     return SearchFit(Fit(network, log, precision), trials, log.assign(trial=0, learning_rate=0.0, delivered=False))
 
 
-def run_search(search: Search, train: Callable[[Optimisation], Fit], strategy: str) -> SearchFit:
+def run_search(search: Search, train: Callable[[Optimisation], Fit], strategy: str, validation: Examples) -> SearchFit:
     """Try each learning rate, then the best one for longer while that makes it better on validation.
 
     Args:
         search: Schedule and learning rates.
         train: Makes one fit, always from the same start.
         strategy: Its name in the table of trials.
+        validation: What the trials are judged by.
 
     Raises:
         FloatingPointError: When the loss is not finite at any rate.
     """
-    trials = run_trials(search, train, strategy)
+    trials = judge(run_trials(search, train, strategy), validation)
     return collect(trials, min(trials, key=lambda trial: trial.loss))
 
 
@@ -133,6 +140,24 @@ def run_trials(search: Search, train: Callable[[Optimisation], Fit], strategy: s
             break
         best = longer
     return trials
+
+
+def judge(trials: list[Trial], validation: Examples) -> list[Trial]:
+    """The trials with their log loss on validation, each at its own best temperature.
+
+    How sure a network is depends on how it was made: one trained on smoothed labels is less sure than it could be, a
+    head in closed form is as sure as it should be. The loss that a fit watches compares fits of one kind; this one
+    compares all.
+    """
+    classes = validation.targets.argmax(axis=1)
+
+    def log_loss(fit: Fit) -> float:
+        probabilities = fit.network.predict(image_batches(validation.images, validation.rows), verbose=0)
+        scores = np.log(np.maximum(probabilities.astype(float), 1e-12))
+        likely = log_softmax(calibrate(scores, classes) * scores, axis=1)
+        return -float(likely[np.arange(len(classes)), classes].mean())
+
+    return [replace(trial, log_loss=log_loss(trial.fit)) if trial.fit else trial for trial in trials]
 
 
 def collect(trials: list[Trial], best: Trial) -> SearchFit:
@@ -161,12 +186,13 @@ def collect(trials: list[Trial], best: Trial) -> SearchFit:
 def _row(trial: Trial) -> list[Any]:
     """Figures of one trial, columns `TRIAL_COLUMNS` but for the last."""
     if trial.fit is None:
-        return [trial.strategy, trial.learning_rate, *[math.nan] * 4, "not_finite"]
+        return [trial.strategy, trial.learning_rate, *[math.nan] * 5, "not_finite"]
     return [
         trial.strategy,
         trial.learning_rate,
         *trial.fit.log[["step", "images_processed"]].iloc[-1],
         *trial.fit.best[["validation_loss", "validation_accuracy"]],
+        trial.log_loss,
         trial.fit.stopped_by,
     ]
 
@@ -175,9 +201,9 @@ def is_clearly_better(one: Mapping[str, float], other: Mapping[str, float]) -> b
     """Whether a network is better than another on validation by more than chance.
 
     Args:
-        one: `validation_loss`, `validation_accuracy`, `validation_images` of the first.
+        one: `validation_log_loss`, `validation_accuracy`, `validation_images` of the first.
         other: Those of the second.
     """
     accuracy, images = other["validation_accuracy"], other["validation_images"]
     error = math.sqrt(max(accuracy * (1 - accuracy), 1 / images) / images)
-    return one["validation_loss"] < other["validation_loss"] and one["validation_accuracy"] > accuracy + error
+    return one["validation_log_loss"] < other["validation_log_loss"] and one["validation_accuracy"] > accuracy + error

@@ -17,6 +17,7 @@ from cnn_transfer.transfer import (
     TransferPlan,
     fine_tune,
     is_clearly_better,
+    keep_probe,
     no_search,
     pseudo_label,
     rows_of_pool,
@@ -35,7 +36,10 @@ def finetune(
     precision: str,
     seed: int,
 ) -> tuple[Network, dict[str, Any], pd.DataFrame, pd.DataFrame]:
-    """Fine-tune as the strategy says, from the head in closed form; without a plan, nothing is trained."""
+    """Fine-tune as the strategy says, from the head in closed form; without a plan, nothing is trained.
+
+    Without validation images the head stays as it is: nothing would say whether fine-tuning made it better.
+    """
     block = FinetuneParameters.parse(parameters, "finetune_target")
     policy = choose_precision(precision)
     source_card = ModelCard.model_validate(source_model_card)
@@ -43,6 +47,10 @@ def finetune(
         result = no_search(migrated_model, policy)
         return result.fit.network, _card(result, images, splits, source_card, ""), result.log, result.trials
     plan = TransferPlan.model_validate(transfer_plan)
+    origin = f"{plan.source} up to {plan.cut_layer}"
+    if not (splits["split"] == "validation").any():
+        result = keep_probe(migrated_model, block.fine_tuning, policy, len(features.table))
+        return result.fit.network, _card(result, images, splits, source_card, origin), result.log, result.trials
     training, validation = (
         split_examples(images, splits, "training", block.balanced),
         split_examples(images, splits, "validation"),
@@ -62,7 +70,6 @@ def finetune(
         forward_images=len(features.table),
         phase=f"from {plan.source}",
     )
-    origin = f"{plan.source} up to {plan.cut_layer}"
     return result.fit.network, _card(result, images, splits, source_card, origin), result.log, result.trials
 
 
@@ -75,16 +82,24 @@ def train_from_scratch(
     precision: str,
     seed: int,
 ) -> tuple[Network, dict[str, Any], pd.DataFrame, pd.DataFrame]:
-    """Train the same architecture from random weights, tuned on validation and to convergence."""
+    """Train the same architecture, or the one named, from random weights, tuned on validation and to convergence.
+
+    Without validation images there is nothing to tune it on, and an untuned baseline would flatter the transfer: none
+    is trained.
+    """
     block = FinetuneParameters.parse(parameters, "finetune_target")
     policy = choose_precision(precision)
-    training, validation = (
-        split_examples(images, splits, "training", block.balanced),
-        split_examples(images, splits, "validation"),
-    )
-    result = train_baseline(migrated_model, training, validation, block.baseline, block.augmentation, policy, seed)
-    card = _card(result, images, splits, ModelCard.model_validate(source_model_card), "random weights")
-    return result.fit.network, card, result.log, result.trials
+    if (splits["split"] == "validation").any():
+        training, validation = (
+            split_examples(images, splits, "training", block.balanced),
+            split_examples(images, splits, "validation"),
+        )
+        result = train_baseline(migrated_model, training, validation, block.baseline, block.augmentation, policy, seed)
+    else:
+        result = no_search(migrated_model, policy)
+    source_card = ModelCard.model_validate(source_model_card)
+    own = source_card.model_copy(update={"architecture": block.baseline.architecture or source_card.architecture})
+    return result.fit.network, _card(result, images, splits, own, "random weights"), result.log, result.trials
 
 
 def deliver(
@@ -97,12 +112,12 @@ def deliver(
 ) -> tuple[Network, dict[str, Any]]:
     """The transferred network, or another that was trained and is clearly better on validation.
 
-    Clearly: its loss is lower, and its accuracy higher by more than a standard error. A difference within that is
+    Clearly: its log loss is lower, and its accuracy higher by more than a standard error. A difference within that is
     chance, and the transferred network is what the run is about.
     """
     chosen, card = target_model, target_card
     for network, other in ((random_model, random_card), (baseline_model, baseline_card)):
-        if other["metrics"] and is_clearly_better(other["metrics"], card["metrics"]):
+        if other["metrics"] and card["metrics"] and is_clearly_better(other["metrics"], card["metrics"]):
             chosen, card = network, other
     return chosen, dict(card)
 
@@ -111,9 +126,10 @@ def _card(
     result: SearchFit, images: ImageSet, splits: pd.DataFrame, source_card: ModelCard, initialised_from: str
 ) -> dict[str, Any]:
     trained = len(result.log) > 0
-    best = result.fit.best[["validation_loss", "validation_accuracy"]].to_dict() if trained else {}
-    if trained:
-        best["validation_images"] = len(images.rows(splits, "validation"))
+    figures = ["validation_loss", "validation_accuracy", "validation_log_loss"]
+    best: dict[str, float] = {}
+    if trained and len(validation := images.rows(splits, "validation")):
+        best = {name: float(result.delivered[name]) for name in figures} | {"validation_images": len(validation)}
     card = ModelCard(
         architecture=source_card.architecture,
         image_shape=images.image_shape,
@@ -123,7 +139,7 @@ def _card(
         training_images=len(images.rows(splits, "training")) if trained else 0,
         precision=result.fit.precision,
         initialised_from=initialised_from,
-        strategy=result.strategy,
+        strategy=str(result.delivered["strategy"]) if trained else "",
         metrics=best,
         licence=source_card.licence,
     )

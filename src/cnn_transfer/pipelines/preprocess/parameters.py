@@ -35,4 +35,6 @@ class PreprocessParameters(Parameters):
             )
         if self.target.split.test_fraction == 0:
             raise ValueError("target.split.test_fraction must be above 0: without test images nothing can be judged")
+        if self.source.split.validation_ratio == 0:
+            raise ValueError("source.split.validation_ratio must be above 0: pretraining is stopped by it")
         return self

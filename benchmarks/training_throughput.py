@@ -1,0 +1,139 @@
+"""How near training comes to what the processor can multiply, and what keeps it from more.
+
+    python benchmarks/training_throughput.py [--architecture article_cnn] [--batch-size 64]
+
+The peak is that of large matrix multiplications through TensorFlow in the precision that training chooses, measured in
+the same run. Training is `Model.fit` as `training.fit` runs it. A training image costs three times the multiplications
+of its way forth: the way back needs the gradients of inputs and of weights. Below the ratio: the same step without
+input, without the optimiser, forth only; and each convolution by itself against its share of the peak.
+"""
+
+import argparse
+import os
+import time
+from collections.abc import Callable
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from cnn_transfer.models import build_network, with_precision
+from cnn_transfer.training import choose_precision
+
+SHAPE, CLASSES, STEPS = (28, 28, 1), 10, 20
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--architecture", default="article_cnn")
+    parser.add_argument("--batch-size", type=int, default=64)
+    arguments = parser.parse_args()
+    precision, batch = choose_precision("auto"), arguments.batch_size
+    dtype = tf.bfloat16 if precision == "mixed_bfloat16" else tf.float32
+    peak = max(matmul_rate(size, dtype) for size in (512, 1024, 2048))
+    model = with_precision(build_network(arguments.architecture, SHAPE, CLASSES, 0), precision)
+    per_image = 3 * 2 * sum(multiplications(layer) for layer in model.layers)
+    print(f"{precision}: matrix multiplication {peak / 1e9:.0f} GFLOP/s; {per_image / 1e6:.1f} MFLOP a training image")
+    for name, seconds in training_parts(model, batch).items():
+        rate = batch * STEPS / seconds
+        factor = 1 / 3 if name == "forth only" else 1
+        share = rate * per_image * factor / peak
+        print(f"  {name:32s} {rate:8.0f} images/s, {share:.0%} of the peak")
+    print("one convolution, forth and back, by itself:")
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Conv2D):
+            seconds = convolution_seconds(layer, batch, dtype)
+            share = batch * 6 * multiplications(layer) / seconds / peak
+            print(f"  {layer.name:32s} {1e6 * seconds / batch:8.1f} us/image, {share:.0%} of the peak")
+
+
+def matmul_rate(size: int, dtype: tf.DType) -> float:
+    """FLOP/s of square matrix multiplications."""
+    left = tf.cast(tf.random.normal((size, size)), dtype)
+    product = tf.function(lambda a: a @ left)
+    return 2 * size**3 / best_seconds(lambda: product(left).numpy(), 8)
+
+
+def multiplications(layer: keras.Layer) -> int:
+    """Multiply-adds of one image on its way forth."""
+    if isinstance(layer, keras.layers.Conv2D):
+        return int(np.prod(layer.output.shape[1:3]) * layer.kernel.shape.num_elements())
+    if isinstance(layer, keras.layers.Dense):
+        return int(layer.kernel.shape.num_elements())
+    return 0
+
+
+def training_parts(model: keras.Model, batch: int) -> dict[str, float]:
+    """Seconds of STEPS steps: the whole, and less and less of it."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (batch * STEPS, *SHAPE), np.uint8)
+    targets = np.eye(CLASSES, dtype=np.float32)[rng.integers(0, CLASSES, len(pixels))]
+    data = tf.data.Dataset.from_tensor_slices((pixels, targets)).batch(batch).repeat().prefetch(4)
+    model.compile(keras.optimizers.AdamW(1e-3), "categorical_crossentropy", steps_per_execution=STEPS)
+
+    def train() -> None:
+        model.fit(data, steps_per_epoch=STEPS, epochs=1, shuffle=False, verbose=0)
+
+    loss = keras.losses.CategoricalCrossentropy()
+    images, wanted = tf.constant(pixels[:batch]), tf.constant(targets[:batch])
+
+    @tf.function
+    def gradients() -> tf.Tensor:
+        total = tf.constant(0.0)
+        for _ in tf.range(STEPS):
+            with tf.GradientTape() as tape:
+                value = loss(wanted, model(images, training=True))
+            parts = tape.gradient(value, model.trainable_variables)
+            total += tf.add_n([tf.reduce_sum(part) for part in parts])
+        return total
+
+    @tf.function
+    def forth() -> tf.Tensor:
+        total = tf.constant(0.0)
+        for _ in tf.range(STEPS):
+            total += tf.reduce_sum(model(images, training=True))
+        return total
+
+    return {
+        "training": best_seconds(train, 5),
+        "without input and optimiser": best_seconds(lambda: gradients().numpy(), 5),
+        "forth only": best_seconds(lambda: forth().numpy(), 5),
+    }
+
+
+def convolution_seconds(layer: keras.layers.Conv2D, batch: int, dtype: tf.DType) -> float:
+    """Seconds of one convolution of a batch, its gradients included."""
+    inputs = tf.cast(tf.random.normal((batch, *layer.input.shape[1:])), dtype)
+    kernel = tf.cast(tf.random.normal(layer.kernel.shape), dtype)
+    padding = layer.padding.upper()
+
+    @tf.function
+    def run() -> tf.Tensor:
+        total = tf.constant(0.0)
+        for _ in tf.range(STEPS):
+            with tf.GradientTape() as tape:
+                tape.watch([inputs, kernel])
+                output = tf.nn.conv2d(inputs, kernel, layer.strides, padding)
+            parts = tape.gradient(output, [inputs, kernel])
+            total += tf.add_n([tf.cast(tf.reduce_max(part), tf.float32) for part in parts])
+        return total
+
+    return best_seconds(lambda: run().numpy(), 5) / STEPS
+
+
+def best_seconds(action: Callable[[], object], repetitions: int) -> float:
+    """The fastest of several runs after one to warm up."""
+    action()
+    times = []
+    for _ in range(repetitions):
+        start = time.perf_counter()
+        action()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,219 @@
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+from pydantic import ValidationError
+
+from cnn_transfer.transfer import choose_head, depth_table, head_weights, rows_of_pool
+from cnn_transfer.transfer.head import MOST_COPIES, labelled, pool_of
+
+ONE_STRONG_TAP = {("low", 1): 0.0, ("middle", 1): 0.8, ("high", 1): 0.0}
+
+
+@pytest.fixture(scope="module")
+def features(planted_features):
+    return planted_features(ONE_STRONG_TAP)
+
+
+@pytest.fixture(scope="module")
+def head(features, planted_splits, head_rule):
+    return choose_head(features, planted_splits, head_rule(), seed=0)
+
+
+def assert_same_head(one, other):
+    assert (one.taps, one.grid, one.permuted, one.neighbours) == (
+        other.taps,
+        other.grid,
+        other.permuted,
+        other.neighbours,
+    )
+    np.testing.assert_allclose(one.probe.kernel, other.probe.kernel, rtol=1e-9, atol=1e-12)
+    np.testing.assert_array_equal(one.hits, other.hits)
+    pd.testing.assert_frame_equal(one.steps, other.steps)
+    pd.testing.assert_frame_equal(one.alone, other.alone)
+
+
+def test_the_tap_that_knows_the_classes_is_read(head):
+    assert head.taps[-1] == "middle"
+    assert head.accuracy > 0.8
+    assert head.alone.set_index("tap")["accuracy"].idxmax() == "middle"
+    assert head.steps["chosen"].sum() == 1
+    assert head.neighbours > 0.6
+
+
+def test_the_taps_asked_for_are_read_from_shallow_to_deep(features, planted_splits, head_rule):
+    asked = choose_head(features, planted_splits, head_rule(taps=("high", "low")), seed=0)
+    assert asked.taps == ("low", "high")
+    assert asked.probe.kernel.shape == (24, 4)
+    assert asked.steps["taps"][asked.steps["chosen"]].tolist() == ["low high"]
+    assert asked.alone["tap"].tolist() == ["low", "middle", "high"]  # what the others know is still said
+
+
+def test_an_unknown_tap_is_refused_with_the_nearest_name(features, planted_splits, head_rule):
+    with pytest.raises(
+        ValueError, match=r"taps must be among low, middle, high .*Received: midle\. Did you mean middle\?$"
+    ):
+        choose_head(features, planted_splits, head_rule(taps=("midle", "low")), seed=0)
+
+
+@pytest.mark.parametrize(("finer", "expected"), [(0.05, 1), (0.6, 3)])
+def test_cells_are_finer_only_where_that_pays(planted_features, planted_splits, head_rule, finer, expected):
+    features = planted_features({("low", 1): 0.3, ("low", 3): finer})
+    head = choose_head(features, planted_splits, head_rule(grids=(3, 1)), seed=0)
+    assert head.grid == expected
+    assert set(head.steps["grid"]) == {1, 3}
+    assert head.steps["grid"][head.steps["chosen"]].tolist() == [expected]
+    assert len(head.probe.kernel) == 12 * expected**2
+
+
+def test_of_equal_cells_the_coarser_are_taken(planted_features, planted_splits, head_rule):
+    features = planted_features({("low", 1): 0.5, ("low", 2): 0.0}, width=8)
+    columns = features.columns(["low"], 1)
+    same = np.concatenate([features.values[:, columns]] + 4 * [features.values[:, columns]], axis=1)
+    head = choose_head(dataclasses.replace(features, values=same), planted_splits, head_rule(grids=(1, 2)), seed=0)
+    assert head.grid == 1
+
+
+def test_copies_belong_to_their_image(planted_features, planted_splits, head_rule):
+    features = planted_features(ONE_STRONG_TAP, copies=2)
+    head = choose_head(features, planted_splits, head_rule(copies=2), seed=0)
+    assert head.hits.shape == head.weights.shape == (100,)
+    assert head.probe.left_out.shape == (100, 4)
+    noise = choose_head(planted_features({("low", 1): 0.0}, copies=2), planted_splits, head_rule(copies=2), seed=0)
+    assert noise.accuracy < 0.4  # copies that stayed while their image is left out would give it away
+    assert noise.neighbours < 0.4
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_permuted_labels_get_no_more_than_chance(features, planted_splits, head_rule, seed):
+    assert choose_head(features, planted_splits, head_rule(), seed).permuted < 0.25 + 2 * np.sqrt(0.25 * 0.75 / 100)
+
+
+def test_the_same_seed_gives_the_same_head(head, features, planted_splits, head_rule):
+    assert_same_head(choose_head(features, planted_splits, head_rule(), seed=0), head)
+
+
+def test_the_order_of_rows_on_disk_and_of_the_unlabelled_images_means_nothing(
+    head, features, planted_splits, head_rule
+):
+    order = np.random.default_rng(0).permutation(len(features.table))
+    moved = dataclasses.replace(
+        features, table=features.table.iloc[order].reset_index(drop=True), values=features.values[order]
+    )
+    assert_same_head(choose_head(moved, planted_splits, head_rule(), seed=0), head)
+    unlabelled = planted_splits["split"] == "unlabelled"
+    later = pd.concat([planted_splits[~unlabelled], planted_splits[unlabelled].iloc[::-1]])
+    assert_same_head(choose_head(features, later, head_rule(), seed=0), head)
+    assert pool_of(features, later).tolist() == pool_of(features, planted_splits).tolist()
+
+
+def test_the_pool_has_no_order_by_class(features, planted_splits):
+    by_class = planted_splits.sort_values("label")
+    labels = planted_splits.set_index("id")["label"].loc[pool_of(features, by_class)]
+    assert (labels.to_numpy()[1:] != labels.to_numpy()[:-1]).mean() > 0.5
+
+
+def test_only_training_and_unlabelled_images_are_read_and_no_label_of_the_latter(
+    head, features, planted_splits, head_rule
+):
+    assert not set(features.table["id"]) & set(
+        planted_splits["id"][planted_splits["split"].isin(["test", "validation"])]
+    )
+    lies = planted_splits.assign(label=planted_splits["label"].where(planted_splits["split"] == "training", "blob"))
+    assert_same_head(choose_head(features, lies, head_rule(), seed=0), head)
+    alone = planted_splits[planted_splits["split"].isin(["training", "unlabelled"])]
+    assert_same_head(choose_head(features, alone, head_rule(), seed=0), head)
+
+
+def test_unlabelled_images_without_features_are_left_out(features, planted_splits, head_rule):
+    drawn = features.table["id"].isin(planted_splits["id"][planted_splits["split"] == "training"])
+    fewer = dataclasses.replace(
+        features, table=features.table[drawn].reset_index(drop=True), values=features.values[drawn.to_numpy()]
+    )
+    head = choose_head(fewer, planted_splits, head_rule(), seed=0)
+    assert head.probe.evidence == {}
+    assert head.describe()["self_training"] == {}
+
+
+def test_rows_of_the_pool_are_those_of_the_image_set(shapes, shape_splits, network_features, tiny_network):
+    features = network_features(tiny_network())
+    rows = rows_of_pool(features, shapes, shape_splits)
+    split = shape_splits.set_index("id")["split"].loc[shapes.table["id"].iloc[rows]]
+    assert len(rows) == 40
+    assert set(split) == {"unlabelled"}
+    assert set(shapes.table["id"].iloc[rows]) <= set(features.table["id"])
+
+
+def test_every_class_weighs_the_same(head, features, planted_splits, head_rule):
+    assert head.weights.mean() == pytest.approx(1)
+    rare = planted_splits[(planted_splits["label"] != "row") | (planted_splits["id"].str[-5] > "4")]
+    _, classes = labelled(rare)
+    assert len(set(np.bincount(classes))) > 1
+    uneven = choose_head(features, rare, head_rule(), seed=0)
+    recalls = [uneven.hits[classes == index].mean() for index in range(4)]
+    assert uneven.accuracy == pytest.approx(np.mean(recalls))
+    assert uneven.describe()["accuracy"] == uneven.accuracy
+
+
+def test_a_gain_is_that_of_pairs_of_images(head, features, planted_splits, head_rule):
+    noise = choose_head(features, planted_splits, head_rule(taps=("low",)), seed=0)
+    gain, error = head.gain_over(noise)
+    assert gain == pytest.approx(head.accuracy - noise.accuracy)
+    assert gain > 1.96 * error > 0
+    assert noise.gain_over(head) == pytest.approx((-gain, error))
+    assert head.gain_over(head) == (0, 0)
+    pairs = head.hits.astype(int) - noise.hits
+    assert error == pytest.approx(np.std(pairs, ddof=1) / 10)
+
+
+def test_the_figures_of_the_plan_are_plain_numbers(head):
+    figures = head.describe()
+    assert figures["accuracy"] == head.accuracy
+    assert 0 < figures["standard_error"] < 0.1
+    assert figures["loss"] == head.probe.path["error"].min()
+    assert all(
+        isinstance(figures[name], float) for name in ("accuracy", "loss", "nearest_neighbours", "permuted_labels")
+    )
+
+
+@pytest.mark.parametrize("kept", [["blob"], []])
+def test_fewer_than_two_classes_are_refused(features, planted_splits, head_rule, kept):
+    few = planted_splits[planted_splits["label"].isin(kept) | (planted_splits["split"] != "training")]
+    with pytest.raises(
+        ValueError, match=rf"at least two classes\. Received: {25 * len(kept)} images of {(kept or ['none'])[0]}\."
+    ):
+        choose_head(features, few, head_rule(), seed=0)
+
+
+def test_a_rule_whose_copies_would_have_two_labels_is_refused(head_rule, augmentation):
+    for name in ("mixup_alpha", "cutmix_alpha"):
+        with pytest.raises(ValidationError, match="a copy keeps the label of its image"):
+            head_rule(augmentation=augmentation(**{name: 0.2}))
+
+
+def test_many_images_get_fewer_copies(head_rule):
+    rule = head_rule(copies=8)
+    assert rule.copies_of(0) == rule.copies_of(200) == 8
+    assert rule.copies_of(MOST_COPIES // 2) == 2
+    assert rule.copies_of(MOST_COPIES + 1) == 0
+
+
+def test_the_table_of_depths_says_what_each_knows_with_and_without_random_weights(
+    head, planted_features, planted_splits, head_rule
+):
+    table = depth_table(head, None)
+    assert table["tap"].tolist() == ["low", "middle", "high"]
+    assert table["used"].tolist() == [name in head.taps for name in table["tap"]]
+    assert table["random_accuracy"].isna().all()
+    random = choose_head(planted_features(dict.fromkeys(ONE_STRONG_TAP, 0.0)), planted_splits, head_rule(), seed=0)
+    both = depth_table(head, random).set_index("tap")
+    assert both["accuracy"]["middle"] > both["random_accuracy"]["middle"] + 0.3
+
+
+def test_the_weights_as_a_table_have_the_bias_below_the_features(head):
+    table = head_weights(head, ["a", "b", "c", "d"])
+    assert table.columns.tolist() == ["a", "b", "c", "d"]
+    assert (table.dtypes == np.float32).all()
+    np.testing.assert_allclose(table.to_numpy()[:-1], head.probe.kernel, rtol=1e-6)
+    np.testing.assert_allclose(table.to_numpy()[-1], head.probe.bias, rtol=1e-6)
