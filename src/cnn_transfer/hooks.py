@@ -148,6 +148,15 @@ class TimingHooks:
 class SummaryHooks:
     """End a run that made a summary, or a ranking of sources, with a few lines on the terminal."""
 
+    def __init__(self) -> None:
+        self._command = "kedro run"
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Keep the environment, which the next run needs, too."""
+        if context.env:
+            self._command = f"kedro run --env {context.env}"
+
     @hook_impl
     def after_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Print them and where to look."""
@@ -155,7 +164,8 @@ class SummaryHooks:
         if SUMMARY in made:
             self._print(describe_summary(catalog.load(SUMMARY)), catalog.get(SUMMARY))
         if {RANKING, CHOICE} <= made:
-            self._print(describe_ranking(catalog.load(RANKING), catalog.load(CHOICE)), catalog.get(RANKING))
+            lines = describe_ranking(catalog.load(RANKING), catalog.load(CHOICE), self._command)
+            self._print(lines, catalog.get(RANKING))
 
     def _print(self, lines: list[str], dataset: Any) -> None:
         click.echo("\n" + "\n".join(lines))

@@ -36,5 +36,7 @@ def test_candidates_are_ranked_and_one_is_chosen(project, kedro):
     assert choice["candidate"] in {"one", "two", None}
     assert choice["sentence"] in result.stdout
     assert f" 1. {table['candidate'][0]}  squared error" in result.stdout
+    if choice["candidate"] is not None:
+        assert f"kedro run --env test --pipelines transfer_pretrained {choice['params']}" in result.stdout
     assert latest(project / "data/08_reporting/source_ranking_plot.png").stat().st_size > 10_000
     assert not (project / "data/06_models").exists()

@@ -82,12 +82,13 @@ def describe_summary(summary: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def describe_ranking(ranking: pd.DataFrame, choice: Mapping[str, Any]) -> list[str]:
+def describe_ranking(ranking: pd.DataFrame, choice: Mapping[str, Any], command: str = "kedro run") -> list[str]:
     """The ranking of sources in a few lines for the terminal.
 
     Args:
         ranking: One row a candidate, the best first; see `cnn_transfer.transfer.Ranking`.
         choice: The chosen one and the sentence about it; see `cnn_transfer.transfer.describe_choice`.
+        command: What runs a pipeline, with the environment if there is one.
     """
     width = max(len(name) for name in ranking["candidate"])
     lines = []
@@ -97,7 +98,7 @@ def describe_ranking(ranking: pd.DataFrame, choice: Mapping[str, Any]) -> list[s
         lines.append(f"{row['rank']:>2}. {row['candidate']:<{width}}  {figures}: {row['verdict']}")
     lines.append(f"Choice          {choice['sentence']}")
     if choice["params"] is not None:
-        lines.append(f"Use it          kedro run --pipelines transfer_pretrained {choice['params']}")
+        lines.append(f"Use it          {command} --pipelines transfer_pretrained {choice['params']}")
     return lines
 
 

@@ -142,7 +142,7 @@ class FeatureSet:
     widths: dict[int, list[int]]
     network_digest: str
     copies: int
-    computed: int
+    computed: int = 0
 
     def columns(self, taps: Sequence[str], grid: int) -> np.ndarray:
         """Positions of the features of some taps at one grid."""
