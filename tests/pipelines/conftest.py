@@ -3,10 +3,8 @@
 from pathlib import Path
 
 import pytest
-from kedro.config import OmegaConfigLoader
 
 from cnn_transfer.models import ModelCard
-from cnn_transfer.settings import CONFIG_LOADER_ARGS
 from cnn_transfer.transfer import open_features, write_features
 
 ROOT = Path(__file__).parents[2]
@@ -15,6 +13,11 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def parameters():
     """Those of the environment test; each test may change its own."""
+    # Kedro sets up its logging when it is imported, which must not happen while pytest loads this file.
+    from kedro.config import OmegaConfigLoader
+
+    from cnn_transfer.settings import CONFIG_LOADER_ARGS
+
     return OmegaConfigLoader(str(ROOT / "conf"), env="test", **CONFIG_LOADER_ARGS)["parameters"]
 
 
