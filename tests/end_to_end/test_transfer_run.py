@@ -111,6 +111,20 @@ def test_the_probe_alone_is_the_planned_network(finished_project, project, kedro
         np.testing.assert_array_equal(one, other)
 
 
+def test_without_validation_images_the_graph_runs_on_from_the_splits(finished_project, project, kedro):
+    shutil.rmtree(project / "data")
+    shutil.copytree(finished_project / "data", project / "data", symlinks=True)
+    first = "preprocess.target.split_images"
+    changes = "preprocess.target.split.validation_ratio=0"
+    result = kedro(project, "run", "--env", "test", "--from-nodes", first, "--params", changes)
+    assert result.returncode == 0, result.stdout
+    summary = summary_of(project)
+    assert (summary["n_validation"], summary["strategy"], summary["verdict"]) == (0, "probe", None)
+    assert summary["random_accuracy"] is not None
+    assert "chosen on those left out" in result.stdout
+    assert "Traceback" not in result.stdout
+
+
 def test_what_the_plan_decided_is_what_the_models_are(finished_project):
     models = finished_project / "data/06_models"
     plan = json.loads(latest(models / "transfer_plan.json").read_text())

@@ -87,6 +87,13 @@ def test_a_network_that_was_judged_without_training_is_a_point_with_its_name():
     assert figure.axes[1].lines[0].get_marker() == "o"
 
 
+def test_curves_without_validation_images_say_so():
+    probe = training_log([30], [np.nan], learning_rate=0.0, trial=0, delivered=True, phase="probe")
+    figure = draw_training_curves(SOURCE_LOG, probe, BASELINE_LOG.iloc[:0])
+    render(figure)
+    assert figure.axes[1].get_title().startswith("No validation images")
+
+
 def test_curves_of_an_imported_source_have_no_empty_side():
     figure = draw_training_curves(SOURCE_LOG.iloc[:0], TARGET_LOG, BASELINE_LOG)
     render(figure)

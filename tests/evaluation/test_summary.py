@@ -34,7 +34,7 @@ KEYS = {
 
 @pytest.fixture
 def make():
-    def summary(baseline=None, seconds=None, random=None):
+    def summary(baseline=None, seconds=None, random=None, validation=(5, 10)):
         return summarise(
             target_metrics={"accuracy": 0.951, "accuracy_low": 0.93, "accuracy_high": 0.967, "images": 1200},
             baseline_metrics={"accuracy": 0.905} if baseline is None else baseline,
@@ -52,7 +52,7 @@ def make():
             plan={"source": "fashion", "sentence": "A ridge on 2 of 3 depths.", "cut_layer": "block3"},
             model_card={"precision": "mixed_bfloat16", "strategy": "50% lp_ft", "initialised_from": "fashion"},
             delivered_card={"strategy": "from scratch", "initialised_from": "random weights"},
-            counts=pd.DataFrame({"training": [10, 20], "validation": [5, 10], "test": [600, 600]}),
+            counts=pd.DataFrame({"training": [10, 20], "validation": validation, "test": [600, 600]}),
             seconds={"a.train": 12.4, "b.read": 3.0} if seconds is None else seconds,
         )
 
@@ -95,6 +95,11 @@ def test_without_a_baseline_there_is_no_line_about_it(make):
     summary = make(baseline={})
     assert summary["baseline_accuracy"] is None
     assert not any("From scratch" in line for line in describe_summary(summary))
+
+
+def test_without_validation_images_the_choice_was_made_on_those_left_out(make):
+    text = describe_summary(make(validation=(0, 0)))[0]
+    assert text.endswith("on 1,200 test images, trained on 30 and chosen on those left out")
 
 
 def test_without_random_weights_there_is_no_line_about_them(make):

@@ -12,7 +12,7 @@ from scipy.special import log_softmax
 from cnn_transfer.images import split_examples
 from cnn_transfer.models import add_linear_head, copy_network, head_layers, randomise_head, tap_network, tap_widths
 from cnn_transfer.training import LOG_COLUMNS, Fit
-from cnn_transfer.transfer import FineTuning, fine_tune, fit_probe
+from cnn_transfer.transfer import FineTuning, fine_tune, fit_probe, keep_probe
 from cnn_transfer.transfer import fine_tuning as module
 from cnn_transfer.transfer.fine_tuning import mix_weights
 from cnn_transfer.transfer.search import Trial
@@ -332,3 +332,19 @@ def test_test_and_unlabelled_images_are_never_read(tuned, tune, rule, shapes, sh
     pd.testing.assert_frame_equal(again.log, tuned.log)
     for mine, theirs in zip(again.fit.network.get_weights(), tuned.fit.network.get_weights(), strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("strategy", ["auto", "probe"])
+def test_a_head_that_nothing_can_be_compared_with_is_kept(migrated, rule, strategy):
+    result = keep_probe(migrated, rule(strategy), "float32", 30)
+    assert result.delivered["strategy"] == "probe"
+    assert result.log["images_processed"].tolist() == [10]
+    assert result.trials[["validation_loss", "validation_accuracy", "validation_log_loss"]].isna().all(axis=None)
+    assert result.fit.network is not migrated
+    for mine, theirs in zip(result.fit.network.get_weights(), migrated.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_training_that_nothing_can_stop_is_refused(rule, migrated):
+    with pytest.raises(ValueError, match=r"must be auto or probe .*Received: full\."):
+        keep_probe(migrated, rule("full"), "float32", 0)
