@@ -13,14 +13,14 @@ from pydantic import BaseModel
 from cnn_transfer.images.reasons import NOTES, REASONS
 from cnn_transfer.models import efficientnet_lite
 from cnn_transfer.parameters import ParameterError, Parameters
-from cnn_transfer.pipeline_registry import ALTERNATIVES, STAGES, register_pipelines
+from cnn_transfer.pipeline_registry import ALTERNATIVES, FURTHER, STAGES, register_pipelines
 from cnn_transfer.run_parameters import RunParameters, parse_run_parameters
 from cnn_transfer.settings import CONFIG_LOADER_ARGS
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENTS = sorted(folder.name for folder in (ROOT / "conf").iterdir() if folder.is_dir() and folder.name != "local")
 
-DATASETS = register_pipelines()["transfer"].datasets() | register_pipelines()["transfer_pretrained"].datasets()
+DATASETS = set().union(*(pipeline.datasets() for pipeline in register_pipelines().values()))
 
 
 def load(environment: str) -> OmegaConfigLoader:
@@ -82,6 +82,36 @@ def test_an_imported_source_is_checked_in_the_runs_that_use_it(block, changes, e
         parse_run_parameters(parameters, {"import_source"})
 
 
+@pytest.mark.parametrize(
+    ("candidates", "expected"),
+    [
+        ({}, r"rank_sources\.candidates must name at least one network.*--env imagenet"),
+        ({"mine": {"network": "none.keras"}}, r"rank_sources\.candidates\.mine: There is no file none\.keras"),
+        (
+            {"a": {"network": "none.keras"}, "b": {"network": "no.keras"}},
+            r"candidates\.a: .*none(.|\n)*candidates\.b: ",
+        ),
+        ({"lite": {"network": "efficientnet_lite0"}}, r"candidates\.lite: efficientnet_lite0 needs .* at least 32 px"),
+        ({"lite": {"network": "efficientnet_lit0"}}, r"candidates\.lite\.network.*Did you mean efficientnet_lite0"),
+        ({"lite": {"netwrk": "efficientnet_lite0"}}, r"lite\.netwrk is not a parameter\. Did you mean network\?"),
+        ({"a/b": {"network": "ResNet50"}}, r"candidates\.a/b"),
+        ({"Mine": {"network": "VGG16"}, "mine": {"network": "VGG19"}}, "differ in more than their case: Mine and mine"),
+    ],
+)
+def test_candidates_are_checked_in_the_runs_that_rank_them(candidates, expected):
+    parameters = load("base")["parameters"]
+    parameters["rank_sources"]["candidates"] = candidates
+    with pytest.raises(ParameterError, match=expected):
+        parse_run_parameters(parameters, {"preprocess", "rank_sources"})
+
+
+def test_candidates_for_imagenet_can_be_ranked_and_need_no_source_images():
+    parameters = load("imagenet")["parameters"]
+    parse_run_parameters(parameters, {"preprocess", "rank_sources"})
+    with pytest.raises(ParameterError, match="needs no source images"):
+        parse_run_parameters(parameters | {"source_images": "photos"}, {"preprocess", "rank_sources"})
+
+
 def test_a_missing_extra_is_named_with_the_command_that_installs_it(monkeypatch):
     def missing(name):
         raise PackageNotFoundError(name)
@@ -132,7 +162,7 @@ def test_every_configuration_file_of_parameters_opens_with_its_command():
 
 
 def test_stages_keep_their_names_as_packages_and_namespaces():
-    for stage, module in (STAGES | ALTERNATIVES).items():
+    for stage, module in (STAGES | ALTERNATIVES | FURTHER).items():
         assert module.__name__ == f"cnn_transfer.pipelines.{stage}"
         namespaces = {node.namespace.split(".")[0] for node in module.create_pipeline().nodes}
         assert namespaces == {stage}

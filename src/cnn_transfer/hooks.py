@@ -15,7 +15,7 @@ from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
 from cnn_transfer.datasets import RawImagesDataset
-from cnn_transfer.evaluation import describe_intake, describe_summary
+from cnn_transfer.evaluation import describe_intake, describe_ranking, describe_summary
 from cnn_transfer.parameters import ParameterError
 from cnn_transfer.run_parameters import parse_run_parameters
 
@@ -23,6 +23,7 @@ LOGGER = logging.getLogger("cnn_transfer")
 NODE_SECONDS = "node_seconds"
 INTAKE = "intake"
 SUMMARY = "summary"
+RANKING, CHOICE = "source_ranking", "source_choice"
 
 
 class CheckHooks:
@@ -145,15 +146,28 @@ class TimingHooks:
 
 
 class SummaryHooks:
-    """End a run that made a summary with a few lines on the terminal."""
+    """End a run that made a summary, or a ranking of sources, with a few lines on the terminal."""
+
+    def __init__(self) -> None:
+        self._command = "kedro run"
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Keep the environment, which the next run needs, too."""
+        if context.env:
+            self._command = f"kedro run --env {context.env}"
 
     @hook_impl
     def after_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Print the summary and where to look."""
-        if SUMMARY not in pipeline.all_outputs():
-            return
-        dataset = catalog.get(SUMMARY)
-        summary = catalog.load(SUMMARY)
-        click.echo("\n" + "\n".join(describe_summary(summary)))
+        """Print them and where to look."""
+        made = pipeline.all_outputs()
+        if SUMMARY in made:
+            self._print(describe_summary(catalog.load(SUMMARY)), catalog.get(SUMMARY))
+        if {RANKING, CHOICE} <= made:
+            lines = describe_ranking(catalog.load(RANKING), catalog.load(CHOICE), self._command)
+            self._print(lines, catalog.get(RANKING))
+
+    def _print(self, lines: list[str], dataset: Any) -> None:
+        click.echo("\n" + "\n".join(lines))
         if isinstance(dataset, AbstractVersionedDataset):
             click.echo(f"Where to look   {dataset._get_load_path()}, pictures and tables beside it; kedro viz run\n")

@@ -9,6 +9,7 @@ from cnn_transfer.pipelines import (
     migrate_model,
     preprocess,
     pretrain_source,
+    rank_sources,
 )
 
 STAGES = {
@@ -19,14 +20,16 @@ STAGES = {
     "evaluate": evaluate,
 }
 ALTERNATIVES = {"import_source": import_source}  # in the place of pretrain_source
+FURTHER = {"rank_sources": rank_sources}  # graphs of their own, on the same parts
 
 
 def register_pipelines() -> dict[str, Pipeline]:
     """The stages, each to be run alone from what the catalog holds, and what they add up to.
 
-    `transfer` trains its source network itself; `transfer_pretrained` imports one and needs no source images.
+    `transfer` trains its source network itself; `transfer_pretrained` imports one and needs no source images;
+    `rank_sources` says which one to import.
     """
-    stages = {name: stage.create_pipeline() for name, stage in (STAGES | ALTERNATIVES).items()}
+    stages = {name: stage.create_pipeline() for name, stage in (STAGES | ALTERNATIVES | FURTHER).items()}
     transfer = sum((stages[name] for name in STAGES), start=Pipeline([]))
     target = stages["preprocess"].only_nodes_with_namespaces(["preprocess.target"])
     after = stages["migrate_model"] + stages["finetune_target"] + stages["evaluate"]
@@ -34,5 +37,6 @@ def register_pipelines() -> dict[str, Pipeline]:
         **stages,
         "transfer": transfer,
         "transfer_pretrained": target + stages["import_source"] + after,
+        "rank_sources": target + stages["rank_sources"],
         "__default__": transfer,
     }

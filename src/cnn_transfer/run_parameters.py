@@ -15,6 +15,7 @@ from cnn_transfer.pipelines.import_source.parameters import ImportParameters
 from cnn_transfer.pipelines.migrate_model.parameters import MigrateParameters
 from cnn_transfer.pipelines.preprocess.parameters import PreprocessParameters
 from cnn_transfer.pipelines.pretrain_source.parameters import PretrainParameters
+from cnn_transfer.pipelines.rank_sources.parameters import RankParameters
 from cnn_transfer.training import Precision
 
 
@@ -31,6 +32,7 @@ class RunParameters(Parameters):
     migrate_model: MigrateParameters
     finetune_target: FinetuneParameters
     evaluate: EvaluateParameters
+    rank_sources: RankParameters
 
     @model_validator(mode="after")
     def _grey_images_keep_their_colours(self) -> Self:
@@ -39,10 +41,11 @@ class RunParameters(Parameters):
         return self
 
     def check_source(self, stages: Collection[str]) -> None:
-        """See whether the source network that a run uses is there and takes its images.
+        """See whether the source networks that a run uses are there and take its images.
 
         Args:
-            stages: Names of the stages that run; without `import_source`, the network is that of `pretrain_source`.
+            stages: Names of the stages that run; without `import_source` and `rank_sources`, the network is that of
+                `pretrain_source`.
 
         Raises:
             ParameterError: Saying what does not fit, and what to change.
@@ -53,6 +56,9 @@ class RunParameters(Parameters):
                 self.import_source.check(image_format.shape)
             except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
                 raise ParameterError(f"import_source.network: {error}") from error
+        if "rank_sources" in stages:
+            self.rank_sources.check(image_format.shape)
+        if not {"import_source", "rank_sources"}.isdisjoint(stages):
             if self.source_images is not None and "pretrain_source" not in stages:
                 raise ParameterError(
                     f"source_images: {self.source_images} was asked for, but an imported network needs no source "

@@ -42,10 +42,10 @@ def test_command_that_only_looks_imports_no_tensorflow(command):
 
 
 def test_registry_lists_the_stages_and_what_they_add_up_to():
-    from cnn_transfer.pipeline_registry import ALTERNATIVES, STAGES, register_pipelines
+    from cnn_transfer.pipeline_registry import ALTERNATIVES, FURTHER, STAGES, register_pipelines
 
     pipelines = register_pipelines()
-    assert set(pipelines) == {*STAGES, *ALTERNATIVES, "transfer", "transfer_pretrained", "__default__"}
+    assert set(pipelines) == {*STAGES, *ALTERNATIVES, *FURTHER, "transfer", "transfer_pretrained", "__default__"}
     assert pipelines["transfer"] == pipelines["__default__"]
     assert sum(len(pipelines[stage].nodes) for stage in STAGES) == len(pipelines["transfer"].nodes)
 

@@ -3,7 +3,7 @@ import json
 import pandas as pd
 import pytest
 
-from cnn_transfer.evaluation import describe_summary, summarise
+from cnn_transfer.evaluation import describe_ranking, describe_summary, summarise
 
 KEYS = {
     "target_accuracy",
@@ -110,3 +110,25 @@ def test_without_random_weights_there_is_no_line_about_them(make):
 
 def test_without_times_the_summary_is_still_readable(make):
     assert describe_summary(make(seconds={}))[-1] == "Time            -; precision mixed_bfloat16"
+
+
+@pytest.mark.parametrize("helps", [True, False])
+def test_a_ranking_is_a_line_a_candidate_the_choice_and_how_it_is_used(helps):
+    ranking = pd.DataFrame(
+        {
+            "rank": [1, 2],
+            "candidate": ["lite", "my_own"],
+            "loss": [0.12, 0.2],
+            "accuracy": [0.9, 0.8],
+            "accuracy_gain": [0.1, -0.01],
+            "verdict": ["as good as the best", "clearly worse"],
+        }
+    )
+    choice = {"sentence": "lite helps most.", "params": "--params import_source.network=x" if helps else None}
+    assert describe_ranking(ranking, choice, "kedro run --env mine") == [
+        " 1. lite    squared error 0.120, accuracy 90.0%, +10.0 points over random weights: as good as the best",
+        " 2. my_own  squared error 0.200, accuracy 80.0%, -1.0 points over random weights: clearly worse",
+        "Choice          lite helps most.",
+        *["Use it          kedro run --env mine --pipelines transfer_pretrained --params import_source.network=x"]
+        * helps,
+    ]

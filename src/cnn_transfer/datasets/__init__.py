@@ -4,6 +4,7 @@ Every write goes to a temporary name and is renamed when it is complete: a versi
 """
 
 from cnn_transfer.datasets.atomic import JSONDataset, MatplotlibDataset, ParquetDataset
+from cnn_transfer.datasets.feature_collection_dataset import FeatureCollectionDataset
 from cnn_transfer.datasets.features_dataset import FeaturesDataset
 from cnn_transfer.datasets.image_set_dataset import ImageSetDataset
 from cnn_transfer.datasets.keras_model_dataset import KerasModelDataset
@@ -13,6 +14,7 @@ from cnn_transfer.datasets.raw_images_dataset import CIFAR10Dataset, RawImagesDa
 
 __all__ = [
     "CIFAR10Dataset",
+    "FeatureCollectionDataset",
     "FeaturesDataset",
     "ImageSetDataset",
     "JSONDataset",

@@ -5,6 +5,7 @@ from cnn_transfer.evaluation.figures import (
     draw_confusion,
     draw_depths,
     draw_mistakes,
+    draw_ranking,
     draw_training_curves,
 )
 from cnn_transfer.evaluation.image_sheets import draw_examples, draw_image_histograms, draw_rejected
@@ -16,7 +17,7 @@ from cnn_transfer.evaluation.metrics import (
     wilson_interval,
 )
 from cnn_transfer.evaluation.predictions import no_predictions, predict
-from cnn_transfer.evaluation.summary import describe_intake, describe_summary, summarise
+from cnn_transfer.evaluation.summary import describe_intake, describe_ranking, describe_summary, summarise
 from cnn_transfer.evaluation.verdict import compare, paired_difference, training_cost_ratio
 
 __all__ = [
@@ -25,12 +26,14 @@ __all__ = [
     "compare",
     "confusion_table",
     "describe_intake",
+    "describe_ranking",
     "describe_summary",
     "draw_confusion",
     "draw_depths",
     "draw_examples",
     "draw_image_histograms",
     "draw_mistakes",
+    "draw_ranking",
     "draw_rejected",
     "draw_training_curves",
     "measure",

@@ -24,6 +24,7 @@ __all__ = [
     "draw_confusion",
     "draw_depths",
     "draw_mistakes",
+    "draw_ranking",
     "draw_training_curves",
     "drawable",
     "new_figure",
@@ -31,6 +32,13 @@ __all__ = [
 ]
 
 TRANSFER_COLOUR, BASELINE_COLOUR = "#0072b2", "#d55e00"  # readable with colour blindness (Okabe and Ito)
+
+INTERVAL = 1.96  # standard errors
+RANK_COLOURS = {
+    "as good as the best": TRANSFER_COLOUR,
+    "clearly worse": "#9ecae1",
+    "adds nothing over random weights": "#cccccc",
+}
 
 
 def draw_training_curves(source_log: pd.DataFrame, target_log: pd.DataFrame, baseline_log: pd.DataFrame) -> Figure:
@@ -111,6 +119,43 @@ def draw_depths(depths: pd.DataFrame, plan: Mapping[str, Any]) -> Figure:
     axes.set_title("What each depth knows of the target (pale: not read by the head)", fontsize=10)
     axes.grid(axis="y", alpha=0.3)
     figure.legend(fontsize=8, loc="outside lower center", ncols=2)
+    return figure
+
+
+def draw_ranking(ranking: pd.DataFrame) -> Figure:
+    """What each candidate's head gets wrong and right, beside random weights of the same architecture.
+
+    Args:
+        ranking: One row a candidate, the best first; see `cnn_transfer.transfer.Ranking`.
+    """
+    figure = new_figure(9.5, 1.9 + 0.5 * len(ranking))
+    left, right = figure.subplots(1, 2, sharey=True)
+    places = np.arange(len(ranking))
+    colours = [RANK_COLOURS[verdict] for verdict in ranking["verdict"]]
+    random = {"marker": "x", "ls": "", "ms": 7, "color": BASELINE_COLOUR, "label": "random weights"}
+    left.barh(places, ranking["loss"], 0.6, color=colours)
+    left.errorbar(ranking["loss"], places, xerr=INTERVAL * ranking["behind_error"], fmt="none", ecolor="k", capsize=3)
+    left.plot(ranking["loss"] + ranking["gain"], places, **random)
+    left.set_xlabel("squared error of left-out training images\n(interval: of the difference to the best)")
+    right.barh(places, ranking["accuracy"], 0.6, color=colours)
+    right.errorbar(
+        ranking["accuracy"], places, xerr=INTERVAL * ranking["standard_error"], fmt="none", ecolor="k", capsize=3
+    )
+    right.plot(ranking["accuracy"] - ranking["accuracy_gain"], places, **random)
+    right.plot(ranking["neighbours"], places, "o", ms=5, mfc="white", mec="k", label="nearest neighbours")
+    right.set_xlim(0, 1)
+    right.set_xlabel("accuracy on left-out training images\n(interval: of each by itself)")
+    names = [f"{rank}. {drawable(name)}" for rank, name in zip(ranking["rank"], ranking["candidate"], strict=True)]
+    left.set_yticks(places, names, parse_math=False)
+    left.invert_yaxis()
+    for axes in (left, right):
+        axes.grid(axis="x", alpha=0.3)
+        axes.set_axisbelow(True)
+    for verdict, colour in RANK_COLOURS.items():
+        if verdict in set(ranking["verdict"]):
+            right.barh(0, 0, color=colour, label=verdict)
+    figure.suptitle("Which source helps most (shorter bars on the left are better)", fontsize=10)
+    figure.legend(*right.get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=3)
     return figure
 
 

@@ -82,6 +82,26 @@ def describe_summary(summary: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def describe_ranking(ranking: pd.DataFrame, choice: Mapping[str, Any], command: str = "kedro run") -> list[str]:
+    """The ranking of sources in a few lines for the terminal.
+
+    Args:
+        ranking: One row a candidate, the best first; see `cnn_transfer.transfer.Ranking`.
+        choice: The chosen one and the sentence about it; see `cnn_transfer.transfer.describe_choice`.
+        command: What runs a pipeline, with the environment if there is one.
+    """
+    width = max(len(name) for name in ranking["candidate"])
+    lines = []
+    for row in ranking.to_dict("records"):
+        gain = f"{100 * row['accuracy_gain']:+.1f} points over random weights"
+        figures = f"squared error {row['loss']:.3f}, accuracy {row['accuracy']:.1%}, {gain}"
+        lines.append(f"{row['rank']:>2}. {row['candidate']:<{width}}  {figures}: {row['verdict']}")
+    lines.append(f"Choice          {choice['sentence']}")
+    if choice["params"] is not None:
+        lines.append(f"Use it          {command} --pipelines transfer_pretrained {choice['params']}")
+    return lines
+
+
 def describe_intake(intake: Mapping[str, Any]) -> str:
     """What became of the listed images, in one line; `intake` is `images.CheckedImages.describe()`."""
     parts = [f"{intake['listed']:,} listed, {intake['used']:,} used"]

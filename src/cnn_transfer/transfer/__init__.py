@@ -8,6 +8,7 @@ from cnn_transfer.transfer.head import Head, HeadRule, choose_head, rows_of_pool
 from cnn_transfer.transfer.plan import TransferPlan, build_target_network, depth_table, head_weights, plan_transfer
 from cnn_transfer.transfer.probe import Probe, fit_probe
 from cnn_transfer.transfer.pseudo_labels import PseudoLabels, pseudo_label
+from cnn_transfer.transfer.ranking import Ranking, describe_choice, rank_sources
 from cnn_transfer.transfer.search import SearchFit, is_clearly_better, no_search
 
 __all__ = [
@@ -19,12 +20,14 @@ __all__ = [
     "HeadRule",
     "Probe",
     "PseudoLabels",
+    "Ranking",
     "SearchFit",
     "TransferPlan",
     "build_target_network",
     "choose_head",
     "choose_taps",
     "depth_table",
+    "describe_choice",
     "fine_tune",
     "fit_probe",
     "head_weights",
@@ -36,6 +39,7 @@ __all__ = [
     "plan_extraction",
     "plan_transfer",
     "pseudo_label",
+    "rank_sources",
     "rows_of_pool",
     "train_baseline",
     "write_features",

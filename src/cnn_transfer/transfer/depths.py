@@ -33,6 +33,7 @@ class TapChoice:
         columns: Bool (features,), which columns are theirs.
         images: How many the choice was made on.
         errors: (images,), mean squared error of each when it is left out, times its weight.
+        least: The same of the best set that was tried, which may read more taps.
         evidence: One row a candidate set: `step` ("cut" or "remove"), `taps` (their names, joined by spaces), `n_taps`,
             `loss` (mean squared error of images left out, every class weighing the same), `difference` to the set it is
             compared with, `standard_error` of that difference, `accuracy` (of images left out), `chosen`: one True.
@@ -42,6 +43,7 @@ class TapChoice:
     columns: np.ndarray
     images: int
     errors: np.ndarray
+    least: np.ndarray
     evidence: pd.DataFrame
 
 
@@ -74,17 +76,26 @@ def choose_taps(
     used, errors = next(
         (used, errors) for used, errors in zip(cuts, tried, strict=True) if errors.not_worse(best, EQUAL_ERRORS)
     )
+    least = best
     chosen = int(np.flatnonzero([used is cut for cut in cuts])[0])
     while used.sum() > 1:
         removals = [used & (np.arange(len(names)) != tap) for tap in np.flatnonzero(used)[::-1]]  # deep ones first
         fewer = max(removals, key=lambda removal: judge.at(removal, errors.penalty).gain(errors))
         after = judge.best(fewer)
         table.add("remove", fewer, after, errors)
+        least = min(least, after, key=lambda errors: errors.loss)
         if after.gain(errors) < CLEAR_ERRORS and not after.same(errors):
             break
         used, errors, chosen = fewer, after, len(table.rows) - 1
     kept = tuple(name for name, is_used in zip(names, used, strict=True) if is_used)
-    return TapChoice(kept, np.repeat(used, widths), len(errors.squares), errors.squares, table.frame(chosen))
+    return TapChoice(
+        names=kept,
+        columns=np.repeat(used, widths),
+        images=len(errors.squares),
+        errors=errors.squares,
+        least=least.squares,
+        evidence=table.frame(chosen),
+    )
 
 
 def score_taps(

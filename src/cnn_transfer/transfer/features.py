@@ -133,6 +133,7 @@ class FeatureSet:
         widths: Features of each tap at each grid; grids follow one another, in each the taps.
         network_digest: Of the network that they were computed by.
         copies: Moved copies of those images that have some.
+        computed: How many rows were computed for it; the others were known from an earlier set.
     """
 
     table: pd.DataFrame
@@ -141,6 +142,7 @@ class FeatureSet:
     widths: dict[int, list[int]]
     network_digest: str
     copies: int
+    computed: int = 0
 
     def columns(self, taps: Sequence[str], grid: int) -> np.ndarray:
         """Positions of the features of some taps at one grid."""
@@ -217,6 +219,7 @@ def open_features(folder: Path) -> FeatureSet:
         widths={int(grid): widths for grid, widths in card["widths"].items()},
         network_digest=card["network_digest"],
         copies=card["copies"],
+        computed=card["computed"],
     )
 
 

@@ -59,6 +59,8 @@ class Head:
         probe: Its weights, calibrated, and its errors on left-out images.
         hits: (images,) whether each labelled image is classified right when it is left out.
         weights: (images,) every class weighing the same, mean 1.
+        least_errors: Squared error of each of at most `depths.MOST_IMAGES` labelled images when it is left out, times
+            its weight, by the best depths and grid that were tried, also where fewer depths are read.
         steps: One row a set of taps that was tried, and a column `grid`; see `TapChoice.evidence`. `chosen`: one True,
             what the head reads.
         alone: One row a tap: `tap`, `loss`, `accuracy` of a head on it alone.
@@ -71,6 +73,7 @@ class Head:
     probe: Probe
     hits: np.ndarray
     weights: np.ndarray
+    least_errors: np.ndarray
     steps: pd.DataFrame
     alone: pd.DataFrame
     neighbours: float
@@ -150,6 +153,7 @@ def _choose_head(features: FeatureSet, splits: pd.DataFrame, rule: HeadRule, see
         probe=probe,
         hits=probe.left_out.argmax(axis=1) == classes,
         weights=len(classes) / (len(np.unique(classes)) * np.bincount(classes)[classes]),
+        least_errors=min((choice.least for choice in choices.values()), key=np.mean),
         steps=steps,
         alone=score_taps(
             features.of(ids, features.taps, grid, copies=True),

@@ -1,0 +1,111 @@
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cnn_transfer.models import NetworkSource
+from cnn_transfer.transfer import Head, Probe, describe_choice, rank_sources
+
+CLASSES = np.arange(60) % 3
+
+
+def head(error, seed=0, accuracy=0.8, classes=CLASSES, noise=0.05):
+    """A head whose squared errors lie around `error`."""
+    rng = np.random.default_rng(seed)
+    weights = len(classes) / (len(np.unique(classes)) * np.bincount(classes)[classes])
+    errors = error + noise * rng.normal(size=len(classes))
+    probe = Probe(np.zeros((2, 3)), np.zeros(3), np.zeros((len(classes), 3)), 1.0, pd.DataFrame(), {})
+    return Head(
+        taps=("block1", "block2"),
+        grid=2,
+        probe=probe,
+        hits=rng.permutation(len(classes)) < accuracy * len(classes),
+        weights=weights,
+        least_errors=weights * errors,
+        steps=pd.DataFrame(),
+        alone=pd.DataFrame(),
+        neighbours=0.7,
+        permuted=0.3,
+    )
+
+
+RANDOM = head(0.5, seed=9, accuracy=0.5)
+
+
+def test_candidates_are_ranked_by_squared_error_whatever_their_accuracies():
+    heads = {"far": head(0.4, 1, accuracy=0.9), "near": head(0.2, 2, accuracy=0.8), "middle": head(0.3, 3)}
+    ranking = rank_sources(heads, dict.fromkeys(heads, RANDOM))
+    assert ranking.table["candidate"].tolist() == ["near", "middle", "far"]
+    assert ranking.table["rank"].tolist() == [1, 2, 3]
+    assert ranking.table["verdict"].tolist() == ["as good as the best", "clearly worse", "clearly worse"]
+    assert ranking.chosen == "near"
+    assert ranking.sentence.startswith(
+        "near helps most: a head on it gets 80.0% of left-out training images right, +30"
+    )
+    assert ranking.sentence.endswith("clearly worse: middle, far.")
+
+
+def test_what_is_as_good_within_chance_is_not_called_worse():
+    heads = {"a": head(0.2, 1), "b": head(0.203, 2)}
+    ranking = rank_sources(heads, dict.fromkeys(heads, RANDOM))
+    assert set(ranking.table["verdict"]) == {"as good as the best"}
+    assert "as good within chance: " in ranking.sentence
+
+
+def test_differences_and_their_errors_are_those_of_pairs():
+    best, other = head(0.2, 1), head(0.3, 2)
+    row = rank_sources({"best": best, "other": other}, {"best": RANDOM, "other": RANDOM}).table.iloc[1]
+    pairs = other.least_errors - best.least_errors
+    assert row["behind"] == pytest.approx(pairs.mean())
+    assert row["behind_error"] == pytest.approx(pairs.std(ddof=1) / np.sqrt(60))
+    gains = RANDOM.least_errors - other.least_errors
+    assert (row["gain"], row["gain_error"]) == pytest.approx((gains.mean(), gains.std(ddof=1) / np.sqrt(60)))
+    assert (row["accuracy_gain"], row["accuracy_gain_error"]) == other.gain_over(RANDOM)
+    assert (row["depths"], row["deepest_tap"]) == (2, "block2")
+
+
+def test_a_rare_class_weighs_as_much_as_a_frequent_one():
+    classes = np.array([0] * 90 + [1] * 10)
+    good, poor = head(0.2, classes=classes, noise=0), head(0.2, classes=classes, noise=0)
+    poor = replace(poor, least_errors=poor.weights * np.where(classes == 1, 0.8, 0.15))
+    table = rank_sources({"poor": poor, "good": good}, dict.fromkeys(("poor", "good"), poor)).table
+    assert table["candidate"].tolist() == ["good", "poor"]
+    assert table["loss"].tolist() == pytest.approx([0.2, (0.8 + 0.15) / 2])
+
+
+def test_nothing_is_chosen_when_random_weights_do_as_well():
+    heads = {"a": head(0.5, 1), "b": head(0.52, 2)}
+    ranking = rank_sources(heads, dict.fromkeys(heads, head(0.5, 3)))
+    assert set(ranking.table["verdict"]) == {"adds nothing over random weights"}
+    assert ranking.chosen is None
+    assert "No candidate adds anything clear over random weights" in ranking.sentence
+    choice = describe_choice(ranking, {})
+    assert choice == {"candidate": None, "sentence": ranking.sentence, "import_source": None, "params": None}
+
+
+@pytest.mark.parametrize("pixel_range", [None, (0, 1)])
+def test_the_choice_says_how_it_is_used(pixel_range):
+    ranking = rank_sources({"mine": head(0.2)}, {"mine": RANDOM})
+    source = NetworkSource(network="mine.keras", weights=None, pixel_range=pixel_range)
+    choice = describe_choice(ranking, {"mine": source})
+    assert choice["candidate"] == "mine"
+    assert choice["params"].startswith("--params import_source.network=mine.keras,import_source.weights=null")
+    if pixel_range is None:
+        assert choice["params"].endswith(",import_source.pixel_range=null")
+        assert choice["sentence"] == ranking.sentence
+    else:
+        assert "pixel_range" not in choice["params"]
+        assert "Write pixel_range: [0.0, 1.0] into a file, under import_source." in choice["sentence"]
+
+
+def test_heads_of_other_images_are_refused():
+    heads = {"a": head(0.2), "b": head(0.2, classes=np.arange(40) % 2)}
+    with pytest.raises(ValueError, match="b has 40 images, others 60"):
+        rank_sources(heads, dict.fromkeys(heads, RANDOM))
+
+
+@pytest.mark.parametrize(("heads", "random"), [({}, {}), ({"a": RANDOM}, {}), ({"a": RANDOM}, {"b": RANDOM})])
+def test_every_candidate_needs_its_random_weights(heads, random):
+    with pytest.raises(ValueError, match="at least one candidate, and random the same ones"):
+        rank_sources(heads, random)
