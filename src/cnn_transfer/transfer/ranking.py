@@ -9,7 +9,7 @@ which beat 23 published scores in arXiv 2503.18528. Share of trials in which thr
 order, 10 labels a class, 30 trials each (`benchmarks/rank_sources.py`, 3 networks a source, 10 draws of the images):
 
     target          squared error   log loss   accuracy   neighbours
-    Fashion-MNIST        97 %          80 %       67 %        57 %
+    Fashion-MNIST        97 %          80 %       63 %        57 %
     digits              100 %          97 %       87 %        90 %
 
 An image that is right by far and one that is just right count the same in an accuracy, whose standard error on 100
