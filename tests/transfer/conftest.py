@@ -7,11 +7,10 @@ from threadpoolctl import threadpool_limits
 
 from cnn_transfer.transfer import FeatureSet, HeadRule, open_features, plan_extraction, write_features
 
-
 CLASSES = ("blob", "column", "diagonal", "row")
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="module")
 def one_thread():
     """Small systems, for which the threads of OpenBLAS wait for one another on cores that others use, too."""
     with threadpool_limits(1, user_api="blas"):
