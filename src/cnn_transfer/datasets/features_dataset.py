@@ -2,44 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
-from typing import Any
-
-import fsspec
-from kedro.io import AbstractVersionedDataset, Version
-from kedro.io.core import DatasetError, get_protocol_and_path
+from pathlib import Path
 
 from cnn_transfer.datasets.atomic import AtomicSave
+from cnn_transfer.datasets.local_folder import LocalFolder
 from cnn_transfer.transfer.features import FeatureExtraction, FeatureSet, open_features, write_features
 
 
-class _FeaturesFolder(AbstractVersionedDataset[FeatureExtraction, FeatureSet]):
-    def __init__(self, filepath: str, version: Version | None = None, metadata: dict[str, Any] | None = None) -> None:
-        protocol, path = get_protocol_and_path(filepath, version)
-        if protocol != "file":
-            raise DatasetError(f"Features are memory-mapped and need a local folder. Received: {filepath}.")
-        self._fs = fsspec.filesystem("file", auto_mkdir=True)
-        self.metadata = metadata
-        super().__init__(PurePosixPath(path), version, self._fs.exists, self._fs.glob)
+class _FeaturesFolder(LocalFolder[FeatureExtraction, FeatureSet]):
+    WHAT = "A set of features is"
+    LAST_FILE = "features.json"
 
     def load(self) -> FeatureSet:
         return open_features(Path(self._get_load_path()))
 
     def save(self, data: FeatureExtraction) -> None:
         write_features(data, Path(self._get_save_path()), self._earlier())
-
-    def _earlier(self) -> list[Path]:
-        """The complete versions, the newest first."""
-        if self._version is None:
-            return []
-        name = Path(self._filepath).name
-        return [file.parent for file in sorted(Path(self._filepath).glob(f"*/{name}/features.json"), reverse=True)]
-
-    def _exists(self) -> bool:
-        return bool(self._fs.exists(str(self._get_load_path())))
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._filepath, "version": self._version}
 
 
 class FeaturesDataset(AtomicSave, _FeaturesFolder):

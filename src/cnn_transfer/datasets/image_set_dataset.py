@@ -2,45 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
-from typing import Any
-
-import fsspec
-from kedro.io import AbstractVersionedDataset, Version
-from kedro.io.core import DatasetError, get_protocol_and_path
+from pathlib import Path
 
 from cnn_transfer.datasets.atomic import AtomicSave
+from cnn_transfer.datasets.local_folder import LocalFolder
 from cnn_transfer.images import DecodedImages, ImageSet, open_image_set, write_image_set
 
 
-class _ImageSetFolder(AbstractVersionedDataset[DecodedImages, ImageSet]):
-    def __init__(self, filepath: str, version: Version | None = None, metadata: dict[str, Any] | None = None) -> None:
-        protocol, path = get_protocol_and_path(filepath, version)
-        if protocol != "file":
-            raise DatasetError(f"An image set is memory-mapped and needs a local folder. Received: {filepath}.")
-        self._fs = fsspec.filesystem("file", auto_mkdir=True)
-        self.metadata = metadata
-        super().__init__(PurePosixPath(path), version, self._fs.exists, self._fs.glob)
+class _ImageSetFolder(LocalFolder[DecodedImages, ImageSet]):
+    WHAT = "An image set is"
+    LAST_FILE = "set.json"
 
     def load(self) -> ImageSet:
         return open_image_set(Path(self._get_load_path()))
 
     def save(self, data: DecodedImages) -> None:
-        write_image_set(data, Path(self._get_save_path()), self._earlier())
-
-    def _earlier(self) -> Path | None:
-        """The latest complete version, whose images need not be decoded again."""
-        if self._version is None:
-            return None
-        name = Path(self._filepath).name
-        found = sorted(Path(self._filepath).glob(f"*/{name}/set.json"))
-        return found[-1].parent if found else None
-
-    def _exists(self) -> bool:
-        return bool(self._fs.exists(str(self._get_load_path())))
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._filepath, "version": self._version}
+        write_image_set(data, Path(self._get_save_path()), next(iter(self._earlier()), None))
 
 
 class ImageSetDataset(AtomicSave, _ImageSetFolder):
