@@ -31,7 +31,7 @@ rules = st.builds(
 def test_each_image_of_the_set_is_in_one_split_in_the_order_of_the_set(class_sizes, rule, seed):
     images = table_of(class_sizes)
     splits = assign_splits(images, rule, seed)
-    assert splits.columns.tolist() == ["id", "label", "split"]
+    assert splits.columns.tolist() == ["id", "label", "split", "group"]
     pd.testing.assert_frame_equal(splits[["id", "label"]], images)
     assert set(splits["split"]) <= {"training", "validation", "test"}
 

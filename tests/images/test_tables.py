@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from odd_images import encode, photograph, write
 
-from cnn_transfer.images import DecodedImages, ImageFormat, list_images
+from cnn_transfer.images import DecodedImages, ImageFormat, list_images, open_image_set, write_image_set
 
 STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 FORMAT = ImageFormat(image_size_px=16, channels=3)
@@ -271,6 +271,25 @@ def test_unlabelled_images_alone_are_refused(tmp_path):
     table = pa.table({"image": pa.array(PICTURES), "label": pa.nulls(6, pa.string())})
     with pytest.raises(ValueError, match=r"images\.parquet lists no labelled image"):
         list_images(save(table, tmp_path / "images.parquet"))
+
+
+def test_other_columns_of_a_manifest_are_attributes_as_numbers_or_text(tmp_path):
+    text = "path,label,camera,iso,dose\nimages/0.png,cat,left,100,1\nimages/1.png,dog,,200,high\nimages/2.png,dog,b,,\n"
+    attributes = list_images(manifest(tmp_path, text)).attributes
+    assert attributes["id"].tolist() == ["images/0.png", "images/1.png", "images/2.png"]
+    assert attributes["camera"].fillna("-").tolist() == ["left", "-", "b"]
+    assert attributes["iso"].fillna(-1).tolist() == [100, 200, -1]
+    assert attributes["dose"].fillna("-").tolist() == ["1", "high", "-"]  # a text is among them
+
+
+def test_other_plain_columns_beside_images_are_attributes_and_outlive_the_storing(tmp_path):
+    columns = {"image": pa.array(PICTURES, pa.binary()), "label": ["a", "b"] * 3, "site.code": [1, 2, 3, 1, 2, 3]}
+    columns["boxes"] = [[1, 2]] * 6  # more than one number a row
+    listing = list_images(save(pa.table(columns), tmp_path / "set.parquet"))
+    write_image_set(DecodedImages(listing, FORMAT, np.arange(6)), tmp_path / "stored")
+    attributes = open_image_set(tmp_path / "stored").attributes
+    assert attributes.columns.tolist() == ["id", "site.code"]
+    assert attributes["site.code"].tolist() == [1, 2, 3, 1, 2, 3]
 
 
 def test_images_without_labels_are_refused_with_the_columns_found(tmp_path):

@@ -5,6 +5,7 @@ A set is a folder:
     table.parquet         one row an image that could be decoded; see `ImageSet.table`
     rejected.parquet      one row for what was listed and could not be: id, label, reason, detail
     notes.parquet         what is remarkable about the listing: id, label, note, detail
+    attributes.parquet    id and the other columns of a manifest
     states.parquet        size and times of the files, by which the next set recognises them without reading
     pixels-00000.arrow …  the images in the order of the table, as Arrow's fixed-shape tensors of uint8
     set.json              name, format, class names, number of images, fingerprint
@@ -30,6 +31,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from cnn_transfer.images.decoding import DECODER
+from cnn_transfer.images.listing import no_attributes
 from cnn_transfer.images.preparation import IMAGE_COLUMNS, NOT_STORED, Chunk, DecodedImages, StoredImages
 from cnn_transfer.images.reasons import note_table
 
@@ -52,6 +54,7 @@ class ImageSet:
         shards: Memory-mapped pixels, each (n, height, width, channels) uint8, in the order of the table.
         name: What people call the set.
         notes: What is remarkable about the set as a whole: `id`, `label`, `note`, `detail`.
+        attributes: `id` and what else a manifest says of its images, numbers or text; images may be missing.
     """
 
     table: pd.DataFrame
@@ -62,6 +65,7 @@ class ImageSet:
     shards: tuple[np.ndarray, ...]
     name: str = ""
     notes: pd.DataFrame = field(default_factory=lambda: note_table([]))
+    attributes: pd.DataFrame = field(default_factory=no_attributes)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -142,6 +146,7 @@ def write_image_set(images: DecodedImages, folder: Path, earlier: Path | None = 
     table.to_parquet(folder / "table.parquet", index=False)
     pd.concat(rejected, ignore_index=True).to_parquet(folder / "rejected.parquet", index=False)
     images.listing.notes.to_parquet(folder / "notes.parquet", index=False)
+    images.listing.attributes.to_parquet(folder / "attributes.parquet", index=False)
     pd.DataFrame({"state": pd.concat(states, ignore_index=True)}).to_parquet(folder / "states.parquet", index=False)
     card = {
         "name": images.listing.name,
@@ -306,7 +311,14 @@ def open_image_set(folder: Path) -> ImageSet:
         shards=shards,
         name=card["name"],
         notes=pd.read_parquet(folder / "notes.parquet"),
+        attributes=_read_attributes(folder),
     )
+
+
+def _read_attributes(folder: Path) -> pd.DataFrame:
+    """Sets that were written before there were any have none."""
+    file = folder / "attributes.parquet"
+    return pd.read_parquet(file) if file.exists() else no_attributes()
 
 
 def _map_shard(file: Path, shape: tuple[int, int, int]) -> Iterator[np.ndarray]:

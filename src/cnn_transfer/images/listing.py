@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,6 +48,11 @@ class RemoteFile(NamedTuple):
 Encoded = bytes | str | Path | RemoteFile | np.ndarray  # a string is the path of a local file
 
 
+def no_attributes() -> pd.DataFrame:
+    """The attributes of images of which nothing else is known."""
+    return pd.DataFrame({"id": pd.Series(dtype="str")})
+
+
 @dataclass(frozen=True)
 class ImageListing:
     """Images that have not been read yet.
@@ -59,6 +64,7 @@ class ImageListing:
         name: What people call the set.
         rejected: What was found but is no image of the set: `id`, `label`, `reason`, `detail`.
         notes: What is remarkable about the set: `id`, `label`, `note`, `detail`.
+        attributes: `id` and what else a manifest says of each image, by its own column names.
     """
 
     table: pd.DataFrame
@@ -66,6 +72,7 @@ class ImageListing:
     name: str = ""
     rejected: pd.DataFrame = field(default_factory=lambda: rejected_table([]))
     notes: pd.DataFrame = field(default_factory=lambda: note_table([]))
+    attributes: pd.DataFrame = field(default_factory=no_attributes)
 
     def sample(self, images_per_class: int | None, seed: int) -> np.ndarray:
         """Row numbers, increasing, of at most `images_per_class` images of each class (all of them for None).
@@ -160,4 +167,4 @@ def _named(listing: ImageListing, name: str) -> ImageListing:
     similar = labels.groupby(labels.str.normalize("NFKC").str.split().str.join(" ").str.casefold()).agg(list)
     rows = [("", label, "similar_labels", f"{group}") for group in similar if len(group) > 1 for label in group]
     notes = pd.concat([listing.notes, note_table(rows)], ignore_index=True)
-    return ImageListing(listing.table, listing.read, name, listing.rejected, notes)
+    return replace(listing, name=name, notes=notes)

@@ -99,7 +99,7 @@ def assign_splits(table: pd.DataFrame, rule: SplitRule, seed: int) -> pd.DataFra
         seed: Seed of the ranking.
 
     Returns:
-        A table in the same order with the columns `id`, `label`, `split`.
+        A table in the same order with the columns `id`, `label`, `split`, `group` (never missing).
 
     Raises:
         ValueError: Naming each class that has too few images, with its counts, or when there is one class only.
@@ -128,7 +128,7 @@ def assign_splits(table: pd.DataFrame, rule: SplitRule, seed: int) -> pd.DataFra
     side[side == FREE] = "training"
     held_out = set(table["group"][np.isin(side, DRAWN_SIDES)])
     side[(side == "unlabelled") & table["group"].isin(held_out).to_numpy()] = "unused"
-    result = table[["id", "label"]].assign(split=pd.Series(side, dtype="str"))
+    result = table[["id", "label"]].assign(split=pd.Series(side, dtype="str"), group=table["group"])
     _check_every_class(result, names, ["training", "validation"] if rule.validation_ratio else ["training"])
     return result
 

@@ -2,7 +2,7 @@
 
 Columns: `label`, and optionally `split` and `group`, beside either `path` (relative to the manifest, absolute, or an
 address) or one column of images, as bytes or as the struct of `bytes` and `path` of Hugging Face `datasets`.
-An empty label is an unlabelled image.
+An empty label is an unlabelled image. Any other column of text or numbers is kept as an attribute of the images.
 """
 
 from __future__ import annotations
@@ -68,6 +68,7 @@ def _read_csv(filesystem: Any, path: str) -> pd.DataFrame:
 def _list_manifest(frame: pd.DataFrame, filesystem: Any, manifest: str) -> ImageListing:
     _need(["path", "label"], list(frame.columns), manifest)
     table = _common_columns(frame, manifest).assign(id=_strings(frame["path"]))
+    others = [name for name in frame.columns if name not in {"path", *LISTING_COLUMNS}]
     pairs = table.groupby("id", dropna=False)["label"]
     conflicting = table["id"].notna() & (pairs.transform("nunique") > 1)
     ranked = table.assign(side=rank_sides(table["split"]), nameless=table["label"].isna())
@@ -78,11 +79,13 @@ def _list_manifest(frame: pd.DataFrame, filesystem: Any, manifest: str) -> Image
         *((*found, "conflicting_labels", "one path, two labels") for found in _rows(table[conflicting])),
         *((*found, "listed_twice", "") for found in _rows(table[repeated])),
     ]
-    table = table[table["id"].notna() & ~conflicting & ~repeated].reset_index(drop=True)
+    kept = table["id"].notna() & ~conflicting & ~repeated
+    attributes = _attributes(table["id"][kept], frame[others][kept])
+    table = table[kept].reset_index(drop=True)
     _need_labels(table, manifest)
     folder = str(PurePosixPath(manifest).parent)
     files = tuple(_file(filesystem, folder, name) for name in table["id"])
-    return ImageListing(table, partial(_read_files, files), rejected=rejected_table(rejected))
+    return ImageListing(table, partial(_read_files, files), rejected=rejected_table(rejected), attributes=attributes)
 
 
 def _rows(table: pd.DataFrame) -> Iterator[tuple[str, str]]:
@@ -110,14 +113,17 @@ def _list_images(filesystem: Any, path: str, schema: pa.Schema, column: str) -> 
     kind = schema.field(column).type
     has_paths = pa.types.is_struct(kind) and kind.get_field_index("path") >= 0
     wanted = [name for name in ("label", "split", "group") if name in schema.names]
-    frame = _Reader(filesystem, path).frame([*wanted, *([f"{column}.path"] if has_paths else [])])
+    taken = {column, "path", *LISTING_COLUMNS}
+    others = [field.name for field in schema if field.name not in taken and _is_plain(field)]
+    frame = _Reader(filesystem, path).frame([*wanted, *others, *([f"{column}.path"] if has_paths else [])])
     frame["label"] = _class_names(frame["label"], schema)
     names = _strings(frame["path"]) if "path" in frame else pd.Series(pd.NA, frame.index, dtype="str")
     nameless = names.isna() | names.duplicated(keep=False)
     numbered = pd.Series([f"row {row:08d}" for row in range(len(frame))], frame.index, dtype="str")
     table = _common_columns(frame, path).assign(id=names.where(~nameless, numbered))
     _need_labels(table, path)
-    return ImageListing(table, partial(_read_images, filesystem, path, column))
+    attributes = _attributes(table["id"], frame[others])
+    return ImageListing(table, partial(_read_images, filesystem, path, column), attributes=attributes)
 
 
 def _read_images(filesystem: Any, path: str, column: str, rows: np.ndarray) -> Iterator[bytes]:
@@ -166,7 +172,9 @@ class _Reader:
             plain = pa.Table.from_batches(self._batches, self.schema)
             table = pa.table({name: _nested(plain, name) for name in columns})
         frame: pd.DataFrame = table.flatten().to_pandas(ignore_metadata=True)
-        return frame.rename(columns=lambda name: name.rsplit(".", 1)[-1])
+        return frame.rename(
+            columns={name: name.rsplit(".", 1)[-1] for name in columns if name not in self.schema.names}
+        )
 
     def group(self, index: int, column: str) -> pa.ChunkedArray | pa.Array:
         """One column of one group of rows."""
@@ -178,6 +186,23 @@ class _Reader:
 def _nested(table: pa.Table, name: str) -> pa.ChunkedArray:
     column, _, field = name.partition(".")
     return pa.compute.struct_field(table[column], field) if field else table[column]
+
+
+def _is_plain(column: pa.Field) -> bool:
+    """Whether a column holds one text, number or truth value a row."""
+    kinds = pa.types
+    tests = (kinds.is_string, kinds.is_large_string, kinds.is_integer, kinds.is_floating, kinds.is_boolean)
+    return any(test(column.type) for test in tests)
+
+
+def _attributes(names: pd.Series, others: pd.DataFrame) -> pd.DataFrame:
+    """Columns of numbers, and text where something is none; an empty text is missing."""
+    columns = {"id": names.astype("str")}
+    for name, values in others.items():
+        text = _strings(values)
+        numbers = pd.to_numeric(text, errors="coerce")
+        columns[str(name)] = numbers if numbers.notna().equals(text.notna()) else text
+    return pd.DataFrame(columns).reset_index(drop=True)
 
 
 def _image_column(schema: pa.Schema) -> str | None:
