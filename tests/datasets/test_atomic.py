@@ -14,7 +14,14 @@ import pytest
 from kedro.io import DatasetError, Version
 from matplotlib.figure import Figure
 
-from cnn_transfer.datasets import ImageSetDataset, JSONDataset, KerasModelDataset, MatplotlibDataset, ParquetDataset
+from cnn_transfer.datasets import (
+    ImageSetDataset,
+    JSONDataset,
+    KerasModelDataset,
+    MatplotlibDataset,
+    ParquetDataset,
+    TextDataset,
+)
 from cnn_transfer.images import DecodedImages, ImageFormat, ImageListing
 
 
@@ -55,9 +62,33 @@ CASES = {
     "json": (JSONDataset, "x.json", {"a": 1}, {"a": 1, "b": Unsaveable()}),
     "parquet": (ParquetDataset, "x.parquet", pd.DataFrame({"a": [1]}), Unsaveable()),
     "picture": (MatplotlibDataset, "x.png", Figure(), Unsaveable()),
+    "text": (TextDataset, "x.html", "<p>é</p>", Unsaveable()),
     "model": (KerasModelDataset, "x.keras", network, Unsaveable()),
     "images": (ImageSetDataset, "x", listing(4), listing(4, broken_from=2)),
 }
+
+
+def test_pictures_are_loaded_as_vectors(tmp_path):
+    figure = Figure()
+    figure.text(0.5, 0.5, "seen")
+    dataset = MatplotlibDataset(filepath=str(tmp_path / "x.png"), version=Version(None, None))
+    dataset.save(figure)
+    loaded = MatplotlibDataset(filepath=str(tmp_path / "x.png"), version=Version(None, None)).load()
+    assert loaded.startswith("<svg")
+    assert ">seen</text>" in loaded
+
+
+def test_a_picture_that_cannot_be_written_as_png_leaves_no_vector(tmp_path):
+    class VectorOnly(Figure):
+        def savefig(self, *args, **kwargs):
+            if kwargs.get("format") != "svg":
+                raise OSError("No space left on device")
+            super().savefig(*args, **kwargs)
+
+    dataset = MatplotlibDataset(filepath=str(tmp_path / "x.png"), version=Version(None, "2026-01-01"))
+    with pytest.raises(DatasetError):
+        dataset.save(VectorOnly())
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
 
 
 @pytest.mark.parametrize(("dataset_class", "name", "good", "bad"), CASES.values(), ids=CASES.keys())

@@ -3,7 +3,6 @@
 import functools
 import http.server
 import json
-import shutil
 import threading
 
 import pytest
@@ -14,21 +13,6 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 LAYERS = ["raw", "intermediate", "primary", "models", "model_output", "reporting"]
 STAGES = {"preprocess", "pretrain_source", "migrate_model", "finetune_target", "evaluate"}
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-
-
-@pytest.fixture
-def browser():
-    if CHROMIUM is None or DRIVER is None:
-        pytest.skip("needs Debian's packages chromium and chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in ("headless=new", "no-sandbox", "disable-gpu", "disable-background-networking", "disable-sync"):
-        options.add_argument(f"--{argument}")
-    options.add_argument("--window-size=1600,1000")
-    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """Nodes are pure: inputs stay as they are, the same inputs give the same outputs."""
 
-import io
 from pathlib import Path
 
 import keras
@@ -8,17 +7,19 @@ import numpy as np
 import pandas as pd
 import pytest
 from kedro.config import OmegaConfigLoader
-from kedro.io import DataCatalog, MemoryDataset
+from kedro.io import DataCatalog, MemoryDataset, Version
 from kedro.runner import SequentialRunner
 from matplotlib.figure import Figure
 
-from cnn_transfer.datasets import FeaturesDataset, ImageSetDataset
+from cnn_transfer.datasets import FeaturesDataset, ImageSetDataset, MatplotlibDataset
+from cnn_transfer.evaluation import as_svg
 from cnn_transfer.images import DecodedImages, ImageListing, ImageSet, list_images
 from cnn_transfer.pipeline_registry import register_pipelines
 from cnn_transfer.settings import CONFIG_LOADER_ARGS
 from cnn_transfer.transfer import FeatureExtraction, FeatureSet
 
 ROOT = Path(__file__).parents[2]
+PICTURES = ("_plot", "_sheet", "_curves", "_histograms")
 TRANSFER = register_pipelines()["transfer"]
 
 
@@ -41,10 +42,6 @@ def state(value):  # noqa: PLR0911 (one form a type)
         case keras.Model():
             trainable = [layer.trainable for layer in value.layers]
             return value.to_json(), trainable, [weight.tobytes() for weight in value.get_weights()]
-        case Figure():
-            buffer = io.BytesIO()
-            value.savefig(buffer, format="rgba")
-            return buffer.getvalue()
         case dict():
             return {key: state(entry) for key, entry in value.items()}
         case list() | tuple():
@@ -67,7 +64,7 @@ class Kept(MemoryDataset):
 
 
 def in_memory_catalog(parameters: dict, folder: Path) -> DataCatalog:
-    """Everything in memory but image sets and features, which are folders by nature."""
+    """Everything in memory but image sets and features, which are folders by nature, and pictures."""
     catalog = DataCatalog()
     for name in sorted(TRANSFER.datasets()):
         if name.startswith("params:"):
@@ -77,6 +74,8 @@ def in_memory_catalog(parameters: dict, folder: Path) -> DataCatalog:
             catalog[name] = Kept(value)
         elif name in {"source_images", "target_images"}:
             catalog[name] = ImageSetDataset(filepath=str(folder / name))
+        elif name.endswith(PICTURES):  # saved as figures, loaded as vectors
+            catalog[name] = MatplotlibDataset(filepath=str(folder / f"{name}.png"), version=Version(None, "1"))
         elif name in {"target_features", "random_features"}:
             catalog[name] = FeaturesDataset(filepath=str(folder / name))
         else:
@@ -113,6 +112,8 @@ def test_node_leaves_its_inputs_and_repeats_its_outputs(finished_catalog, node):
             written = finished_catalog.load(name)
             assert value.network_digest == written.network_digest
             assert state(value.table().drop(columns="row")) == state(written.table)
+        elif isinstance(value, Figure):
+            assert as_svg(value) == finished_catalog.load(name), name
         elif not isinstance(value, DecodedImages):
             assert state(value) == state(finished_catalog.load(name)), name
 

@@ -3,7 +3,7 @@
 Every write goes to a temporary name and is renamed when it is complete: a version that exists is whole.
 """
 
-from cnn_transfer.datasets.atomic import JSONDataset, MatplotlibDataset, ParquetDataset
+from cnn_transfer.datasets.atomic import JSONDataset, MatplotlibDataset, ParquetDataset, TextDataset
 from cnn_transfer.datasets.feature_collection_dataset import FeatureCollectionDataset
 from cnn_transfer.datasets.features_dataset import FeaturesDataset
 from cnn_transfer.datasets.image_set_dataset import ImageSetDataset
@@ -24,4 +24,5 @@ __all__ = [
     "ParquetDataset",
     "PretrainedNetworksDataset",
     "RawImagesDataset",
+    "TextDataset",
 ]

@@ -9,7 +9,9 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import Any
 
-from kedro_datasets import json, matplotlib, pandas
+from kedro_datasets import json, matplotlib, pandas, text
+
+from cnn_transfer.evaluation import Figure, as_svg
 
 
 class AtomicSave:
@@ -46,5 +48,28 @@ class ParquetDataset(AtomicSave, pandas.ParquetDataset):
     """Kedro's pandas Parquet dataset, written atomically."""
 
 
+class TextDataset(AtomicSave, text.TextDataset):
+    """Kedro's text dataset, written atomically."""
+
+
 class MatplotlibDataset(AtomicSave, matplotlib.MatplotlibDataset):
-    """Kedro's matplotlib dataset, written atomically."""
+    """Kedro's matplotlib dataset, written atomically: a PNG to look at, and beside it an SVG for pages, which loads."""
+
+    def save(self, data: Figure) -> None:
+        vector = self._vector(self._get_save_path())
+        drawn = as_svg(data).encode()
+        self._fs.makedirs(str(PurePosixPath(vector).parent), exist_ok=True)
+        try:
+            self._fs.pipe_file(vector, drawn)
+            super().save(data)  # last: a version exists when its PNG does
+        except BaseException:
+            if self._fs.exists(vector):
+                self._fs.rm(vector)
+            raise
+
+    def load(self) -> str:
+        return str(self._fs.cat_file(self._vector(self._get_load_path())).decode())
+
+    @staticmethod
+    def _vector(path: PurePosixPath) -> str:
+        return str(path.with_suffix(".svg"))

@@ -2,6 +2,8 @@
 
 from cnn_transfer.evaluation.figures import (
     Figure,
+    as_svg,
+    draw_accuracies,
     draw_confusion,
     draw_depths,
     draw_mistakes,
@@ -17,17 +19,21 @@ from cnn_transfer.evaluation.metrics import (
     wilson_interval,
 )
 from cnn_transfer.evaluation.predictions import no_predictions, predict
+from cnn_transfer.evaluation.report import RunResults, write_model_card, write_report
 from cnn_transfer.evaluation.summary import describe_intake, describe_ranking, describe_summary, summarise
 from cnn_transfer.evaluation.verdict import compare, paired_difference, training_cost_ratio
 
 __all__ = [
     "Figure",
     "Interval",
+    "RunResults",
+    "as_svg",
     "compare",
     "confusion_table",
     "describe_intake",
     "describe_ranking",
     "describe_summary",
+    "draw_accuracies",
     "draw_confusion",
     "draw_depths",
     "draw_examples",
@@ -44,4 +50,6 @@ __all__ = [
     "summarise",
     "training_cost_ratio",
     "wilson_interval",
+    "write_model_card",
+    "write_report",
 ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import math
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,8 @@ else:  # Kedro resolves the annotations of nodes when it lists pipelines, and mu
 __all__ = [
     "Axes",
     "Figure",
+    "as_svg",
+    "draw_accuracies",
     "draw_confusion",
     "draw_depths",
     "draw_mistakes",
@@ -32,6 +36,7 @@ __all__ = [
 ]
 
 TRANSFER_COLOUR, BASELINE_COLOUR = "#0072b2", "#d55e00"  # readable with colour blindness (Okabe and Ito)
+SOURCE_COLOUR = "#808080"  # seen on a light page and on a dark one
 
 INTERVAL = 1.96  # standard errors
 RANK_COLOURS = {
@@ -49,7 +54,7 @@ def draw_training_curves(source_log: pd.DataFrame, target_log: pd.DataFrame, bas
     figure = new_figure(10 if len(source_log) else 6, 4)
     *before, right = figure.subplots(1, 2 if len(source_log) else 1, squeeze=False)[0]
     for left in before:
-        left.plot(source_log["images_processed"], source_log["validation_accuracy"], "o-", ms=3, color="#333333")
+        left.plot(source_log["images_processed"], source_log["validation_accuracy"], "o-", ms=3, color=SOURCE_COLOUR)
         left.set_title("Pretraining on the source", fontsize=10)
     for log, name, colour in (
         (baseline_log, "from scratch", BASELINE_COLOUR),
@@ -84,6 +89,32 @@ def draw_training_curves(source_log: pd.DataFrame, target_log: pd.DataFrame, bas
     return figure
 
 
+def draw_accuracies(networks: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Accuracy of networks on the same test images, each with its interval.
+
+    Args:
+        networks: Metrics (`accuracy`, `accuracy_low`, `accuracy_high`) by what a network is called, the first on top.
+    """
+    figure = new_figure(7.5, 0.9 + 0.42 * len(networks))
+    axes = figure.subplots()
+    for place, metrics in enumerate(networks.values()):
+        value, low, high = (metrics[key] for key in ("accuracy", "accuracy_low", "accuracy_high"))
+        colour = SOURCE_COLOUR if place else TRANSFER_COLOUR
+        axes.plot([low, high], [place, place], lw=5, alpha=0.45, solid_capstyle="butt", color=colour)
+        axes.plot(value, place, "o", ms=8, color=colour)
+        axes.annotate(f"{value:.1%}", (value, place), (0, 9), textcoords="offset points", ha="center", fontsize=9)
+    axes.set_yticks(range(len(networks)), list(networks))
+    axes.set_ylim(len(networks) - 0.5, -0.7)
+    axes.set_xlabel("accuracy on the test images")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}" if value <= 1 else "")
+    axes.margins(x=0.08)
+    axes.grid(axis="x", alpha=0.3)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    return figure
+
+
 def draw_depths(depths: pd.DataFrame, plan: Mapping[str, Any]) -> Figure:
     """Accuracy of a head on each depth alone, of the source's weights and of random ones, and of the chosen depths.
 
@@ -106,7 +137,7 @@ def draw_depths(depths: pd.DataFrame, plan: Mapping[str, Any]) -> Figure:
         reached["the same on random weights"] = (evidence["random_weights"]["accuracy"], BASELINE_COLOUR, "-")
     reached["permuted labels (below chance, since the class left out is the rarer one)"] = (
         evidence["transferred"]["permuted_labels"],
-        "#666666",
+        SOURCE_COLOUR,
         ":",
     )
     for name, (accuracy, colour, style) in reached.items():
@@ -207,6 +238,24 @@ def new_figure(width_inches: float, height_inches: float) -> Figure:
     return Figure(figsize=(width_inches, height_inches), dpi=110, layout="constrained")
 
 
+def as_svg(figure: Figure) -> str:
+    """The figure as an SVG element that takes the colours of the page it is put into: black becomes `currentColor`.
+
+    Text stays text, the background is transparent, and the same figure always gives the same characters.
+    """
+    from matplotlib import rc_context
+
+    buffer = io.StringIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "cnn_transfer", "svg.id": None}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)  # the page says how large it is
+    svg = re.sub(r"(fill|stroke): #000000", r"\1: currentColor", svg)
+    return svg.replace("fill: #ffffff; opacity: 0.8", "fill: none; opacity: 0.8")  # the frame of a legend
+
+
 def drawable(text: str) -> str:
     r"""The text, in which characters that no font of matplotlib's settings can draw are written as \u72ac or \x07."""
     from matplotlib import font_manager, rcParams
@@ -226,4 +275,5 @@ def show_images(axes: np.ndarray | list[Axes], pixels: np.ndarray) -> None:
     for axis in axes:
         axis.axis("off")
     for axis, image in zip(axes, pixels, strict=False):
-        axis.imshow(image if image.shape[-1] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=255)
+        grey = image if image.shape[-1] == 3 else image[..., 0]
+        axis.imshow(grey, cmap="gray", vmin=0, vmax=255, interpolation="none")  # as they are, in SVG as well

@@ -9,8 +9,10 @@ import pandas as pd
 
 from cnn_transfer.evaluation import (
     Figure,
+    RunResults,
     compare,
     confusion_table,
+    draw_accuracies,
     draw_confusion,
     draw_mistakes,
     draw_training_curves,
@@ -19,6 +21,8 @@ from cnn_transfer.evaluation import (
     per_class_table,
     predict,
     summarise,
+    write_model_card,
+    write_report,
 )
 from cnn_transfer.images import ImageSet
 from cnn_transfer.models import ModelCard, Network
@@ -72,14 +76,19 @@ def draw_results(
     images: ImageSet,
     predictions: pd.DataFrame,
     confusion: pd.DataFrame,
+    target_metrics: Mapping[str, Any],
+    baseline_metrics: Mapping[str, Any],
+    random_metrics: Mapping[str, Any],
     source_log: pd.DataFrame,
     target_log: pd.DataFrame,
     baseline_log: pd.DataFrame,
     parameters: Mapping[str, Any],
-) -> tuple[Figure, Figure, Figure]:
-    """Draw the confusion matrix, the training curves and the most confident mistakes."""
+) -> tuple[Figure, Figure, Figure, Figure]:
+    """Draw the accuracies, the confusion matrix, the training curves and the most confident mistakes."""
     block = EvaluateParameters.parse(parameters, "evaluate")
+    networks = {"transfer": target_metrics, "from scratch": baseline_metrics, "random weights": random_metrics}
     return (
+        draw_accuracies({name: metrics for name, metrics in networks.items() if metrics}),
         draw_confusion(confusion),
         draw_training_curves(source_log, target_log, baseline_log),
         draw_mistakes(images, predictions, block.mistakes_shown),
@@ -109,3 +118,18 @@ def summarise_run(
         target_image_counts,
         node_seconds,
     )
+
+
+def report(**results: Any) -> str:
+    """Put everything that the run found out on one page; the arguments are the fields of `RunResults`."""
+    return write_report(RunResults(**results))
+
+
+def describe_delivered_model(
+    card: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    per_class_metrics: pd.DataFrame,
+    summary: Mapping[str, Any],
+) -> str:
+    """Write the card of the delivered model."""
+    return write_model_card(card, metrics, per_class_metrics, summary)

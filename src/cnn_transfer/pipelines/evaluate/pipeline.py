@@ -1,15 +1,22 @@
 """target and baseline models, test images → predictions → metrics, verdict, pictures → summary."""
 
+from dataclasses import fields
+
 from kedro.pipeline import Node, Pipeline
 
+from cnn_transfer.evaluation import RunResults
 from cnn_transfer.pipelines.evaluate.nodes import (
+    describe_delivered_model,
     draw_results,
     judge_transfer,
     measure_other,
     measure_target,
     predict_test_images,
+    report,
     summarise_run,
 )
+
+REPORTED = [field.name for field in fields(RunResults)]  # under the same names in the catalog
 
 
 def create_pipeline() -> Pipeline:
@@ -34,10 +41,22 @@ def create_pipeline() -> Pipeline:
             name="predict_random",
         ),
         Node(
+            predict_test_images,
+            inputs=["delivered_model", "delivered_model_card", "target_images", "target_splits"],
+            outputs="delivered_predictions",
+            name="predict_delivered",
+        ),
+        Node(
             measure_target,
             inputs=["target_predictions", "target_model_card", "params:evaluate", "params:seed"],
             outputs=["target_metrics", "per_class_metrics", "confusion_matrix"],
             name="measure_target",
+        ),
+        Node(
+            measure_target,
+            inputs=["delivered_predictions", "delivered_model_card", "params:evaluate", "params:seed"],
+            outputs=["delivered_metrics", "delivered_per_class_metrics", "delivered_confusion_matrix"],
+            name="measure_delivered",
         ),
         Node(
             measure_other,
@@ -70,12 +89,15 @@ def create_pipeline() -> Pipeline:
                 "target_images",
                 "target_predictions",
                 "confusion_matrix",
+                "target_metrics",
+                "baseline_metrics",
+                "random_metrics",
                 "source_training_log",
                 "target_training_log",
                 "baseline_training_log",
                 "params:evaluate",
             ],
-            outputs=["confusion_plot", "training_curves", "mistakes_sheet"],
+            outputs=["accuracy_plot", "confusion_plot", "training_curves", "mistakes_sheet"],
             name="draw_results",
         ),
         Node(
@@ -94,5 +116,12 @@ def create_pipeline() -> Pipeline:
             outputs="summary",
             name="summarise",
         ),
+        Node(
+            describe_delivered_model,
+            inputs=["delivered_model_card", "delivered_metrics", "delivered_per_class_metrics", "summary"],
+            outputs="model_card",
+            name="write_model_card",
+        ),
+        Node(report, inputs={name: name for name in REPORTED}, outputs="report", name="write_report"),
     ]
     return Pipeline(nodes, namespace="evaluate", prefix_datasets_with_namespace=False, tags=["evaluate"])

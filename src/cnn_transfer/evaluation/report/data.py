@@ -1,0 +1,83 @@
+"""Section: which images were used, which were set aside and why, what was noted."""
+
+from typing import Any
+
+from cnn_transfer.evaluation.report.blocks import Column, Details, Section, Tile, Tiles, count, picture, table
+from cnn_transfer.evaluation.report.run_results import RunResults
+
+
+def data(results: RunResults) -> Section:
+    """The target's images."""
+    counts, intake = results.target_image_counts, results.target_intake
+    blocks: list[Any] = [
+        Tiles(
+            [
+                Tile("Listed", count(intake["listed"])),
+                Tile("Used", count(intake["used"])),
+                Tile(
+                    "Set aside",
+                    count(intake["listed"] - intake["used"]),
+                    f"{intake['share_set_aside']:.1%} of those listed",
+                ),
+                *(Tile(f"Noted: {code.replace('_', ' ')}", count(number)) for code, number in intake["notes"].items()),
+            ]
+        ),
+        table(
+            "image-counts",
+            counts,
+            [Column("label", "class"), *(Column(name, name, count) for name in counts.columns if name != "label")],
+            "Images of each class by split",
+            "target_image_counts",
+        ),
+        picture(
+            "histograms",
+            results.target_image_histograms,
+            "Images by class, reason and size",
+            "Images used by class and split, reasons for setting aside, and sizes before resizing.",
+            f"Histograms of {intake['used']:,} images used",
+        ),
+    ]
+    if len(results.target_rejected_images):
+        blocks += _set_aside(results)
+    if len(results.target_image_notes):
+        notes = table(
+            "image-notes",
+            results.target_image_notes,
+            [Column(name, name) for name in ("id", "label", "note", "detail")],
+            "Notes; near copies are kept on one side of the splits",
+            "target_image_notes",
+        )
+        blocks.append(Details(f"What was noted about {results.target_image_notes['id'].nunique():,} images", [notes]))
+    examples = picture(
+        "examples",
+        results.target_image_sheet,
+        "Training images of each class",
+        "The first training images of each class, as the network sees them.",
+        "Training images, one row a class",
+    )
+    return Section("data", "Data", [*blocks, Details("Examples of each class", [examples])])
+
+
+def _set_aside(results: RunResults) -> list[Any]:
+    rejected = results.target_rejected_images
+    reasons = rejected.groupby("reason").size().sort_values(ascending=False).reset_index(name="images")
+    every = table(
+        "rejected-images",
+        rejected,
+        [Column(name, name) for name in ("id", "label", "reason", "detail")],
+        "Images set aside",
+        "target_rejected_images",
+    )
+    return [
+        table(
+            "rejected", reasons, [Column("reason", "reason"), Column("images", "images", count)], "Set aside, by reason"
+        ),
+        picture(
+            "rejected-sheet",
+            results.target_rejected_sheet,
+            "Images set aside",
+            "Some of the images that were set aside, as far as they can be shown.",
+            "Pictures of images that were set aside",
+        ),
+        Details("Every image that was set aside", [every]),
+    ]

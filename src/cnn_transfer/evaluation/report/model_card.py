@@ -1,0 +1,108 @@
+"""The card of a model in Markdown, in the form of Hugging Face: a front matter for programs, text for people.
+
+The fields of the front matter are those of https://huggingface.co/docs/hub/model-cards (`model-index` as in Papers with
+Code); the sections follow Mitchell et al. 2019, "Model Cards for Model Reporting" (arXiv 1810.03993).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from cnn_transfer.evaluation.report.blocks import page_environment, share
+
+METRICS = {"accuracy": "Accuracy", "macro_f1": "Macro F1", "balanced_accuracy": "Balanced accuracy"}
+MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\|`*_<>[]#"} | {"\n": " "})
+
+
+def write_model_card(
+    card: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    per_class: pd.DataFrame,
+    summary: Mapping[str, Any],
+    calibration: str = "",
+) -> str:
+    """The card of the delivered network.
+
+    Args:
+        card: Its card.
+        metrics: Its metrics on the test images.
+        per_class: Its table by class.
+        summary: The summary of the run.
+        calibration: How its probabilities are made honest, in words; empty when they are not.
+    """
+    name = f"{card['architecture']} for {card['trained_on']}"
+    return (
+        page_environment(autoescape=False)
+        .get_template("model_card.md.jinja")
+        .render(
+            front_matter=yaml.safe_dump(_front_matter(name, card, metrics), sort_keys=False, allow_unicode=True),
+            name=_plain(name),
+            file="delivered_model.keras",
+            card={**card, "class_names": [_plain(label) for label in card["class_names"]]},
+            counts=summary,
+            plan=_plain(summary["plan"]),
+            verdict=_plain(summary["sentence"]),
+            figures=[
+                {"name": heading, "value": cell.text, "interval": cell.range}
+                for key, heading in METRICS.items()
+                if key in metrics
+                for cell in [share(metrics[key], metrics[f"{key}_low"], metrics[f"{key}_high"])]
+            ],
+            classes=[
+                {
+                    "label": _plain(row["label"]),
+                    "images": row["images"],
+                    "recall": share(row["recall"]).text,
+                    "precision": share(row["precision"]).text,
+                }
+                for row in per_class.to_dict("records")
+            ],
+            calibration=_plain(calibration),
+            limitations=_limitations(summary, per_class),
+        )
+    )
+
+
+def _front_matter(name: str, card: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """What the hub reads; its metrics are numbers in 0-1."""
+    kinds = {"accuracy": "accuracy", "macro_f1": "f1"}
+    found = [
+        {"type": kind, "name": METRICS[key], "value": round(float(metrics[key]), 6)}
+        for key, kind in kinds.items()
+        if metrics.get(key) is not None
+    ]
+    dataset = {"name": card["trained_on"], "type": card["trained_on"], "split": "test"}
+    return {
+        "license": str(card["licence"]).lower(),
+        "library_name": "keras",
+        "pipeline_tag": "image-classification",
+        "tags": ["image-classification", "transfer-learning", "cnn-transfer"],
+        "datasets": [card["trained_on"]],
+        "metrics": [entry["type"] for entry in found],
+        "model-index": [
+            {
+                "name": name,
+                "results": [{"task": {"type": "image-classification"}, "dataset": dataset, "metrics": found}],
+            }
+        ],
+    }
+
+
+def _limitations(summary: Mapping[str, Any], per_class: pd.DataFrame) -> list[str]:
+    weakest = per_class.dropna(subset=["recall"]).nsmallest(3, "recall")
+    named = ", ".join(f"{_plain(row['label'])} ({row['recall']:.0%})" for row in weakest.to_dict("records"))
+    return [
+        f"Trained on {summary['n_train']:,} labelled images; those from another camera, place or time may be "
+        "recognised less well than the figures say.",
+        f"Classes recognised least well: {named}.",
+        "The intervals hold for test images drawn like these; they do not cover another training of the model.",
+    ]
+
+
+def _plain(text: Any) -> str:
+    """Text that Markdown takes as it is."""
+    return str(text).translate(MARKDOWN)

@@ -1,0 +1,90 @@
+"""Section: what was transferred, and the evidence for it."""
+
+import pandas as pd
+
+from cnn_transfer.evaluation.report.blocks import (
+    Column,
+    Details,
+    Section,
+    Text,
+    Tile,
+    Tiles,
+    count,
+    decimal,
+    picture,
+    share,
+    table,
+    truth,
+    words,
+)
+from cnn_transfer.evaluation.report.run_results import RunResults
+
+HEADS = [
+    Column("weights", "weights"),
+    Column("accuracy", "accuracy", share),
+    Column("standard_error", "standard error", decimal),
+    Column("loss", "squared error", decimal),
+    Column("nearest_neighbours", "nearest neighbours", share),
+    Column("permuted_labels", "permuted labels", share),
+]
+TAP_CHOICE = [
+    Column("taps", "depths"),
+    Column("grid", "cells a side", count),
+    Column("loss", "squared error", decimal),
+    Column("difference", "behind the best", decimal),
+    Column("standard_error", "standard error", decimal),
+    Column("accuracy", "accuracy", share),
+    Column("chosen", "chosen", truth),
+]
+
+
+def plan(results: RunResults) -> Section:
+    """The plan in words, what each depth knows, and how the depths were chosen."""
+    decided = results.transfer_plan
+    names = {"transferred": "of the source", "random_weights": "random"}
+    heads = [{"weights": name} | decided["evidence"][key] for key, name in names.items() if key in decided["evidence"]]
+    known = "; ".join(f"{row.tap} {row.accuracy:.1%}" for row in results.depth_scores.itertuples())
+    return Section(
+        "plan",
+        "What was transferred, and why",
+        [
+            Text(decided["sentence"]),
+            Tiles(
+                [
+                    Tile("Cut after", words(decided["cut_layer"])),
+                    Tile("Depths read", count(len(decided["taps"])), f"of {len(decided['cut_layers'])}"),
+                    Tile("Weights from the source", count(decided["transferred_parameters"])),
+                    Tile("Weights of the new head", count(decided["new_parameters"])),
+                    Tile("Strategy", words(results.target_model_card["strategy"])),
+                ]
+            ),
+            picture(
+                "depths",
+                results.depth_plot,
+                "What each depth knows",
+                "Accuracy of a head on each depth alone, on training images that it was not fitted to.",
+                f"Accuracy by depth: {known}",
+            ),
+            table(
+                "heads",
+                pd.DataFrame(heads),
+                HEADS,
+                "The head in closed form on left-out training images; nearest neighbours as a second opinion, permuted "
+                "labels as what chance achieves",
+                "transfer_plan",
+            ),
+            Details(
+                "How the depths were chosen",
+                [
+                    table(
+                        "tap-choice",
+                        results.tap_choice,
+                        TAP_CHOICE,
+                        "Each step leaves one depth out; the fewest that are not clearly worse than the best are taken",
+                        "tap_choice",
+                        marked="chosen",
+                    )
+                ],
+            ),
+        ],
+    )

@@ -1,0 +1,54 @@
+"""What a run found out, as the report and its sections read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+NETWORKS = {
+    "target_metrics": "transfer",
+    "baseline_metrics": "from scratch",
+    "random_metrics": "random weights",
+}
+
+
+@dataclass(frozen=True)
+class RunResults:
+    """The results of a run under the names of the catalog; figures as `as_svg` gives them."""
+
+    summary: Mapping[str, Any]
+    target_metrics: Mapping[str, Any]
+    baseline_metrics: Mapping[str, Any]
+    random_metrics: Mapping[str, Any]
+    transfer_verdict: Mapping[str, Any]
+    transfer_plan: Mapping[str, Any]
+    source_model_card: Mapping[str, Any]
+    target_model_card: Mapping[str, Any]
+    delivered_model_card: Mapping[str, Any]
+    target_intake: Mapping[str, Any]
+    target_image_counts: pd.DataFrame
+    target_rejected_images: pd.DataFrame
+    target_image_notes: pd.DataFrame
+    tap_choice: pd.DataFrame
+    depth_scores: pd.DataFrame
+    target_trials: pd.DataFrame
+    baseline_trials: pd.DataFrame
+    random_trials: pd.DataFrame
+    per_class_metrics: pd.DataFrame
+    accuracy_plot: str
+    target_image_sheet: str
+    target_image_histograms: str
+    target_rejected_sheet: str
+    training_curves: str
+    depth_plot: str
+    confusion_plot: str
+    mistakes_sheet: str
+
+    @property
+    def networks(self) -> dict[str, Mapping[str, Any]]:
+        """Metrics of the networks that there are, by what people call them."""
+        named = {name: getattr(self, key) for key, name in NETWORKS.items()}
+        return {name: metrics for name, metrics in named.items() if metrics}

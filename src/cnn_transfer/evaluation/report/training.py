@@ -1,0 +1,60 @@
+"""Section: how the networks were trained."""
+
+from cnn_transfer.evaluation.report.blocks import (
+    Column,
+    Details,
+    Section,
+    count,
+    decimal,
+    general,
+    picture,
+    share,
+    table,
+    truth,
+)
+from cnn_transfer.evaluation.report.run_results import RunResults
+
+TRIALS = [
+    Column("strategy", "strategy"),
+    Column("learning_rate", "learning rate", general),
+    Column("steps", "steps", count),
+    Column("images_processed", "images processed", count),
+    Column("validation_accuracy", "validation accuracy", share),
+    Column("validation_log_loss", "validation log loss", decimal),
+    Column("stopped_by", "stopped by"),
+    Column("delivered", "kept", truth),
+]
+
+
+def training(results: RunResults) -> Section:
+    """Curves, and every trial of the three searches."""
+    trials = {
+        "target_trials": ("transfer", results.target_trials),
+        "baseline_trials": ("from scratch", results.baseline_trials),
+        "random_trials": ("random weights", results.random_trials),
+    }
+    return Section(
+        "training",
+        "Training",
+        [
+            picture(
+                "curves",
+                results.training_curves,
+                "Training curves",
+                "Validation accuracy against images processed. Thick: the trial whose weights were kept.",
+                "Curves of validation accuracy for pretraining, transfer and training from scratch",
+            ),
+            *(
+                Details(
+                    f"Trials, {name} ({len(frame)})",
+                    [
+                        table(
+                            source.replace("_", "-"), frame, TRIALS, f"Every trial, {name}", source, marked="delivered"
+                        )
+                    ],
+                )
+                for source, (name, frame) in trials.items()
+                if len(frame)
+            ),
+        ],
+    )

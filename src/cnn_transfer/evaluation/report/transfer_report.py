@@ -1,0 +1,39 @@
+"""The report of a transfer: its sections in their order, the verdict first.
+
+Every number of the page is in the summary or in a table that the run keeps; the tables of the page name theirs.
+"""
+
+from cnn_transfer.evaluation.report.blocks import render
+from cnn_transfer.evaluation.report.data import data
+from cnn_transfer.evaluation.report.mistakes import mistakes
+from cnn_transfer.evaluation.report.overview import overview
+from cnn_transfer.evaluation.report.plan import plan
+from cnn_transfer.evaluation.report.provenance import provenance
+from cnn_transfer.evaluation.report.results import results_on_test_images
+from cnn_transfer.evaluation.report.run_results import RunResults
+from cnn_transfer.evaluation.report.training import training
+
+VERDICTS = {
+    "positive": "▲ Positive transfer",
+    "neutral": "● Neutral transfer",
+    "negative": "▼ Negative transfer",
+    None: "○ No verdict",
+}
+SECTIONS = (overview, data, training, plan, results_on_test_images, mistakes, provenance)
+
+
+def write_report(results: RunResults) -> str:
+    """The report of a transfer as one HTML page without any reference to another file."""
+    summary, card = results.summary, results.delivered_model_card
+    return render(
+        title=f"Transfer from {summary['source']} to {card['trained_on']}",
+        subtitle=f"{summary['n_train']:,} labelled training images of {len(card['class_names'])} classes, judged on "
+        f"{summary['n_test']:,} test images that nothing was chosen on.",
+        verdict={
+            "kind": summary["verdict"] or "none",
+            "title": VERDICTS[summary["verdict"]],
+            "sentence": summary["sentence"],
+        },
+        sections=[section(results) for section in SECTIONS],
+        footer="Every number of this page is in summary.json or in the tables beside it. Made by CNN Transfer.",
+    )
