@@ -1,0 +1,81 @@
+"""The card of the delivered model: front matter for programs, text for people, and nothing that breaks either."""
+
+import pandas as pd
+import pytest
+import yaml
+
+from cnn_transfer.evaluation import write_model_card
+
+CARD = {
+    "architecture": "compact_cnn",
+    "image_shape": [28, 28, 1],
+    "class_names": ["a|b", "<i>", "c"],
+    "trained_on": "parts",
+    "training_fingerprint": "f00d",
+    "training_images": 60,
+    "precision": "float32",
+    "initialised_from": "fashion_mnist up to block3",
+    "strategy": "lp_ft",
+    "licence": "MIT",
+}
+METRICS = {
+    "accuracy": 0.9666666,
+    "accuracy_low": 0.91,
+    "accuracy_high": 0.99,
+    "macro_f1": 0.95,
+    "macro_f1_low": 0.9,
+    "macro_f1_high": 0.98,
+}
+PER_CLASS = pd.DataFrame(
+    {"label": ["a|b", "<i>", "c"], "images": [20, 20, 0], "recall": [1.0, 0.5, None], "precision": [0.7, 1.0, None]}
+)
+SUMMARY = {"n_train": 60, "n_validation": 30, "n_test": 40, "plan": "A ridge.", "sentence": "Transfer is *better*."}
+
+
+@pytest.fixture
+def written():
+    return write_model_card(CARD, METRICS, PER_CLASS, SUMMARY)
+
+
+def front_matter(text):
+    assert text.startswith("---\n")
+    head, _, body = text[4:].partition("\n---\n")
+    return yaml.safe_load(head), body
+
+
+def test_front_matter_is_what_the_hub_reads(written):
+    head, _ = front_matter(written)
+    assert head["license"] == "mit"
+    assert head["library_name"] == "keras"
+    assert head["pipeline_tag"] == "image-classification"
+    (entry,) = head["model-index"]
+    (result,) = entry["results"]
+    assert result["task"] == {"type": "image-classification"}
+    assert result["dataset"] == {"name": "parts", "type": "parts", "split": "test"}
+    assert {metric["type"]: metric["value"] for metric in result["metrics"]} == {"accuracy": 0.966667, "f1": 0.95}
+
+
+def test_body_names_figures_classes_and_limits(written):
+    _, body = front_matter(written)
+    assert "| Accuracy | 96.7% | 91.0% to 99.0% |" in body
+    assert "f00d" in body
+    assert "A ridge." in body
+    assert "60 labelled training images" in body
+    assert r"Classes recognised least well: \<i\> (50%), a\|b (100%)." in body
+
+
+def test_names_cannot_break_the_markdown(written):
+    _, body = front_matter(written)
+    assert r"| a\|b | 20 | 100.0% | 70.0% |" in body
+    assert "<i>" not in body.replace(r"\<i\>", "")
+    assert r"Transfer is \*better\*." in body
+
+
+def test_class_without_test_images_has_no_figures(written):
+    assert "| c | 0 | – | – |" in written
+
+
+def test_calibration_is_told_when_there_is_one():
+    text = write_model_card(CARD, METRICS, PER_CLASS, SUMMARY, "a temperature of 0.61")
+    assert "a temperature of 0.61" in text
+    assert "made honest" not in write_model_card(CARD, METRICS, PER_CLASS, SUMMARY)
