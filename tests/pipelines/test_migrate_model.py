@@ -50,7 +50,7 @@ def test_the_stage_with_and_without_random_weights(
     features = written(extract_features(network, shapes, shape_splits, settings, 0))
     random_features = written(extract_random_features(network, shapes, shape_splits, settings, 0))
     assert len(random_features.table) == random_weights * len(features.table)
-    decision, weights, random_plan, random_head, depths, steps = plan(
+    decision, weights, random_plan, random_head, depths, steps, left_out = plan(
         network, card, features, random_features, shape_splits, settings, 0
     )
     assert ("random_weights" in decision["evidence"]) == random_weights
@@ -59,6 +59,11 @@ def test_the_stage_with_and_without_random_weights(
     assert set(steps["grid"]) == {1, 2}
     assert random_head.columns.tolist() == weights.columns.tolist() == sorted(shapes.class_names)
     assert random_head.dtypes.tolist() == weights.dtypes.tolist()
+    training = shape_splits.query("split == 'training'")
+    assert left_out[["id", "label"]].to_numpy().tolist() == training[["id", "label"]].to_numpy().tolist()
+    assert (left_out["predicted"] == left_out["label"]).mean() == pytest.approx(
+        decision["evidence"]["transferred"]["accuracy"]
+    )
     assert migrate(network, decision, weights).output_shape == (None, 4)
     random = migrate_random(network, random_plan, random_head, 0)
     if random_weights:

@@ -18,7 +18,7 @@ from cnn_transfer.evaluation.metrics import (
     per_class_table,
     wilson_interval,
 )
-from cnn_transfer.evaluation.predictions import no_predictions, predict
+from cnn_transfer.evaluation.predictions import as_predictions, no_predictions, predict
 from cnn_transfer.evaluation.report import RunResults, write_model_card, write_report
 from cnn_transfer.evaluation.summary import describe_intake, describe_ranking, describe_summary, summarise
 from cnn_transfer.evaluation.verdict import compare, paired_difference, training_cost_ratio
@@ -27,6 +27,7 @@ __all__ = [
     "Figure",
     "Interval",
     "RunResults",
+    "as_predictions",
     "as_svg",
     "compare",
     "confusion_table",

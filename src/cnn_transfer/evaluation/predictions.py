@@ -6,6 +6,7 @@ A table of predictions has one row an image: `id`, `label` (the true class), `pr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,9 +36,20 @@ def predict(network: keras.Model, images: ImageSet, splits: pd.DataFrame, split:
             "Run migrate_model and finetune_target again, so that both have one version."
         )
     probabilities = network.predict(image_batches(images, rows), verbose=0)
-    table = images.table.iloc[rows][["id", "label"]].reset_index(drop=True)
-    table["predicted"] = np.asarray(images.class_names)[probabilities.argmax(axis=1)]
-    columns = [PROBABILITY + name for name in images.class_names]
+    return as_predictions(images.table.iloc[rows][["id", "label"]], probabilities, images.class_names)
+
+
+def as_predictions(images: pd.DataFrame, probabilities: np.ndarray, class_names: Sequence[str]) -> pd.DataFrame:
+    """The table of predictions of images with known probabilities.
+
+    Args:
+        images: One row an image, with `id` and `label`; other columns are kept.
+        probabilities: (images, classes), in 0-1.
+        class_names: In the order of the probabilities.
+    """
+    table = images.reset_index(drop=True)
+    table["predicted"] = np.asarray(class_names)[probabilities.argmax(axis=1)]
+    columns = [PROBABILITY + name for name in class_names]
     return pd.concat([table, pd.DataFrame(probabilities.astype(np.float32), columns=columns)], axis=1)
 
 

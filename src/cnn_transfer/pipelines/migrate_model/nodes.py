@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from cnn_transfer.evaluation import Figure, draw_depths
+from cnn_transfer.evaluation import Figure, as_predictions, draw_depths
 from cnn_transfer.images import ImageSet, class_names
 from cnn_transfer.models import ModelCard, Network, reinitialise
 from cnn_transfer.pipelines.migrate_model.parameters import MigrateParameters
@@ -54,7 +54,7 @@ def plan(
     splits: pd.DataFrame,
     parameters: Mapping[str, Any],
     seed: int,
-) -> tuple[dict[str, Any], pd.DataFrame, dict[str, Any], pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+) -> tuple[dict[str, Any], pd.DataFrame, dict[str, Any], pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Decide what is transferred and fit the head, and say what would be reached without any knowledge."""
     block = MigrateParameters.parse(parameters, "migrate_model")
     card = ModelCard.model_validate(source_model_card)
@@ -75,6 +75,7 @@ def plan(
         random_weights,
         depth_table(head, random_head),
         head.steps,
+        as_predictions(splits.loc[splits["split"] == "training", ["id", "label"]], head.probe.left_out, names),
     )
 
 
