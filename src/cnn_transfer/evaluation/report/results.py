@@ -57,7 +57,7 @@ def results_on_test_images(results: RunResults) -> Section:
                 "per-class",
                 results.per_class_metrics,
                 PER_CLASS,
-                "Figures by class, after transfer",
+                "Figures by class, of the delivered network",
                 "per_class_metrics",
             ),
             picture(

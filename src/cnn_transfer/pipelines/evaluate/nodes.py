@@ -38,23 +38,24 @@ def predict_test_images(
     return predict(network, images, splits, "test")
 
 
-def measure_target(
-    predictions: pd.DataFrame, card: Mapping[str, Any], parameters: Mapping[str, Any], seed: int
-) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]:
-    """Metrics with intervals, the per-class table and the confusion table."""
-    block = EvaluateParameters.parse(parameters, "evaluate")
-    names = list(ModelCard.model_validate(card).class_names)
-    metrics = measure(predictions, names, block.confidence, block.bootstrap_samples, seed)
-    return metrics, per_class_table(predictions, names, block.confidence), confusion_table(predictions, names)
-
-
-def measure_other(
+def measure_network(
     predictions: pd.DataFrame, card: Mapping[str, Any], parameters: Mapping[str, Any], seed: int
 ) -> dict[str, Any]:
-    """Metrics of a network to compare with; none without one."""
+    """Metrics with intervals; none of a network that was not trained."""
     if predictions.empty:
         return {}
-    return measure_target(predictions, card, parameters, seed)[0]
+    block = EvaluateParameters.parse(parameters, "evaluate")
+    names = ModelCard.model_validate(card).class_names
+    return measure(predictions, list(names), block.confidence, block.bootstrap_samples, seed)
+
+
+def tabulate(
+    predictions: pd.DataFrame, card: Mapping[str, Any], parameters: Mapping[str, Any]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The table by class and the confusion table."""
+    block = EvaluateParameters.parse(parameters, "evaluate")
+    names = list(ModelCard.model_validate(card).class_names)
+    return per_class_table(predictions, names, block.confidence), confusion_table(predictions, names)
 
 
 def judge_transfer(

@@ -9,66 +9,26 @@ from cnn_transfer.pipelines.evaluate.nodes import (
     describe_delivered_model,
     draw_results,
     judge_transfer,
-    measure_other,
-    measure_target,
+    measure_network,
     predict_test_images,
     report,
     summarise_run,
+    tabulate,
 )
 
+NETWORKS = ("target", "baseline", "random", "delivered")
 REPORTED = [field.name for field in fields(RunResults)]  # under the same names in the catalog
 
 
 def create_pipeline() -> Pipeline:
     """The stage as a namespace that shares its datasets with the other stages."""
     nodes = [
+        *(node for network in NETWORKS for node in _predict_and_measure(network)),
         Node(
-            predict_test_images,
-            inputs=["target_model", "target_model_card", "target_images", "target_splits"],
-            outputs="target_predictions",
-            name="predict_target",
-        ),
-        Node(
-            predict_test_images,
-            inputs=["baseline_model", "baseline_model_card", "target_images", "target_splits"],
-            outputs="baseline_predictions",
-            name="predict_baseline",
-        ),
-        Node(
-            predict_test_images,
-            inputs=["random_model", "random_model_card", "target_images", "target_splits"],
-            outputs="random_predictions",
-            name="predict_random",
-        ),
-        Node(
-            predict_test_images,
-            inputs=["delivered_model", "delivered_model_card", "target_images", "target_splits"],
-            outputs="delivered_predictions",
-            name="predict_delivered",
-        ),
-        Node(
-            measure_target,
-            inputs=["target_predictions", "target_model_card", "params:evaluate", "params:seed"],
-            outputs=["target_metrics", "per_class_metrics", "confusion_matrix"],
-            name="measure_target",
-        ),
-        Node(
-            measure_target,
-            inputs=["delivered_predictions", "delivered_model_card", "params:evaluate", "params:seed"],
-            outputs=["delivered_metrics", "delivered_per_class_metrics", "delivered_confusion_matrix"],
-            name="measure_delivered",
-        ),
-        Node(
-            measure_other,
-            inputs=["baseline_predictions", "baseline_model_card", "params:evaluate", "params:seed"],
-            outputs="baseline_metrics",
-            name="measure_baseline",
-        ),
-        Node(
-            measure_other,
-            inputs=["random_predictions", "random_model_card", "params:evaluate", "params:seed"],
-            outputs="random_metrics",
-            name="measure_random",
+            tabulate,
+            inputs=["delivered_predictions", "delivered_model_card", "params:evaluate"],
+            outputs=["per_class_metrics", "confusion_matrix"],
+            name="tabulate",
         ),
         Node(
             judge_transfer,
@@ -87,7 +47,7 @@ def create_pipeline() -> Pipeline:
             draw_results,
             inputs=[
                 "target_images",
-                "target_predictions",
+                "delivered_predictions",
                 "confusion_matrix",
                 "target_metrics",
                 "baseline_metrics",
@@ -118,10 +78,28 @@ def create_pipeline() -> Pipeline:
         ),
         Node(
             describe_delivered_model,
-            inputs=["delivered_model_card", "delivered_metrics", "delivered_per_class_metrics", "summary"],
+            inputs=["delivered_model_card", "delivered_metrics", "per_class_metrics", "summary"],
             outputs="model_card",
             name="write_model_card",
         ),
         Node(report, inputs={name: name for name in REPORTED}, outputs="report", name="write_report"),
     ]
     return Pipeline(nodes, namespace="evaluate", prefix_datasets_with_namespace=False, tags=["evaluate"])
+
+
+def _predict_and_measure(network: str) -> list[Node]:
+    card = f"{network}_model_card"
+    return [
+        Node(
+            predict_test_images,
+            inputs=[f"{network}_model", card, "target_images", "target_splits"],
+            outputs=f"{network}_predictions",
+            name=f"predict_{network}",
+        ),
+        Node(
+            measure_network,
+            inputs=[f"{network}_predictions", card, "params:evaluate", "params:seed"],
+            outputs=f"{network}_metrics",
+            name=f"measure_{network}",
+        ),
+    ]
