@@ -1,7 +1,8 @@
 """What a network says of each image of one split.
 
-A table of predictions has one row an image: `id`, `label` (the true class), `predicted`, and one column
-`probability_<class>` for each class, float32 in 0-1, each row adding up to 1.
+A table of predictions has one row an image: `id`, `label` (the true class), `predicted`, `group` (images of one group
+are not independent; may be absent), and one column `probability_<class>` for each class, float32 in 0-1, each row adding
+up to 1.
 """
 
 from __future__ import annotations
@@ -22,6 +23,12 @@ PROBABILITY = "probability_"
 def predict(network: keras.Model, images: ImageSet, splits: pd.DataFrame, split: str) -> pd.DataFrame:
     """Predict the images of one split.
 
+    Args:
+        network: Takes raw pixels, gives probabilities.
+        images: The set that the images are of.
+        splits: Which image is in which split: `id`, `label`, `split`, and perhaps `group`.
+        split: Which to predict.
+
     Raises:
         ValueError: When the split is empty, or the network has another number of classes than the images.
     """
@@ -37,12 +44,14 @@ def predict(network: keras.Model, images: ImageSet, splits: pd.DataFrame, split:
     probabilities = network.predict(image_batches(images, rows), verbose=0)
     table = images.table.iloc[rows][["id", "label"]].reset_index(drop=True)
     table["predicted"] = np.asarray(images.class_names)[probabilities.argmax(axis=1)]
+    if "group" in splits:
+        table["group"] = splits["group"][splits["split"] == split].to_numpy()  # the rows are in the order of the splits
     columns = [PROBABILITY + name for name in images.class_names]
     return pd.concat([table, pd.DataFrame(probabilities.astype(np.float32), columns=columns)], axis=1)
 
 
 def no_predictions(images: ImageSet) -> pd.DataFrame:
     """A table of predictions without rows, for a network that was not trained."""
-    columns = ["id", "label", "predicted"]
+    columns = ["id", "label", "predicted", "group"]
     empty = pd.DataFrame({name: pd.Series(dtype=str) for name in columns})
     return empty.assign(**{PROBABILITY + name: pd.Series(dtype=np.float32) for name in images.class_names})
