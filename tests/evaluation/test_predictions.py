@@ -23,7 +23,7 @@ def test_each_image_of_the_split_has_one_row_in_the_order_of_the_set(predictions
 def test_probabilities_are_those_of_the_network(predictions, network, shapes, shape_splits):
     columns = [f"probability_{name}" for name in shapes.class_names]
     expected = network(shapes.pixels(shapes.rows(shape_splits, "test"))).numpy()
-    assert predictions.columns.tolist() == ["id", "label", "predicted", *columns]
+    assert predictions.columns.tolist() == ["id", "label", "group", "predicted", *columns]
     np.testing.assert_allclose(predictions[columns], expected, rtol=1e-4, atol=1e-6)
     assert {dtype.name for dtype in predictions[columns].dtypes} == {"float32"}
 

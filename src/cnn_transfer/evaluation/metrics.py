@@ -1,38 +1,47 @@
-"""Accuracy, macro F1, per-class figures and confusion, with 95% intervals (or another level).
+"""Figures of merit of a network on test images, each with its interval of 95% (or another level), and what is missing.
 
-Proportions get Wilson's interval (Wilson 1927), which keeps its level near 0 and 1. Macro F1 has no closed form: its
-interval is the percentile bootstrap over images, drawn as multinomial counts of the confusion matrix, which is the same
-distribution as drawing images and far cheaper.
+Let a table of predictions have n images of K classes. What is averaged over classes is averaged over those that occur
+among the true labels. The intervals, chosen by how often they hold what they promise (`benchmarks/intervals.py`):
+
+    accuracy, top-k accuracy, recall, precision   Wilson's; with groups, of the effective number of images
+    F1 of a class       Wilson's of J = TP / (TP + FP + FN), a proportion, since F1 = 2J / (1 + J) rises with J
+    balanced accuracy   Wilson's form; the variance from recalls with half an image added to right and to wrong
+    macro F1            Wilson's form; variance and bias by the bootstrap
+    AUROC               logit; variance of DeLong, DeLong and Clarke-Pearson (1988), with groups of Obuchowski (1997)
+    log loss, Brier     Student's, corrected for skewness (Hall 1992)
+    calibration errors  normal; variance and bias (upwards: Roelofs et al. 2022) by the bootstrap
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from scipy import sparse
+from sklearn.metrics import confusion_matrix
 
+from cnn_transfer.evaluation.intervals import (
+    Interval,
+    Units,
+    mean_interval,
+    proportion_interval,
+    resampled_sums,
+    score_interval_of_variance,
+    wilson_interval,
+)
+from cnn_transfer.evaluation.predictions import PROBABILITY
 
-class Interval(NamedTuple):
-    """An estimate with the ends of its interval."""
+__all__ = ["Interval", "confusion_table", "measure", "per_class_table", "wilson_interval"]
 
-    estimate: float
-    low: float
-    high: float
-
-
-def wilson_interval(successes: int, trials: int, confidence: float) -> Interval:
-    """A proportion and its Wilson score interval.
-
-    Args:
-        successes: 0 to `trials`.
-        trials: At least 1.
-        confidence: Level of the interval, 0-1.
-    """
-    interval = stats.binomtest(successes, trials).proportion_ci(confidence, method="wilson")
-    return Interval(successes / trials, float(interval.low), float(interval.high))
+MOST_BINS, IMAGES_A_BIN = 15, 10  # 15 bins as usual since Guo et al. (2017), but none of chance alone
+TOP = (2, 3, 5)
+FEW_GROUPS = 10
+CALIBRATED_DRAWS = 200
+SMALLEST_PROBABILITY = float(np.finfo(np.float32).eps)  # that log loss counts, as in scikit-learn
 
 
 def confusion_table(predictions: pd.DataFrame, class_names: list[str]) -> pd.DataFrame:
@@ -42,63 +51,346 @@ def confusion_table(predictions: pd.DataFrame, class_names: list[str]) -> pd.Dat
 
 
 def per_class_table(predictions: pd.DataFrame, class_names: list[str], confidence: float) -> pd.DataFrame:
-    """One row a class: `images`, `recall` with its Wilson interval, `precision`, `f1`.
+    """One row a class: `label`, `images`, and `recall`, `precision`, `f1`, `auroc` with `_low` and `_high`.
 
-    A class that is never predicted has no precision: missing, not 0.
+    What does not exist is missing, not 0: the recall of a class without images, the precision of a class that is never
+    predicted, the AUROC where there is no image of the class or none of another, or no table of probabilities.
+
+    Raises:
+        ValueError: When probabilities are not any.
     """
-    precision, recall, f1, images = precision_recall_fscore_support(
-        predictions["label"], predictions["predicted"], labels=class_names, zero_division=np.nan
-    )
-    correct = predictions["label"][predictions["label"] == predictions["predicted"]].value_counts()
-    intervals = [
-        wilson_interval(int(correct.get(name, 0)), int(count), confidence)
-        if count
-        else Interval(np.nan, np.nan, np.nan)
-        for name, count in zip(class_names, images, strict=True)
-    ]
-    return pd.DataFrame(
-        {
-            "label": class_names,
-            "images": images,
-            "recall": recall,
-            "recall_low": [interval.low for interval in intervals],
-            "recall_high": [interval.high for interval in intervals],
-            "precision": precision,
-            "f1": f1,
-        }
-    )
+    judged = _Judged(predictions, class_names)
+    hits = judged.true & judged.guessed
+    nothing = Interval(np.nan, np.nan, np.nan)
+
+    def proportions(among: np.ndarray) -> list[Interval]:
+        return [
+            proportion_interval(hit[rows], confidence, judged.units.of(rows).codes) if rows.any() else nothing
+            for hit, rows in zip(hits.T, among.T, strict=True)
+        ]
+
+    either = proportions(judged.true | judged.guessed)
+    columns = {
+        "recall": proportions(judged.true),
+        "precision": proportions(judged.guessed),
+        "f1": [Interval(*(2 * share / (1 + share) for share in interval)) for interval in either],
+        "auroc": [judged.auroc_interval([k], confidence) or nothing for k in range(len(class_names))],
+    }
+    table = pd.DataFrame({"label": list(class_names), "images": judged.true.sum(axis=0)})
+    for name, intervals in columns.items():
+        table[[name, f"{name}_low", f"{name}_high"]] = np.array(intervals, float).reshape(-1, 3)
+    return table
 
 
 def measure(
     predictions: pd.DataFrame, class_names: list[str], confidence: float, bootstrap_samples: int, seed: int
-) -> dict[str, float | int]:
-    """Accuracy and macro F1 with their intervals, and the number of images.
+) -> dict[str, Any]:
+    """Figures of merit with their intervals, and in words what could not be measured.
 
-    Macro F1 is the mean over the classes that occur in the true labels.
+    Args:
+        predictions: The table; with a column `group`, images of one group count as dependent.
+        class_names: Of its probabilities, in their order.
+        confidence: Level of the intervals, 0-1.
+        bootstrap_samples: Of macro F1 and the calibration errors.
+        seed: Of these.
+
+    Returns:
+        `accuracy`, `balanced_accuracy` (mean recall), `macro_f1`, `top_2_accuracy`, `top_3_accuracy`, `top_5_accuracy`
+        (as far as below the number of classes), `auroc` (mean of one class against the rest), `log_loss` (natural
+        logarithm), `brier` (mean squared error summed over the classes, 0-2: Brier 1950), `ece` (expected calibration
+        error: mean absolute difference of the highest probability and the accuracy in at most 15 bins of equally many
+        images, not corrected for its bias), `classwise_ece` (the same of each class's probability, mean over classes),
+        each with `_low` and `_high`, None where a sentence in `statements` says why; `ece_if_calibrated`
+        (what `ece` would be on average by chance if every probability were right), `ece_bins`, `images`, `groups`,
+        `statements`.
+
+    Raises:
+        ValueError: When probabilities are not any or a label is no class; or there is no image.
     """
-    table = confusion_table(predictions, class_names)
-    counts = table[class_names].to_numpy()
-    images = int(counts.sum())
-    accuracy = wilson_interval(int(np.trace(counts)), images, confidence)
-    samples = np.random.default_rng(seed).multinomial(images, counts.ravel() / images, bootstrap_samples)
-    scores = _macro_f1(samples.reshape(-1, *counts.shape))
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(scores, [tail, 1 - tail])
-    return {
-        "accuracy": accuracy.estimate,
-        "accuracy_low": accuracy.low,
-        "accuracy_high": accuracy.high,
-        "macro_f1": float(_macro_f1(counts[None])[0]),
-        "macro_f1_low": float(low),
-        "macro_f1_high": float(high),
-        "images": images,
+    judged = _Judged(predictions, class_names)
+    units, groups = judged.units, judged.units.codes
+    found: dict[str, Interval | None] = {
+        "accuracy": proportion_interval(judged.correct, confidence, groups),
+        "balanced_accuracy": judged.balanced_accuracy(confidence),
+        "macro_f1": None,
+        **{f"top_{k}_accuracy": None for k in TOP if k < len(class_names)},
+        **dict.fromkeys(("auroc", "log_loss", "brier", "ece", "classwise_ece")),
+    }
+    by_chance = None
+    if judged.probabilities is not None:
+        for k in (k for k in TOP if k < len(class_names)):
+            found[f"top_{k}_accuracy"] = proportion_interval(judged.true_ranks < k, confidence, groups)
+        found["auroc"] = judged.auroc_interval(judged.scored, confidence)
+        found["log_loss"] = mean_interval(judged.log_losses, confidence, groups, least=0)
+        found["brier"] = mean_interval(judged.brier_scores, confidence, groups, least=0, most=2)
+        by_chance = judged.ece_if_calibrated(np.random.default_rng([seed, 1]))
+    found |= judged.bootstrapped(confidence, bootstrap_samples, np.random.default_rng(seed))
+    result: dict[str, Any] = {}
+    for name, interval in found.items():
+        ends = (
+            [None] * 3 if interval is None else [float(value) if math.isfinite(value) else None for value in interval]
+        )
+        result |= dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
+    return result | {
+        "ece_if_calibrated": by_chance,
+        "ece_bins": judged.bins if judged.probabilities is not None else None,
+        "images": len(judged.labels),
+        "groups": units.number,
+        "statements": judged.statements(result, by_chance),
     }
 
 
-def _macro_f1(counts: np.ndarray) -> np.ndarray:
-    """Macro F1 of a stack of confusion matrices (samples, true, predicted)."""
-    correct = np.diagonal(counts, axis1=1, axis2=2)
-    true, predicted = counts.sum(axis=2), counts.sum(axis=1)
+class _Judged:
+    """A table of predictions as arrays: images in rows, classes in columns."""
+
+    def __init__(self, predictions: pd.DataFrame, class_names: Sequence[str]) -> None:
+        if predictions.empty:
+            raise ValueError("There are no predictions to measure. Raise test_fraction of the target.")
+        names = pd.Index(list(class_names), dtype="str")
+        labels = names.get_indexer(pd.Index(predictions["label"], dtype="str"))
+        if (unknown := labels < 0).any():
+            raise ValueError(
+                f"Each label must be one of the {len(names)} classes of the network. Received: "
+                f"{predictions['label'][unknown].iloc[0]!r}, one of {unknown.sum()} such images. Run preprocess, "
+                "migrate_model and finetune_target again, so that all have one version."
+            )
+        self.class_names = list(class_names)
+        self.labels = labels  # (n,) class index
+        self.probabilities = _probabilities(predictions, class_names)  # (n, K), or None
+        self.units = Units(predictions.get("group"), len(predictions))
+        guesses = names.get_indexer(pd.Index(predictions["predicted"], dtype="str"))
+        self.true = np.equal.outer(labels, np.arange(len(names)))  # (n, K)
+        self.guessed = np.equal.outer(guesses, np.arange(len(names)))  # (n, K)
+        self.correct = labels == guesses  # (n,)
+
+    @cached_property
+    def occurring(self) -> np.ndarray:
+        """Indices of the classes that have images."""
+        return np.flatnonzero(self.true.any(axis=0))
+
+    @property
+    def scored(self) -> list[int]:
+        """Classes that have an AUROC."""
+        return self.occurring.tolist() if len(self.occurring) > 1 else []
+
+    @cached_property
+    def bins(self) -> int:
+        return max(1, min(MOST_BINS, len(self.labels) // IMAGES_A_BIN))
+
+    @property
+    def least_trials(self) -> float:
+        """Images that a mean over classes is worth when nothing varies in any."""
+        counts = self.true.sum(axis=0)[self.occurring]
+        alike = self.units.least_effective / len(self.labels)
+        return float(alike * len(counts) ** 2 / np.sum(1 / counts))
+
+    @property
+    def of_label(self) -> np.ndarray:
+        """(n, 1) the probability of the true class."""
+        return self.scores[np.arange(len(self.labels)), self.labels][:, None]
+
+    @property
+    def scores(self) -> np.ndarray:
+        """The probabilities, where there are any."""
+        if self.probabilities is None:
+            raise TypeError("A figure of probabilities was asked of a table without.")
+        return self.probabilities
+
+    @property
+    def true_ranks(self) -> np.ndarray:
+        """(n,) how many classes come before the true one; of equals the first does."""
+        earlier = np.arange(len(self.class_names)) < self.labels[:, None]
+        return np.asarray(((self.scores > self.of_label) | ((self.scores == self.of_label) & earlier)).sum(axis=1))
+
+    @property
+    def log_losses(self) -> np.ndarray:
+        return np.asarray(-np.log(np.clip(self.of_label[:, 0], SMALLEST_PROBABILITY, 1)))
+
+    @property
+    def brier_scores(self) -> np.ndarray:
+        return np.asarray(((self.scores - self.true) ** 2).sum(axis=1))
+
+    def balanced_accuracy(self, confidence: float) -> Interval:
+        true = self.true[:, self.occurring]
+        counts = true.sum(axis=0)
+        hits = self.correct[:, None] & true
+        recalls = hits.sum(axis=0) / counts
+        balanced = float(recalls.mean())
+        if self.units.number == 1:
+            return Interval(balanced, 0.0, 1.0)
+        effect = self.units.design_effect(((hits - recalls * true) / counts).mean(axis=1))
+        doubtful = (hits.sum(axis=0) + 0.5) / (counts + 1)  # a class with all of few images right is not certain
+        variance = effect * float(np.sum(doubtful * (1 - doubtful) / counts)) / len(counts) ** 2
+        least = self.least_trials
+        return score_interval_of_variance(balanced, variance, least, self.units.quantile(confidence))
+
+    @cached_property
+    def areas(self) -> dict[int, tuple[float, np.ndarray]]:
+        """Of the classes that have one: the area under the ROC curve, and what each image contributes to its error."""
+        return {k: _area(self.scores[:, k], self.true[:, k]) for k in self.scored}
+
+    def auroc_interval(self, classes: Sequence[int], confidence: float) -> Interval | None:
+        """Of the mean over some classes; None where there is none."""
+        if self.probabilities is None or not classes or any(k not in self.areas for k in classes):
+            return None
+        area = float(np.mean([self.areas[k][0] for k in classes]))
+        if self.units.number == 1:
+            return Interval(area, 0.0, 1.0)
+        influences = np.mean([self.areas[k][1] for k in classes], axis=0)
+        variance = max(self.units.variance(influences), float(np.sum(influences**2)))
+        quantile = self.units.quantile(confidence)
+        if variance == 0 or not 0 < area < 1:
+            least = self.least_trials if len(classes) > 1 else self.units.of(self.true[:, classes[0]]).least_effective
+            return score_interval_of_variance(area, 0.0, least, quantile)
+        centre, margin = math.log(area / (1 - area)), quantile * math.sqrt(variance) / (area * (1 - area))
+        low, high = (0.5 + 0.5 * math.tanh(end / 2) for end in (centre - margin, centre + margin))
+        return Interval(area, low, high)
+
+    @cached_property
+    def gaps(self) -> sparse.csr_matrix:
+        """(n, bins of the highest probability, then of each occurring class): what happened minus what was said."""
+        confidences = self.scores.max(axis=1)
+        scores, true = self.scores[:, self.occurring], self.true[:, self.occurring]
+        columns = [_binned(confidences, self.correct - confidences, self.bins)]
+        columns += [_binned(score, hit - score, self.bins) for score, hit in zip(scores.T, true.T, strict=True)]
+        return sparse.hstack(columns, format="csr")
+
+    def calibration_errors(self, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(rows,) errors of the highest probability and of the classes, from (rows, columns of `gaps`) shares."""
+        absolute = np.abs(sums)
+        of_classes = absolute[:, self.bins :].sum(axis=1) / len(self.occurring)
+        return absolute[:, : self.bins].sum(axis=1), of_classes
+
+    def ece_if_calibrated(self, rng: np.random.Generator) -> float:
+        """Its mean when the predicted class is right as often as its probability says."""
+        confidences = self.scores.max(axis=1)
+        happened = rng.random((CALIBRATED_DRAWS, len(confidences))) < confidences
+        members = _binned(confidences, np.ones(len(confidences)), self.bins)
+        return float(np.abs((happened - confidences) @ members).sum(axis=1).mean() / len(confidences))
+
+    def bootstrapped(self, confidence: float, samples: int, rng: np.random.Generator) -> dict[str, Interval | None]:
+        """Macro F1 and the calibration errors."""
+        n, counted = len(self.labels), 3 * len(self.class_names)
+        parts = [sparse.csr_matrix(part) for part in (self.true & self.guessed, self.true, self.guessed)]
+        values = sparse.hstack(parts + ([self.gaps] if self.probabilities is not None else []), format="csr")
+
+        def figures(sums: np.ndarray, images: np.ndarray) -> list[np.ndarray]:
+            f1 = _macro_f1(*np.split(sums[:, :counted], 3, axis=1))
+            return [f1, *(self.calibration_errors(sums[:, counted:] / images) if sums.shape[1] > counted else ())]
+
+        own = [float(figure[0]) for figure in figures(np.asarray(values.sum(axis=0)), np.array([[n]]))]
+        names = ["macro_f1", "ece", "classwise_ece"][: len(own)]
+        if self.units.number == 1:
+            return {name: Interval(estimate, 0.0, 1.0) for name, estimate in zip(names, own, strict=True)}
+        drawn = [
+            figures(sums, sums[:, counted // 3 : 2 * counted // 3].sum(axis=1, keepdims=True))
+            for sums in resampled_sums(values, self.units, samples, rng)
+        ]
+        quantile = self.units.quantile(confidence)
+        correction = self.units.number / (self.units.number - 1)
+        result: dict[str, Interval | None] = {}
+        for name, estimate, *repeated in zip(names, own, *drawn, strict=True):
+            again = np.concatenate(repeated).astype(float)
+            variance = float(again.var()) * correction
+            centre = float(np.clip(2 * estimate - again.mean(), 0, 1))
+            if name == "macro_f1":
+                ends = score_interval_of_variance(centre, variance, self.least_trials, quantile)[1:]
+            else:
+                margin = quantile * math.sqrt(variance)
+                ends = (max(0.0, centre - margin), min(1.0, centre + margin))
+            result[name] = Interval(estimate, min(estimate, ends[0]), max(estimate, ends[1]))
+        return result
+
+    def statements(self, result: dict[str, Any], by_chance: float | None) -> list[str]:
+        """What a reader of the figures has to know."""
+        found = []
+        images, groups = len(self.labels), self.units.number
+        if missing := [name for k, name in enumerate(self.class_names) if k not in set(self.occurring)]:
+            listed = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
+            found.append(f"No test image is of class {listed}: averages over classes leave it out.")
+        if groups == 1:
+            what = "There is one test image" if images == 1 else "All test images are of one group"
+            found.append(f"{what}: how sure the figures are cannot be said.")
+        elif self.units.grouped:
+            few = " So few groups make the intervals wide." if groups < FEW_GROUPS else ""
+            found.append(
+                f"The {images:,} test images are of {groups:,} groups, which the intervals take into account.{few}"
+            )
+        if self.probabilities is None:
+            found.append(
+                "The predictions hold no probabilities: AUROC, log loss, Brier score, calibration, top-k are left out."
+            )
+            return found
+        if len(self.occurring) == 1:
+            found.append(f"All test images are of class {self.class_names[self.occurring[0]]}: there is no AUROC.")
+        if refuted := int(np.sum(self.of_label < SMALLEST_PROBABILITY)):
+            found.append(
+                f"The true class of {refuted:,} images got a probability of 0, which log loss counts as "
+                f"{SMALLEST_PROBABILITY:.1e}; it would be infinite."
+            )
+        if self.bins < MOST_BINS:
+            found.append(
+                f"{images} test images are few for calibration errors: {self.bins} bins instead of {MOST_BINS}, "
+                f"so that each holds {IMAGES_A_BIN} or more."
+            )
+        if by_chance is not None and result["ece"] < 1.5 * by_chance:
+            found.append(
+                f"Of the calibration error of {result['ece']:.1%}, {by_chance:.1%} would be there by chance if every "
+                f"probability were right: {images:,} images tell little more."
+            )
+        return found
+
+
+def _probabilities(table: pd.DataFrame, class_names: Sequence[str]) -> np.ndarray | None:
+    """(n, K), checked; None when the table has none."""
+    columns = [PROBABILITY + name for name in class_names]
+    if not any(column in table for column in columns):
+        return None
+    if missing := [column for column in columns if column not in table]:
+        raise ValueError(
+            f"The predictions must hold a probability for each class. Missing: {', '.join(missing[:5])}. "
+            "Run evaluate again, with the network and the images of one version."
+        )
+    values = table[columns].to_numpy(float)
+    wrong = ~((values >= 0) & (values <= 1 + 1e-6)).all(axis=1)
+    sums = ~wrong & (np.abs(values.sum(axis=1) - 1) > 1e-3)
+    for bad, what in ((wrong, "between 0 and 1"), (sums, "adding up to 1")):
+        if bad.any():
+            first = int(np.flatnonzero(bad)[0])
+            name = table["id"].iloc[first] if "id" in table else f"row {first}"
+            shown = ", ".join(f"{value:.4g}" for value in values[first][:5])
+            raise ValueError(
+                f"Probabilities must be numbers {what}. Received: others for {bad.sum():,} of {len(table):,} images, "
+                f"first {name} ({shown}{', …' if values.shape[1] > 5 else ''}). The network's last layer must be a "
+                "softmax in float32; where it is, its weights have diverged: lower the learning rate and train again."
+            )
+    return values
+
+
+def _area(scores: np.ndarray, positive: np.ndarray) -> tuple[float, np.ndarray]:
+    """Area under the ROC curve, and each image's contribution to its error: placement values (DeLong et al. 1988)."""
+    from scipy.stats import rankdata
+
+    ranks = rankdata(scores)
+    positives, negatives = int(positive.sum()), int((~positive).sum())
+    above = (ranks[positive] - rankdata(scores[positive])) / negatives
+    below = 1 - (ranks[~positive] - rankdata(scores[~positive])) / positives
+    area = float(above.mean())
+    influences = np.empty(len(scores))
+    influences[positive] = (above - area) / positives * math.sqrt(positives / max(positives - 1, 1))
+    influences[~positive] = (below - area) / negatives * math.sqrt(negatives / max(negatives - 1, 1))
+    return area, influences
+
+
+def _binned(scores: np.ndarray, values: np.ndarray, bins: int) -> sparse.csr_matrix:
+    """(n, bins): each image's value in the column of its score's bin; bins hold equally many, but for equal scores."""
+    edges = np.quantile(scores, np.arange(1, bins) / bins)
+    n = len(scores)
+    return sparse.csr_matrix((values, (np.arange(n), np.searchsorted(edges, scores))), shape=(n, bins))
+
+
+def _macro_f1(correct: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Macro F1 from counts (samples, classes) of images: rightly predicted, of a class, predicted as one."""
     present = true > 0
     f1 = 2 * correct / np.maximum(true + predicted, 1)
     return np.asarray((f1 * present).sum(axis=1) / present.sum(axis=1))

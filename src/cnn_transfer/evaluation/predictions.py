@@ -1,7 +1,8 @@
 """What a network says of each image of one split.
 
-A table of predictions has one row an image: `id`, `label` (the true class), `predicted`, and one column
-`probability_<class>` for each class, float32 in 0-1, each row adding up to 1.
+A table of predictions has one row an image: `id`, `label` (the true class), `group` (images of one group are not
+independent; may be absent), `predicted`, and one column `probability_<class>` for each class, float32 in 0-1, each row
+adding up to 1.
 """
 
 from __future__ import annotations
@@ -23,6 +24,12 @@ PROBABILITY = "probability_"
 def predict(network: keras.Model, images: ImageSet, splits: pd.DataFrame, split: str) -> pd.DataFrame:
     """Predict the images of one split.
 
+    Args:
+        network: Takes raw pixels, gives probabilities.
+        images: The set that the images are of.
+        splits: Which image is in which split: `id`, `label`, `split`, and perhaps `group`.
+        split: Which to predict.
+
     Raises:
         ValueError: When the split is empty, or the network has another number of classes than the images.
     """
@@ -36,7 +43,10 @@ def predict(network: keras.Model, images: ImageSet, splits: pd.DataFrame, split:
             "Run migrate_model and finetune_target again, so that both have one version."
         )
     probabilities = network.predict(image_batches(images, rows), verbose=0)
-    return as_predictions(images.table.iloc[rows][["id", "label"]], probabilities, images.class_names)
+    table = images.table.iloc[rows][["id", "label"]]
+    if "group" in splits:
+        table = table.assign(group=splits.set_index("id")["group"].reindex(table["id"]).to_numpy())
+    return as_predictions(table, probabilities, images.class_names)
 
 
 def as_predictions(images: pd.DataFrame, probabilities: np.ndarray, class_names: Sequence[str]) -> pd.DataFrame:
@@ -55,6 +65,6 @@ def as_predictions(images: pd.DataFrame, probabilities: np.ndarray, class_names:
 
 def no_predictions(images: ImageSet) -> pd.DataFrame:
     """A table of predictions without rows, for a network that was not trained."""
-    columns = ["id", "label", "predicted"]
+    columns = ["id", "label", "group", "predicted"]
     empty = pd.DataFrame({name: pd.Series(dtype=str) for name in columns})
     return empty.assign(**{PROBABILITY + name: pd.Series(dtype=np.float32) for name in images.class_names})

@@ -75,7 +75,7 @@ def plan(
         random_weights,
         depth_table(head, random_head),
         head.steps,
-        as_predictions(splits.loc[splits["split"] == "training", ["id", "label"]], head.probe.left_out, names),
+        as_predictions(splits[splits["split"] == "training"].drop(columns="split"), head.probe.left_out, names),
     )
 
 
