@@ -1,11 +1,15 @@
 """Section: figures of all networks on the test images, by class, by slice."""
 
+from typing import Any
+
 from cnn_transfer.evaluation.report.blocks import (
     Column,
+    Notice,
     Row,
     Section,
     Table,
     count,
+    decimal,
     picture,
     share,
     table,
@@ -15,57 +19,68 @@ from cnn_transfer.evaluation.report.run_results import RunResults
 
 METRICS = {
     "accuracy": ("accuracy", share),
+    "balanced_accuracy": ("balanced accuracy", share),
     "macro_f1": ("macro F1", share),
+    "top_2_accuracy": ("right among the first 2", share),
+    "top_3_accuracy": ("right among the first 3", share),
+    "top_5_accuracy": ("right among the first 5", share),
+    "auroc": ("AUROC, one class against the rest", decimal),
+    "log_loss": ("log loss", decimal),
+    "brier": ("Brier score", decimal),
+    "ece": ("calibration error", share),
+    "classwise_ece": ("calibration error, by class", share),
 }
 PER_CLASS = [
     Column("label", "class"),
     Column("images", "images", count),
     Column("recall", "recall", share, has_interval=True),
-    Column("precision", "precision", share),
-    Column("f1", "F1", share),
+    Column("precision", "precision", share, has_interval=True),
+    Column("f1", "F1", share, has_interval=True),
+    Column("auroc", "AUROC", decimal, has_interval=True),
 ]
 
 
 def results_on_test_images(results: RunResults) -> Section:
     """Metrics with their intervals, the table by class and the confusion matrix."""
+    blocks: list[Any] = [_metrics(results)]
+    if statements := results.delivered_metrics["statements"]:
+        blocks.append(Notice(statements))
+    blocks += [
+        table(
+            "per-class",
+            results.per_class_metrics,
+            PER_CLASS,
+            "Figures by class of the delivered network, with 95% intervals",
+            "per_class_metrics",
+        ),
+        picture(
+            "confusion",
+            results.confusion_plot,
+            "Confusion matrix",
+            "The delivered network. Rows: true class; columns: predicted class; counts of test images. Colours by the "
+            "share of the row.",
+            "Confusion matrix of the test images",
+        ),
+    ]
+    return Section("results", "Results", blocks)
+
+
+def _metrics(results: RunResults) -> Table:
     networks = results.networks
     rows = [
         Row(
             [
                 words(heading),
-                *(
-                    form(metrics.get(key), metrics.get(f"{key}_low"), metrics.get(f"{key}_high"))
-                    for metrics in networks.values()
-                ),
+                *(form(metrics[key], metrics[f"{key}_low"], metrics[f"{key}_high"]) for metrics in networks.values()),
             ]
         )
         for key, (heading, form) in METRICS.items()
         if key in results.target_metrics
     ]
-    return Section(
-        "results",
-        "Results",
-        [
-            Table(
-                "metrics",
-                "Figures on the test images, with 95% intervals",
-                [Column("metric", "metric"), *(Column(name, name, share) for name in networks)],
-                rows,
-                "target_metrics, baseline_metrics, random_metrics",
-            ),
-            table(
-                "per-class",
-                results.per_class_metrics,
-                PER_CLASS,
-                "Figures by class, of the delivered network",
-                "per_class_metrics",
-            ),
-            picture(
-                "confusion",
-                results.confusion_plot,
-                "Confusion matrix",
-                "Rows: true class; columns: predicted class; counts of test images. Colours by the share of the row.",
-                "Confusion matrix of the test images",
-            ),
-        ],
+    return Table(
+        "metrics",
+        "Figures on the test images, with 95% intervals",
+        [Column("metric", "figure"), *(Column(name, name, share) for name in networks)],
+        rows,
+        "target_metrics, baseline_metrics, random_metrics",
     )

@@ -23,6 +23,7 @@ class RunResults:
     target_metrics: Mapping[str, Any]
     baseline_metrics: Mapping[str, Any]
     random_metrics: Mapping[str, Any]
+    delivered_metrics: Mapping[str, Any]
     transfer_verdict: Mapping[str, Any]
     transfer_plan: Mapping[str, Any]
     source_model_card: Mapping[str, Any]
