@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from planted_networks import CORNER, corner_network, linear_network, random_pixels
 
 from cnn_transfer.evaluation import attribution
 from cnn_transfer.evaluation.attribution import (
@@ -14,32 +15,6 @@ from cnn_transfer.evaluation.attribution import (
     reference_images,
 )
 from cnn_transfer.models import add_head, add_linear_head
-
-CORNER = 4  # px a side
-
-
-def random_pixels(n, shape, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (n, *shape)).astype(np.uint8)
-
-
-def linear_network(shape=(6, 5, 3), n_classes=3, seed=0):
-    """No convolution: the logits are a linear function of the pixels."""
-    inputs = keras.Input(shape, dtype="uint8", name="pixels")
-    x = keras.layers.Rescaling(1 / 255, dtype="float32")(inputs)
-    return add_head(keras.Model(inputs, x), n_classes, seed)
-
-
-def corner_network(side=16, channels=1):
-    """Class 1 is a bright upper left corner, class 0 a dark one; nothing else counts."""
-    inputs = keras.Input((side, side, channels), dtype="uint8", name="pixels")
-    x = keras.layers.Rescaling(1 / 255, dtype="float32", name="rescaling")(inputs)
-    convolution = keras.layers.Conv2D(2, 1, activation="relu", name="block1")
-    network = keras.Model(inputs, convolution(x))
-    convolution.set_weights([np.ones((1, 1, channels, 2)) / channels, np.zeros(2)])
-    kernel = np.zeros((side, side, 2, 2))
-    kernel[:CORNER, :CORNER, 0, 1] = 1.0
-    kernel[:CORNER, :CORNER, 1, 0] = -1.0
-    return add_linear_head(network, ["block1"], side, kernel.reshape(-1, 2), np.array([0.0, -CORNER * CORNER]))
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +144,13 @@ def test_maps_find_the_place_that_a_planted_network_looks_at(channels):
     shares = np.abs(integrated_gradients(network, pixels, np.ones(8, int)))
     inside = shares[:, :CORNER, :CORNER].sum(axis=(1, 2))
     np.testing.assert_allclose(inside, shares.sum(axis=(1, 2)), rtol=1e-4)
+
+
+def test_grad_cam_finds_the_place_that_a_planted_network_looks_at():
+    pixels = random_pixels(8, (16, 16, 1)) // 4
+    pixels[:, :CORNER, :CORNER] = 250
+    maps = grad_cam(corner_network(), pixels, np.ones(8, int))
+    assert maps[:, :CORNER, :CORNER].min() > maps[:, CORNER:, CORNER:].max() > 0
 
 
 def test_network_itself_is_left_as_it_is(depths_network):
