@@ -1,0 +1,213 @@
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from scipy.stats import binomtest
+
+from cnn_transfer.evaluation import no_predictions, wilson_interval
+from cnn_transfer.evaluation.selective import (
+    choose_threshold,
+    draw_risk_coverage,
+    measure_threshold,
+    risk_coverage_area,
+    risk_coverage_table,
+)
+
+
+def table_of(confidence, correct):
+    """Predictions of two classes with the given confidences (at least one half), right or wrong."""
+    confidence, correct = np.asarray(confidence, np.float32), np.asarray(correct, bool)
+    return pd.DataFrame(
+        {
+            "id": [f"i{n}" for n in range(len(confidence))],
+            "label": np.where(correct, "yes", "no"),
+            "predicted": np.full(len(confidence), "yes"),
+            "probability_no": 1 - confidence,
+            "probability_yes": confidence,
+        }
+    )
+
+
+def simulate(images, seed, power=2.0):
+    """Predictions that are right as often as they say: higher powers are surer."""
+    rng = np.random.default_rng(seed)
+    confidence = 1 - rng.random(images) ** power / 2
+    return table_of(confidence, rng.random(images) < confidence)
+
+
+def render(figure):
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png")
+    assert np.ptp(np.asarray(Image.open(stream).convert("L"))) > 0
+
+
+def test_risk_and_coverage_are_those_counted_by_hand():
+    table = risk_coverage_table(table_of([0.9, 0.8, 0.8, 0.6], [True, True, False, False]))
+    assert table.columns.tolist() == ["coverage", "threshold", "accuracy", "risk", "images"]
+    assert table["coverage"].tolist() == [0.25, 0.75, 1.0]
+    assert table["threshold"].tolist() == pytest.approx([0.9, 0.8, 0.6])
+    assert table["accuracy"].tolist() == pytest.approx([1, 2 / 3, 1 / 2])
+    assert table["risk"].tolist() == pytest.approx([0, 1 / 3, 1 / 2])
+    assert table["images"].tolist() == [1, 3, 4]
+
+
+def test_the_area_is_the_mean_risk_over_the_images():
+    table = table_of([0.9, 0.8, 0.8, 0.6], [True, True, False, False])
+    assert risk_coverage_area(table) == pytest.approx((0 + 1 / 3 + 1 / 3 + 1 / 2) / 4)
+    assert risk_coverage_area(table_of([0.9, 0.8], [True, True])) == 0
+    assert risk_coverage_area(table_of([0.9, 0.8], [False, False])) == 1
+    sorted_well = table_of([0.9, 0.8, 0.7], [True, True, False])
+    sorted_badly = table_of([0.9, 0.8, 0.7], [False, True, True])
+    assert risk_coverage_area(sorted_well) < risk_coverage_area(sorted_badly)
+
+
+def test_a_long_table_is_thinned_and_keeps_its_ends():
+    table = risk_coverage_table(simulate(2000, 0))
+    assert len(table) == 200
+    assert table["threshold"].iloc[0] == pytest.approx(simulate(2000, 0)["probability_yes"].max())
+    assert table["coverage"].iloc[-1] == 1
+    assert (np.diff(table["coverage"]) > 0).all()
+    assert (np.diff(table["threshold"]) < 0).all()
+
+
+def test_no_predictions_have_no_risk(shapes):
+    nothing = no_predictions(shapes)
+    assert risk_coverage_table(nothing).empty
+    assert risk_coverage_area(nothing) is None
+    render(draw_risk_coverage(risk_coverage_table(nothing), 0.9))
+    measured = measure_threshold(nothing, 0.9, 0.95)
+    assert measured["accuracy"] is measured["answered_share"] is None
+    assert measured["statement"] == "There are no test images to measure the threshold on."
+
+
+def test_the_bound_is_that_of_the_exact_binomial_test():
+    chosen = choose_threshold(table_of(np.full(200, 0.96), np.arange(200) >= 4), 0.9, 0.95)
+    expected = binomtest(196, 200, alternative="greater").proportion_ci(0.95, method="exact").low
+    assert chosen["accuracy_low"] == pytest.approx(expected)
+    assert chosen["threshold"] == 0.0
+    assert "Answering all images keeps an accuracy of at least 0.9 with 95% confidence" in chosen["statement"]
+
+
+def test_the_lowest_threshold_that_keeps_the_wish_is_taken():
+    """Below 0.9 half are wrong: with them the bound falls below the wish."""
+    confidence = np.r_[np.full(200, 0.95), np.full(100, 0.72)]
+    correct = np.r_[np.ones(200), np.arange(100) % 2]
+    chosen = choose_threshold(table_of(confidence, correct), 0.95, 0.95)
+    assert chosen["threshold"] == 0.75
+    assert chosen["answered"] == 200
+    assert chosen["answered_share"] == pytest.approx(2 / 3)
+    assert chosen["accuracy"] == 1
+    assert chosen["images_needed"] is None
+
+
+def test_a_look_that_fails_ends_the_search():
+    """A lower threshold that would pass by itself is not looked at, or many looks would find one by chance."""
+    confidence = np.r_[np.full(100, 0.95), np.full(5000, 0.72)]
+    correct = np.r_[np.arange(100) >= 20, np.ones(5000)]
+    chosen = choose_threshold(table_of(confidence[:150], correct[:150]), 0.95, 0.95)
+    assert chosen["threshold"] is None
+    assert chosen["accuracy"] == 0.8
+    assert chosen["images_needed"] is None
+    assert "more of them would not help" in chosen["statement"]
+
+
+def test_too_few_images_are_told_how_many_would_do():
+    chosen = choose_threshold(table_of(np.full(50, 0.99), np.ones(50)), 0.99, 0.95)
+    assert chosen["threshold"] is None
+    assert chosen["images_needed"] == 299  # 0.99 ** 299 < 0.05 < 0.99 ** 298
+    assert "at least 299 are needed even when all are right" in chosen["statement"]
+    enough = choose_threshold(table_of(np.full(299, 0.99), np.ones(299)), 0.99, 0.95)
+    assert enough["threshold"] == 0.0
+
+
+def test_an_accuracy_above_the_wish_that_is_not_sure_yet_says_how_many_images_would_do():
+    table = table_of(np.full(200, 0.97), np.arange(200) >= 6)
+    chosen = choose_threshold(table, 0.96, 0.95)
+    assert chosen["threshold"] is None
+    assert chosen["accuracy"] == 0.97
+    needed = chosen["images_needed"]
+    more = table_of(np.full(needed, 0.97), np.arange(needed) >= round(0.03 * needed))
+    assert choose_threshold(more, 0.96, 0.95)["threshold"] is not None
+    fewer = table_of(np.full(needed // 2, 0.97), np.arange(needed // 2) >= round(0.03 * needed / 2))
+    assert choose_threshold(fewer, 0.96, 0.95)["threshold"] is None
+
+
+def test_no_validation_images_answer_nothing():
+    chosen = choose_threshold(simulate(0, 0), 0.9, 0.95)
+    assert chosen["threshold"] is chosen["accuracy"] is None
+    assert chosen["images_needed"] == 29
+
+
+@pytest.mark.parametrize("wish", [0.85, 0.9, 0.95])
+def test_a_threshold_misses_the_wish_no_more_often_than_stated(wish):
+    """Where thresholds are chosen by looking at the bounds of all, misses are more frequent than that."""
+    grid = np.linspace(0.5, 1, 20_001)
+    draws = 1 - np.random.default_rng(1).random(400_000) ** 2 / 2
+    truth = np.array([draws[draws >= low].mean() for low in grid[:-1:100]])
+    missed = found = 0
+    for seed in range(300):
+        threshold = choose_threshold(simulate(150, seed), wish, 0.9)["threshold"]
+        found += threshold is not None
+        if threshold is not None and threshold < 0.999:
+            missed += np.interp(threshold, grid[:-1:100], truth) < wish
+    assert found > 15
+    assert missed / 300 < 0.1 + 3 * np.sqrt(0.1 * 0.9 / 300)
+
+
+def test_what_a_threshold_does_is_measured_with_intervals():
+    table = table_of([0.9] * 40 + [0.6] * 10, [True] * 38 + [False] * 12)
+    measured = measure_threshold(table, 0.8, 0.9)
+    share, accuracy = wilson_interval(40, 50, 0.9), wilson_interval(38, 40, 0.9)
+    assert [measured[f"answered_share{end}"] for end in ("", "_low", "_high")] == list(share)
+    assert [measured[f"accuracy{end}"] for end in ("", "_low", "_high")] == list(accuracy)
+    assert measured["statement"].startswith("Of 50 test images 80.0% are answered, 95.0% of them right")
+
+
+@pytest.mark.parametrize(("threshold", "words"), [(None, "Without a threshold"), (0.99, "None of 10 test images")])
+def test_nothing_answered_has_no_accuracy(threshold, words):
+    measured = measure_threshold(table_of([0.9] * 10, [True] * 10), threshold, 0.95)
+    assert measured["answered_share"] == 0
+    assert measured["accuracy"] is measured["accuracy_low"] is None
+    assert measured["statement"].startswith(words)
+
+
+@given(st.integers(1, 80), st.integers(0, 20), st.sampled_from([0.6, 0.9, 0.99]))
+def test_intervals_hold_the_estimate_and_figures_are_plain(images, seed, wish):
+    table = simulate(images, seed)
+    chosen = choose_threshold(table, wish, 0.95)
+    assert {type(value) for value in chosen.values()} <= {float, int, str, type(None)}
+    if chosen["accuracy"] is not None:
+        assert chosen["accuracy_low"] < chosen["accuracy"] <= 1
+    measured = measure_threshold(table, chosen["threshold"], 0.95)
+    assert {type(value) for value in measured.values()} <= {float, int, str, type(None)}
+    if chosen["threshold"] is not None:
+        assert measured["answered"] == chosen["answered"]
+        assert measured["accuracy_low"] <= measured["accuracy"] <= measured["accuracy_high"]
+
+
+@pytest.mark.parametrize(("wish", "confidence"), [(1, 0.95), (0, 0.95), (0.9, 1), (0.9, 0.5)])
+def test_impossible_wishes_are_refused(wish, confidence):
+    with pytest.raises(ValueError, match=r"must be above 0.* and below 1\. Received"):
+        choose_threshold(simulate(10, 0), wish, confidence)
+
+
+def test_the_plot_marks_the_threshold_and_what_it_costs():
+    table = risk_coverage_table(simulate(500, 0))
+    figure = draw_risk_coverage(table, 0.9)
+    render(figure)
+    (axes,) = figure.axes
+    (label,) = axes.get_legend_handles_labels()[1]
+    measured = measure_threshold(simulate(500, 0), 0.9, 0.95)
+    share, wrong = 100 * measured["answered_share"], 100 * (1 - measured["accuracy"])
+    assert label == f"at least 0.9 sure: {share:.0f}% answered, {wrong:.1f}% of them wrong"
+    assert axes.texts[0].get_text() == f"all answered: {100 * table['risk'].iloc[-1]:.1f}% wrong"
+
+
+@pytest.mark.parametrize("threshold", [None, 0.99, 0.1])
+def test_one_image_and_thresholds_out_of_reach_are_drawn(threshold):
+    render(draw_risk_coverage(risk_coverage_table(table_of([0.9], [True])), threshold))
+    render(draw_risk_coverage(risk_coverage_table(table_of([0.9], [False])), threshold))
