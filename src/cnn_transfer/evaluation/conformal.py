@@ -1,0 +1,168 @@
+"""Sets of classes that hold the true one as often as was wished, whatever the network: split conformal prediction.
+
+The score of a class is one minus its probability (least ambiguous set-valued classifier; Sadinle, Lei and Wasserman
+2019, arXiv 1609.00451). A set holds the classes whose score is at most the k-th smallest score of the true classes of n
+validation images, k = ⌈(n + 1) · coverage⌉ (Vovk, Gammerman and Shafer 2005; Angelopoulos and Bates 2021, arXiv
+2107.07511, section 1). Then a new image's set holds its true class with at least the wished probability, on average
+over draws of the validation images, as long as the new image is drawn like them. Where the wish is below the accuracy
+of the network, sets without any class are part of the answer: such images are like none of the classes.
+
+What this rests on: validation and new images must be exchangeable. The validation images of a run have also chosen when
+training stopped and the temperature; they may look slightly easier than new ones, and have as many images of a rare
+class as of a frequent one where labels are given by class: the guarantee is approximate. The coverage measured on test
+images, which chose nothing, shows by how much.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cnn_transfer.evaluation.metrics import wilson_interval
+from cnn_transfer.evaluation.probabilities import read_probabilities
+
+SEPARATOR = " · "
+SPREAD_LEVEL = 0.95  # of the range in which the true coverage lies, over draws of validation images
+
+
+def fit_sets(validation: pd.DataFrame, coverage: float) -> dict[str, Any]:
+    """Find how improbable a class may be to be in the set.
+
+    Args:
+        validation: Predictions of validation images, calibrated or not; may be empty.
+        coverage: Wished share of images whose set holds the true class, above 0.5, below 1.
+
+    Returns:
+        `method` (`LAC`), `coverage`, `classes`, `images`, `rank` (k), `least_probability` (a class is in the set from
+        this probability; 0: every set holds all classes, for want of images), `images_needed` (fewest for smaller
+        sets), `coverage_low` and `coverage_high` (95% range of the true coverage over draws of so many validation
+        images, from a beta distribution; None without a rank), `statement`.
+
+    Raises:
+        ValueError: When the coverage is out of bounds or the table has probabilities that are none.
+    """
+    if not 0.5 < coverage < 1:
+        raise ValueError(f"coverage must be above 0.5 and below 1. Received: {coverage}. Usual are 0.9 and 0.95.")
+    data = read_probabilities(validation)
+    n = len(data.labels)
+    rank = _rank(n, coverage)
+    needed = math.ceil(coverage / (1 - coverage) - 1e-9)
+    common = {"method": "LAC", "coverage": coverage, "classes": data.classes, "images": n, "images_needed": needed}
+    if rank > n:
+        statement = (
+            f"Every set holds all {len(data.classes)} classes: a coverage of {100 * coverage:.4g}% needs at least "
+            f"{needed:,} validation images, there are {n:,}."
+        )
+        nothing = {"rank": None, "least_probability": 0.0, "coverage_low": None, "coverage_high": None}
+        return common | nothing | {"statement": statement}
+    of_label = np.sort(data.values[np.arange(n), data.labels])[::-1]
+    low, high = _spread(n, rank)
+    statement = (
+        f"A set holds the true class of a new image with a probability of at least {100 * coverage:.4g}%, if the image "
+        f"is drawn like the {n:,} validation images that the sets rest on. These also chose when training stopped, "
+        f"which makes the guarantee approximate; with so many images the true coverage lies between {low:.1%} and "
+        f"{high:.1%}."
+    )
+    return common | {
+        "rank": rank,
+        "least_probability": float(of_label[rank - 1]),
+        "coverage_low": low,
+        "coverage_high": high,
+        "statement": statement,
+    }
+
+
+def prediction_sets(predictions: pd.DataFrame, sets: Mapping[str, Any]) -> pd.DataFrame:
+    """The set of each image.
+
+    Args:
+        predictions: Predictions of the same network, calibrated in the same way; may be empty.
+        sets: What `fit_sets` returned.
+
+    Returns:
+        One row an image: `id`, `label`, `size`, `set` (names of classes, the most probable first, joined by ` · `; an
+        empty text for a set without classes), `covered` (whether the label is in it).
+
+    Raises:
+        ValueError: When the predictions are of other classes.
+    """
+    data = read_probabilities(predictions)
+    if data.classes != list(sets["classes"]):
+        raise ValueError(
+            f"The sets were fitted for the classes {', '.join(sets['classes'])}. The predictions are of "
+            f"{', '.join(data.classes)}. Fit them on validation images of the same network."
+        )
+    held = data.values >= sets["least_probability"]
+    order = np.argsort(-data.values, axis=1, kind="stable")
+    names = np.asarray(data.classes, object)
+    texts = [SEPARATOR.join(names[row[mask[row]]]) for row, mask in zip(order, held, strict=True)]
+    return pd.DataFrame(
+        {
+            "id": predictions["id"].to_numpy(),
+            "label": predictions["label"].to_numpy(),
+            "size": held.sum(axis=1).astype(int),
+            "set": np.asarray(texts, dtype=object),
+            "covered": held[np.arange(len(held)), data.labels],
+        }
+    ).astype({"set": "str"})
+
+
+def measure_sets(table: pd.DataFrame, confidence: float) -> dict[str, Any]:
+    """How often the sets hold the true class, and how large they are.
+
+    Args:
+        table: See `prediction_sets`; may be empty.
+        confidence: Level of Wilson's interval, 0-1.
+
+    Returns:
+        `images`, `coverage` with `coverage_low` and `coverage_high`, `mean_size`, `single_share` (sets of one class),
+        `empty_share`, `least_covered_class` and its `least_class_coverage` (the guarantee is for all classes together),
+        `statement`; None where there are no images.
+    """
+    n = len(table)
+    if not n:
+        keys = ["coverage", "coverage_low", "coverage_high", "mean_size", "single_share", "empty_share"]
+        nothing = dict.fromkeys([*keys, "least_covered_class", "least_class_coverage"])
+        return {"images": 0, **nothing, "statement": "There are no images to measure the sets on."}
+    coverage = wilson_interval(int(table["covered"].sum()), n, confidence)
+    single, empty = float((table["size"] == 1).mean()), float((table["size"] == 0).mean())
+    by_class = table.groupby("label")["covered"].mean()
+    worst = str(by_class.idxmin())
+    statement = (
+        f"The sets of {n:,} images hold the true class in {coverage.estimate:.1%} of them ({coverage.low:.1%}–"
+        f"{coverage.high:.1%}); {single:.1%} hold one class, {empty:.1%} none, {table['size'].mean():.2f} on average. "
+        f"Least covered is {worst}, {by_class[worst]:.1%}."
+    )
+    return {
+        "images": n,
+        "coverage": coverage.estimate,
+        "coverage_low": coverage.low,
+        "coverage_high": coverage.high,
+        "mean_size": float(table["size"].mean()),
+        "single_share": single,
+        "empty_share": empty,
+        "least_covered_class": worst,
+        "least_class_coverage": float(by_class[worst]),
+        "statement": statement,
+    }
+
+
+def _rank(n: int, coverage: float) -> int:
+    """⌈(n + 1) · coverage⌉, without what the product of a float adds: 0.95 · 20 is 19, not 19.000000000000004."""
+    return math.ceil(round((n + 1) * coverage, 9))
+
+
+def _spread(n: int, rank: int) -> tuple[float, float]:
+    """Ends of the range of the true coverage, which is Beta(k, n + 1 - k) over draws of validation images.
+
+    Vovk 2012, arXiv 1209.2673: exact where no two scores are equal.
+    """
+    from scipy.stats import beta
+
+    tail = (1 - SPREAD_LEVEL) / 2
+    low, high = beta.ppf([tail, 1 - tail], rank, n + 1 - rank)
+    return float(low), float(high)

@@ -1,0 +1,140 @@
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cnn_transfer.evaluation import no_predictions, wilson_interval
+from cnn_transfer.evaluation.conformal import fit_sets, measure_sets, prediction_sets
+
+NAMES = ["ant", "bee", "cat"]
+
+
+def table_of(values, labels, names=NAMES):
+    values = np.asarray(values, np.float32)
+    names = np.asarray(names[: values.shape[1]])
+    table = pd.DataFrame({"id": [f"i{n}" for n in range(len(values))], "label": names[labels]})
+    table["predicted"] = names[values.argmax(axis=1)]
+    return table.assign(**{f"probability_{name}": values[:, index] for index, name in enumerate(names)})
+
+
+def simulate(images, rng, sharpness=2.0):
+    """Predictions that are surer than they should be, and know nothing of how much."""
+    logits = rng.normal(size=(images, 3)) * sharpness
+    values = np.exp(2 * logits) / np.exp(2 * logits).sum(axis=1, keepdims=True)
+    true = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    labels = (rng.random((images, 1)) > true.cumsum(axis=1)).sum(axis=1).clip(max=2)
+    return table_of(values, labels)
+
+
+def test_the_rank_counts_the_new_image_too():
+    """Of 19 images and a coverage of 90%, the 18th smallest score; not the 17.1th."""
+    of_label = np.linspace(0.5, 0.95, 19)
+    values = np.stack([of_label, 1 - of_label, np.zeros(19)], axis=1)
+    sets = fit_sets(table_of(values, np.zeros(19, int)), 0.9)
+    assert sets["rank"] == 18
+    assert sets["least_probability"] == pytest.approx(of_label[1])  # the score of the second lowest is the 18th
+    assert "at least 90%, if the image is drawn like the 19 validation images" in sets["statement"]
+
+
+@pytest.mark.parametrize(("n", "coverage", "rank"), [(19, 0.95, 19), (9, 0.9, 9), (99, 0.95, 95), (199, 0.9, 180)])
+def test_a_rank_that_is_whole_is_not_rounded_up(n, coverage, rank):
+    assert fit_sets(simulate(n, np.random.default_rng(0)), coverage)["rank"] == rank
+
+
+@pytest.mark.parametrize(("coverage", "needed"), [(0.9, 9), (0.95, 19), (0.99, 99)])
+def test_too_few_images_give_sets_of_all_classes(coverage, needed):
+    rng = np.random.default_rng(0)
+    sets = fit_sets(simulate(needed - 1, rng), coverage)
+    assert sets["rank"] is None
+    assert sets["images_needed"] == needed
+    assert f"at least {needed} validation images, there are {needed - 1}" in sets["statement"]
+    table = prediction_sets(simulate(50, rng), sets)
+    assert (table["size"] == 3).all()
+    assert table["covered"].all()
+    assert fit_sets(simulate(needed, rng), coverage)["rank"] == needed
+
+
+def test_sets_name_their_classes_the_most_probable_first():
+    sets = {"classes": NAMES, "least_probability": 0.25}
+    values = [[0.3, 0.6, 0.1], [0.05, 0.05, 0.9], [0.24, 0.5, 0.26]]
+    table = prediction_sets(table_of(values, [0, 1, 2]), sets)
+    assert table.columns.tolist() == ["id", "label", "size", "set", "covered"]
+    assert table["set"].tolist() == ["bee · ant", "cat", "bee · cat"]
+    assert table["size"].tolist() == [2, 1, 2]
+    assert table["covered"].tolist() == [True, False, True]
+
+
+def test_a_network_that_is_better_than_the_wish_has_sets_without_classes():
+    table = prediction_sets(table_of([[0.4, 0.3, 0.3]], [0]), {"classes": NAMES, "least_probability": 0.5})
+    assert table["set"].tolist() == [""]
+    assert not table["covered"].any()
+    assert measure_sets(table, 0.95)["empty_share"] == 1
+
+
+def test_sets_are_measured_with_an_interval():
+    table = pd.DataFrame({"label": list("aabb"), "size": [1, 2, 1, 0], "covered": [True, True, True, False]})
+    measured = measure_sets(table, 0.9)
+    interval = wilson_interval(3, 4, 0.9)
+    assert [measured[key] for key in ("coverage", "coverage_low", "coverage_high")] == list(interval)
+    assert (measured["mean_size"], measured["single_share"], measured["empty_share"]) == (1.0, 0.5, 0.25)
+    assert (measured["least_covered_class"], measured["least_class_coverage"]) == ("b", 0.5)
+    assert "Least covered is b, 50.0%" in measured["statement"]
+
+
+def test_no_images_have_no_coverage(shapes):
+    nothing = no_predictions(shapes)
+    sets = fit_sets(nothing, 0.9)
+    assert sets["least_probability"] == 0
+    table = prediction_sets(nothing, sets)
+    assert table.empty
+    measured = measure_sets(table, 0.95)
+    assert measured["coverage"] is measured["mean_size"] is None
+    assert measured["images"] == 0
+
+
+def test_one_class_is_always_covered():
+    table = table_of(np.ones((30, 1)), np.zeros(30, int))
+    assert measure_sets(prediction_sets(table, fit_sets(table, 0.9)), 0.95)["coverage"] == 1
+
+
+@pytest.mark.parametrize("coverage", [0.5, 1.0, 90])
+def test_an_impossible_coverage_is_refused(coverage):
+    with pytest.raises(ValueError, match=r"coverage must be above 0\.5 and below 1\. Received"):
+        fit_sets(simulate(20, np.random.default_rng(0)), coverage)
+
+
+def test_predictions_of_other_classes_are_refused():
+    sets = fit_sets(simulate(20, np.random.default_rng(0)), 0.9)
+    with pytest.raises(ValueError, match="The predictions are of ant, bee"):
+        prediction_sets(table_of([[0.5, 0.5]], [0]), sets)
+
+
+@pytest.mark.parametrize(("images", "coverage"), [(19, 0.9), (100, 0.9), (60, 0.95)])
+def test_sets_cover_as_often_as_was_wished_over_many_draws(images, coverage):
+    """On average over draws the coverage is k / (n + 1); its range over draws is that of the beta distribution."""
+    rng = np.random.default_rng(0)
+    covered, inside = [], []
+    for _ in range(250):
+        sets = fit_sets(simulate(images, rng), coverage)
+        share = prediction_sets(simulate(400, rng), sets)["covered"].mean()
+        covered.append(share)
+        inside.append(sets["coverage_low"] - 0.03 <= share <= sets["coverage_high"] + 0.03)
+    error = np.std(covered) / np.sqrt(len(covered))
+    expected = sets["rank"] / (images + 1)
+    assert coverage <= expected < coverage + 1 / (images + 1) + 1e-9
+    assert np.mean(covered) == pytest.approx(expected, abs=4 * error)
+    assert np.mean(inside) > 0.93
+
+
+@given(st.integers(0, 60), st.sampled_from([0.8, 0.9, 0.95]), st.integers(0, 10))
+def test_a_larger_wish_never_makes_a_set_smaller(images, coverage, seed):
+    rng = np.random.default_rng(seed)
+    validation, test = simulate(images, rng), simulate(20, rng)
+    small = prediction_sets(test, fit_sets(validation, coverage))
+    large = prediction_sets(test, fit_sets(validation, coverage + 0.04))
+    assert (large["size"] >= small["size"]).all()
+    assert (small["size"] == small["set"].str.split(" · ").map(len).where(small["set"] != "", 0)).all()
+    figures = measure_sets(small, 0.95)
+    assert {type(value) for value in figures.values()} <= {float, int, str}
+    assert figures["coverage_low"] <= figures["coverage"] <= figures["coverage_high"]
