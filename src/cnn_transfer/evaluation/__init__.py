@@ -1,5 +1,14 @@
 """Predictions on held-out images, metrics with intervals, the verdict on the transfer, and its pictures."""
 
+from cnn_transfer.evaluation.calibration import (
+    calibrate,
+    calibration_error,
+    draw_reliability,
+    fit_calibration,
+    reliability_table,
+)
+from cnn_transfer.evaluation.conformal import fit_sets, measure_sets, prediction_sets
+from cnn_transfer.evaluation.explanations import Explanations, draw_explanations, explain
 from cnn_transfer.evaluation.figures import (
     Figure,
     as_svg,
@@ -10,6 +19,7 @@ from cnn_transfer.evaluation.figures import (
     draw_ranking,
     draw_training_curves,
 )
+from cnn_transfer.evaluation.fine_tuning_change import fine_tuning_change
 from cnn_transfer.evaluation.image_sheets import draw_examples, draw_image_histograms, draw_rejected
 from cnn_transfer.evaluation.metrics import (
     Interval,
@@ -20,15 +30,27 @@ from cnn_transfer.evaluation.metrics import (
 )
 from cnn_transfer.evaluation.predictions import as_predictions, no_predictions, predict
 from cnn_transfer.evaluation.report import RunResults, write_model_card, write_report
+from cnn_transfer.evaluation.selective import (
+    choose_threshold,
+    draw_risk_coverage,
+    measure_threshold,
+    risk_coverage_area,
+    risk_coverage_table,
+)
+from cnn_transfer.evaluation.similarity import draw_similarity, map_similarity, similarity_by_depth
 from cnn_transfer.evaluation.summary import describe_intake, describe_ranking, describe_summary, summarise
 from cnn_transfer.evaluation.verdict import compare, paired_difference, training_cost_ratio
 
 __all__ = [
+    "Explanations",
     "Figure",
     "Interval",
     "RunResults",
     "as_predictions",
     "as_svg",
+    "calibrate",
+    "calibration_error",
+    "choose_threshold",
     "compare",
     "confusion_table",
     "describe_intake",
@@ -38,16 +60,32 @@ __all__ = [
     "draw_confusion",
     "draw_depths",
     "draw_examples",
+    "draw_explanations",
     "draw_image_histograms",
     "draw_mistakes",
     "draw_ranking",
     "draw_rejected",
+    "draw_reliability",
+    "draw_risk_coverage",
+    "draw_similarity",
     "draw_training_curves",
+    "explain",
+    "fine_tuning_change",
+    "fit_calibration",
+    "fit_sets",
+    "map_similarity",
     "measure",
+    "measure_sets",
+    "measure_threshold",
     "no_predictions",
     "paired_difference",
     "per_class_table",
     "predict",
+    "prediction_sets",
+    "reliability_table",
+    "risk_coverage_area",
+    "risk_coverage_table",
+    "similarity_by_depth",
     "summarise",
     "training_cost_ratio",
     "wilson_interval",

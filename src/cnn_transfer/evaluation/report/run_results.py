@@ -24,6 +24,13 @@ class RunResults:
     baseline_metrics: Mapping[str, Any]
     random_metrics: Mapping[str, Any]
     delivered_metrics: Mapping[str, Any]
+    calibrated_metrics: Mapping[str, Any]
+    calibration: Mapping[str, Any]
+    abstention: Mapping[str, Any]
+    conformal_sets: Mapping[str, Any]
+    set_coverage: Mapping[str, Any]
+    explanations: Mapping[str, Any]
+    map_similarity: Mapping[str, Any]
     transfer_verdict: Mapping[str, Any]
     transfer_plan: Mapping[str, Any]
     source_model_card: Mapping[str, Any]
@@ -39,7 +46,12 @@ class RunResults:
     baseline_trials: pd.DataFrame
     random_trials: pd.DataFrame
     per_class_metrics: pd.DataFrame
+    reliability: pd.DataFrame
+    risk_coverage: pd.DataFrame
+    representation_similarity: pd.DataFrame
     accuracy_plot: str
+    reliability_plot: str
+    risk_coverage_plot: str
     target_image_sheet: str
     target_image_histograms: str
     target_rejected_sheet: str
@@ -47,6 +59,8 @@ class RunResults:
     depth_plot: str
     confusion_plot: str
     mistakes_sheet: str
+    explanations_sheet: str
+    similarity_plot: str
 
     @property
     def networks(self) -> dict[str, Mapping[str, Any]]:

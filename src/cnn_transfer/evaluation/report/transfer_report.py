@@ -5,9 +5,11 @@ Every number of the page is in the summary or in a table that the run keeps; the
 
 from cnn_transfer.evaluation.report.blocks import render
 from cnn_transfer.evaluation.report.data import data
+from cnn_transfer.evaluation.report.explanations import explanations
 from cnn_transfer.evaluation.report.mistakes import mistakes
 from cnn_transfer.evaluation.report.overview import overview
 from cnn_transfer.evaluation.report.plan import plan
+from cnn_transfer.evaluation.report.probabilities import probabilities
 from cnn_transfer.evaluation.report.provenance import provenance
 from cnn_transfer.evaluation.report.results import results_on_test_images
 from cnn_transfer.evaluation.report.run_results import RunResults
@@ -19,7 +21,17 @@ VERDICTS = {
     "negative": "▼ Negative transfer",
     None: "○ No verdict",
 }
-SECTIONS = (overview, data, training, plan, results_on_test_images, mistakes, provenance)
+SECTIONS = (
+    overview,
+    data,
+    training,
+    plan,
+    results_on_test_images,
+    probabilities,
+    explanations,
+    mistakes,
+    provenance,
+)
 
 
 def write_report(results: RunResults) -> str:

@@ -10,16 +10,32 @@ import pandas as pd
 from cnn_transfer.evaluation import (
     Figure,
     RunResults,
+    calibrate,
+    choose_threshold,
     compare,
     confusion_table,
     draw_accuracies,
     draw_confusion,
+    draw_explanations,
     draw_mistakes,
+    draw_reliability,
+    draw_risk_coverage,
+    draw_similarity,
     draw_training_curves,
+    explain,
+    fine_tuning_change,
+    fit_calibration,
+    fit_sets,
     measure,
+    measure_sets,
+    measure_threshold,
     no_predictions,
     per_class_table,
     predict,
+    prediction_sets,
+    reliability_table,
+    risk_coverage_area,
+    risk_coverage_table,
     summarise,
     write_model_card,
     write_report,
@@ -36,6 +52,15 @@ def predict_test_images(
     if ModelCard.model_validate(card).training_images == 0:
         return no_predictions(images.used_in(splits))
     return predict(network, images, splits, "test")
+
+
+def predict_validation_images(
+    network: Network, card: Mapping[str, Any], images: ImageSet, splits: pd.DataFrame
+) -> pd.DataFrame:
+    """Predict the validation images, on which everything that makes the probabilities useful is fitted."""
+    if ModelCard.model_validate(card).training_images == 0 or not splits["split"].eq("validation").any():
+        return no_predictions(images.used_in(splits))
+    return predict(network, images, splits, "validation")
 
 
 def measure_network(
@@ -56,6 +81,95 @@ def tabulate(
     block = EvaluateParameters.parse(parameters, "evaluate")
     names = list(ModelCard.model_validate(card).class_names)
     return per_class_table(predictions, names, block.confidence), confusion_table(predictions, names)
+
+
+def calibrate_probabilities(
+    validation_predictions: pd.DataFrame,
+    predictions: pd.DataFrame,
+    card: Mapping[str, Any],
+    parameters: Mapping[str, Any],
+    seed: int,
+) -> tuple[dict[str, Any], pd.DataFrame, dict[str, Any], pd.DataFrame]:
+    """Fit the calibration on validation images, apply it to the test images, and measure both there."""
+    block = EvaluateParameters.parse(parameters, "evaluate")
+    calibration = fit_calibration(validation_predictions)
+    calibrated = calibrate(predictions, calibration)
+    reliability = pd.concat(
+        [
+            reliability_table(table, block.reliability_bins, block.confidence).assign(probabilities=name)
+            for name, table in (("before", predictions), ("after", calibrated))
+        ],
+        ignore_index=True,
+    )
+    return calibration, calibrated, measure_network(calibrated, card, parameters, seed), reliability
+
+
+def abstain(
+    validation_predictions: pd.DataFrame,
+    calibration: Mapping[str, Any],
+    calibrated_predictions: pd.DataFrame,
+    parameters: Mapping[str, Any],
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Risk by coverage, and a threshold for a wished accuracy with what it does on the test images."""
+    block = EvaluateParameters.parse(parameters, "evaluate")
+    validation = calibrate(validation_predictions, calibration)
+    chosen = choose_threshold(validation, block.wished_accuracy, block.confidence)
+    return risk_coverage_table(calibrated_predictions), {
+        "chosen_on_validation": chosen,
+        "on_test": measure_threshold(calibrated_predictions, chosen["threshold"], block.confidence),
+        "area": risk_coverage_area(calibrated_predictions),
+    }
+
+
+def predict_sets(
+    validation_predictions: pd.DataFrame,
+    calibration: Mapping[str, Any],
+    calibrated_predictions: pd.DataFrame,
+    parameters: Mapping[str, Any],
+) -> tuple[dict[str, Any], pd.DataFrame, dict[str, Any]]:
+    """Sets of classes that hold the true one as often as wished; none when no coverage is wished."""
+    block = EvaluateParameters.parse(parameters, "evaluate")
+    if block.set_coverage is None:
+        everything = {"classes": calibration["classes"], "least_probability": 0.0}
+        return {}, prediction_sets(calibrated_predictions.iloc[:0], everything), {}
+    sets = fit_sets(calibrate(validation_predictions, calibration), block.set_coverage)
+    table = prediction_sets(calibrated_predictions, sets)
+    return sets, table, measure_sets(table, block.confidence)
+
+
+def explain_predictions(
+    network: Network, images: ImageSet, predictions: pd.DataFrame, parameters: Mapping[str, Any], seed: int
+) -> tuple[dict[str, Any], Figure]:
+    """Attribution maps of some predictions, with what tests say of the methods that made them."""
+    block = EvaluateParameters.parse(parameters, "evaluate")
+    wanted = block.explanations
+    explanations = explain(
+        network,
+        images,
+        predictions,
+        wanted.methods,
+        wanted.images_shown,
+        wanted.images_judged,
+        wanted.curve_steps,
+        wanted.path_steps,
+        seed,
+        block.confidence,
+    )
+    return explanations.describe(), draw_explanations(images, explanations)
+
+
+def compare_representations(
+    migrated_model: Network,
+    target_model: Network,
+    images: ImageSet,
+    predictions: pd.DataFrame,
+    parameters: Mapping[str, Any],
+    seed: int,
+) -> tuple[pd.DataFrame, dict[str, Any], Figure]:
+    """What the fine-tuning changed: what the network knows of images at each depth, and where it looks."""
+    block = EvaluateParameters.parse(parameters, "evaluate")
+    depths, maps = fine_tuning_change(migrated_model, target_model, images, predictions, block.confidence, seed)
+    return depths, maps, draw_similarity(depths)
 
 
 def judge_transfer(
@@ -94,6 +208,15 @@ def draw_results(
         draw_training_curves(source_log, target_log, baseline_log),
         draw_mistakes(images, predictions, block.mistakes_shown),
     )
+
+
+def draw_probabilities(
+    reliability: pd.DataFrame, risk_coverage: pd.DataFrame, abstention: Mapping[str, Any]
+) -> tuple[Figure, Figure]:
+    """Draw the reliability before and after calibration, and what not answering is worth."""
+    before, after = (reliability[reliability["probabilities"] == name] for name in ("before", "after"))
+    threshold = abstention["chosen_on_validation"]["threshold"]
+    return draw_reliability(before, after), draw_risk_coverage(risk_coverage, threshold)
 
 
 def summarise_run(

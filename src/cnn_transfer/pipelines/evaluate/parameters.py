@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from cnn_transfer.parameters import Parameters
+
+
+class ExplanationParameters(Parameters):
+    """Which attribution methods explain predictions, on how many images they are judged and shown."""
+
+    methods: tuple[Literal["grad_cam", "integrated_gradients"], ...]  # none: nothing is explained
+    images_shown: int = Field(ge=1, le=50)
+    images_judged: int = Field(ge=2, le=10_000)
+    curve_steps: int = Field(ge=2, le=256)  # of the insertion and deletion curves
+    path_steps: int = Field(ge=1, le=1024)  # gradients an image, of integrated gradients
 
 
 class EvaluateParameters(Parameters):
@@ -12,4 +24,8 @@ class EvaluateParameters(Parameters):
 
     confidence: float = Field(gt=0.5, lt=1)
     bootstrap_samples: int = Field(ge=100, le=1_000_000)
+    reliability_bins: int = Field(ge=1, le=100)
+    wished_accuracy: float = Field(gt=0.5, lt=1)  # of the images that are answered
+    set_coverage: float | None = Field(gt=0.5, lt=1)  # None: no prediction sets
     mistakes_shown: int = Field(ge=1, le=200)
+    explanations: ExplanationParameters

@@ -6,11 +6,18 @@ from kedro.pipeline import Node, Pipeline
 
 from cnn_transfer.evaluation import RunResults
 from cnn_transfer.pipelines.evaluate.nodes import (
+    abstain,
+    calibrate_probabilities,
+    compare_representations,
     describe_delivered_model,
+    draw_probabilities,
     draw_results,
+    explain_predictions,
     judge_transfer,
     measure_network,
+    predict_sets,
     predict_test_images,
+    predict_validation_images,
     report,
     summarise_run,
     tabulate,
@@ -31,6 +38,61 @@ def create_pipeline() -> Pipeline:
             name="tabulate",
         ),
         Node(
+            predict_validation_images,
+            inputs=["delivered_model", "delivered_model_card", "target_images", "target_splits"],
+            outputs="validation_predictions",
+            name="predict_validation",
+        ),
+        Node(
+            calibrate_probabilities,
+            inputs=[
+                "validation_predictions",
+                "delivered_predictions",
+                "delivered_model_card",
+                "params:evaluate",
+                "params:seed",
+            ],
+            outputs=["calibration", "calibrated_predictions", "calibrated_metrics", "reliability"],
+            name="calibrate",
+        ),
+        Node(
+            abstain,
+            inputs=["validation_predictions", "calibration", "calibrated_predictions", "params:evaluate"],
+            outputs=["risk_coverage", "abstention"],
+            name="abstain",
+        ),
+        Node(
+            predict_sets,
+            inputs=["validation_predictions", "calibration", "calibrated_predictions", "params:evaluate"],
+            outputs=["conformal_sets", "prediction_sets", "set_coverage"],
+            name="predict_sets",
+        ),
+        Node(
+            draw_probabilities,
+            inputs=["reliability", "risk_coverage", "abstention"],
+            outputs=["reliability_plot", "risk_coverage_plot"],
+            name="draw_probabilities",
+        ),
+        Node(
+            explain_predictions,
+            inputs=["delivered_model", "target_images", "calibrated_predictions", "params:evaluate", "params:seed"],
+            outputs=["explanations", "explanations_sheet"],
+            name="explain",
+        ),
+        Node(
+            compare_representations,
+            inputs=[
+                "migrated_model",
+                "target_model",
+                "target_images",
+                "target_predictions",
+                "params:evaluate",
+                "params:seed",
+            ],
+            outputs=["representation_similarity", "map_similarity", "similarity_plot"],
+            name="compare_representations",
+        ),
+        Node(
             judge_transfer,
             inputs=[
                 "target_predictions",
@@ -47,7 +109,7 @@ def create_pipeline() -> Pipeline:
             draw_results,
             inputs=[
                 "target_images",
-                "delivered_predictions",
+                "calibrated_predictions",
                 "confusion_matrix",
                 "target_metrics",
                 "baseline_metrics",

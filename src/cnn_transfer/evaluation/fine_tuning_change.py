@@ -1,0 +1,58 @@
+"""What the fine-tuning changed: what the network makes of images at each depth, and where it looks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from cnn_transfer.evaluation.attribution import AttributionUnavailableError, grad_cam
+from cnn_transfer.evaluation.predictions import PROBABILITY
+from cnn_transfer.evaluation.similarity import FEWEST_IMAGES, map_similarity, similarity_by_depth
+from cnn_transfer.images import ImageSet
+
+if TYPE_CHECKING:
+    import keras
+
+MOST_COMPARED, MOST_MAPPED = 256, 64  # images
+NOTHING = {"correlation": None, "correlation_low": None, "correlation_high": None, "images": 0, "undefined": 0}
+
+
+def fine_tuning_change(
+    before: keras.Model, after: keras.Model, images: ImageSet, predictions: pd.DataFrame, confidence: float, seed: int
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Compare a network before and after its fine-tuning, on the same images drawn by the seed.
+
+    Args:
+        before: The migrated network.
+        after: The fine-tuned one.
+        images: The set that the predictions are about.
+        predictions: Of the fine-tuned network; their classes are those that the maps (Grad-CAM) are about.
+        confidence: Level of the intervals, 0-1.
+        seed: Of the draw.
+
+    Returns:
+        The table of `similarity_by_depth`, without rows for too few images, and the figures of `map_similarity` with a
+        `statement` that says why where there are none.
+    """
+    drawn = predictions.sample(min(len(predictions), MOST_COMPARED), random_state=seed)
+    if len(drawn) < FEWEST_IMAGES:
+        statement = f"What the fine-tuning changed takes at least {FEWEST_IMAGES} test images; there are {len(drawn)}."
+        nothing = pd.DataFrame(columns=["layer", "depth", "cka", "cka_low", "cka_high"])
+        return nothing, NOTHING | {"statement": statement}
+    pixels = images.pixels(np.asarray(pd.Index(images.table["id"]).get_indexer(pd.Index(drawn["id"]))))
+    depths = similarity_by_depth(before, after, pixels, confidence=confidence)
+    same = all(
+        np.array_equal(first, second) for first, second in zip(before.get_weights(), after.get_weights(), strict=True)
+    )
+    if same:
+        statement = "Nothing: the head in closed form is delivered as it is, on the weights of the source."
+        return depths, NOTHING | {"statement": statement}
+    names = [str(name).removeprefix(PROBABILITY) for name in drawn if str(name).startswith(PROBABILITY)]
+    classes = np.asarray(pd.Index(names).get_indexer(pd.Index(drawn["predicted"])))[:MOST_MAPPED]
+    try:
+        first, second = (grad_cam(network, pixels[:MOST_MAPPED], classes) for network in (before, after))
+    except AttributionUnavailableError as error:
+        return depths, NOTHING | {"statement": str(error)}
+    return depths, map_similarity(first, second, confidence)

@@ -1,0 +1,99 @@
+"""Section: what speaks for the predictions, how far that can be trusted, and what the fine-tuning changed."""
+
+from typing import Any
+
+import pandas as pd
+
+from cnn_transfer.evaluation.report.blocks import (
+    Column,
+    Details,
+    Heading,
+    Section,
+    Text,
+    decimal,
+    picture,
+    points,
+    table,
+    truth,
+)
+from cnn_transfer.evaluation.report.run_results import RunResults
+
+SCORES = [
+    Column("method", "method"),
+    Column("insertion_gain", "insertion", points, has_interval=True),
+    Column("deletion_gain", "deletion", points, has_interval=True),
+    Column("randomisation_correlation", "random weights", decimal),
+    Column("stability", "invisible change", decimal),
+    Column("passes", "passed", truth),
+]
+SIMILARITY = [
+    Column("layer", "depth"),
+    Column("cka", "similarity (CKA)", decimal, has_interval=True),
+]
+
+
+def explanations(results: RunResults) -> Section:
+    """Attribution maps with their tests, and the similarity of representations before and after fine-tuning."""
+    return Section("explanations", "What it looks at", [*_maps(results), *_change(results)])
+
+
+def _maps(results: RunResults) -> list[Any]:
+    explained = results.explanations
+    if not explained["methods"]:
+        return [Text(explained["statement"])]
+    wrong = [f"{row['label']} taken for {row['predicted']}" for row in explained["shown"] if not row["correct"]]
+    return [
+        Text(
+            "A map is worth as much as its method. Insertion shows an image from its most important pixels on and "
+            "should find the class early, deletion takes them away and should lose it early, both better than random "
+            "maps as smooth. With random weights the map must become another one, after an invisible change of the "
+            "image it must not."
+        ),
+        table(
+            "explanation-scores",
+            pd.DataFrame(explained["methods"]),
+            SCORES,
+            "Tests of the methods on test images: areas gained over random maps, in points, with 95% intervals; rank "
+            "correlations of maps",
+            "explanations",
+        ),
+        Details("The tests in words", [Text(row["statement"]) for row in explained["methods"]]),
+        picture(
+            "explanations-sheet",
+            results.explanations_sheet,
+            "What speaks for the predicted class",
+            "The most confident mistakes first, then images that are recognised. Orange speaks for the predicted "
+            "class, blue against it.",
+            f"Attribution maps of {len(explained['shown'])} test images" + (f"; {', '.join(wrong)}" if wrong else ""),
+        ),
+    ]
+
+
+def _change(results: RunResults) -> list[Any]:
+    depths = results.representation_similarity
+    return [
+        Heading("What the fine-tuning changed"),
+        Text(results.map_similarity["statement"]),
+        *(
+            [
+                picture(
+                    "similarity",
+                    results.similarity_plot,
+                    "Similarity before and after fine-tuning",
+                    "How alike two images are to the network, before and after: 1 means that a depth still sees the "
+                    "same likenesses (centred kernel alignment, Kornblith et al. 2019).",
+                    "Similarity by depth: "
+                    + "; ".join(f"{row.layer} {decimal(row.cka).text}" for row in depths.itertuples()),
+                ),
+                table(
+                    "similarity-table",
+                    depths,
+                    SIMILARITY,
+                    "Similarity of representations before and after fine-tuning, 95% intervals",
+                    "representation_similarity",
+                ),
+            ]
+            if len(depths)
+            else []
+        ),
+    ]

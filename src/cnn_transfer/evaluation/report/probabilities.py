@@ -1,0 +1,167 @@
+"""Section: whether the probabilities can be believed, and when the network had better not answer."""
+
+from typing import Any
+
+from cnn_transfer.evaluation.report.blocks import (
+    Column,
+    Details,
+    Heading,
+    Row,
+    Section,
+    Table,
+    Text,
+    Tile,
+    Tiles,
+    count,
+    decimal,
+    general,
+    picture,
+    share,
+    table,
+    words,
+)
+from cnn_transfer.evaluation.report.run_results import RunResults
+
+ERRORS = {
+    "ece": ("calibration error", share),
+    "classwise_ece": ("calibration error, by class", share),
+    "log_loss": ("log loss", decimal),
+    "brier": ("Brier score", decimal),
+    "accuracy": ("accuracy", share),
+}
+RELIABILITY = [
+    Column("probabilities", "probabilities"),
+    Column("low", "sure from", share),
+    Column("high", "to", share),
+    Column("images", "images", count),
+    Column("confidence", "mean confidence", share),
+    Column("accuracy", "share that is right", share, has_interval=True),
+]
+RISK = [
+    Column("threshold", "at least so sure", general),
+    Column("coverage", "answered", share),
+    Column("accuracy", "right of the answered", share),
+    Column("images", "images", count),
+]
+
+
+def probabilities(results: RunResults) -> Section:
+    """Calibration before and after, and what not answering is worth."""
+    blocks = [*_calibration(results), *_abstention(results), *_sets(results)]
+    return Section("probabilities", "Can the probabilities be believed?", blocks)
+
+
+def _calibration(results: RunResults) -> list[Any]:
+    before, after = results.delivered_metrics, results.calibrated_metrics
+    rows = [
+        Row(
+            [
+                words(heading),
+                *(form(metrics[key], metrics[f"{key}_low"], metrics[f"{key}_high"]) for metrics in (before, after)),
+            ]
+        )
+        for key, (heading, form) in ERRORS.items()
+    ]
+    errors = "; ".join(
+        f"{name} {share(metrics['ece']).text}" for name, metrics in (("before", before), ("after", after))
+    )
+    chance = share(after["ece_if_calibrated"]).text
+    return [
+        Text(
+            f"{results.calibration['statement']} The figures below are of the delivered network on the test "
+            f"images. With so many images even perfect probabilities would show an error of about {chance}."
+        ),
+        picture(
+            "reliability",
+            results.reliability_plot,
+            "Reliability before and after calibration",
+            "Where a line lies above the diagonal, the network is right more often than it says.",
+            f"Reliability plot; calibration error {errors}",
+        ),
+        Table(
+            "calibration",
+            "Before and after calibration, with 95% intervals",
+            [Column("figure", "figure"), Column("before", "before", share), Column("after", "after", share)],
+            rows,
+            "delivered_metrics, calibrated_metrics",
+        ),
+        Details(
+            "The bins of the reliability plot",
+            [
+                table(
+                    "reliability-bins",
+                    results.reliability,
+                    RELIABILITY,
+                    "Bins of about equally many test images",
+                    "reliability",
+                )
+            ],
+        ),
+    ]
+
+
+def _abstention(results: RunResults) -> list[Any]:
+    chosen, measured = results.abstention["chosen_on_validation"], results.abstention["on_test"]
+    return [
+        Heading("When it had better not answer"),
+        Text(f"{chosen['statement']} {measured['statement']}"),
+        Tiles(
+            [
+                Tile(
+                    "Threshold",
+                    words("none found") if chosen["threshold"] is None else general(chosen["threshold"]),
+                    "chosen on validation images",
+                ),
+                Tile(
+                    "Answered",
+                    share(measured["answered_share"], measured["answered_share_low"], measured["answered_share_high"]),
+                    "of the test images",
+                ),
+                Tile(
+                    "Right, of the answered",
+                    share(measured["accuracy"], measured["accuracy_low"], measured["accuracy_high"]),
+                    f"wished: {chosen['wished_accuracy']:.1%}",
+                ),
+            ]
+        ),
+        picture(
+            "risk-coverage",
+            results.risk_coverage_plot,
+            "What not answering is worth",
+            "The surest images are answered first; the fewer, the fewer mistakes.",
+            "Share of mistakes among the answered test images by the share that is answered",
+        ),
+        Details(
+            "Thresholds and what they give",
+            [
+                table(
+                    "risk-coverage-table",
+                    results.risk_coverage,
+                    RISK,
+                    "Test images that are answered at each threshold",
+                    "risk_coverage",
+                )
+            ],
+        ),
+    ]
+
+
+def _sets(results: RunResults) -> list[Any]:
+    sets, measured = results.conformal_sets, results.set_coverage
+    if not sets:
+        return []
+    return [
+        Heading("Sets of classes instead of one"),
+        Text(f"{sets['statement']} {measured['statement']}"),
+        Tiles(
+            [
+                Tile("Wished coverage", share(sets["coverage"])),
+                Tile(
+                    "Sets that hold the true class",
+                    share(measured["coverage"], measured["coverage_low"], measured["coverage_high"]),
+                ),
+                Tile("Sets of one class", share(measured["single_share"])),
+                Tile("Classes in a set, on average", general(measured["mean_size"])),
+            ]
+        ),
+    ]
