@@ -3,10 +3,13 @@
 python benchmarks/conformal_coverage.py [--repetitions 2000]
 
 Each repetition draws validation images and fits anew; 10 classes, a network that is too sure of itself, so that its
-probabilities are wrong. Sets: the share of new images whose set holds the true class must be the wished one, within
-four standard errors of the simulation. Thresholds: the share of repetitions whose threshold has a true accuracy below
-the wish must be at most one minus the confidence; "naive" takes the lowest confidence whose bound reaches the
-wish, as if it were the only look. "Within its range": the stated 95% range of the true coverage holds it. About 3 minutes on 2 cores. Exits with 1 where a promise is broken.
+probabilities are wrong.
+
+Sets: the mean share of new images whose set holds the true class must be k / (n + 1), at least the wished one, within
+four standard errors of the simulation; "within its range": how often the stated 95% range holds the true coverage.
+Thresholds: the share of repetitions whose threshold has a true accuracy below the wish must be at most one minus the
+confidence; "naive" takes the lowest confidence whose bound reaches the wish, as if it were the only look. About 3
+minutes on 2 cores. Exits with 1 where a promise is broken.
 """
 
 import argparse

@@ -1,0 +1,349 @@
+"""Is an image like those that the network has learnt from, and which of them are nearest to it?
+
+Two views of the same features, which are what the network's last dense layer reads:
+
+- How far: the distance to the k-th nearest training image among all features, each image's scaled to length 1 (deep
+  nearest neighbours; Sun et al. 2022, arXiv 2204.06507). It sees what the head ignores, which is what foreign images
+  are made of. An image is called unfamiliar when it is farther than all but a stated share of held-out validation
+  images: a conformal test, so that this share is the false-alarm rate on images like them.
+- Which: the training images nearest in what the head makes of the features, its logits. On the default run these have
+  the predicted class for 97% of the test images, neighbours among all features for 87%: they explain the decision.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from cnn_transfer.evaluation.figures import Figure, drawable, new_figure, show_images
+from cnn_transfer.evaluation.metrics import wilson_interval
+from cnn_transfer.images import ImageSet, image_batches
+
+if TYPE_CHECKING:
+    import keras
+
+MOST_NEIGHBOURS = 5  # the distance to the fifth nearest: steadier than to the first, and still within a class
+SEPARATOR = " · "
+CHUNK_ROWS = 1024  # images compared at once with all training images
+
+
+class EmbeddedImages(NamedTuple):
+    """Images as a network sees them.
+
+    Attributes:
+        ids: (n,) of text.
+        labels: (n,) of text, the true classes.
+        features: (n, d) float32, what the last dense layer reads.
+        logits: (n, c) float32, what it makes of them, without the bias; their mean over the classes is 0.
+    """
+
+    ids: np.ndarray
+    labels: np.ndarray
+    features: np.ndarray
+    logits: np.ndarray
+
+
+def penultimate_features(network: keras.Model, images: ImageSet, rows: np.ndarray) -> np.ndarray:
+    """What the last dense layer of the network reads: (len(rows), d) float32.
+
+    Args:
+        network: A flat functional model.
+        images: Images of the network's size.
+        rows: Row numbers in the set.
+
+    Raises:
+        ValueError: When the network has no dense layer at its end.
+    """
+    import keras
+
+    dense = _last_dense(network)
+    if not len(rows):
+        return np.empty((0, dense.input.shape[-1]), np.float32)
+    features = keras.Model(network.input, dense.input).predict(image_batches(images, rows), verbose=0)
+    return np.asarray(features, np.float32)
+
+
+def embed_images(network: keras.Model, images: ImageSet, rows: np.ndarray) -> EmbeddedImages:
+    """Features and logits of images.
+
+    Args:
+        network: A flat functional model.
+        images: Images of the network's size.
+        rows: Row numbers in the set.
+
+    Raises:
+        ValueError: When the network has no dense layer at its end.
+    """
+    features = penultimate_features(network, images, rows)
+    kernel = np.asarray(_last_dense(network).get_weights()[0], np.float32)
+    table = images.table.iloc[rows]
+    logits = features @ (kernel - kernel.mean(axis=1, keepdims=True))  # a softmax ignores what all classes share
+    return EmbeddedImages(table["id"].to_numpy(object), table["label"].to_numpy(object), features, logits)
+
+
+def fit_familiarity(
+    training: EmbeddedImages, validation: EmbeddedImages | None, false_alarm_rate: float
+) -> dict[str, Any]:
+    """Find how far from the training images an image may be that is like the validation images.
+
+    Args:
+        training: Images that the network was trained on, at least 1.
+        validation: Images that it was not; None or empty: the training images are left out one at a time, which calls
+            more of the new images unfamiliar than stated, because the network knows its training images.
+        false_alarm_rate: Share of the images like these that may be called unfamiliar, above 0, below 0.5.
+
+    Returns:
+        `neighbour` (k), `false_alarm_rate`, `images` (compared with), `held_out` (whether they are validation images),
+        `distances` (theirs, ascending), `farthest` (largest familiar distance; None: nothing can be called unfamiliar,
+        for want of images), `images_needed`, `statement`.
+
+    Raises:
+        ValueError: When there is no training image, a feature is not finite or the rate is out of bounds.
+    """
+    if not 0 < false_alarm_rate < 0.5:
+        raise ValueError(f"false_alarm_rate must be above 0 and below 0.5. Received: {false_alarm_rate}.")
+    if not len(training.ids):
+        raise ValueError("Familiarity must be measured against at least one training image. Received: none.")
+    smallest_class = int(pd.Series(training.labels).value_counts().min())
+    neighbour = max(1, min(MOST_NEIGHBOURS, smallest_class - 1))  # one is left out
+    held_out = validation is not None and len(validation.ids) > 0
+    reference = validation if validation is not None and held_out else training
+    distances = np.sort(_distances(training, reference, neighbour))
+    distances = distances[np.isfinite(distances)]
+    n, needed = len(distances), math.ceil(1 / false_alarm_rate - 1e-9) - 1
+    rank = math.ceil(round((n + 1) * (1 - false_alarm_rate), 9))
+    what = "validation images" if held_out else "training images, left out one at a time,"
+    if rank > n:
+        statement = (
+            f"No image can be called unfamiliar: a false-alarm rate of {100 * false_alarm_rate:.4g}% needs at least "
+            f"{needed:,} images to compare with, there are {n:,}."
+        )
+    else:
+        statement = (
+            f"An image is called unfamiliar when it is farther from the training images than all but "
+            f"{100 * false_alarm_rate:.4g}% of {n:,} {what} are."
+        )
+        if not held_out:
+            statement += " The network knows these: more new images will be called unfamiliar than that."
+    return {
+        "neighbour": neighbour,
+        "false_alarm_rate": false_alarm_rate,
+        "images": n,
+        "held_out": held_out,
+        "distances": distances.tolist(),
+        "farthest": float(distances[rank - 1]) if rank <= n else None,
+        "images_needed": needed,
+        "statement": statement,
+    }
+
+
+def familiarity_table(
+    training: EmbeddedImages, queries: EmbeddedImages, familiarity: Mapping[str, Any], nearest: int = 3
+) -> pd.DataFrame:
+    """How familiar each image is, and its nearest training images.
+
+    Args:
+        training: What `fit_familiarity` was given.
+        queries: Images to judge; may be empty. One that is a training image itself is not its own neighbour.
+        familiarity: What `fit_familiarity` returned.
+        nearest: Number of training images that are named; fewer where there are fewer.
+
+    Returns:
+        One row an image: `id`, `label`, `distance` (0-2), `percentile` (share of the compared images that are nearer,
+        0-1), `unfamiliar`, `nearest_1` … (ids of training images, the nearest in logits first), `nearest_labels`
+        (theirs, joined by ` · `).
+
+    Raises:
+        ValueError: When a feature is not finite.
+    """
+    distance = _distances(training, queries, familiarity["neighbour"])
+    compared = np.asarray(familiarity["distances"], np.float64)
+    farthest = familiarity["farthest"]
+    neighbours = _nearest(training, queries, nearest)
+    table = pd.DataFrame(
+        {
+            "id": pd.Series(queries.ids, dtype="str"),
+            "label": pd.Series(queries.labels, dtype="str"),
+            "distance": distance,
+            "percentile": np.searchsorted(compared, distance) / max(1, len(compared)),
+            "unfamiliar": distance > (np.inf if farthest is None else farthest),
+        }
+    )
+    for place in range(neighbours.shape[1]):
+        table[f"nearest_{place + 1}"] = pd.Series(training.ids[neighbours[:, place]], dtype="str")
+    joined = [SEPARATOR.join(map(str, row)) for row in training.labels[neighbours]]
+    return table.assign(nearest_labels=pd.Series(joined, dtype="str"))
+
+
+def measure_familiarity(table: pd.DataFrame, familiarity: Mapping[str, Any], confidence: float) -> dict[str, Any]:
+    """How many images are unfamiliar, beside how many would be by chance.
+
+    Args:
+        table: See `familiarity_table`; may be empty.
+        familiarity: What `fit_familiarity` returned.
+        confidence: Level of Wilson's interval, 0-1.
+
+    Returns:
+        `images`, `unfamiliar`, `unfamiliar_share` with `…_low` and `…_high` (None without images),
+        `false_alarm_rate`, `statement`.
+    """
+    n, unfamiliar, rate = len(table), int(table["unfamiliar"].sum()), familiarity["false_alarm_rate"]
+    share = wilson_interval(unfamiliar, n, confidence) if n else (None, None, None)
+    if not n:
+        statement = "There are no images to judge."
+    elif familiarity["farthest"] is None:
+        statement = familiarity["statement"]
+    else:
+        statement = (
+            f"{unfamiliar:,} of {n:,} images are unfamiliar: {share[0]:.1%} ({share[1]:.1%}–{share[2]:.1%}), "
+            f"where {100 * rate:.4g}% are expected of images like the {familiarity['images']:,} compared ones."
+        )
+        if share[1] > rate:
+            statement += " These images differ from them."
+    return {
+        "images": n,
+        "unfamiliar": unfamiliar,
+        **dict(zip(("unfamiliar_share", "unfamiliar_share_low", "unfamiliar_share_high"), share, strict=True)),
+        "false_alarm_rate": rate,
+        "statement": statement,
+    }
+
+
+def draw_nearest(
+    images: ImageSet, table: pd.DataFrame, ids: Sequence[str], predictions: pd.DataFrame | None = None
+) -> Figure:
+    """Images, each with the training images nearest to it, so that one sees what a decision was made after.
+
+    Args:
+        images: The set that holds all of them.
+        table: See `familiarity_table`.
+        ids: Which images of the table to show, such as mistakes; may be empty.
+        predictions: Predictions of these images; None: titles say nothing of them.
+
+    Raises:
+        ValueError: When an id is not in the table, or an image not in the set.
+    """
+    if not len(ids):
+        figure = new_figure(5, 0.6)
+        figure.suptitle("No images to compare", fontsize=10)
+        return figure
+    shown = _rows_with_ids(table, ids)
+    places = [name for name in table.columns if name.startswith("nearest_") and name != "nearest_labels"]
+    predicted = {} if predictions is None else dict(zip(predictions["id"], predictions["predicted"], strict=True))
+    halves = min(2, len(shown))
+    lines = math.ceil(len(shown) / halves)
+    across = 1 + len(places)
+    widths = ([1.0] * across + [0.25]) * halves
+    figure = new_figure(1.15 * sum(widths) + 0.2, 1.4 * lines + 0.6)
+    axes = figure.subplots(lines, len(widths[:-1]), squeeze=False, width_ratios=widths[:-1])
+    for axis in axes.ravel():
+        axis.axis("off")
+    for number, (_, row) in enumerate(shown.iterrows()):
+        start = (across + 1) * (number % halves)
+        line = axes[number // halves, start : start + across]
+        rows = _rows_with_ids(images.table.assign(row=range(len(images))), [row["id"], *row[places]])
+        show_images(line, images.pixels(rows["row"].to_numpy(int)))
+        title = row["label"] if row["id"] not in predicted else f"{row['label']} → {predicted[row['id']]}"
+        line[0].set_title(drawable(str(title)), fontsize=9, parse_math=False, fontweight="bold")
+        for axis, label in zip(line[1:], rows["label"].iloc[1:], strict=True):
+            axis.set_title(drawable(str(label)), fontsize=8, parse_math=False)
+    meaning = "true → predicted class" if predicted else "class"
+    figure.suptitle(f"Bold: test image, {meaning}. Beside it its nearest training images", fontsize=10)
+    return figure
+
+
+def draw_unfamiliar(images: ImageSet, table: pd.DataFrame, shown: int = 24) -> Figure:
+    """The images that are farthest from the training images, the farthest first.
+
+    Args:
+        images: The set that holds them.
+        table: See `familiarity_table`; may be empty.
+        shown: Number of images.
+
+    Raises:
+        ValueError: When an image is not in the set.
+    """
+    farthest = table.nlargest(shown, "distance", keep="first")
+    columns = 8
+    rows = max(1, math.ceil(len(farthest) / columns))
+    figure = new_figure(1.35 * columns, 1.6 * rows + 0.5)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    places = _rows_with_ids(images.table.assign(row=range(len(images))), farthest["id"])["row"].to_numpy(int)
+    show_images(axes, images.pixels(places) if len(places) else np.empty((0, *images.image_shape), np.uint8))
+    for axis, (_, row) in zip(axes, farthest.iterrows(), strict=False):
+        mark = "unfamiliar" if row["unfamiliar"] else "familiar"
+        axis.set_title(f"{drawable(row['label'])}\n{mark}, {row['distance']:.2f}", fontsize=8, parse_math=False)
+    count = int(table["unfamiliar"].sum())
+    title = f"Least like the training images (class, distance); {count:,} of {len(table):,} are unfamiliar"
+    figure.suptitle(title if len(table) else "No images to judge", fontsize=10)
+    return figure
+
+
+def _last_dense(network: keras.Model) -> keras.layers.Dense:
+    import keras
+
+    dense = [layer for layer in network.layers if isinstance(layer, keras.layers.Dense)]
+    if not dense or len(dense[-1].input.shape) != 2:
+        raise ValueError(
+            "The network must end in a dense layer that reads (n, features). Received: "
+            f"{network.name}, which ends in {network.layers[-1].name}."
+        )
+    return dense[-1]
+
+
+def _unit(features: np.ndarray) -> np.ndarray:
+    if not np.isfinite(features).all():
+        rows = ~np.isfinite(features).all(axis=1)
+        raise ValueError(
+            f"Features must be finite. {rows.sum()} of {len(rows)} images have others. Train again, at a lower "
+            "learning rate or with gradient_clip: 1."
+        )
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    return np.asarray(features / np.maximum(lengths, np.finfo(np.float32).tiny))
+
+
+def _others(training: EmbeddedImages, ids: np.ndarray, distances: np.ndarray) -> np.ndarray:
+    """Distances (n, training images) in which no image is its own neighbour."""
+    own = pd.Index(training.ids).get_indexer(pd.Index(ids))
+    rows = np.flatnonzero(own >= 0)
+    distances[rows, own[rows]] = np.inf
+    return distances
+
+
+def _distances(training: EmbeddedImages, queries: EmbeddedImages, neighbour: int) -> np.ndarray:
+    """(n,) float64 distance to the k-th nearest training image, infinite without one."""
+    known, asked = _unit(training.features), _unit(queries.features)
+    place = min(neighbour, len(known)) - 1
+    result = np.empty(len(asked))
+    for start in range(0, len(asked), CHUNK_ROWS):
+        part = slice(start, start + CHUNK_ROWS)
+        squared = np.maximum(2 - 2 * (asked[part] @ known.T), 0)
+        squared = _others(training, queries.ids[part], squared)
+        result[part] = np.sqrt(np.partition(squared, place, axis=1)[:, place])
+    return result
+
+
+def _nearest(training: EmbeddedImages, queries: EmbeddedImages, nearest: int) -> np.ndarray:
+    """(n, nearest) rows of the training images whose logits point in the most similar direction."""
+    known, asked = _unit(training.logits), _unit(queries.logits)
+    count = min(nearest, len(known))
+    result = np.empty((len(asked), count), int)
+    for start in range(0, len(asked), CHUNK_ROWS):
+        part = slice(start, start + CHUNK_ROWS)
+        distances = _others(training, queries.ids[part], 1 - asked[part] @ known.T)
+        result[part] = np.argsort(distances, axis=1, kind="stable")[:, :count]
+    return result
+
+
+def _rows_with_ids(table: pd.DataFrame, ids: Sequence[str] | pd.Series) -> pd.DataFrame:
+    """The rows of the table in the order of the ids."""
+    rows = pd.Index(table["id"]).get_indexer(pd.Index(ids))
+    if (missing := rows < 0).any():
+        raise ValueError(
+            f"{missing.sum()} of {len(rows)} ids are not in the table, such as {list(ids)[missing.argmax()]}."
+        )
+    return table.iloc[rows]
