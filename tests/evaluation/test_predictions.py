@@ -23,9 +23,21 @@ def test_each_image_of_the_split_has_one_row_in_the_order_of_the_set(predictions
 def test_probabilities_are_those_of_the_network(predictions, network, shapes, shape_splits):
     columns = [f"probability_{name}" for name in shapes.class_names]
     expected = network(shapes.pixels(shapes.rows(shape_splits, "test"))).numpy()
-    assert predictions.columns.tolist() == ["id", "label", "predicted", *columns]
+    assert predictions.columns.tolist() == ["id", "label", "predicted", "group", *columns]
     np.testing.assert_allclose(predictions[columns], expected, rtol=1e-4, atol=1e-6)
     assert {dtype.name for dtype in predictions[columns].dtypes} == {"float32"}
+
+
+def test_the_groups_are_those_of_the_splits(network, shapes, shape_splits):
+    grouped = shape_splits.assign(group=[f"film {n % 7}" for n in range(len(shape_splits))]).iloc[::-1]
+    found = predict(network, shapes, grouped, "test")
+    expected = grouped.set_index("id")["group"]
+    assert found["group"].tolist() == expected[found["id"]].tolist()
+    assert found["group"].nunique() == 7
+
+
+def test_without_groups_in_the_splits_there_are_none(network, shapes, shape_splits):
+    assert "group" not in predict(network, shapes, shape_splits.drop(columns="group"), "test")
 
 
 def test_the_predicted_class_has_the_highest_probability(predictions, shapes):

@@ -1,8 +1,8 @@
 """What a network says of each image of one split.
 
 A table of predictions has one row an image: `id`, `label` (the true class), `predicted`, `group` (images of one group
-are not independent; may be absent), and one column `probability_<class>` for each class, float32 in 0-1, each row adding
-up to 1.
+are not independent; may be absent), and one column `probability_<class>` for each class, float32 in 0-1, each row
+adding up to 1.
 """
 
 from __future__ import annotations
