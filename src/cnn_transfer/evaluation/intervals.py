@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -57,18 +58,29 @@ class Units:
         return np.bincount(self.codes, values, self.number) if self.grouped else np.asarray(values, float)
 
     def variance(self, influences: np.ndarray) -> float:
-        """Variance of an estimate to which each image contributes `influences` (n,), of sum 0; needs two units."""
-        return float(np.sum(self.sums(influences) ** 2) * self.number / (self.number - 1))
+        """Variance of an estimate to which each image contributes `influences` (n,), of sum 0; needs two units.
+
+        The jackknife that leaves one unit out, which is to be preferred for few groups of unequal sizes (MacKinnon,
+        Nielsen and Webb 2023); with groups at least that of independent images, since what few groups say of it varies.
+        """
+        left_out = self.sums(influences) / (1 - self.shares)
+        variance = float(np.sum(left_out**2)) * (self.number - 1) / self.number
+        return max(variance, float(np.sum(influences**2))) if self.grouped else variance
 
     def quantile(self, confidence: float) -> float:
         """Half the width of an interval in standard errors: Student's for groups, else the normal one."""
         level = 0.5 + confidence / 2
         return float(stats.t.ppf(level, self.number - 1) if self.grouped else stats.norm.ppf(level))
 
+    @cached_property
+    def shares(self) -> np.ndarray:
+        """Of the images, each unit's: (number,)."""
+        return np.bincount(self.codes, minlength=self.number) / len(self.codes)
+
     @property
     def least_effective(self) -> float:
         """Images that these are worth if those of a group are all alike (Kish)."""
-        return float(len(self.codes) ** 2 / np.sum(np.bincount(self.codes) ** 2))
+        return float(1 / np.sum(self.shares**2))
 
     def design_effect(self, influences: np.ndarray) -> float:
         """How many times larger the groups make a variance, at least 1; as large as can be where nothing varies."""
@@ -77,7 +89,7 @@ class Units:
         independent = float(np.sum(influences**2))
         if independent == 0:
             return len(self.codes) / self.least_effective
-        return max(1.0, self.variance(influences) / independent)
+        return self.variance(influences) / independent
 
 
 def wilson_interval(successes: int, trials: int, confidence: float) -> Interval:
@@ -141,15 +153,13 @@ def _proportion(successes: np.ndarray, confidence: float, units: Units) -> Inter
 def mean_interval(
     values: np.ndarray, confidence: float, groups: Groups = None, least: float = -math.inf, most: float = math.inf
 ) -> Interval:
-    """The mean of a skewed figure of images, such as their loss: t interval after Hall's transformation.
-
-    It corrects for skewness (Hall 1992, "On the removal of skewness by transformation", J. R. Statist. Soc. B 54).
+    """The mean of a skewed figure of images, such as their loss; see `skewed_interval`.
 
     Args:
         values: (n,).
         confidence: Level of the interval, 0-1.
         groups: (n,) the group of each image; None: all independent.
-        least: The mean cannot be below.
+        least: The mean cannot be below; -inf or 0.
         most: Or above.
 
     Returns:
@@ -159,14 +169,44 @@ def mean_interval(
     mean = float(np.mean(values))
     if units.number == 1:
         return Interval(mean, least, most)
-    parts = units.sums((values - mean) / len(values))
-    error = math.sqrt(units.variance((values - mean) / len(values)))
-    if error == 0:
-        return Interval(mean, mean, mean)
-    skewness = float(np.mean(parts**3) / np.mean(parts**2) ** 1.5) / math.sqrt(units.number)
     quantile = float(stats.t.ppf(0.5 + confidence / 2, units.number - 1))
-    ends = [mean - error * _without_skewness(end, skewness) for end in (quantile, -quantile)]
-    return Interval(mean, min(mean, max(least, ends[0])), max(mean, min(most, ends[1])))
+    return skewed_interval(mean, (values - mean) / len(values), units, quantile, least, most)
+
+
+def skewed_interval(
+    estimate: float, influences: np.ndarray, units: Units, quantile: float, least: float, most: float
+) -> Interval:
+    """Interval for an estimate that is nearly a sum over images of something skewed.
+
+    For images of no group Hall's transformation takes the skewness away (Hall 1992, "On the removal of skewness by
+    transformation", J. R. Statist. Soc. B 54). Groups are too few to tell their skewness: there the interval is
+    symmetric in the logit of an estimate in 0-1, and in the logarithm of one above 0.
+
+    Args:
+        estimate: The estimate.
+        influences: (n,) what each image contributes to its error; their sum is 0.
+        units: What is independent; at least two.
+        quantile: Half the width in standard errors, before the correction for skewness.
+        least: The estimate cannot be below; -inf or 0.
+        most: Or above; 1: it is a share.
+    """
+    error = math.sqrt(units.variance(influences))
+    if error == 0:
+        return Interval(estimate, estimate, estimate)
+    if units.grouped and least < estimate < most:
+        margin = quantile * error
+        if most == 1:
+            centre, margin = math.log(estimate / (1 - estimate)), margin / (estimate * (1 - estimate))
+            low, high = (0.5 + 0.5 * math.tanh(end / 2) for end in (centre - margin, centre + margin))
+        elif least == 0:
+            low, high = (min(most, estimate * math.exp(end / estimate)) for end in (-margin, margin))
+        else:
+            low, high = estimate - margin, estimate + margin
+        return Interval(estimate, low, high)
+    parts = units.sums(influences)
+    skewness = float(np.sum(parts**3) / np.sum(parts**2) ** 1.5)
+    low, high = (estimate - error * _without_skewness(end, skewness) for end in (quantile, -quantile))
+    return Interval(estimate, min(estimate, max(least, low)), max(estimate, min(most, high)))
 
 
 def _without_skewness(quantile: float, skewness: float) -> float:

@@ -7,9 +7,11 @@ among the true labels. The intervals, chosen by how often they hold what they pr
     F1 of a class       Wilson's of J = TP / (TP + FP + FN), a proportion, since F1 = 2J / (1 + J) rises with J
     balanced accuracy   Wilson's form; the variance from recalls with half an image added to right and to wrong
     macro F1            Wilson's form; variance and bias by the bootstrap
-    AUROC               logit; variance of DeLong, DeLong and Clarke-Pearson (1988), with groups of Obuchowski (1997)
-    log loss, Brier     Student's, corrected for skewness (Hall 1992)
-    calibration errors  normal; variance and bias (upwards: Roelofs et al. 2022) by the bootstrap
+    AUROC               Student's, corrected for skewness (Hall 1992; with groups: in the logit); variance of DeLong,
+                        DeLong and Clarke-Pearson (1988), with groups that of Obuchowski (1997)
+    log loss, Brier     Student's, corrected for skewness (with groups: in the logarithm)
+    calibration errors  the estimate is biased upwards (Roelofs et al. 2022): the upper end is normal, with variance and
+                        bias by the bootstrap; the lower one lets all that chance can do in the bins be against it
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
+from scipy import sparse, stats
 from sklearn.metrics import confusion_matrix
 
 from cnn_transfer.evaluation.intervals import (
@@ -31,6 +33,7 @@ from cnn_transfer.evaluation.intervals import (
     proportion_interval,
     resampled_sums,
     score_interval_of_variance,
+    skewed_interval,
     wilson_interval,
 )
 from cnn_transfer.evaluation.predictions import PROBABILITY
@@ -237,14 +240,19 @@ class _Judged:
         if self.units.number == 1:
             return Interval(area, 0.0, 1.0)
         influences = np.mean([self.areas[k][1] for k in classes], axis=0)
-        variance = max(self.units.variance(influences), float(np.sum(influences**2)))
-        quantile = self.units.quantile(confidence)
-        if variance == 0 or not 0 < area < 1:
+        if not influences.any():  # perfectly in order, or all equal
             least = self.least_trials if len(classes) > 1 else self.units.of(self.true[:, classes[0]]).least_effective
-            return score_interval_of_variance(area, 0.0, least, quantile)
-        centre, margin = math.log(area / (1 - area)), quantile * math.sqrt(variance) / (area * (1 - area))
-        low, high = (0.5 + 0.5 * math.tanh(end / 2) for end in (centre - margin, centre + margin))
-        return Interval(area, low, high)
+            return score_interval_of_variance(area, 0.0, least, self.units.quantile(confidence))
+        quantile = float(stats.t.ppf(0.5 + confidence / 2, self.degrees_of_freedom(classes)))
+        return skewed_interval(area, influences, self.units, quantile, 0.0, 1.0)
+
+    def degrees_of_freedom(self, classes: Sequence[int]) -> float:
+        """Of the variance of a mean AUROC: that of the rarer side in each class, put together (Satterthwaite 1946)."""
+        variances = np.array([np.sum(self.areas[k][1] ** 2) for k in classes])
+        rarer = np.minimum(self.true.sum(axis=0), (~self.true).sum(axis=0))[list(classes)]
+        own = np.maximum(rarer - 1, 1)
+        together = float(np.sum(variances) ** 2 / np.sum(variances**2 / own))
+        return min(together, self.units.number - 1)
 
     @cached_property
     def gaps(self) -> sparse.csr_matrix:
@@ -274,31 +282,36 @@ class _Judged:
         parts = [sparse.csr_matrix(part) for part in (self.true & self.guessed, self.true, self.guessed)]
         values = sparse.hstack(parts + ([self.gaps] if self.probabilities is not None else []), format="csr")
 
-        def figures(sums: np.ndarray, images: np.ndarray) -> list[np.ndarray]:
-            f1 = _macro_f1(*np.split(sums[:, :counted], 3, axis=1))
-            return [f1, *(self.calibration_errors(sums[:, counted:] / images) if sums.shape[1] > counted else ())]
+        total = np.asarray(values.sum(axis=0)).reshape(1, -1)
 
-        own = [float(figure[0]) for figure in figures(np.asarray(values.sum(axis=0)), np.array([[n]]))]
-        names = ["macro_f1", "ece", "classwise_ece"][: len(own)]
+        def figures(sums: np.ndarray) -> list[np.ndarray]:
+            """Macro F1, the calibration errors, and how far chance moved the bins in all."""
+            f1 = _macro_f1(*np.split(sums[:, :counted], 3, axis=1))
+            if self.probabilities is None:
+                return [f1]
+            images = sums[:, counted // 3 : 2 * counted // 3].sum(axis=1, keepdims=True)
+            gaps = sums[:, counted:] / images
+            moved = self.calibration_errors(gaps - total[:, counted:] / n)
+            return [f1, *self.calibration_errors(gaps), *moved]
+
+        names = ["macro_f1", "ece", "classwise_ece"][: 1 if self.probabilities is None else 3]
+        own = [float(figure[0]) for figure in figures(total)[: len(names)]]
         if self.units.number == 1:
             return {name: Interval(estimate, 0.0, 1.0) for name, estimate in zip(names, own, strict=True)}
-        drawn = [
-            figures(sums, sums[:, counted // 3 : 2 * counted // 3].sum(axis=1, keepdims=True))
-            for sums in resampled_sums(values, self.units, samples, rng)
-        ]
+        drawn = [figures(sums) for sums in resampled_sums(values, self.units, samples, rng)]
+        again = [np.concatenate(repeated).astype(float) for repeated in zip(*drawn, strict=True)]
         quantile = self.units.quantile(confidence)
-        correction = self.units.number / (self.units.number - 1)
+        few = math.sqrt(self.units.number / (self.units.number - 1))  # the bootstrap's variance lacks this factor
         result: dict[str, Interval | None] = {}
-        for name, estimate, *repeated in zip(names, own, *drawn, strict=True):
-            again = np.concatenate(repeated).astype(float)
-            variance = float(again.var()) * correction
-            centre = float(np.clip(2 * estimate - again.mean(), 0, 1))
+        for place, (name, estimate) in enumerate(zip(names, own, strict=True)):
+            error = few * float(again[place].std())
+            centre = float(np.clip(2 * estimate - again[place].mean(), 0, 1))
             if name == "macro_f1":
-                ends = score_interval_of_variance(centre, variance, self.least_trials, quantile)[1:]
+                _, low, high = score_interval_of_variance(centre, error**2, self.least_trials, quantile)
             else:
-                margin = quantile * math.sqrt(variance)
-                ends = (max(0.0, centre - margin), min(1.0, centre + margin))
-            result[name] = Interval(estimate, min(estimate, ends[0]), max(estimate, ends[1]))
+                by_chance = few * float(np.quantile(again[place + 2], 0.5 + confidence / 2))
+                low, high = max(0.0, estimate - by_chance), min(1.0, centre + quantile * error)
+            result[name] = Interval(estimate, min(estimate, low), max(estimate, high))
         return result
 
     def statements(self, result: dict[str, Any], by_chance: float | None) -> list[str]:
