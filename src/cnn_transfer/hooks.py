@@ -16,6 +16,7 @@ from kedro.pipeline.node import Node
 
 from cnn_transfer.datasets import RawImagesDataset
 from cnn_transfer.evaluation import describe_intake, describe_ranking, describe_summary
+from cnn_transfer.evaluation.learning_curve import describe_labels_saved
 from cnn_transfer.parameters import ParameterError
 from cnn_transfer.run_parameters import parse_run_parameters
 
@@ -24,6 +25,7 @@ NODE_SECONDS = "node_seconds"
 INTAKE = "intake"
 SUMMARY = "summary"
 RANKING, CHOICE = "source_ranking", "source_choice"
+LABELS_SAVED = "labels_saved"
 
 
 class CheckHooks:
@@ -146,7 +148,7 @@ class TimingHooks:
 
 
 class SummaryHooks:
-    """End a run that made a summary, or a ranking of sources, with a few lines on the terminal."""
+    """End a run that made a summary, a ranking of sources or a learning curve, with a few lines on the terminal."""
 
     def __init__(self) -> None:
         self._command = "kedro run"
@@ -166,6 +168,8 @@ class SummaryHooks:
         if {RANKING, CHOICE} <= made:
             lines = describe_ranking(catalog.load(RANKING), catalog.load(CHOICE), self._command)
             self._print(lines, catalog.get(RANKING))
+        if LABELS_SAVED in made:
+            self._print(describe_labels_saved(catalog.load(LABELS_SAVED)), catalog.get(LABELS_SAVED))
 
     def _print(self, lines: list[str], dataset: Any) -> None:
         click.echo("\n" + "\n".join(lines))

@@ -4,6 +4,7 @@ Every write goes to a temporary name and is renamed when it is complete: a versi
 """
 
 from cnn_transfer.datasets.atomic import JSONDataset, MatplotlibDataset, ParquetDataset
+from cnn_transfer.datasets.curve_points_dataset import CurvePointsDataset
 from cnn_transfer.datasets.feature_collection_dataset import FeatureCollectionDataset
 from cnn_transfer.datasets.features_dataset import FeaturesDataset
 from cnn_transfer.datasets.image_set_dataset import ImageSetDataset
@@ -14,6 +15,7 @@ from cnn_transfer.datasets.raw_images_dataset import CIFAR10Dataset, RawImagesDa
 
 __all__ = [
     "CIFAR10Dataset",
+    "CurvePointsDataset",
     "FeatureCollectionDataset",
     "FeaturesDataset",
     "ImageSetDataset",

@@ -34,7 +34,17 @@ def predict(network: keras.Model, images: ImageSet, splits: pd.DataFrame, split:
             f"The network has {network.output_shape[-1]} classes, the images have {len(images.class_names)}. "
             "Run migrate_model and finetune_target again, so that both have one version."
         )
-    probabilities = network.predict(image_batches(images, rows), verbose=0)
+    return prediction_table(images, rows, network.predict(image_batches(images, rows), verbose=0))
+
+
+def prediction_table(images: ImageSet, rows: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
+    """A table of predictions.
+
+    Args:
+        images: The set, with the classes that are predicted.
+        rows: (n,) row numbers of the images.
+        probabilities: (n, classes) of each.
+    """
     table = images.table.iloc[rows][["id", "label"]].reset_index(drop=True)
     table["predicted"] = np.asarray(images.class_names)[probabilities.argmax(axis=1)]
     columns = [PROBABILITY + name for name in images.class_names]
