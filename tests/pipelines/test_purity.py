@@ -12,7 +12,7 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 from matplotlib.figure import Figure
 
-from cnn_transfer.datasets import FeaturesDataset, ImageSetDataset
+from cnn_transfer.datasets import EnvironmentDataset, FeaturesDataset, ImageSetDataset
 from cnn_transfer.images import DecodedImages, ImageListing, ImageSet, list_images
 from cnn_transfer.pipeline_registry import register_pipelines
 from cnn_transfer.settings import CONFIG_LOADER_ARGS
@@ -70,13 +70,17 @@ def in_memory_catalog(parameters: dict, folder: Path) -> DataCatalog:
     """Everything in memory but image sets and features, which are folders by nature."""
     catalog = DataCatalog()
     for name in sorted(TRANSFER.datasets()):
-        if name.startswith("params:"):
+        if name == "parameters":
+            catalog[name] = Kept(parameters)
+        elif name.startswith("params:"):
             value = parameters
             for part in name.removeprefix("params:").split("."):
                 value = value[part]
             catalog[name] = Kept(value)
         elif name in {"source_images", "target_images"}:
             catalog[name] = ImageSetDataset(filepath=str(folder / name))
+        elif name == "environment":
+            catalog[name] = EnvironmentDataset()
         elif name in {"target_features", "random_features"}:
             catalog[name] = FeaturesDataset(filepath=str(folder / name))
         else:

@@ -5,9 +5,11 @@ accuracy: the curve of training from scratch, made monotone by isotonic regressi
 interpolation in the logarithm of the labels. Beyond its ends nothing is read: the worth is then `more than` the most
 labels that were tried, or `at most` the fewest.
 
-Intervals are percentiles of a bootstrap over seeds and over groups of test images, both sides drawn together (Efron and
-Tibshirani 1993, chapter 13). Of k seeds k - 1 are drawn: with k, the variance of a mean of few would come out as
-(k - 1) / k of what it is (Rao and Wu 1988).
+Intervals are percentiles of samples in which both sources of chance move. Test images are drawn again, by group, the
+same for all points (bootstrap; Efron and Tibshirani 1993, chapter 13). Seeds are too few to be drawn again: what they
+do is estimated from all points of a side together, on the scale of logits, where it is about as large for few labels as
+for many, and moves the whole curve of the side by a draw of Student's t. Both contain what a seed does to single
+images, so that the intervals are rather too wide than too narrow.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from sklearn.isotonic import isotonic_regression
+from scipy.special import expit, logit
 
 from cnn_transfer.evaluation.curve_points import SCRATCH, TRANSFER, CurvePoint
 from cnn_transfer.evaluation.figures import BASELINE_COLOUR, TRANSFER_COLOUR, Figure, new_figure
@@ -62,27 +64,47 @@ def common_labels(points: Sequence[CurvePoint]) -> list[int]:
     return sorted(set.intersection(*sides))
 
 
-def labels_to_reach(labels: Sequence[int], accuracies: np.ndarray, accuracy: float) -> float:
-    """Labels at which a curve reaches an accuracy.
+def monotone(accuracies: np.ndarray) -> np.ndarray:
+    """The curves that never fall and are nearest to those given, in squares: isotonic regression.
+
+    The value at i is the largest, over all j <= i, of the smallest mean of j to k, over all k >= i (Robertson, Wright
+    and Dykstra 1988, theorem 1.4.4), which takes all curves at once.
 
     Args:
-        labels: Rising numbers of labels, at least two.
-        accuracies: (n,) accuracy at each; the curve is made monotone.
-        accuracy: What is to be reached.
+        accuracies: (curves, n).
+    """
+    n = accuracies.shape[1]
+    sums = np.cumsum(np.pad(accuracies, [(0, 0), (1, 0)]), axis=1)
+    fitted = np.full(accuracies.shape, -np.inf)
+    for j in range(n):
+        means = (sums[:, j + 1 :] - sums[:, j, None]) / np.arange(1, n - j + 1)
+        smallest = np.minimum.accumulate(means[:, ::-1], axis=1)[:, ::-1]
+        fitted[:, j:] = np.maximum(fitted[:, j:], smallest)
+    return fitted
+
+
+def labels_to_reach(labels: Sequence[int], accuracies: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Labels at which curves reach accuracies.
+
+    Args:
+        labels: n rising numbers of labels, at least two.
+        accuracies: (curves, n) accuracy of each curve at each; they are made monotone.
+        levels: (curves,) what each is to reach.
 
     Returns:
-        The number; infinite when the curve ends below the accuracy, 0 when it begins above it.
+        (curves,) numbers; infinite where a curve ends below its level, 0 where it begins above it.
     """
-    curve = isotonic_regression(np.asarray(accuracies, float))
-    if accuracy > curve[-1]:
-        return math.inf
-    if accuracy < curve[0]:
-        return 0.0
-    above = int(np.argmax(curve >= accuracy))
-    if above == 0:
-        return float(labels[0])
-    share = (accuracy - curve[above - 1]) / (curve[above] - curve[above - 1])
-    return float(labels[above - 1] * (labels[above] / labels[above - 1]) ** share)
+    curves, levels = monotone(accuracies), np.asarray(levels)[:, None]
+    rows = np.arange(len(curves))
+    above = (curves >= levels).argmax(axis=1)
+    below = np.maximum(above - 1, 0)
+    rise = curves[rows, above] - curves[rows, below]
+    share = np.divide(levels[:, 0] - curves[rows, below], rise, out=np.zeros(len(rows)), where=rise > 0)
+    logs = np.log(labels)
+    reached = np.exp(logs[below] + share * (logs[above] - logs[below]))
+    reached[(levels > curves[:, -1:])[:, 0]] = np.inf
+    reached[(levels < curves[:, :1])[:, 0]] = 0.0
+    return np.asarray(reached)
 
 
 def labels_saved(
@@ -114,15 +136,14 @@ def labels_saved(
     sides = {side: _Side(points, side) for side in SIDES}
     transfer, scratch = sides[TRANSFER], sides[SCRATCH]
     _check(sides)
-    drawn = _bootstrap(points[0].predictions, transfer, scratch, samples, seed)
+    drawn = _samples(points[0].predictions, [transfer, scratch], samples, seed)
     means = {side: part.hits.mean(axis=(1, 2)) for side, part in sides.items()}
     ends = (0.5 - confidence / 2, 0.5 + confidence / 2)
     rows = []
     for place, labels in enumerate(transfer.labels):
         level = float(means[TRANSFER][place])
-        worth = labels_to_reach(scratch.labels, means[SCRATCH], level)
-        pairs = zip(drawn[SCRATCH], drawn[TRANSFER][:, place], strict=True)
-        worths = [labels_to_reach(scratch.labels, curve, reached) for curve, reached in pairs]
+        worth = float(labels_to_reach(scratch.labels, means[SCRATCH][None], np.array([level]))[0])
+        worths = labels_to_reach(scratch.labels, drawn[SCRATCH], drawn[TRANSFER][:, place])
         low, high = np.quantile(worths, ends, method="inverted_cdf")
         row = _worth(labels, (worth, min(low, worth), max(high, worth)), scratch.labels, confidence)
         accuracy = _interval("accuracy", level, drawn[TRANSFER][:, place], ends)
@@ -245,37 +266,33 @@ def _check(sides: Mapping[str, _Side]) -> None:
         )
 
 
-def _bootstrap(
-    predictions: pd.DataFrame, transfer: _Side, scratch: _Side, samples: int, seed: int
-) -> dict[str, np.ndarray]:
-    """Mean accuracies of both sides in each sample: (samples, numbers of labels).
-
-    Test images of a group are drawn together; seeds that both sides have in common, too, since they share their labels.
-    """
+def _samples(predictions: pd.DataFrame, sides: Sequence[_Side], samples: int, seed: int) -> dict[str, np.ndarray]:
+    """Mean accuracies of each side as other test images and seeds would give them: (samples, numbers of labels)."""
     rng = np.random.default_rng(seed)
     groups = pd.factorize(predictions["group" if "group" in predictions else "id"])[0]
     number = groups.max() + 1
-    drawn: dict[str, list[np.ndarray]] = {TRANSFER: [], SCRATCH: []}
+    means = [part.hits.mean(axis=1).T for part in sides]  # (images, numbers of labels)
+    drawn: dict[str, list[np.ndarray]] = {part.side: [] for part in sides}
     for start in range(0, samples, SAMPLES_AT_ONCE):
         size = min(SAMPLES_AT_ONCE, samples - start)
-        images = rng.multinomial(number, np.full(number, 1 / number), size=size)[:, groups].astype(np.float32)
-        images /= images.sum(axis=1, keepdims=True)
-        seeds = _draw_seeds(transfer, size, rng)
-        weights = {
-            TRANSFER: seeds,
-            SCRATCH: seeds if scratch.seeds == transfer.seeds else _draw_seeds(scratch, size, rng),
-        }
-        for part in (transfer, scratch):
-            accuracies = np.einsum("si,lki->slk", images, part.hits, optimize=True)
-            drawn[part.side].append(np.einsum("slk,sk->sl", accuracies, weights[part.side]))
-    return {side: np.concatenate(parts).astype(float) for side, parts in drawn.items()}
+        weights = rng.multinomial(number, np.full(number, 1 / number), size=size)[:, groups].astype(np.float32)
+        weights /= weights.sum(axis=1, keepdims=True)
+        for part, mean in zip(sides, means, strict=True):
+            drawn[part.side].append(weights @ mean)
+    return {part.side: _moved_by_seeds(np.concatenate(drawn[part.side]).astype(float), part, rng) for part in sides}
 
 
-def _draw_seeds(side: _Side, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Weights of the seeds in each sample, (size, seeds), adding up to 1."""
-    number = len(side.seeds)
-    draws = max(1, number - 1)
-    return np.asarray(rng.multinomial(draws, np.full(number, 1 / number), size=size) / draws)
+def _moved_by_seeds(accuracies: np.ndarray, side: _Side, rng: np.random.Generator) -> np.ndarray:
+    """The accuracies, each sample moved as one by what other seeds would do."""
+    n_labels, n_seeds, n_images = side.hits.shape
+    if n_seeds == 1:
+        return accuracies
+    least = 0.5 / n_images  # so that an accuracy of 1 has a logit
+    scores = logit(np.clip(side.hits.mean(axis=2), least, 1 - least))
+    freedom = n_labels * (n_seeds - 1)
+    error = np.sqrt(scores.var(axis=1, ddof=1).mean() / n_seeds)
+    moves = error * rng.standard_t(freedom, size=(len(accuracies), 1))
+    return np.asarray(expit(logit(np.clip(accuracies, least, 1 - least)) + moves))
 
 
 def _interval(name: str, estimate: float, values: np.ndarray, ends: tuple[float, float]) -> dict[str, float]:

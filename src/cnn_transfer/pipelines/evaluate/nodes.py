@@ -20,6 +20,7 @@ from cnn_transfer.evaluation import (
     predict,
     summarise,
 )
+from cnn_transfer.evaluation.provenance import provenance
 from cnn_transfer.images import ImageSet
 from cnn_transfer.models import ModelCard, Network
 from cnn_transfer.pipelines.evaluate.parameters import EvaluateParameters
@@ -109,3 +110,15 @@ def summarise_run(
         target_image_counts,
         node_seconds,
     )
+
+
+def describe_run(
+    parameters: Mapping[str, Any],
+    source_model_card: Mapping[str, Any],
+    target_model_card: Mapping[str, Any],
+    environment: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Keep what the run was made with: parameters, data, programs and machine."""
+    source, target = (ModelCard.model_validate(card) for card in (source_model_card, target_model_card))
+    fingerprints = {"source_images": source.training_fingerprint, "target_images": target.training_fingerprint}
+    return provenance(parameters, fingerprints, target.precision, environment)

@@ -3,6 +3,7 @@
 from kedro.pipeline import Node, Pipeline
 
 from cnn_transfer.pipelines.evaluate.nodes import (
+    describe_run,
     draw_results,
     judge_transfer,
     measure_other,
@@ -93,6 +94,12 @@ def create_pipeline() -> Pipeline:
             ],
             outputs="summary",
             name="summarise",
+        ),
+        Node(
+            describe_run,
+            inputs=["parameters", "source_model_card", "target_model_card", "environment"],
+            outputs="run_provenance",
+            name="describe_run",
         ),
     ]
     return Pipeline(nodes, namespace="evaluate", prefix_datasets_with_namespace=False, tags=["evaluate"])
