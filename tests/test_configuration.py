@@ -20,7 +20,7 @@ from cnn_transfer.settings import CONFIG_LOADER_ARGS
 ROOT = Path(__file__).parents[1]
 ENVIRONMENTS = sorted(folder.name for folder in (ROOT / "conf").iterdir() if folder.is_dir() and folder.name != "local")
 
-DATASETS = set().union(*(pipeline.datasets() for pipeline in register_pipelines().values()))
+DATASETS = set().union(*(pipeline.datasets() for pipeline in register_pipelines().values())) - {"parameters"}
 
 
 def load(environment: str) -> OmegaConfigLoader:

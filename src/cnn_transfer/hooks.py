@@ -14,8 +14,10 @@ from kedro.io import AbstractVersionedDataset, DataCatalog
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
-from cnn_transfer.datasets import RawImagesDataset
+from cnn_transfer.datasets import AllVersionsDataset, RawImagesDataset
 from cnn_transfer.evaluation import describe_intake, describe_ranking, describe_summary
+from cnn_transfer.evaluation.learning_curve import describe_labels_saved
+from cnn_transfer.evaluation.run_comparison import describe_runs
 from cnn_transfer.parameters import ParameterError
 from cnn_transfer.run_parameters import parse_run_parameters
 
@@ -24,6 +26,10 @@ NODE_SECONDS = "node_seconds"
 INTAKE = "intake"
 SUMMARY = "summary"
 RANKING, CHOICE = "source_ranking", "source_choice"
+LABELS_SAVED = "labels_saved"
+ALL_SUMMARIES = "all_summaries"
+RUNS, CHANGES = "runs_table", "runs_differences"
+WITHOUT_TENSORFLOW = {"preprocess", "compare_runs"}
 
 
 class CheckHooks:
@@ -74,6 +80,8 @@ class CheckHooks:
             return f"{name}: nothing at {dataset.filepath}. {remedy}"
         if isinstance(dataset, AbstractVersionedDataset) and not dataset.exists():
             return f"{name}: no version in {dataset._filepath}. Run the stages before this one first, or all: kedro run"
+        if isinstance(dataset, AllVersionsDataset) and name == ALL_SUMMARIES and not dataset.exists():
+            return f"{name}: no run has written a summary yet. Make one with: kedro run"
         return ""
 
 
@@ -92,8 +100,8 @@ class TensorFlowHooks:
 
     @hook_impl(trylast=True)  # after the checks
     def before_pipeline_run(self, pipeline: Pipeline) -> None:
-        """Import it once when a stage needs it; only preprocess does not."""
-        if all((node.namespace or "").startswith("preprocess") for node in pipeline.nodes):
+        """Import it once when a stage needs it."""
+        if {str(node.namespace).split(".", maxsplit=1)[0] for node in pipeline.nodes} <= WITHOUT_TENSORFLOW:
             return
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         # These lines come before any log level is read, so that the only way is to close the stream they go to.
@@ -146,7 +154,7 @@ class TimingHooks:
 
 
 class SummaryHooks:
-    """End a run that made a summary, or a ranking of sources, with a few lines on the terminal."""
+    """End a run that made a summary, a ranking, a learning curve or a comparison, with a few lines on the terminal."""
 
     def __init__(self) -> None:
         self._command = "kedro run"
@@ -166,6 +174,10 @@ class SummaryHooks:
         if {RANKING, CHOICE} <= made:
             lines = describe_ranking(catalog.load(RANKING), catalog.load(CHOICE), self._command)
             self._print(lines, catalog.get(RANKING))
+        if LABELS_SAVED in made:
+            self._print(describe_labels_saved(catalog.load(LABELS_SAVED)), catalog.get(LABELS_SAVED))
+        if {RUNS, CHANGES} <= made:
+            self._print(describe_runs(catalog.load(RUNS), catalog.load(CHANGES)), catalog.get(RUNS))
 
     def _print(self, lines: list[str], dataset: Any) -> None:
         click.echo("\n" + "\n".join(lines))

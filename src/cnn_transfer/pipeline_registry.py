@@ -3,9 +3,11 @@
 from kedro.pipeline import Pipeline
 
 from cnn_transfer.pipelines import (
+    compare_runs,
     evaluate,
     finetune_target,
     import_source,
+    learning_curve,
     migrate_model,
     preprocess,
     pretrain_source,
@@ -20,14 +22,19 @@ STAGES = {
     "evaluate": evaluate,
 }
 ALTERNATIVES = {"import_source": import_source}  # in the place of pretrain_source
-FURTHER = {"rank_sources": rank_sources}  # graphs of their own, on the same parts
+FURTHER = {
+    "compare_runs": compare_runs,
+    "learning_curve": learning_curve,
+    "rank_sources": rank_sources,
+}  # graphs of their own, on the same parts
 
 
 def register_pipelines() -> dict[str, Pipeline]:
     """The stages, each to be run alone from what the catalog holds, and what they add up to.
 
     `transfer` trains its source network itself; `transfer_pretrained` imports one and needs no source images;
-    `rank_sources` says which one to import.
+    `rank_sources` says which one to import; `learning_curve` says, after a run, how many labels it saved;
+    `compare_runs` puts all runs side by side.
     """
     stages = {name: stage.create_pipeline() for name, stage in (STAGES | ALTERNATIVES | FURTHER).items()}
     transfer = sum((stages[name] for name in STAGES), start=Pipeline([]))

@@ -12,6 +12,7 @@ from cnn_transfer.parameters import ParameterError, Parameters
 from cnn_transfer.pipelines.evaluate.parameters import EvaluateParameters
 from cnn_transfer.pipelines.finetune_target.parameters import FinetuneParameters
 from cnn_transfer.pipelines.import_source.parameters import ImportParameters
+from cnn_transfer.pipelines.learning_curve.parameters import LearningCurveParameters
 from cnn_transfer.pipelines.migrate_model.parameters import MigrateParameters
 from cnn_transfer.pipelines.preprocess.parameters import PreprocessParameters
 from cnn_transfer.pipelines.pretrain_source.parameters import PretrainParameters
@@ -32,6 +33,7 @@ class RunParameters(Parameters):
     migrate_model: MigrateParameters
     finetune_target: FinetuneParameters
     evaluate: EvaluateParameters
+    learning_curve: LearningCurveParameters
     rank_sources: RankParameters
 
     @model_validator(mode="after")

@@ -11,7 +11,7 @@ from kedro.io import DataCatalog, MemoryDataset, Version
 from kedro.runner import SequentialRunner
 from matplotlib.figure import Figure
 
-from cnn_transfer.datasets import FeaturesDataset, ImageSetDataset, MatplotlibDataset
+from cnn_transfer.datasets import EnvironmentDataset, FeaturesDataset, ImageSetDataset, MatplotlibDataset
 from cnn_transfer.evaluation import as_svg
 from cnn_transfer.images import DecodedImages, ImageListing, ImageSet, list_images
 from cnn_transfer.pipeline_registry import register_pipelines
@@ -67,7 +67,9 @@ def in_memory_catalog(parameters: dict, folder: Path) -> DataCatalog:
     """Everything in memory but image sets and features, which are folders by nature, and pictures."""
     catalog = DataCatalog()
     for name in sorted(TRANSFER.datasets()):
-        if name.startswith("params:"):
+        if name == "parameters":
+            catalog[name] = Kept(parameters)
+        elif name.startswith("params:"):
             value = parameters
             for part in name.removeprefix("params:").split("."):
                 value = value[part]
@@ -76,6 +78,8 @@ def in_memory_catalog(parameters: dict, folder: Path) -> DataCatalog:
             catalog[name] = ImageSetDataset(filepath=str(folder / name))
         elif name.endswith(PICTURES):  # saved as figures, loaded as vectors
             catalog[name] = MatplotlibDataset(filepath=str(folder / f"{name}.png"), version=Version(None, "1"))
+        elif name == "environment":
+            catalog[name] = EnvironmentDataset()
         elif name in {"target_features", "random_features"}:
             catalog[name] = FeaturesDataset(filepath=str(folder / name))
         else:

@@ -3,7 +3,10 @@
 Every write goes to a temporary name and is renamed when it is complete: a version that exists is whole.
 """
 
+from cnn_transfer.datasets.all_versions_dataset import AllVersionsDataset
 from cnn_transfer.datasets.atomic import JSONDataset, MatplotlibDataset, ParquetDataset, TextDataset
+from cnn_transfer.datasets.curve_points_dataset import CurvePointsDataset
+from cnn_transfer.datasets.environment_dataset import EnvironmentDataset
 from cnn_transfer.datasets.feature_collection_dataset import FeatureCollectionDataset
 from cnn_transfer.datasets.features_dataset import FeaturesDataset
 from cnn_transfer.datasets.image_set_dataset import ImageSetDataset
@@ -13,7 +16,10 @@ from cnn_transfer.datasets.pretrained_networks_dataset import PretrainedNetworks
 from cnn_transfer.datasets.raw_images_dataset import CIFAR10Dataset, RawImagesDataset
 
 __all__ = [
+    "AllVersionsDataset",
     "CIFAR10Dataset",
+    "CurvePointsDataset",
+    "EnvironmentDataset",
     "FeatureCollectionDataset",
     "FeaturesDataset",
     "ImageSetDataset",

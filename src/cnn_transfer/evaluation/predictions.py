@@ -43,21 +43,22 @@ def predict(network: keras.Model, images: ImageSet, splits: pd.DataFrame, split:
             "Run migrate_model and finetune_target again, so that both have one version."
         )
     probabilities = network.predict(image_batches(images, rows), verbose=0)
-    table = images.table.iloc[rows][["id", "label"]]
-    if "group" in splits:
-        table = table.assign(group=splits.set_index("id")["group"].reindex(table["id"]).to_numpy())
-    return as_predictions(table, probabilities, images.class_names)
+    return as_predictions(splits, split, probabilities, images.class_names)
 
 
-def as_predictions(images: pd.DataFrame, probabilities: np.ndarray, class_names: Sequence[str]) -> pd.DataFrame:
-    """The table of predictions of images with known probabilities.
+def as_predictions(
+    splits: pd.DataFrame, split: str, probabilities: np.ndarray, class_names: Sequence[str]
+) -> pd.DataFrame:
+    """The table of predictions of the images of one split, whose probabilities are known.
 
     Args:
-        images: One row an image, with `id` and `label`; other columns are kept.
-        probabilities: (images, classes), in 0-1.
+        splits: Which image is in which split: `id`, `label`, `split`, and perhaps `group`.
+        split: The split.
+        probabilities: (images, classes), in 0-1, in the order of the splits.
         class_names: In the order of the probabilities.
     """
-    table = images.reset_index(drop=True)
+    kept = [name for name in ("id", "label", "group") if name in splits]
+    table = splits.loc[splits["split"] == split, kept].reset_index(drop=True)
     table["predicted"] = np.asarray(class_names)[probabilities.argmax(axis=1)]
     columns = [PROBABILITY + name for name in class_names]
     return pd.concat([table, pd.DataFrame(probabilities.astype(np.float32), columns=columns)], axis=1)

@@ -40,6 +40,7 @@ from cnn_transfer.evaluation import (
     write_model_card,
     write_report,
 )
+from cnn_transfer.evaluation.provenance import provenance
 from cnn_transfer.images import ImageSet
 from cnn_transfer.models import ModelCard, Network
 from cnn_transfer.pipelines.evaluate.parameters import EvaluateParameters
@@ -257,3 +258,15 @@ def describe_delivered_model(
 ) -> str:
     """Write the card of the delivered model."""
     return write_model_card(card, metrics, per_class_metrics, summary)
+
+
+def describe_run(
+    parameters: Mapping[str, Any],
+    source_model_card: Mapping[str, Any],
+    target_model_card: Mapping[str, Any],
+    environment: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Keep what the run was made with: parameters, data, programs and machine."""
+    source, target = (ModelCard.model_validate(card) for card in (source_model_card, target_model_card))
+    fingerprints = {"source_images": source.training_fingerprint, "target_images": target.training_fingerprint}
+    return provenance(parameters, fingerprints, target.precision, environment)

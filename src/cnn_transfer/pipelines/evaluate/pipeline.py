@@ -10,6 +10,7 @@ from cnn_transfer.pipelines.evaluate.nodes import (
     calibrate_probabilities,
     compare_representations,
     describe_delivered_model,
+    describe_run,
     draw_probabilities,
     draw_results,
     explain_predictions,
@@ -145,6 +146,12 @@ def create_pipeline() -> Pipeline:
             name="write_model_card",
         ),
         Node(report, inputs={name: name for name in REPORTED}, outputs="report", name="write_report"),
+        Node(
+            describe_run,
+            inputs=["parameters", "source_model_card", "target_model_card", "environment"],
+            outputs="run_provenance",
+            name="describe_run",
+        ),
     ]
     return Pipeline(nodes, namespace="evaluate", prefix_datasets_with_namespace=False, tags=["evaluate"])
 

@@ -1,0 +1,53 @@
+"""All versions of a JSON file that another entry of the catalog writes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import PurePosixPath
+from typing import Any, NoReturn
+
+import fsspec
+from kedro.io import AbstractDataset
+from kedro.io.core import DatasetError, get_protocol_and_path
+
+
+class AllVersionsDataset(AbstractDataset[NoReturn, dict[str, Any]]):
+    """Read-only: each version's content by its name, the oldest first; of a file that cannot be read, the reason.
+
+    A version whose folder is there without the file, since its run was cut off, is left out: nothing was written.
+
+    Args:
+        filepath: That of the versioned entry, local or an address.
+        credentials: For the file system of fsspec.
+        metadata: For Kedro's plugins.
+    """
+
+    def __init__(
+        self, filepath: str, credentials: dict[str, Any] | None = None, metadata: dict[str, Any] | None = None
+    ) -> None:
+        protocol, path = get_protocol_and_path(filepath)
+        self._fs = fsspec.filesystem(protocol, **(credentials or {}))
+        self._filepath = PurePosixPath(path)
+        self.metadata = metadata
+
+    def load(self) -> dict[str, Any]:
+        return {PurePosixPath(file).parent.name: self._read(file) for file in self._files()}
+
+    def save(self, data: NoReturn) -> None:
+        raise DatasetError(f"{self._filepath} is written by its own entry. Received: {type(data).__name__}.")
+
+    def _files(self) -> list[str]:
+        return sorted(self._fs.glob(str(self._filepath / "*" / self._filepath.name)))
+
+    def _read(self, file: str) -> Any:
+        try:
+            with self._fs.open(file, encoding="utf-8") as stream:
+                return json.load(stream)
+        except (OSError, ValueError) as error:
+            return f"{type(error).__name__}: {error}"
+
+    def _exists(self) -> bool:
+        return bool(self._files())
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._filepath}

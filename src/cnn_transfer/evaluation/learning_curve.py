@@ -1,0 +1,357 @@
+"""Accuracy by labels a class, and how many labels the transfer is worth.
+
+The worth of a transfer with n labels a class is the number of labels with which training from scratch reaches the same
+accuracy: the curve of training from scratch, made monotone by isotonic regression, read backwards by linear
+interpolation in the logarithm of the labels. Beyond its ends nothing is read: the worth is then `more than` the most
+labels that were tried, or `at most` the fewest.
+
+Intervals are percentiles of samples in which both sources of chance move. Test images are drawn again, by group, the
+same for all points (bootstrap; Efron and Tibshirani 1993, chapter 13). Seeds are too few to be drawn again: what they
+do is estimated from all points of a side together, on the scale of logits, where it is about as large for few labels as
+for many, and moves the whole curve of the side by a draw of Student's t. Both contain what a seed does to single
+images, so that the intervals are rather too wide than too narrow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit, logit
+
+from cnn_transfer.evaluation.curve_points import SCRATCH, TRANSFER, CurvePoint
+from cnn_transfer.evaluation.figures import BASELINE_COLOUR, TRANSFER_COLOUR, Figure, new_figure
+from cnn_transfer.evaluation.metrics import wilson_interval
+
+SAMPLES_AT_ONCE = 200  # of the bootstrap; a sample has a weight for each test image
+SIDES = {TRANSFER: "transfer", SCRATCH: "from scratch"}
+
+Reading = Literal["measured", "more_than", "at_most"]
+
+
+def curve_table(points: Sequence[CurvePoint], confidence: float) -> pd.DataFrame:
+    """One row a point.
+
+    Args:
+        points: The points.
+        confidence: Level of the intervals, 0-1.
+
+    Returns:
+        Columns `side`, `labels`, `seed`, `test_images`, `accuracy`, and `accuracy_low`, `accuracy_high`: Wilson's
+        interval, over test images only.
+    """
+    rows = []
+    for point in points:
+        hits = _hits(point.predictions)
+        interval = wilson_interval(int(hits.sum()), len(hits), confidence)
+        rows.append([point.side, point.labels, point.seed, len(hits), *interval])
+    columns = ["side", "labels", "seed", "test_images", "accuracy", "accuracy_low", "accuracy_high"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def predictions_by_seed(points: Sequence[CurvePoint], side: str, labels: int) -> list[pd.DataFrame]:
+    """The predictions of one side at one number of labels, in the order of the seeds: a paired comparison's input."""
+    chosen = [point for point in points if (point.side, point.labels) == (side, labels)]
+    return [point.predictions for point in sorted(chosen, key=lambda point: point.seed)]
+
+
+def common_labels(points: Sequence[CurvePoint]) -> list[int]:
+    """Numbers of labels a class at which both sides were measured, rising."""
+    sides = ({point.labels for point in points if point.side == side} for side in (TRANSFER, SCRATCH))
+    return sorted(set.intersection(*sides))
+
+
+def monotone(accuracies: np.ndarray) -> np.ndarray:
+    """The curves that never fall and are nearest to those given, in squares: isotonic regression.
+
+    The value at i is the largest, over all j <= i, of the smallest mean of j to k, over all k >= i (Robertson, Wright
+    and Dykstra 1988, theorem 1.4.4), which takes all curves at once.
+
+    Args:
+        accuracies: (curves, n).
+    """
+    n = accuracies.shape[1]
+    sums = np.cumsum(np.pad(accuracies, [(0, 0), (1, 0)]), axis=1)
+    fitted = np.full(accuracies.shape, -np.inf)
+    for j in range(n):
+        means = (sums[:, j + 1 :] - sums[:, j, None]) / np.arange(1, n - j + 1)
+        smallest = np.minimum.accumulate(means[:, ::-1], axis=1)[:, ::-1]
+        fitted[:, j:] = np.maximum(fitted[:, j:], smallest)
+    return fitted
+
+
+def labels_to_reach(labels: Sequence[int], accuracies: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Labels at which curves reach accuracies.
+
+    Args:
+        labels: n rising numbers of labels, at least two.
+        accuracies: (curves, n) accuracy of each curve at each; they are made monotone.
+        levels: (curves,) what each is to reach.
+
+    Returns:
+        (curves,) numbers; infinite where a curve ends below its level, 0 where it begins above it.
+    """
+    curves, levels = monotone(accuracies), np.asarray(levels)[:, None]
+    rows = np.arange(len(curves))
+    above = (curves >= levels).argmax(axis=1)
+    below = np.maximum(above - 1, 0)
+    rise = curves[rows, above] - curves[rows, below]
+    share = np.divide(levels[:, 0] - curves[rows, below], rise, out=np.zeros(len(rows)), where=rise > 0)
+    logs = np.log(labels)
+    reached = np.exp(logs[below] + share * (logs[above] - logs[below]))
+    reached[(levels > curves[:, -1:])[:, 0]] = np.inf
+    reached[(levels < curves[:, :1])[:, 0]] = 0.0
+    return np.asarray(reached)
+
+
+def labels_saved(
+    points: Sequence[CurvePoint], headline_labels: int, confidence: float, samples: int, seed: int
+) -> dict[str, Any]:
+    """How many labels from scratch the transfer is worth, at each number of labels that it was given.
+
+    Args:
+        points: Points of both sides, each number of labels with all seeds of its side, all about the same test images.
+        headline_labels: Labels a class of the transfer that the sentence is about; the next lower number where it was
+            not measured.
+        confidence: Level of the intervals, 0-1.
+        samples: Of the bootstrap.
+        seed: Of the bootstrap.
+
+    Returns:
+        `sentence` (the headline) and `statements` (what limits it); `headline` (its row of `rows`); `rows`: one a
+        number of labels of the transfer: `labels`, `accuracy`, `worth` (labels from scratch) with `worth_is`
+        (`measured`; else None with `more_than` most_labels or `at_most` least_labels), `saved` (worth - labels), each
+        with `_low`, `_high` (and `worth_low_is`, `worth_high_is`), `text`; `difference` of accuracies at the same
+        number of labels, with its interval, or None; `curve`: one row a side and number of labels, the mean accuracy of
+        the seeds with its interval; `least_labels`, `most_labels` of the curve from scratch, `seeds`, `test_images`,
+        `confidence`.
+
+    Raises:
+        ValueError: When a side is missing, training from scratch has fewer than two numbers of labels, or the points
+            do not belong together.
+    """
+    sides = {side: _Side(points, side) for side in SIDES}
+    transfer, scratch = sides[TRANSFER], sides[SCRATCH]
+    _check(sides)
+    drawn = _samples(points[0].predictions, [transfer, scratch], samples, seed)
+    means = {side: part.hits.mean(axis=(1, 2)) for side, part in sides.items()}
+    ends = (0.5 - confidence / 2, 0.5 + confidence / 2)
+    rows = []
+    for place, labels in enumerate(transfer.labels):
+        level = float(means[TRANSFER][place])
+        worth = float(labels_to_reach(scratch.labels, means[SCRATCH][None], np.array([level]))[0])
+        worths = labels_to_reach(scratch.labels, drawn[SCRATCH], drawn[TRANSFER][:, place])
+        low, high = np.quantile(worths, ends, method="inverted_cdf")
+        row = _worth(labels, (worth, min(low, worth), max(high, worth)), scratch.labels, confidence)
+        accuracy = _interval("accuracy", level, drawn[TRANSFER][:, place], ends)
+        difference: dict[str, float | None] = dict.fromkeys(("difference", "difference_low", "difference_high"))
+        if labels in scratch.labels:
+            other = scratch.labels.index(labels)
+            gaps = drawn[TRANSFER][:, place] - drawn[SCRATCH][:, other]
+            difference |= _interval("difference", level - float(means[SCRATCH][other]), gaps, ends)
+        rows.append({"labels": labels} | accuracy | row | difference)
+    headline = max(
+        (row for row in rows if row["labels"] <= headline_labels), key=lambda row: row["labels"], default=rows[0]
+    )
+    return {
+        "sentence": _sentence(headline),
+        "statements": _statements(headline, headline_labels, scratch.labels, len(transfer.seeds), len(scratch.seeds)),
+        "headline": headline,
+        "rows": rows,
+        "curve": [
+            {"side": side, "labels": labels}
+            | _interval("accuracy", float(means[side][place]), drawn[side][:, place], ends)
+            for side, part in sides.items()
+            for place, labels in enumerate(part.labels)
+        ],
+        "least_labels": scratch.labels[0],
+        "most_labels": scratch.labels[-1],
+        "seeds": len(scratch.seeds),
+        "test_images": transfer.hits.shape[2],
+        "confidence": confidence,
+    }
+
+
+def describe_labels_saved(saved: Mapping[str, Any]) -> list[str]:
+    """The curve and what the transfer is worth, in a few lines for the terminal."""
+    accuracies = {(row["side"], row["labels"]): f"{row['accuracy']:.1%}" for row in saved["curve"]}
+    numbers = sorted({labels for _, labels in accuracies})
+    width = max(6, *(len(str(labels)) for labels in numbers))
+    lines = ["Labels a class  " + "  ".join(f"{labels:>{width}}" for labels in numbers)]
+    for side, name in SIDES.items():
+        figures = [f"{accuracies.get((side, labels), ''):>{width}}" for labels in numbers]
+        lines.append(f"{name.capitalize():<16}" + "  ".join(figures))
+    worth = "; ".join(f"{row['labels']} are worth {row['text']}" for row in saved["rows"])
+    return [*lines, f"Labels          {worth}", f"Headline        {saved['sentence']}", *saved["statements"]]
+
+
+def draw_learning_curve(table: pd.DataFrame, saved: Mapping[str, Any]) -> Figure:
+    """Accuracy by labels a class, both sides with their intervals and every seed, and the headline as an arrow.
+
+    Args:
+        table: See `curve_table`.
+        saved: See `labels_saved`.
+    """
+    figure = new_figure(7.5, 4.8)
+    axes = figure.subplots()
+    curve = pd.DataFrame(saved["curve"])
+    for side, colour in ((TRANSFER, TRANSFER_COLOUR), (SCRATCH, BASELINE_COLOUR)):
+        mean, each = curve[curve["side"] == side], table[table["side"] == side]
+        axes.fill_between(mean["labels"], mean["accuracy_low"], mean["accuracy_high"], color=colour, alpha=0.18, lw=0)
+        axes.plot(mean["labels"], mean["accuracy"], "o-", ms=4, color=colour, label=SIDES[side])
+        axes.plot(each["labels"], each["accuracy"], ".", ms=3, color=colour, alpha=0.6)
+    headline = saved["headline"]
+    ends = {"measured": headline["worth"], "more_than": saved["most_labels"], "at_most": saved["least_labels"]}
+    end = ends[headline["worth_is"]]
+    if end != headline["labels"]:
+        axes.annotate(
+            "",
+            xy=(end, headline["accuracy"]),
+            xytext=(headline["labels"], headline["accuracy"]),
+            arrowprops={"arrowstyle": "-|>", "color": "#333333", "lw": 1.5, "shrinkA": 4, "shrinkB": 0},
+        )
+    if headline["worth_is"] == "measured":
+        axes.plot([end, end], [axes.get_ylim()[0], headline["accuracy"]], ":", lw=1, color="#333333")
+    axes.set_xscale("log")
+    numbers = sorted(set(table["labels"]))
+    axes.set_xticks(numbers, [str(number) for number in numbers])
+    axes.set_xticks([], minor=True)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axes.set_xlabel("labels a class (logarithmic)")
+    axes.set_ylabel(f"accuracy on {saved['test_images']:,} test images")
+    axes.set_title(
+        f"With {headline['labels']} labels a class the transfer is worth {headline['text']} from scratch", fontsize=10
+    )
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, loc="lower right", title=f"bands: {saved['confidence']:.0%}", title_fontsize=8)
+    return figure
+
+
+class _Side:
+    """The hits of one side: (labels, seeds, images), and what its axes are."""
+
+    def __init__(self, points: Sequence[CurvePoint], side: str) -> None:
+        own = {(point.labels, point.seed): _hits(point.predictions) for point in points if point.side == side}
+        self.side = side
+        self.labels = sorted({labels for labels, _ in own})
+        self.seeds = sorted({seed for _, seed in own})
+        missing = [(labels, seed) for labels in self.labels for seed in self.seeds if (labels, seed) not in own]
+        if not own or missing:
+            what = ", ".join(f"{labels} labels with seed {seed}" for labels, seed in missing) or "no point at all"
+            raise ValueError(
+                f"A learning curve needs the points of {SIDES[side]} at every number of labels with every seed. "
+                f"Missing: {what}. Run the pipeline learning_curve again."
+            )
+        first = next(point.predictions["id"] for point in points)
+        if any(not np.array_equal(point.predictions["id"], first) for point in points if point.side == side):
+            raise ValueError(
+                f"All points must be about the same test images in the same order. Those of {SIDES[side]} are about "
+                "different ones. Run the pipeline learning_curve again."
+            )
+        self.hits = np.stack([[own[labels, seed] for seed in self.seeds] for labels in self.labels]).astype(np.float32)
+
+
+def _hits(predictions: pd.DataFrame) -> np.ndarray:
+    return np.asarray(predictions["predicted"].to_numpy(object) == predictions["label"].to_numpy(object), bool)
+
+
+def _check(sides: Mapping[str, _Side]) -> None:
+    if len(sides[SCRATCH].labels) < 2:
+        raise ValueError(
+            "The worth of a transfer is read from the curve of training from scratch, which needs at least two numbers "
+            f"of labels. Received: {sides[SCRATCH].labels}. Raise scratch_labels_per_class, or add images with labels."
+        )
+
+
+def _samples(predictions: pd.DataFrame, sides: Sequence[_Side], samples: int, seed: int) -> dict[str, np.ndarray]:
+    """Mean accuracies of each side as other test images and seeds would give them: (samples, numbers of labels)."""
+    rng = np.random.default_rng(seed)
+    groups = pd.factorize(predictions["group" if "group" in predictions else "id"])[0]
+    number = groups.max() + 1
+    means = [part.hits.mean(axis=1).T for part in sides]  # (images, numbers of labels)
+    drawn: dict[str, list[np.ndarray]] = {part.side: [] for part in sides}
+    for start in range(0, samples, SAMPLES_AT_ONCE):
+        size = min(SAMPLES_AT_ONCE, samples - start)
+        weights = rng.multinomial(number, np.full(number, 1 / number), size=size)[:, groups].astype(np.float32)
+        weights /= weights.sum(axis=1, keepdims=True)
+        for part, mean in zip(sides, means, strict=True):
+            drawn[part.side].append(weights @ mean)
+    return {part.side: _moved_by_seeds(np.concatenate(drawn[part.side]).astype(float), part, rng) for part in sides}
+
+
+def _moved_by_seeds(accuracies: np.ndarray, side: _Side, rng: np.random.Generator) -> np.ndarray:
+    """The accuracies, each sample moved as one by what other seeds would do."""
+    n_labels, n_seeds, n_images = side.hits.shape
+    if n_seeds == 1:
+        return accuracies
+    least = 0.5 / n_images  # so that an accuracy of 1 has a logit
+    scores = logit(np.clip(side.hits.mean(axis=2), least, 1 - least))
+    freedom = n_labels * (n_seeds - 1)
+    error = np.sqrt(scores.var(axis=1, ddof=1).mean() / n_seeds)
+    moves = error * rng.standard_t(freedom, size=(len(accuracies), 1))
+    return np.asarray(expit(logit(np.clip(accuracies, least, 1 - least)) + moves))
+
+
+def _interval(name: str, estimate: float, values: np.ndarray, ends: tuple[float, float]) -> dict[str, float]:
+    low, high = np.quantile(values, ends)
+    return {name: estimate, f"{name}_low": min(float(low), estimate), f"{name}_high": max(float(high), estimate)}
+
+
+def _worth(labels: int, worth: tuple[float, float, float], scratch: Sequence[int], confidence: float) -> dict[str, Any]:
+    """What a transfer is worth, beyond the ends of the curve without a number; for programs and as a text."""
+    row: dict[str, Any] = {}
+    for name, value in zip(("", "_low", "_high"), worth, strict=True):
+        reading: Reading = "more_than" if value == math.inf else "at_most" if value == 0 else "measured"
+        row[f"worth{name}"] = float(value) if reading == "measured" else None
+        row[f"saved{name}"] = float(value) - labels if reading == "measured" else None
+        row[f"worth{name}_is"] = reading
+    texts = [_number(value, scratch) for value in worth]
+    if row["worth_is"] == "measured":
+        row["text"] = f"{texts[0]} ({texts[1]} to {texts[2]})"
+    elif row["worth_is"] == "more_than":
+        surely = f"at least {texts[1]}" if row["worth_low_is"] == "measured" else texts[1]
+        row["text"] = f"{texts[0]} ({surely} at {confidence:.0%} confidence)"
+    else:
+        surely = f"at most {texts[2]}" if row["worth_high_is"] == "measured" else texts[2]
+        row["text"] = f"{texts[0]} ({surely} at {confidence:.0%} confidence)"
+    return row
+
+
+def _number(value: float, scratch: Sequence[int]) -> str:
+    if value == math.inf:
+        return f"more than {scratch[-1]}"
+    if value == 0:
+        return f"at most {scratch[0]}"
+    return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
+
+
+def _sentence(row: Mapping[str, Any]) -> str:
+    text = f"With {row['labels']} labels a class the transfer is worth {row['text']} labels from scratch"
+    low, high = (
+        {"measured": row[f"worth{end}"], "more_than": math.inf, "at_most": 0.0}[row[f"worth{end}_is"]]
+        for end in ("_low", "_high")
+    )
+    if high < row["labels"]:
+        return f"{text}: IT IS WORTH FEWER THAN IT WAS GIVEN."
+    return f"{text}." if low > row["labels"] else f"{text}: whether it saves labels is not clear."
+
+
+def _statements(
+    headline: Mapping[str, Any], asked: int, scratch: Sequence[int], transfer_seeds: int, scratch_seeds: int
+) -> list[str]:
+    found = []
+    if headline["labels"] != asked:
+        found.append(f"{asked} labels a class were not measured; the sentence is about {headline['labels']}.")
+    if "more_than" in (headline["worth_is"], headline["worth_high_is"]):
+        found.append(
+            f"The curve from scratch ends at {scratch[-1]} labels a class, and nothing is read beyond: give it more "
+            "with scratch_labels_per_class, as far as there are labels."
+        )
+    if "at_most" in (headline["worth_is"], headline["worth_low_is"]):
+        found.append(f"The curve from scratch begins at {scratch[0]} labels a class, and nothing is read before.")
+    if min(transfer_seeds, scratch_seeds) == 1:
+        found.append("With one seed the intervals know nothing of other draws of labels and weights.")
+    return found

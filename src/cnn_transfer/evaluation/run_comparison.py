@@ -1,0 +1,238 @@
+"""Runs side by side: what they reached, and what they were made with.
+
+A run is known by its version. Its summary (`summary.json`) says what it reached, its provenance what it was made with;
+either may be missing or damaged, which is said and stops nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cnn_transfer.evaluation.figures import BASELINE_COLOUR, TRANSFER_COLOUR, Figure, drawable, new_figure
+
+FIGURES = [
+    "target_accuracy", "target_accuracy_low", "target_accuracy_high", "baseline_accuracy", "random_accuracy",
+    "difference", "difference_low", "difference_high", "training_cost_ratio",
+]  # fmt: skip
+WORDS = ["verdict", "source", "strategy", "delivered", "precision"]
+NEEDED = ["target_accuracy", "target_accuracy_low", "target_accuracy_high"]
+COMPLETE, UNKNOWN, SKIPPED = "complete", "provenance unknown", "skipped"
+COMPARED = ("parameters", "data", "precision", "python", "packages", "hardware")
+VERDICT_COLOURS = {"positive": TRANSFER_COLOUR, "negative": BASELINE_COLOUR}
+MOST_DRAWN = 40  # runs, the newest
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run.
+
+    Attributes:
+        version: Its name, which begins with its time.
+        summary: What it reached; empty when it cannot be read.
+        provenance: What it was made with; None when that is not known.
+        problem: Why something of it is missing, or nothing.
+    """
+
+    version: str
+    summary: Mapping[str, Any]
+    provenance: Mapping[str, Any] | None
+    problem: str = ""
+
+    @property
+    def status(self) -> str:
+        """Whether both parts are there."""
+        return SKIPPED if not self.summary else UNKNOWN if self.provenance is None else COMPLETE
+
+
+def collect_runs(summaries: Mapping[str, Any], provenances: Mapping[str, Any]) -> list[Run]:
+    """Bring the parts of each run together, the oldest run first.
+
+    Args:
+        summaries: By version; see `summarise`. A text says why one cannot be read.
+        provenances: By version; see `provenance`. A text says why one cannot be read.
+    """
+    return [_run(version, summaries[version], provenances.get(version)) for version in sorted(summaries)]
+
+
+def runs_table(runs: Sequence[Run]) -> pd.DataFrame:
+    """One row a run, the oldest first.
+
+    Returns:
+        Columns `run`, `status` (`complete`, `provenance unknown`, `skipped`), `problem`, `verdict`, `source`,
+        `strategy`, `delivered`, `precision`, the accuracies and their difference with intervals (0-1),
+        `training_cost_ratio`, `n_train`, `n_validation`, `n_test`, `seconds` (of all nodes together). What a run does
+        not say is missing.
+    """
+    rows = []
+    for run in runs:
+        seconds = run.summary.get("seconds")
+        row: dict[str, Any] = {"run": run.version, "status": run.status, "problem": run.problem}
+        row |= {name: _text(run.summary.get(name)) for name in WORDS}
+        row |= {name: _number(run.summary.get(name)) for name in FIGURES}
+        row |= {name: _number(run.summary.get(name)) for name in ("n_train", "n_validation", "n_test")}
+        times = [_number(value) for value in seconds.values()] if isinstance(seconds, Mapping) else []
+        rows.append(row | {"seconds": float(np.nansum(times)) if times else np.nan})
+    columns = ["run", "status", "problem", *WORDS, *FIGURES, "n_train", "n_validation", "n_test", "seconds"]
+    types = dict.fromkeys(["run", "status", "problem", *WORDS], "str")
+    table = pd.DataFrame(rows, columns=columns)
+    return table.astype(types | dict.fromkeys(columns[3 + len(WORDS) :], float))
+
+
+def differences(runs: Sequence[Run]) -> pd.DataFrame:
+    """What differs between the runs whose provenance is known: parameters, data, programs, machine.
+
+    Returns:
+        One row a thing that differs: `key`, dotted (`parameters.finetune_target.fine_tuning.steps`), and a column a
+        run, named by its version: the value as JSON, missing where a run has no such thing.
+    """
+    known = {run.version: _flat(run.provenance) for run in runs if run.provenance is not None}
+    keys = sorted({key for values in known.values() for key in values}, key=_rank)
+    rows = [[key, *(values.get(key) for values in known.values())] for key in keys]
+    table = pd.DataFrame([row for row in rows if len(set(row[1:])) > 1], columns=["key", *known])
+    return table.astype("str")
+
+
+def draw_runs(table: pd.DataFrame, changes: pd.DataFrame) -> Figure:
+    """Accuracy of each run and its gain over training from scratch, with intervals; beside it what was changed.
+
+    Args:
+        table: See `runs_table`. At most the newest 40 that are not skipped are drawn.
+        changes: See `differences`.
+    """
+    shown = table[table["status"] != SKIPPED].tail(MOST_DRAWN)
+    figure = new_figure(11, 1.8 + 0.55 * max(1, len(shown)))
+    left, right = figure.subplots(1, 2, sharey=True)
+    places = np.arange(len(shown))
+    left.plot(shown["baseline_accuracy"], places, "x", ms=6, color=BASELINE_COLOUR, label="from scratch")
+    left.errorbar(
+        shown["target_accuracy"],
+        places,
+        xerr=_distances(shown, "target_accuracy"),
+        fmt="o",
+        ms=5,
+        capsize=3,
+        color=TRANSFER_COLOUR,
+        label="transfer",
+    )
+    left.set_xlabel("accuracy on test images")
+    left.legend(fontsize=8)
+    right.axvline(0, color="#666666", lw=1)
+    for place, (_, row) in zip(places, shown.iterrows(), strict=True):
+        if pd.notna(row["difference"]):
+            colour = VERDICT_COLOURS.get(row["verdict"], "#666666")
+            error = _distances(row.to_frame().T, "difference")
+            right.errorbar(row["difference"], place, xerr=error, fmt="o", ms=5, capsize=3, color=colour)
+    right.set_xlabel("transfer minus from scratch (blue: positive, orange: negative, grey: neutral)")
+    changed = changes_by_run(changes)
+    names = [drawable("\n".join([row, *_shortened(changed.get(row, []))])) for row in shown["run"]]
+    left.set_yticks(places, names, fontsize=7, parse_math=False)
+    left.invert_yaxis()
+    for axes in (left, right):
+        axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.1f}")
+        axes.grid(axis="x", alpha=0.3)
+    figure.suptitle(f"{len(shown)} runs, in percent" if len(shown) else "No run to draw", fontsize=10)
+    return figure
+
+
+def changes_by_run(changes: pd.DataFrame) -> dict[str, list[str]]:
+    """What each run changed against the one before it, as `key: before → after`, the parameters and data first.
+
+    Args:
+        changes: See `differences`.
+    """
+    versions = list(changes.columns[1:])
+    found: dict[str, list[str]] = {version: [] for version in versions}
+    for before, after in itertools.pairwise(versions):
+        for key, old, new in changes[["key", before, after]].itertuples(index=False):
+            if _differ(old, new):
+                found[after].append(f"{key.removeprefix('parameters.')}: {_shown(old)} → {_shown(new)}")
+    return found
+
+
+def describe_runs(table: pd.DataFrame, changes: pd.DataFrame) -> list[str]:
+    """The runs in a few lines for the terminal, the newest last, each with what it changed."""
+    changed = changes_by_run(changes)
+    lines = []
+    for row in table.to_dict("records"):
+        if row["status"] == SKIPPED:
+            lines.append(f"{row['run']}  skipped: {row['problem']}")
+            continue
+        interval = (
+            f"{row['target_accuracy']:.1%} ({row['target_accuracy_low']:.1%} to {row['target_accuracy_high']:.1%})"
+        )
+        parts = [interval]
+        if pd.notna(row["difference"]):
+            ends = [f"{100 * row[name]:+.1f}" for name in ("difference", "difference_low", "difference_high")]
+            parts.append(f"{row['verdict']}, {ends[0]} points over from scratch ({ends[1]} to {ends[2]})")
+        else:
+            parts.append("no baseline")
+        if pd.notna(row["training_cost_ratio"]):
+            parts.append(f"at {row['training_cost_ratio']:.0%} of its cost")
+        if pd.notna(row["seconds"]):
+            parts.append(f"{row['seconds']:.0f} s")
+        lines.append(f"{row['run']}  {'; '.join(parts)}")
+        if row["status"] == UNKNOWN:
+            lines.append(f"{'':24}  {row['problem']}")
+        lines += [f"{'':24}  {change}" for change in _shortened(changed.get(row["run"], []), most=6)]
+    return lines or ["No run has written a summary yet: kedro run"]
+
+
+def _run(version: str, summary: Any, made_with: Any) -> Run:
+    problem = ""
+    if made_with is None:
+        problem = "no provenance was written; parameters and data are unknown"
+    elif not isinstance(made_with, Mapping) or not isinstance(made_with.get("parameters"), Mapping):
+        problem = f"its provenance cannot be read: {made_with if isinstance(made_with, str) else 'no parameters'}"
+    known = None if problem else made_with
+    if not isinstance(summary, Mapping):
+        reason = summary if isinstance(summary, str) else "it is no mapping"
+        return Run(version, {}, known, f"its summary cannot be read: {reason}")
+    if missing := [name for name in NEEDED if not np.isfinite(_number(summary.get(name)))]:
+        return Run(version, {}, known, f"its summary has no {', '.join(missing)}")
+    return Run(version, summary, known, problem)
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, str]:
+    """Dotted keys and their values as JSON; lists are values."""
+    if isinstance(value, Mapping) and (value or not prefix):
+        parts = value.items() if prefix else [(name, value[name]) for name in COMPARED if name in value]
+        return {name: text for key, entry in parts for name, text in _flat(entry, f"{prefix}{key}.").items()}
+    return {prefix.removesuffix("."): json.dumps(value, sort_keys=True)}
+
+
+def _rank(key: str) -> tuple[int, str]:
+    return COMPARED.index(key.split(".", maxsplit=1)[0]), key
+
+
+def _differ(old: Any, new: Any) -> bool:
+    return not (pd.isna(old) and pd.isna(new)) and old != new
+
+
+def _shown(value: Any) -> str:
+    text = "-" if pd.isna(value) else str(value).strip('"')
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _shortened(changes: list[str], most: int = 3) -> list[str]:
+    return changes if len(changes) <= most else [*changes[: most - 1], f"and {len(changes) - most + 1} more"]
+
+
+def _distances(table: pd.DataFrame, name: str) -> np.ndarray:
+    """From a figure to the ends of its interval, (2, runs)."""
+    ends = [table[name] - table[f"{name}_low"], table[f"{name}_high"] - table[name]]
+    return np.asarray(np.maximum(np.stack([end.to_numpy(float) for end in ends]), 0))
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else np.nan
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None

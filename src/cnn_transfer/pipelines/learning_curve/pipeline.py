@@ -1,0 +1,48 @@
+"""source model, the architecture from scratch, the target's images → features → points → table, labels saved, plot."""
+
+from kedro.pipeline import Node, Pipeline
+
+from cnn_transfer.pipelines.learning_curve.nodes import draw, extract_curve_features, measure, plan
+
+
+def create_pipeline() -> Pipeline:
+    """The stage as a namespace that shares its datasets with the other stages."""
+    images = ["target_images", "target_splits"]
+    settings = ["params:learning_curve", "params:migrate_model"]
+    nodes = [
+        Node(
+            extract_curve_features,
+            inputs=["source_model", *images, *settings, "params:seed"],
+            outputs="learning_curve_features",
+            name="extract_features",
+        ),
+        Node(
+            plan,
+            inputs=[
+                "source_model",
+                "migrated_model",
+                *images,
+                "learning_curve_features",
+                *settings,
+                "params:finetune_target",
+                "params:precision",
+                "params:seed",
+            ],
+            outputs="learning_curve_points",
+            name="measure_points",
+        ),
+        Node(
+            measure,
+            inputs=[
+                "learning_curve_points",
+                "params:learning_curve",
+                "params:evaluate.confidence",
+                "params:evaluate.bootstrap_samples",
+                "params:seed",
+            ],
+            outputs=["learning_curve", "labels_saved"],
+            name="weigh",
+        ),
+        Node(draw, inputs=["learning_curve", "labels_saved"], outputs="learning_curve_plot", name="draw"),
+    ]
+    return Pipeline(nodes, namespace="learning_curve", prefix_datasets_with_namespace=False, tags=["learning_curve"])

@@ -1,0 +1,228 @@
+"""How many labels a transfer is worth, on curves that are known."""
+
+import itertools
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import expit, logit
+from sklearn.isotonic import isotonic_regression
+
+from cnn_transfer.evaluation.curve_points import CurvePoint
+from cnn_transfer.evaluation.learning_curve import (
+    common_labels,
+    curve_table,
+    describe_labels_saved,
+    draw_learning_curve,
+    labels_saved,
+    labels_to_reach,
+    monotone,
+    predictions_by_seed,
+)
+
+IMAGES = 400
+SCRATCH = {5: 0.5, 10: 0.6, 20: 0.7, 40: 0.8}
+
+
+def predictions(accuracy, images=IMAGES, group=None):
+    """Exactly so many right, the same ones by every network."""
+    hits = np.arange(images) < round(accuracy * images)
+    table = pd.DataFrame({"id": [f"i{n}" for n in range(images)], "label": "a", "predicted": np.where(hits, "a", "b")})
+    return table if group is None else table.assign(group=group)
+
+
+def points(transfer, scratch=SCRATCH, seeds=2, wobble=0.0, **settings):
+    """Points whose accuracies are those of the curves, moved up and down by the seeds."""
+    return [
+        CurvePoint(side, labels, seed, predictions(accuracy + wobble * (-1) ** seed, **settings))
+        for side, curve in (("transfer", transfer), ("scratch", scratch))
+        for labels, accuracy in curve.items()
+        for seed in range(seeds)
+    ]
+
+
+def reach(accuracies, level):
+    return labels_to_reach(list(SCRATCH), np.array([accuracies]), np.array([level]))[0]
+
+
+def saved(transfer, scratch=SCRATCH, headline=5, seeds=2, **settings):
+    return labels_saved(points(transfer, scratch, seeds, **settings), headline, 0.95, 200, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "labels"),
+    [(0.6, 10), (0.65, math.sqrt(10 * 20)), (0.5, 5), (0.8, 40), (0.81, math.inf), (0.49, 0.0), (0.775, 20 * 2**0.75)],
+)
+def test_the_curve_is_read_backwards_in_the_logarithm_of_the_labels(accuracy, labels):
+    assert reach(list(SCRATCH.values()), accuracy) == pytest.approx(labels)
+
+
+def test_a_curve_that_falls_is_made_monotone_first():
+    # 0.75 and 0.625 become 0.6875 each, which is reached at the first of the two.
+    assert reach([0.5, 0.75, 0.625, 0.875], 0.6875) == pytest.approx(10)
+    assert reach([0.5, 0.75, 0.625, 0.875], 0.78125) == pytest.approx(20 * math.sqrt(2))
+
+
+@given(st.lists(st.lists(st.floats(0, 1), min_size=5, max_size=5), min_size=1, max_size=4))
+def test_curves_are_made_monotone_as_by_scikit_learn(curves):
+    expected = [isotonic_regression(np.array(curve)) for curve in curves]
+    np.testing.assert_allclose(monotone(np.array(curves)), expected, atol=1e-9)
+
+
+@given(
+    st.lists(st.floats(0, 1), min_size=4, max_size=4),
+    st.floats(0, 1),
+    st.floats(0, 1),
+)
+def test_more_accuracy_is_worth_no_fewer_labels(accuracies, one, other):
+    low, high = (reach(accuracies, level) for level in sorted((one, other)))
+    assert low <= high
+    assert low == 0 or 5 - 1e-9 <= low <= 40 + 1e-9 or low == math.inf
+
+
+def test_the_headline_says_what_the_labels_are_worth():
+    result = saved({5: 0.65, 10: 0.75})
+    row = result["headline"]
+    assert (row["labels"], row["worth_is"]) == (5, "measured")
+    assert row["worth"] == pytest.approx(math.sqrt(200))
+    assert row["saved"] == pytest.approx(math.sqrt(200) - 5)
+    assert row["worth_low"] <= row["worth"] <= row["worth_high"]
+    assert result["sentence"].startswith("With 5 labels a class the transfer is worth 14 (")
+    assert result["sentence"].endswith("labels from scratch.")
+    assert result["rows"][1]["difference"] == pytest.approx(0.15)
+    assert result["rows"][0]["difference"] == pytest.approx(0.15)
+    assert (result["least_labels"], result["most_labels"], result["test_images"]) == (5, 40, IMAGES)
+
+
+def test_beyond_the_end_nothing_is_read():
+    result = saved({5: 0.95})
+    row = result["headline"]
+    assert (row["worth"], row["saved"], row["worth_is"], row["worth_low_is"]) == (None, None, "more_than", "more_than")
+    assert "is worth more than 40 (more than 40 at 95% confidence) labels from scratch." in result["sentence"]
+    assert any("ends at 40 labels a class, and nothing is read beyond" in text for text in result["statements"])
+
+
+def test_an_end_of_the_interval_may_lie_beyond_the_curve():
+    result = saved({5: 0.795}, wobble=0.02)
+    row = result["headline"]
+    assert (row["worth_is"], row["worth_high_is"], row["worth_high"]) == ("measured", "more_than", None)
+    assert row["text"].endswith("to more than 40)")
+    assert any("ends at 40" in text for text in result["statements"])
+
+
+def test_a_transfer_that_harms_is_called_that():
+    result = saved({20: 0.52}, headline=20)
+    assert result["headline"]["worth"] < 10
+    assert "IT IS WORTH FEWER THAN IT WAS GIVEN" in result["sentence"]
+    worse = saved({20: 0.3}, headline=20)
+    assert worse["headline"]["worth_is"] == "at_most"
+    assert "at most 5 (at most 5 at 95% confidence)" in worse["sentence"]
+    assert any("begins at 5 labels" in text for text in worse["statements"])
+
+
+def test_a_worth_that_may_be_what_was_given_is_called_unclear():
+    assert "whether it saves labels is not clear" in saved({10: 0.61}, headline=10, wobble=0.02)["sentence"]
+
+
+def test_a_headline_that_was_not_measured_is_replaced_and_said():
+    result = saved({5: 0.65, 7: 0.7}, headline=10)
+    assert result["headline"]["labels"] == 7
+    assert "10 labels a class were not measured; the sentence is about 7." in result["statements"]
+
+
+def test_one_seed_is_said():
+    assert any("With one seed" in text for text in saved({5: 0.65}, seeds=1)["statements"])
+    assert not any("With one seed" in text for text in saved({5: 0.65}, seeds=2)["statements"])
+
+
+def test_the_result_is_the_same_again_and_plain():
+    one, other = saved({5: 0.65}), saved({5: 0.65})
+    assert one == other
+
+    def plain(value):
+        if isinstance(value, dict):
+            return all(plain(entry) for entry in value.values())
+        if isinstance(value, list):
+            return all(plain(entry) for entry in value)
+        return value is None or type(value) in {str, int, bool} or (type(value) is float and math.isfinite(value))
+
+    assert plain(one)
+
+
+def test_images_of_a_group_count_as_one():
+    groups = np.repeat(np.arange(IMAGES // 20), 20)
+    alone, together = (saved({5: 0.65}, group=group)["curve"][0] for group in (np.arange(IMAGES), groups))
+    widths = [row["accuracy_high"] - row["accuracy_low"] for row in (alone, together)]
+    assert widths[1] > 2 * widths[0]
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say():
+    """Images are hard or easy for all networks alike, with some noise; seeds move points and sides, as logits."""
+    rng = np.random.default_rng(0)
+    images, repetitions, held = 500, 120, 0
+    curves = {"transfer": {2: 0.4, 5: 0.65, 10: 0.68}, "scratch": {5: 0.5, 10: 0.6, 20: 0.7}}
+    for _ in range(repetitions):
+        hardness, made = rng.random(images), []
+        for side, seed in itertools.product(curves, range(3)):
+            common = rng.normal(0, 0.07)
+            for labels, accuracy in curves[side].items():
+                limit = expit(logit(accuracy) + common + rng.normal(0, 0.07))
+                hits = hardness + rng.normal(0, 0.05, images) < limit  # a share of `limit`, between 0.2 and 0.8
+                table = {"id": np.arange(images), "label": "a", "predicted": np.where(hits, "a", "b")}
+                made.append(CurvePoint(side, labels, seed, pd.DataFrame(table)))
+        row = labels_saved(made, 5, 0.9, 200, seed=0)["headline"]
+        ends = {"measured": lambda value: value, "more_than": lambda _: math.inf, "at_most": lambda _: 0.0}
+        low, high = (ends[row[f"worth{end}_is"]](row[f"worth{end}"]) for end in ("_low", "_high"))
+        held += low <= math.sqrt(200) <= high
+    assert 0.83 <= held / repetitions <= 0.97
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda made: [point for point in made if point.side == "transfer"], "Missing: no point at all"),
+        (lambda made: made[:-1], "Missing: 40 labels with seed 1"),
+        (lambda made: [*made[:-1], CurvePoint("scratch", 40, 1, predictions(0.8, images=9))], "the same test images"),
+        (lambda made: [point for point in made if point.labels == 5], "at least two numbers"),
+    ],
+)
+def test_points_that_do_not_belong_together_are_refused(change, expected):
+    with pytest.raises(ValueError, match=expected):
+        labels_saved(change(points({5: 0.65})), 5, 0.95, 200, seed=0)
+
+
+def test_the_table_has_a_row_a_point_with_its_interval():
+    table = curve_table(points({5: 0.65}), 0.95)
+    assert table["side"].tolist() == ["transfer"] * 2 + ["scratch"] * 8
+    assert table["accuracy"].tolist()[:2] == [0.65, 0.65]
+    assert (table["accuracy_low"] < table["accuracy"]).all()
+    assert (table["accuracy"] < table["accuracy_high"]).all()
+
+
+def test_points_are_handed_out_for_a_paired_comparison():
+    made = points({5: 0.65, 7: 0.7, 40: 0.9}, seeds=3)
+    assert common_labels(made) == [5, 40]
+    pairs = [predictions_by_seed(made, side, 40) for side in ("transfer", "scratch")]
+    assert [len(pair) for pair in pairs] == [3, 3]
+    assert (pairs[0][0]["predicted"] == "a").mean() == 0.9
+
+
+@pytest.mark.parametrize("level", [0.65, 0.95, 0.3])
+def test_the_picture_shows_both_sides_and_the_headline(level):
+    made = points({5: level})
+    result = labels_saved(made, 5, 0.95, 200, seed=0)
+    (axes,) = draw_learning_curve(curve_table(made, 0.95), result).axes
+    assert result["headline"]["text"] in axes.get_title()
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["transfer", "from scratch"]
+    assert axes.get_xscale() == "log"
+
+
+def test_the_terminal_gets_the_curve_and_the_headline():
+    lines = describe_labels_saved(saved({5: 0.65, 10: 0.75}))
+    assert lines[0].split() == ["Labels", "a", "class", "5", "10", "20", "40"]
+    assert lines[1].split() == ["Transfer", "65.0%", "75.0%"]
+    assert lines[2].split() == ["From", "scratch", "50.0%", "60.0%", "70.0%", "80.0%"]
+    assert any(line.startswith("Headline        With 5 labels a class") for line in lines)
