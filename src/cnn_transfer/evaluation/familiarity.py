@@ -99,7 +99,8 @@ def fit_familiarity(
     Returns:
         `neighbour` (k), `false_alarm_rate`, `images` (compared with), `held_out` (whether they are validation images),
         `distances` (theirs, ascending), `farthest` (largest familiar distance; None: nothing can be called unfamiliar,
-        for want of images), `images_needed`, `statement`.
+        for want of images), `false_alarm_low` and `false_alarm_high` (95% range of the true rate over draws of so many
+        images; None likewise), `images_needed`, `statement`.
 
     Raises:
         ValueError: When there is no training image, a feature is not finite or the rate is out of bounds.
@@ -136,6 +137,7 @@ def fit_familiarity(
         "held_out": held_out,
         "distances": distances.tolist(),
         "farthest": float(distances[rank - 1]) if rank <= n else None,
+        **_range_of_rate(n, rank),
         "images_needed": needed,
         "statement": statement,
     }
@@ -202,7 +204,7 @@ def measure_familiarity(table: pd.DataFrame, familiarity: Mapping[str, Any], con
             f"{unfamiliar:,} of {n:,} images are unfamiliar: {share[0]:.1%} ({share[1]:.1%}–{share[2]:.1%}), "
             f"where {100 * rate:.4g}% are expected of images like the {familiarity['images']:,} compared ones."
         )
-        if share[1] > rate:
+        if share[1] > familiarity["false_alarm_high"]:
             statement += " These images differ from them."
     return {
         "images": n,
@@ -283,6 +285,14 @@ def draw_unfamiliar(images: ImageSet, table: pd.DataFrame, shown: int = 24) -> F
     return figure
 
 
+def _range_of_rate(n: int, rank: int) -> dict[str, float | None]:
+    """Beta distribution of the true rate (Vovk 2012, arXiv 1209.2673, as in `conformal`)."""
+    from scipy.stats import beta
+
+    low, high = beta.ppf([0.025, 0.975], n + 1 - rank, rank).tolist() if rank <= n else (None, None)
+    return {"false_alarm_low": low, "false_alarm_high": high}
+
+
 def _last_dense(network: keras.Model) -> keras.layers.Dense:
     import keras
 
@@ -346,4 +356,5 @@ def _rows_with_ids(table: pd.DataFrame, ids: Sequence[str] | pd.Series) -> pd.Da
         raise ValueError(
             f"{missing.sum()} of {len(rows)} ids are not in the table, such as {list(ids)[missing.argmax()]}."
         )
-    return table.iloc[rows]
+    chosen: pd.DataFrame = table.iloc[rows]
+    return chosen

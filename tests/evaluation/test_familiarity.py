@@ -1,0 +1,284 @@
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from sklearn.linear_model import Ridge
+from sklearn.metrics import roc_auc_score
+
+from cnn_transfer.evaluation import predict, wilson_interval
+from cnn_transfer.evaluation.familiarity import (
+    EmbeddedImages,
+    draw_nearest,
+    draw_unfamiliar,
+    embed_images,
+    familiarity_table,
+    fit_familiarity,
+    measure_familiarity,
+    penultimate_features,
+)
+from cnn_transfer.images import DecodedImages, ImageFormat, list_images, open_image_set, write_image_set
+from cnn_transfer.models import add_linear_head
+from cnn_transfer.models.taps import tap_network
+
+RAW = Path(__file__).parents[2] / "data/01_raw"
+
+
+def embedded(features, labels=None, prefix="i", logits=None):
+    features = np.asarray(features, np.float32)
+    labels = np.asarray(["a"] * len(features) if labels is None else labels, object)
+    ids = np.asarray([f"{prefix}{n}" for n in range(len(features))], object)
+    return EmbeddedImages(ids, labels, features, features if logits is None else np.asarray(logits, np.float32))
+
+
+def angles(degrees, **arguments):
+    radians = np.radians(degrees)
+    return embedded(np.stack([np.cos(radians), np.sin(radians)], axis=1), **arguments)
+
+
+def cloud(images, seed, prefix):
+    return embedded(np.random.default_rng(seed).normal(size=(images, 10)) + 2, prefix=prefix)
+
+
+def render(figure):
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png")
+    assert np.ptp(np.asarray(Image.open(stream).convert("L"))) > 0
+
+
+def open_some(file, images, folder):
+    """An image set of evenly spaced images of a bundled file."""
+    listing = list_images(RAW / file)
+    rows = np.linspace(0, len(listing.table) - 1, images).astype(int)
+    write_image_set(DecodedImages(listing, ImageFormat(image_size_px=28, channels=1), rows), folder)
+    return open_image_set(folder)
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    return open_some("mnist_digits.parquet", 1200, tmp_path_factory.mktemp("digits") / "set")
+
+
+@pytest.fixture(scope="module")
+def digit_network(digits, tiny_network):
+    """A head in closed form on random features: 10 classes of digits from 200 images."""
+    base = tiny_network(10)
+    taps = ["block1", "block2"]
+    rows = np.arange(0, 1200, 6)
+    features = tap_network(base, taps, 3).predict(digits.pixels(rows), verbose=0)
+    head = Ridge(alpha=10).fit(features, 4 * np.eye(10)[digits.classes[rows]])
+    return add_linear_head(base, taps, 3, head.coef_.T, head.intercept_)
+
+
+@pytest.fixture(scope="module")
+def digit_parts(digits, digit_network):
+    order = np.arange(1200)
+    training, validation, test = order[::6], order[1::6], np.concatenate([order[n::6] for n in (2, 3, 4, 5)])
+    return [embed_images(digit_network, digits, rows) for rows in (training, validation, test)]
+
+
+def test_features_are_what_the_last_layer_reads(digits, digit_network):
+    rows = np.array([5, 3, 1100])
+    features = penultimate_features(digit_network, digits, rows)
+    assert features.dtype == np.float32
+    kernel, bias = digit_network.layers[-1].get_weights()
+    logits = features @ kernel + bias
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(digit_network(digits.pixels(rows)), expected, rtol=1e-3, atol=1e-6)
+    parts = embed_images(digit_network, digits, rows)
+    assert parts.ids.tolist() == digits.table["id"].iloc[rows].tolist()
+    np.testing.assert_allclose(parts.logits.sum(axis=1), 0, atol=1e-3)
+    np.testing.assert_allclose(np.diff(parts.logits + bias, axis=1), np.diff(logits, axis=1), rtol=1e-3, atol=1e-3)
+    assert penultimate_features(digit_network, digits, rows[:0]).shape == (0, features.shape[1])
+
+
+def test_a_network_without_a_dense_layer_is_refused(digits, digit_network):
+    import keras
+
+    pooled = keras.Model(digit_network.input, digit_network.layers[-2].output, name="headless")
+    with pytest.raises(ValueError, match="must end in a dense layer"):
+        penultimate_features(pooled, digits, np.array([0]))
+
+
+def test_foreign_images_are_told_from_digits(digit_network, digit_parts, tmp_path):
+    training, validation, test = digit_parts
+    clothes = open_some("fashion_mnist.parquet", 400, tmp_path / "clothes")
+    familiarity = fit_familiarity(training, validation, 0.05)
+    familiar = familiarity_table(training, test, familiarity)
+    foreign = familiarity_table(training, embed_images(digit_network, clothes, np.arange(400)), familiarity)
+    truth = np.r_[np.zeros(len(familiar)), np.ones(len(foreign))]
+    assert roc_auc_score(truth, np.r_[familiar["distance"], foreign["distance"]]) > 0.9
+    assert familiar["unfamiliar"].mean() < familiarity["false_alarm_high"] + 0.02
+    assert foreign["unfamiliar"].mean() > 0.5
+    assert "differ from them" in measure_familiarity(foreign, familiarity, 0.95)["statement"]
+    assert "differ from them" not in measure_familiarity(familiar, familiarity, 0.95)["statement"]
+
+
+def test_nearest_images_mostly_have_the_predicted_class(digits, digit_network, digit_parts):
+    training, validation, test = digit_parts
+    table = familiarity_table(training, test, fit_familiarity(training, validation, 0.05))
+    splits = digits.table[["id", "label"]].assign(split="training")
+    predicted = predict(digit_network, digits, splits, "training").set_index("id")["predicted"]
+    first = table["nearest_labels"].str.split(" · ").str[0]
+    agree = (first.to_numpy() == predicted[table["id"]].to_numpy()).mean()
+    assert agree > 0.75
+    assert table["label"].tolist() == test.labels.tolist()
+
+
+def test_distances_are_those_of_unit_vectors():
+    training = angles([0, 90, 180], labels=["a", "b", "c"], prefix="t")
+    familiarity = fit_familiarity(training, angles([0, 60]), 0.4)
+    assert familiarity["neighbour"] == 1
+    assert familiarity["distances"] == pytest.approx([0, 2 * np.sin(np.radians(15))], abs=1e-3)
+    queries = embedded([[5.0, 5.0], [-3.0, 0.1]], prefix="q")
+    table = familiarity_table(training, queries, familiarity)
+    assert table["distance"].tolist() == pytest.approx([2 * np.sin(np.radians(22.5)), np.radians(1.9)], abs=1e-3)
+    assert table["nearest_1"].tolist() == ["t0", "t2"]
+    assert table["nearest_labels"].tolist() == ["a · b · c", "c · b · a"]
+    assert table["percentile"].tolist() == [1.0, 0.5]
+    assert table["unfamiliar"].tolist() == [True, False]
+
+
+def test_an_image_is_not_its_own_neighbour():
+    training = angles([0, 10, 50], prefix="t")
+    table = familiarity_table(training, training, fit_familiarity(training, None, 0.4), nearest=2)
+    assert table["nearest_1"].tolist() == ["t1", "t0", "t1"]
+    assert (table["distance"] > 0.1).all()
+
+
+def test_the_neighbour_is_limited_by_the_smallest_class():
+    for images, neighbour in [(2, 1), (4, 3), (30, 5)]:
+        training = cloud(images + 40, 0, "t")
+        labels = np.r_[["rare"] * images, ["frequent"] * 40].astype(object)
+        familiarity = fit_familiarity(training._replace(labels=labels), cloud(50, 1, "v"), 0.05)
+        assert familiarity["neighbour"] == neighbour
+
+
+def test_false_alarms_are_as_frequent_as_stated():
+    rates, inside = [], []
+    for seed in range(60):
+        training, validation, test = (cloud(n, 10 * seed + k, "tvq"[k]) for k, n in enumerate((50, 99, 400)))
+        familiarity = fit_familiarity(training, validation, 0.1)
+        table = familiarity_table(training, test, familiarity)
+        rates.append(table["unfamiliar"].mean())
+        inside.append(familiarity["false_alarm_low"] - 0.03 <= rates[-1] <= familiarity["false_alarm_high"] + 0.03)
+    assert np.mean(rates) == pytest.approx(0.1, abs=0.015)
+    assert np.mean(inside) > 0.9
+
+
+def test_without_validation_images_training_images_are_left_out_and_it_is_said():
+    training = cloud(60, 0, "t")
+    familiarity = fit_familiarity(training, None, 0.05)
+    assert familiarity == fit_familiarity(training, cloud(0, 1, "v"), 0.05)
+    assert not familiarity["held_out"]
+    assert familiarity["images"] == 60
+    assert "more new images will be called unfamiliar" in familiarity["statement"]
+    table = familiarity_table(training, cloud(300, 2, "q"), familiarity)
+    assert table["unfamiliar"].mean() < 0.2
+
+
+def test_too_few_images_call_nothing_unfamiliar():
+    training = cloud(30, 0, "t")
+    familiarity = fit_familiarity(training, cloud(18, 1, "v"), 0.05)
+    assert familiarity["farthest"] is None
+    assert familiarity["images_needed"] == 19
+    assert "at least 19 images to compare with, there are 18" in familiarity["statement"]
+    table = familiarity_table(training, embedded(-np.ones((4, 10)), prefix="q"), familiarity)
+    assert not table["unfamiliar"].any()
+    assert measure_familiarity(table, familiarity, 0.95)["statement"] == familiarity["statement"]
+    assert fit_familiarity(training, cloud(19, 1, "v"), 0.05)["farthest"] is not None
+
+
+def test_one_training_image_is_enough_to_compare_with():
+    one = cloud(1, 0, "t")
+    assert fit_familiarity(one, None, 0.05)["images"] == 0
+    table = familiarity_table(one, cloud(3, 1, "q"), fit_familiarity(one, cloud(20, 2, "v"), 0.05))
+    assert table.columns.tolist() == [
+        "id", "label", "distance", "percentile", "unfamiliar", "nearest_1", "nearest_labels",
+    ]  # fmt: skip
+    assert (table["nearest_1"] == "t0").all()
+
+
+def test_what_is_unfamiliar_is_measured_with_an_interval():
+    table = pd.DataFrame({"unfamiliar": [True] + [False] * 9})
+    familiarity = fit_familiarity(cloud(30, 0, "t"), cloud(40, 1, "v"), 0.05)
+    measured = measure_familiarity(table, familiarity, 0.9)
+    keys = ("unfamiliar_share", "unfamiliar_share_low", "unfamiliar_share_high")
+    assert [measured[key] for key in keys] == list(wilson_interval(1, 10, 0.9))
+    assert measured["statement"].startswith("1 of 10 images are unfamiliar: 10.0%")
+    nothing = measure_familiarity(table.iloc[:0], familiarity, 0.9)
+    assert nothing["unfamiliar_share"] is None
+    assert nothing["statement"] == "There are no images to judge."
+
+
+def test_no_images_give_an_empty_table():
+    training = cloud(30, 0, "t")
+    familiarity = fit_familiarity(training, cloud(40, 1, "v"), 0.05)
+    empty, full = (familiarity_table(training, cloud(n, 2, "q"), familiarity) for n in (0, 2))
+    assert empty.empty
+    assert empty.columns.tolist() == full.columns.tolist()
+    assert empty.dtypes.tolist() == full.dtypes.tolist()
+
+
+def test_many_images_are_compared_in_parts(monkeypatch):
+    training, queries = cloud(40, 0, "t"), cloud(50, 1, "q")
+    familiarity = fit_familiarity(training, cloud(40, 2, "v"), 0.05)
+    whole = familiarity_table(training, queries, familiarity)
+    monkeypatch.setattr("cnn_transfer.evaluation.familiarity.CHUNK_ROWS", 7)
+    pd.testing.assert_frame_equal(familiarity_table(training, queries, familiarity), whole, atol=1e-6)
+
+
+def test_what_cannot_be_compared_is_refused():
+    training = cloud(30, 0, "t")
+    with pytest.raises(ValueError, match=r"false_alarm_rate must be above 0 and below 0\.5\. Received: 5"):
+        fit_familiarity(training, training, 5)
+    with pytest.raises(ValueError, match="at least one training image"):
+        fit_familiarity(cloud(0, 0, "t"), training, 0.05)
+    broken = training.features.copy()
+    broken[3] = np.nan
+    with pytest.raises(ValueError, match="1 of 30 images have others"):
+        fit_familiarity(training._replace(features=broken), training, 0.05)
+
+
+def test_mistakes_are_drawn_beside_their_nearest_training_images(digits, digit_network, digit_parts):
+    training, validation, test = digit_parts
+    table = familiarity_table(training, test, fit_familiarity(training, validation, 0.05))
+    splits = digits.table[["id", "label"]].assign(split="training")
+    predictions = predict(digit_network, digits, splits, "training")
+    test_predictions = predictions[predictions["id"].isin(table["id"])]
+    wrong = test_predictions.query("label != predicted")["id"].head(3).tolist()
+    figure = draw_nearest(digits, table, wrong, test_predictions)
+    render(figure)
+    pictures = [axes for axes in figure.axes if axes.images]
+    assert len(pictures) == 3 * 4
+    row = table.set_index("id").loc[wrong[0]]
+    at = pd.Series(range(len(digits)), index=digits.table["id"])
+    for axes, name in zip(pictures, [wrong[0], row["nearest_1"], row["nearest_2"], row["nearest_3"]], strict=False):
+        np.testing.assert_array_equal(axes.images[0].get_array(), digits.pixels(np.array([at[name]]))[0, ..., 0])
+    predicted = test_predictions.set_index("id").loc[wrong[0], "predicted"]
+    assert pictures[0].get_title() == f"{row['label']} → {predicted}"
+    assert " · ".join(axes.get_title() for axes in pictures[1:4]) == row["nearest_labels"]
+    render(draw_nearest(digits, table, wrong[:1]))
+    render(draw_nearest(digits, table, []))
+    with pytest.raises(ValueError, match="1 of 1 ids are not in the table, such as nobody"):
+        draw_nearest(digits, table, ["nobody"])
+
+
+def test_the_farthest_images_are_drawn_first(digits, digit_parts):
+    training, validation, test = digit_parts
+    table = familiarity_table(training, test, fit_familiarity(training, validation, 0.05))
+    figure = draw_unfamiliar(digits, table, shown=3)
+    render(figure)
+    titles = [axes.get_title() for axes in figure.axes if axes.images]
+    assert [float(title.rsplit(" ", 1)[1]) for title in titles] == pytest.approx(
+        sorted(table["distance"], reverse=True)[:3], abs=0.006
+    )
+    assert f"{table['unfamiliar'].sum():,} of {len(table):,} are unfamiliar" in figure.get_suptitle()
+    nothing = draw_unfamiliar(digits, table.iloc[:0])
+    render(nothing)
+    assert nothing.get_suptitle() == "No images to judge"
+    with pytest.raises(ValueError, match="ids are not in the table"):
+        draw_unfamiliar(replace(digits, table=digits.table.assign(id="x" + digits.table["id"])), table)
