@@ -165,6 +165,16 @@ def test_randomisation_check_fails_a_method_whose_maps_are_noise(tiny_network):
     assert check["passes"] is False
 
 
+def test_signs_that_depend_on_the_weights_and_strengths_that_do_not_are_told_apart(tiny_network):
+    def signed_edges(network, pixels, classes):
+        return edges(network, pixels, classes) * np.sign(integrated_gradients(network, pixels, classes))
+
+    check = randomisation_check(tiny_network(), random_pixels(16, (28, 28, 1)), np.arange(16) % 4, signed_edges, seed=0)
+    assert check["passes"] is True
+    assert check["magnitude_correlation"] > 0.9
+    assert "Without their signs they keep" in check["statement"]
+
+
 def test_maps_that_are_the_same_everywhere_are_counted_and_left_out(tiny_network):
     def half(network, pixels, classes):
         maps = integrated_gradients(network, pixels, classes)
