@@ -9,6 +9,14 @@ from cnn_transfer.evaluation.calibration import (
 )
 from cnn_transfer.evaluation.conformal import fit_sets, measure_sets, prediction_sets
 from cnn_transfer.evaluation.explanations import Explanations, draw_explanations, explain
+from cnn_transfer.evaluation.familiarity import (
+    draw_nearest,
+    draw_unfamiliar,
+    embed_images,
+    familiarity_table,
+    fit_familiarity,
+    measure_familiarity,
+)
 from cnn_transfer.evaluation.figures import (
     Figure,
     as_svg,
@@ -28,7 +36,7 @@ from cnn_transfer.evaluation.metrics import (
     per_class_table,
     wilson_interval,
 )
-from cnn_transfer.evaluation.predictions import as_predictions, no_predictions, predict
+from cnn_transfer.evaluation.predictions import as_predictions, confident_mistakes, no_predictions, predict
 from cnn_transfer.evaluation.report import RunResults, write_model_card, write_report
 from cnn_transfer.evaluation.selective import (
     choose_threshold,
@@ -52,6 +60,7 @@ __all__ = [
     "calibration_error",
     "choose_threshold",
     "compare",
+    "confident_mistakes",
     "confusion_table",
     "describe_intake",
     "describe_ranking",
@@ -63,18 +72,24 @@ __all__ = [
     "draw_explanations",
     "draw_image_histograms",
     "draw_mistakes",
+    "draw_nearest",
     "draw_ranking",
     "draw_rejected",
     "draw_reliability",
     "draw_risk_coverage",
     "draw_similarity",
     "draw_training_curves",
+    "draw_unfamiliar",
+    "embed_images",
     "explain",
+    "familiarity_table",
     "fine_tuning_change",
     "fit_calibration",
+    "fit_familiarity",
     "fit_sets",
     "map_similarity",
     "measure",
+    "measure_familiarity",
     "measure_sets",
     "measure_threshold",
     "no_predictions",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from cnn_transfer.evaluation.predictions import PROBABILITY
+from cnn_transfer.evaluation.predictions import confident_mistakes
 from cnn_transfer.images import ImageSet
 
 if TYPE_CHECKING:
@@ -214,9 +214,7 @@ def draw_confusion(confusion: pd.DataFrame) -> Figure:
 
 def draw_mistakes(images: ImageSet, predictions: pd.DataFrame, shown: int) -> Figure:
     """The most confident mistakes, each with its true class, the predicted one and its probability."""
-    wrong = predictions[predictions["label"] != predictions["predicted"]].copy()
-    wrong["confidence"] = [row[PROBABILITY + row["predicted"]] for _, row in wrong.iterrows()]
-    wrong = wrong.nlargest(shown, "confidence")
+    wrong = confident_mistakes(predictions, shown)
     columns = 8
     rows = max(1, math.ceil(len(wrong) / columns))
     figure = new_figure(1.35 * columns, 1.6 * rows + 0.5)

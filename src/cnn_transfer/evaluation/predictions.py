@@ -64,6 +64,13 @@ def as_predictions(
     return pd.concat([table, pd.DataFrame(probabilities.astype(np.float32), columns=columns)], axis=1)
 
 
+def confident_mistakes(predictions: pd.DataFrame, most: int) -> pd.DataFrame:
+    """Rows of the images that are classified wrongly, the most confident first, with the column `confidence` (0-1)."""
+    wrong = predictions[predictions["label"] != predictions["predicted"]]
+    columns = [name for name in wrong if str(name).startswith(PROBABILITY)]
+    return wrong.assign(confidence=wrong[columns].max(axis=1)).nlargest(most, "confidence")
+
+
 def no_predictions(images: ImageSet) -> pd.DataFrame:
     """A table of predictions without rows, for a network that was not trained."""
     columns = ["id", "label", "group", "predicted"]

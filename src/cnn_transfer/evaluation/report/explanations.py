@@ -34,7 +34,7 @@ SIMILARITY = [
 
 def explanations(results: RunResults) -> Section:
     """Attribution maps with their tests, and the similarity of representations before and after fine-tuning."""
-    return Section("explanations", "What it looks at", [*_maps(results), *_change(results)])
+    return Section("explanations", "What it looks at", [*_maps(results), *_nearest(results), *_change(results)])
 
 
 def _maps(results: RunResults) -> list[Any]:
@@ -95,5 +95,19 @@ def _change(results: RunResults) -> list[Any]:
             ]
             if len(depths)
             else []
+        ),
+    ]
+
+
+def _nearest(results: RunResults) -> list[Any]:
+    return [
+        Heading("What it has seen that is like this"),
+        Text("The training images that the network finds most like the images of its most confident mistakes."),
+        picture(
+            "nearest",
+            results.nearest_sheet,
+            "Nearest training images",
+            "First of each row: a test image; then the training images nearest to it in what the last layer reads.",
+            "Mistakes, each beside the training images nearest to it",
         ),
     ]

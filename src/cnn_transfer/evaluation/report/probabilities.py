@@ -43,11 +43,17 @@ RISK = [
     Column("accuracy", "right of the answered", share),
     Column("images", "images", count),
 ]
+FAMILIARITY = [
+    Column("id", "image"),
+    Column("label", "class"),
+    Column("distance", "distance", decimal),
+    Column("nearest_labels", "classes of the nearest training images"),
+]
 
 
 def probabilities(results: RunResults) -> Section:
     """Calibration before and after, and what not answering is worth."""
-    blocks = [*_calibration(results), *_abstention(results), *_sets(results)]
+    blocks = [*_calibration(results), *_abstention(results), *_sets(results), *_unfamiliar(results)]
     return Section("probabilities", "Can the probabilities be believed?", blocks)
 
 
@@ -164,4 +170,42 @@ def _sets(results: RunResults) -> list[Any]:
                 Tile("Classes in a set, on average", general(measured["mean_size"])),
             ]
         ),
+    ]
+
+
+def _unfamiliar(results: RunResults) -> list[Any]:
+    known, measured = results.familiarity, results.unfamiliar_images
+    table_of_all = results.familiarity_of_test_images
+    listed = table_of_all[table_of_all["unfamiliar"]].sort_values("distance", ascending=False)
+    every = table(
+        "unfamiliar-images",
+        listed,
+        FAMILIARITY,
+        "Test images unlike the training images",
+        "familiarity_of_test_images",
+    )
+    return [
+        Heading("Images unlike the training images"),
+        Text(f"{known['statement']} {measured['statement']}"),
+        Tiles(
+            [
+                Tile(
+                    "Unfamiliar test images",
+                    share(
+                        measured["unfamiliar_share"],
+                        measured["unfamiliar_share_low"],
+                        measured["unfamiliar_share_high"],
+                    ),
+                    f"{measured['false_alarm_rate']:.1%} by chance",
+                )
+            ]
+        ),
+        picture(
+            "unfamiliar",
+            results.unfamiliar_sheet,
+            "The least familiar test images",
+            "The farther an image is from all training images, the less its prediction rests on.",
+            "Test images that are farthest from the training images",
+        ),
+        *([Details("Every unfamiliar test image", [every])] if len(listed) else []),
     ]

@@ -29,6 +29,9 @@ class RunResults:
     abstention: Mapping[str, Any]
     conformal_sets: Mapping[str, Any]
     set_coverage: Mapping[str, Any]
+    unfamiliar_images: Mapping[str, Any]
+    familiarity: Mapping[str, Any]
+    familiarity_of_test_images: pd.DataFrame
     explanations: Mapping[str, Any]
     map_similarity: Mapping[str, Any]
     transfer_verdict: Mapping[str, Any]
@@ -59,6 +62,8 @@ class RunResults:
     depth_plot: str
     confusion_plot: str
     mistakes_sheet: str
+    nearest_sheet: str
+    unfamiliar_sheet: str
     explanations_sheet: str
     similarity_plot: str
 

@@ -13,20 +13,27 @@ from cnn_transfer.evaluation import (
     calibrate,
     choose_threshold,
     compare,
+    confident_mistakes,
     confusion_table,
     draw_accuracies,
     draw_confusion,
     draw_explanations,
     draw_mistakes,
+    draw_nearest,
     draw_reliability,
     draw_risk_coverage,
     draw_similarity,
     draw_training_curves,
+    draw_unfamiliar,
+    embed_images,
     explain,
+    familiarity_table,
     fine_tuning_change,
     fit_calibration,
+    fit_familiarity,
     fit_sets,
     measure,
+    measure_familiarity,
     measure_sets,
     measure_threshold,
     no_predictions,
@@ -44,6 +51,8 @@ from cnn_transfer.evaluation.provenance import provenance
 from cnn_transfer.images import ImageSet
 from cnn_transfer.models import ModelCard, Network
 from cnn_transfer.pipelines.evaluate.parameters import EvaluateParameters
+
+NEAREST_SHOWN = 12  # mistakes that are shown beside the training images nearest to them
 
 
 def predict_test_images(
@@ -136,6 +145,25 @@ def predict_sets(
     sets = fit_sets(calibrate(validation_predictions, calibration), block.set_coverage)
     table = prediction_sets(calibrated_predictions, sets)
     return sets, table, measure_sets(table, block.confidence)
+
+
+def judge_familiarity(
+    network: Network, images: ImageSet, splits: pd.DataFrame, parameters: Mapping[str, Any]
+) -> tuple[dict[str, Any], pd.DataFrame, dict[str, Any]]:
+    """How far each test image is from the training images, to the network, and which of them are nearest."""
+    block = EvaluateParameters.parse(parameters, "evaluate")
+    training, validation, test = (
+        embed_images(network, images, images.rows(splits, split)) for split in ("training", "validation", "test")
+    )
+    familiarity = fit_familiarity(training, validation, block.false_alarm_rate)
+    table = familiarity_table(training, test, familiarity)
+    return familiarity, table, measure_familiarity(table, familiarity, block.confidence)
+
+
+def draw_familiarity(images: ImageSet, familiarity: pd.DataFrame, predictions: pd.DataFrame) -> tuple[Figure, Figure]:
+    """Draw the training images nearest to the most confident mistakes, and the images least like any of them."""
+    wrong = confident_mistakes(predictions, NEAREST_SHOWN)["id"]
+    return draw_nearest(images, familiarity, list(wrong), predictions), draw_unfamiliar(images, familiarity)
 
 
 def explain_predictions(

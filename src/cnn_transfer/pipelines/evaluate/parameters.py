@@ -27,5 +27,6 @@ class EvaluateParameters(Parameters):
     reliability_bins: int = Field(ge=1, le=100)
     wished_accuracy: float = Field(gt=0.5, lt=1)  # of the images that are answered
     set_coverage: float | None = Field(gt=0.5, lt=1)  # None: no prediction sets
+    false_alarm_rate: float = Field(gt=0, lt=0.5)  # share of ordinary images that may be called unfamiliar
     mistakes_shown: int = Field(ge=1, le=200)
     explanations: ExplanationParameters
