@@ -187,19 +187,6 @@ def _unfamiliar(results: RunResults) -> list[Any]:
     return [
         Heading("Images unlike the training images"),
         Text(f"{known['statement']} {measured['statement']}"),
-        Tiles(
-            [
-                Tile(
-                    "Unfamiliar test images",
-                    share(
-                        measured["unfamiliar_share"],
-                        measured["unfamiliar_share_low"],
-                        measured["unfamiliar_share_high"],
-                    ),
-                    f"{measured['false_alarm_rate']:.1%} by chance",
-                )
-            ]
-        ),
         picture(
             "unfamiliar",
             results.unfamiliar_sheet,

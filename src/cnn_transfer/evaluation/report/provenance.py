@@ -1,17 +1,27 @@
 """Section: what the results were made from, with what, and how long it took."""
 
 import json
+from typing import Any
 
 import pandas as pd
+import yaml
 
-from cnn_transfer.evaluation.report.blocks import Code, Column, Details, Section, seconds, table
+from cnn_transfer.evaluation.report.blocks import Beside, Code, Column, Details, Section, Table, seconds, table
 from cnn_transfer.evaluation.report.run_results import RunResults
 
 
 def provenance(results: RunResults) -> Section:
-    """Time of each node, and the cards of the models."""
-    taken = pd.DataFrame(list(results.summary["seconds"].items()), columns=["node", "seconds"])
-    taken = taken.sort_values("seconds", ascending=False)
+    """Data, programs, machine, parameters, time of each node, and the cards of the models."""
+    made = results.run_provenance
+    hardware = {
+        "processor": made["hardware"]["cpu"],
+        "cores": made["hardware"]["cores"],
+        "memory, GB": made["hardware"]["memory_gb"],
+        "graphics cards": ", ".join(made["hardware"]["gpus"]) or "none",
+        "platform": made["hardware"]["platform"],
+        "precision": made["precision"],
+    }
+    data = {f"fingerprint of {name.replace('_', ' ')}": digest for name, digest in made["data"].items()}
     cards = {
         "source": results.source_model_card,
         "target": results.target_model_card,
@@ -21,12 +31,20 @@ def provenance(results: RunResults) -> Section:
         "provenance",
         "Provenance",
         [
-            table(
-                "seconds",
-                taken,
-                [Column("node", "node"), Column("seconds", "seconds", seconds)],
-                f"Time of each node, {sum(taken['seconds']):.0f} s together; precision {results.summary['precision']}",
-                "summary",
+            Beside(
+                [
+                    _facts("machine", "Machine and data", hardware | data | {"seed": made["parameters"]["seed"]}),
+                    _facts("packages", "Programs", {"python": made["python"]} | made["packages"]),
+                ]
+            ),
+            _times(results),
+            Details(
+                "All parameters",
+                [
+                    Code(
+                        "Parameters of the run", yaml.safe_dump(made["parameters"], sort_keys=False, allow_unicode=True)
+                    )
+                ],
             ),
             Details(
                 "Cards of the models",
@@ -36,4 +54,20 @@ def provenance(results: RunResults) -> Section:
                 ],
             ),
         ],
+    )
+
+
+def _facts(name: str, caption: str, facts: dict[str, Any]) -> Table:
+    frame = pd.DataFrame({"what": list(facts), "is": [str(value) for value in facts.values()]})
+    return table(name, frame, [Column("what", "what"), Column("is", "is")], caption, "run_provenance")
+
+
+def _times(results: RunResults) -> Table:
+    taken = pd.DataFrame(list(results.summary["seconds"].items()), columns=["node", "seconds"])
+    return table(
+        "seconds",
+        taken.sort_values("seconds", ascending=False),
+        [Column("node", "node"), Column("seconds", "seconds", seconds)],
+        f"Time of each node, {sum(taken['seconds']):.0f} s together",
+        "summary",
     )

@@ -34,6 +34,7 @@ class RunResults:
     familiarity_of_test_images: pd.DataFrame
     explanations: Mapping[str, Any]
     map_similarity: Mapping[str, Any]
+    run_provenance: Mapping[str, Any]
     transfer_verdict: Mapping[str, Any]
     transfer_plan: Mapping[str, Any]
     source_model_card: Mapping[str, Any]
