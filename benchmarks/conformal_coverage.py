@@ -1,6 +1,6 @@
 """Do prediction sets and thresholds keep what they promise? A simulation with known truth, many repetitions.
 
-python benchmarks/conformal_coverage.py [--repetitions 2000]
+python benchmarks/conformal_coverage.py [--repetitions 1000]
 
 Each repetition draws validation images and fits anew; 10 classes, a network that is too sure of itself, so that its
 probabilities are wrong.
@@ -8,8 +8,8 @@ probabilities are wrong.
 Sets: the mean share of new images whose set holds the true class must be k / (n + 1), at least the wished one, within
 four standard errors of the simulation; "within its range": how often the stated 95% range holds the true coverage.
 Thresholds: the share of repetitions whose threshold has a true accuracy below the wish must be at most one minus the
-confidence; "naive" takes the lowest confidence whose bound reaches the wish, as if it were the only look. About 3
-minutes on 2 cores. Exits with 1 where a promise is broken.
+confidence; "naive" takes the lowest confidence whose bound reaches the wish, as if it were the only look. About one
+minute on 2 cores. Exits with 1 where a promise is broken.
 """
 
 import argparse
@@ -33,7 +33,7 @@ POPULATION = 200_000
 def main() -> None:
     """Simulate and print."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--repetitions", type=int, default=2000)
+    parser.add_argument("--repetitions", type=int, default=1000)
     repetitions = parser.parse_args().repetitions
     population = draw(POPULATION, np.random.default_rng(0))
     right = (population["label"] == population["predicted"]).mean()
