@@ -171,7 +171,7 @@ def draw_explanations(images: ImageSet, explanations: Explanations) -> Figure:
         figure.suptitle(_wrapped(explanations.statement, 90), fontsize=9, parse_math=False)
         return figure
     columns = 1 + len(explanations.maps)
-    figure = new_figure(1.8 * columns + 0.9, 1.5 * len(shown) + 1.3)
+    figure = new_figure(2.0 * columns + 0.9, 1.5 * len(shown) + 1.4)
     axes = figure.subplots(len(shown), columns, squeeze=False)
     pixels = images.pixels(_rows(images, shown["id"]))
     show_images(axes[:, 0], pixels)
@@ -194,7 +194,11 @@ def draw_explanations(images: ImageSet, explanations: Explanations) -> Figure:
             fontsize=8,
             parse_math=False,
         )
-    figure.suptitle("What speaks for the predicted class (orange) and against it (blue)", fontsize=10)
+    figure.suptitle(
+        "What speaks for the predicted class (orange) and against it (blue)\n"
+        "Above each method: its gain over random maps, with the interval",
+        fontsize=9,
+    )
     return figure
 
 
