@@ -36,6 +36,12 @@ from cnn_transfer.evaluation.metrics import (
     per_class_table,
     wilson_interval,
 )
+from cnn_transfer.evaluation.mistakes import (
+    confused_pairs,
+    draw_confused_pairs,
+    draw_suspected_labels,
+    suspected_labels,
+)
 from cnn_transfer.evaluation.predictions import as_predictions, confident_mistakes, no_predictions, predict
 from cnn_transfer.evaluation.report import RunResults, write_model_card, write_report
 from cnn_transfer.evaluation.selective import (
@@ -61,11 +67,13 @@ __all__ = [
     "choose_threshold",
     "compare",
     "confident_mistakes",
+    "confused_pairs",
     "confusion_table",
     "describe_intake",
     "describe_ranking",
     "describe_summary",
     "draw_accuracies",
+    "draw_confused_pairs",
     "draw_confusion",
     "draw_depths",
     "draw_examples",
@@ -78,6 +86,7 @@ __all__ = [
     "draw_reliability",
     "draw_risk_coverage",
     "draw_similarity",
+    "draw_suspected_labels",
     "draw_training_curves",
     "draw_unfamiliar",
     "embed_images",
@@ -102,6 +111,7 @@ __all__ = [
     "risk_coverage_table",
     "similarity_by_depth",
     "summarise",
+    "suspected_labels",
     "training_cost_ratio",
     "wilson_interval",
     "write_model_card",

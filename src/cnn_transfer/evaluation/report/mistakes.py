@@ -1,11 +1,40 @@
-"""Section: where the network fails."""
+"""Section: where the network fails, and where its teachers may have."""
 
-from cnn_transfer.evaluation.report.blocks import Section, picture
+from typing import Any
+
+from cnn_transfer.evaluation.report.blocks import (
+    Column,
+    Details,
+    Heading,
+    Section,
+    Text,
+    count,
+    picture,
+    points,
+    share,
+    table,
+)
 from cnn_transfer.evaluation.report.run_results import RunResults
+
+PAIRS = [
+    Column("label", "true class"),
+    Column("predicted", "predicted"),
+    Column("images", "images", count),
+    Column("share_of_label", "of the true class", share),
+]
+SUSPECTED = [
+    Column("id", "image"),
+    Column("split", "split"),
+    Column("label", "label"),
+    Column("suggested", "rather"),
+    Column("probability_of_label", "probability of the label", share),
+    Column("probability_of_suggested", "of the other", share),
+    Column("margin", "margin, points", points),
+]
 
 
 def mistakes(results: RunResults) -> Section:
-    """The most confident mistakes."""
+    """The most confident mistakes, the most confused pairs of classes, and labels to look at again."""
     return Section(
         "mistakes",
         "Where it fails",
@@ -14,8 +43,53 @@ def mistakes(results: RunResults) -> Section:
                 "mistakes-sheet",
                 results.mistakes_sheet,
                 "The most confident mistakes",
-                "Test images on which the network was wrong and most sure.",
+                "Test images on which the delivered network was wrong and most sure.",
                 "Sheet of the most confident mistakes",
-            )
+            ),
+            *_pairs(results),
+            *_suspected(results),
         ],
     )
+
+
+def _pairs(results: RunResults) -> list[Any]:
+    pairs = results.confused_pairs
+    if not len(pairs):
+        return []
+    named = "; ".join(f"{row.label} taken for {row.predicted}: {row.images}" for row in pairs.itertuples())
+    return [
+        Heading("Classes that are confused"),
+        picture(
+            "confused-pairs-sheet",
+            results.confused_pairs_sheet,
+            "The most confused pairs",
+            "Test images of the pairs of classes that are confused most often.",
+            named,
+        ),
+        table("confused-pairs", pairs, PAIRS, "Pairs of classes, the most images first", "confused_pairs"),
+    ]
+
+
+def _suspected(results: RunResults) -> list[Any]:
+    suspected = results.suspected_labels
+    if not len(suspected):
+        return [Text("No label looks wrong to a network that has not seen the image.")]
+    every = table(
+        "suspected-labels", suspected, SUSPECTED, "Labels to look at again, the clearest first", "suspected_labels"
+    )
+    return [
+        Heading("Labels to look at again"),
+        Text(
+            f"{len(suspected):,} labels look wrong to a network or head that was not fitted to the image (confident "
+            "learning, Northcutt et al. 2021). Most are mistakes of the network, the clearest may be mistakes of the "
+            "labels: the table is for those who can tell."
+        ),
+        picture(
+            "suspected-labels-sheet",
+            results.suspected_labels_sheet,
+            "Labels to look at again",
+            "The clearest first: the label, and the class that the image looks like.",
+            "Images whose labels may be wrong",
+        ),
+        Details("All of them", [every]),
+    ]

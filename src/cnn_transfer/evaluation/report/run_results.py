@@ -65,6 +65,10 @@ class RunResults:
     mistakes_sheet: str
     nearest_sheet: str
     unfamiliar_sheet: str
+    confused_pairs: pd.DataFrame
+    suspected_labels: pd.DataFrame
+    confused_pairs_sheet: str
+    suspected_labels_sheet: str
     explanations_sheet: str
     similarity_plot: str
 

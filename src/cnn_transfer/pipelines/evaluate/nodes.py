@@ -14,8 +14,10 @@ from cnn_transfer.evaluation import (
     choose_threshold,
     compare,
     confident_mistakes,
+    confused_pairs,
     confusion_table,
     draw_accuracies,
+    draw_confused_pairs,
     draw_confusion,
     draw_explanations,
     draw_mistakes,
@@ -23,6 +25,7 @@ from cnn_transfer.evaluation import (
     draw_reliability,
     draw_risk_coverage,
     draw_similarity,
+    draw_suspected_labels,
     draw_training_curves,
     draw_unfamiliar,
     embed_images,
@@ -44,6 +47,7 @@ from cnn_transfer.evaluation import (
     risk_coverage_area,
     risk_coverage_table,
     summarise,
+    suspected_labels,
     write_model_card,
     write_report,
 )
@@ -164,6 +168,31 @@ def draw_familiarity(images: ImageSet, familiarity: pd.DataFrame, predictions: p
     """Draw the training images nearest to the most confident mistakes, and the images least like any of them."""
     wrong = confident_mistakes(predictions, NEAREST_SHOWN)["id"]
     return draw_nearest(images, familiarity, list(wrong), predictions), draw_unfamiliar(images, familiarity)
+
+
+def find_confusions(images: ImageSet, predictions: pd.DataFrame) -> tuple[pd.DataFrame, Figure]:
+    """The pairs of classes that are confused most often, with pictures."""
+    pairs = confused_pairs(predictions)
+    return pairs, draw_confused_pairs(images, pairs)
+
+
+def suspect_labels(
+    images: ImageSet,
+    left_out_predictions: pd.DataFrame,
+    validation_predictions: pd.DataFrame,
+    calibration: Mapping[str, Any],
+    calibrated_predictions: pd.DataFrame,
+) -> tuple[pd.DataFrame, Figure]:
+    """Labels that look wrong, by what is said of each image by a network or head that was not fitted to it."""
+    by_split = {
+        "training": left_out_predictions,
+        "validation": calibrate(validation_predictions, calibration),
+        "test": calibrated_predictions,
+    }
+    suspected = pd.concat(
+        [suspected_labels(table).assign(split=split) for split, table in by_split.items()], ignore_index=True
+    ).sort_values("margin", ascending=False, kind="stable", ignore_index=True)
+    return suspected, draw_suspected_labels(images, suspected)
 
 
 def explain_predictions(

@@ -15,6 +15,7 @@ from cnn_transfer.pipelines.evaluate.nodes import (
     draw_probabilities,
     draw_results,
     explain_predictions,
+    find_confusions,
     judge_familiarity,
     judge_transfer,
     measure_network,
@@ -23,6 +24,7 @@ from cnn_transfer.pipelines.evaluate.nodes import (
     predict_validation_images,
     report,
     summarise_run,
+    suspect_labels,
     tabulate,
 )
 
@@ -87,6 +89,24 @@ def create_pipeline() -> Pipeline:
             inputs=["target_images", "familiarity_of_test_images", "calibrated_predictions"],
             outputs=["nearest_sheet", "unfamiliar_sheet"],
             name="draw_familiarity",
+        ),
+        Node(
+            find_confusions,
+            inputs=["target_images", "calibrated_predictions"],
+            outputs=["confused_pairs", "confused_pairs_sheet"],
+            name="find_confusions",
+        ),
+        Node(
+            suspect_labels,
+            inputs=[
+                "target_images",
+                "left_out_predictions",
+                "validation_predictions",
+                "calibration",
+                "calibrated_predictions",
+            ],
+            outputs=["suspected_labels", "suspected_labels_sheet"],
+            name="suspect_labels",
         ),
         Node(
             explain_predictions,
