@@ -175,6 +175,8 @@ def draw_explanations(images: ImageSet, explanations: Explanations) -> Figure:
     axes = figure.subplots(len(shown), columns, squeeze=False)
     pixels = images.pixels(_rows(images, shown["id"]))
     show_images(axes[:, 0], pixels)
+    for axis in axes[:, 0]:
+        axis.images[0].set_interpolation("none")  # an SVG keeps the pixels as they are
     scores = {row["method"]: row for _, row in explanations.scores.iterrows()}
     for column, (name, maps) in enumerate(explanations.maps.items(), start=1):
         for axis, image, values in zip(axes[:, column], pixels, maps, strict=True):
