@@ -97,10 +97,9 @@ def test_a_run_that_is_killed_between_points_goes_on_with_the_missing_ones(whole
 
 def test_another_parameter_measures_only_what_depends_on_it(whole, kedro):
     project, _ = whole
-    settings = "learning_curve.labels_per_class=[2,4,5],finetune_target.fine_tuning.steps=41"
-    result = kedro(project, *RUN, "--params", settings)
+    result = kedro(project, *RUN, "--params", "learning_curve.seeds=3,finetune_target.fine_tuning.steps=41")
     assert result.returncode == 0, result.stdout
-    assert computed(project) == [False, True, False] * 2 + [False] * 6
+    assert computed(project) == [False] * 4 + [True] * 2 + [False] * 6 + [True] * 3
 
 
 def test_without_a_run_before_it_says_what_to_do(project, kedro):

@@ -72,6 +72,8 @@ def test_more_unlabelled_images_than_wanted_are_unused(shape_splits):
     draw = draw_labels(shape_splits, labels=5, validation_ratio=1.0, seed=0, most_unlabelled=30)
     assert len(ids(draw, "unlabelled")) == 30
     assert len(draw) == len(shape_splits)
+    more = draw_labels(shape_splits, labels=6, validation_ratio=1.0, seed=0, most_unlabelled=30)
+    assert len(ids(draw, "unlabelled") & ids(more, "unlabelled")) > 25  # their features are computed once
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,11 @@ accuracy: the curve of training from scratch, made monotone by isotonic regressi
 interpolation in the logarithm of the labels. Beyond its ends nothing is read: the worth is then `more than` the most
 labels that were tried, or `at most` the fewest.
 
-Intervals are percentiles of samples in which both sources of chance move. Test images are drawn again, by group, the
-same for all points (bootstrap; Efron and Tibshirani 1993, chapter 13). Seeds are too few to be drawn again: what they
-do is estimated from all points of a side together, on the scale of logits, where it is about as large for few labels as
-for many, and moves the whole curve of the side by a draw of Student's t. Both contain what a seed does to single
-images, so that the intervals are rather too wide than too narrow.
+Intervals are percentiles of samples in which both sources of chance move. Test images are weighted anew, by group, the
+same for all points (Bayesian bootstrap, Rubin 1981). Seeds are too few to be drawn again: what they do is estimated
+from all points of a side together, on the scale of logits, where it is about as large for few labels as for many, and
+moves the whole curve of the side by a draw of Student's t. Both contain what a seed does to single images, so that the
+intervals are rather too wide than too narrow.
 """
 
 from __future__ import annotations
@@ -275,7 +275,7 @@ def _samples(predictions: pd.DataFrame, sides: Sequence[_Side], samples: int, se
     drawn: dict[str, list[np.ndarray]] = {part.side: [] for part in sides}
     for start in range(0, samples, SAMPLES_AT_ONCE):
         size = min(SAMPLES_AT_ONCE, samples - start)
-        weights = rng.multinomial(number, np.full(number, 1 / number), size=size)[:, groups].astype(np.float32)
+        weights = rng.standard_exponential((size, number), np.float32)[:, groups]
         weights /= weights.sum(axis=1, keepdims=True)
         for part, mean in zip(sides, means, strict=True):
             drawn[part.side].append(weights @ mean)

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from cnn_transfer.images import Augmentation, ImageSet, SplitRule, assign_splits, split_examples
+from cnn_transfer.images.listing import hash_ranks
 from cnn_transfer.models import add_linear_head, copy_network, tap_layers
 from cnn_transfer.transfer.features import FeatureExtraction, FeatureSet
 from cnn_transfer.transfer.fine_tuning import FineTuning, fine_tune
@@ -76,10 +77,11 @@ def draw_labels(
     table = pd.concat([test, _pool(splits).assign(split=None)], ignore_index=True)
     rule = SplitRule(test_fraction=0.0, labels_per_class=labels, validation_ratio=validation_ratio)
     drawn = assign_splits(table[["id", "label", "split", "group"]], rule, seed)
-    unlabelled = np.flatnonzero(drawn["split"] == "unlabelled")
+    unlabelled = drawn["id"][drawn["split"] == "unlabelled"]
     if most_unlabelled is not None and most_unlabelled < len(unlabelled):
-        left = np.random.default_rng(seed).permutation(unlabelled)[most_unlabelled:]
-        drawn.loc[left, "split"] = "unused"
+        # By a rank that does not depend on the other images, so that the draws of a seed share most of them.
+        ranks = pd.Series(hash_ranks(unlabelled, seed), index=unlabelled.index)
+        drawn.loc[ranks.sort_values().index[most_unlabelled:], "split"] = "unused"
     return drawn
 
 
