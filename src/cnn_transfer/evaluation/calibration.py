@@ -187,7 +187,7 @@ def draw_reliability(before: pd.DataFrame, after: pd.DataFrame) -> Figure:
     upper.set_ylim(top=1.02)
     upper.set_ylabel("share that is right")
     upper.set_title("Does the confidence say how often it is right?", fontsize=10)
-    figure.legend(fontsize=8, loc="outside lower center", ncols=3, frameon=False)
+    figure.legend(fontsize=8, loc="outside lower center", frameon=False)
     lower.set_xlabel("confidence: probability of the predicted class")
     lower.set_ylabel("share of images")
     for axes in (upper, lower):
