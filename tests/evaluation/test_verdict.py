@@ -5,8 +5,10 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from cnn_transfer.evaluation import compare, paired_difference, training_cost_ratio
+from cnn_transfer.evaluation.verdict import compare_over_seeds, mcnemar, paired_difference_over_seeds
 
 NAMES = ["a", "b"]
 
@@ -243,3 +245,242 @@ def test_a_level_reached_by_both_before_any_training_is_not_called_unreached(pre
     at_once = log([0, 200], [0.9, 0.8], delivered=True)
     sentence = compare(same, same, NOTHING, log([0, 100], [0.95, 0.95]), at_once, 0.95)["sentence"]
     assert "never reached" not in sentence
+
+
+def test_images_of_one_group_are_worth_fewer_than_they_are():
+    """Ten images of each group that are all alike are as good as one."""
+    rng = np.random.default_rng(0)
+    first, second = rng.random((2, 60)) < [[0.8], [0.6]]
+    groups = np.repeat(np.arange(60), 10)
+    one_each = paired_difference(first, second, 0.95, np.arange(60))
+    grouped = paired_difference(first.repeat(10), second.repeat(10), 0.95, groups)
+    assert grouped.estimate == pytest.approx(one_each.estimate)
+    assert one_each.high - one_each.low == pytest.approx(grouped.high - grouped.low, rel=0.06)
+    careless = paired_difference(first.repeat(10), second.repeat(10), 0.95)
+    assert careless.high - careless.low < 0.4 * (grouped.high - grouped.low)
+
+
+def test_groups_of_one_image_change_nothing():
+    rng = np.random.default_rng(0)
+    first, second = rng.random((2, 50)) < 0.7
+    assert paired_difference(first, second, 0.9, list("abcde" * 10)) != paired_difference(first, second, 0.9)
+    assert paired_difference(first, second, 0.9, np.arange(50)) == paired_difference(first, second, 0.9)
+    assert mcnemar(first, second, np.arange(50)) == mcnemar(first, second)
+
+
+def test_one_group_alone_proves_nothing():
+    first, second = np.ones(20, bool), np.zeros(20, bool)
+    assert paired_difference(first, second, 0.95, ["film"] * 20) == (1, -1, 1)
+
+
+@given(outcomes=outcomes, seed=st.integers(0, 20))
+def test_with_groups_a_difference_changes_its_sign_too(outcomes, seed):
+    groups = np.random.default_rng(seed).integers(0, 12, len(outcomes))
+    first, second = outcomes.T
+    estimate, low, high = paired_difference(first, second, 0.95, groups)
+    np.testing.assert_allclose(paired_difference(second, first, 0.95, groups), (-estimate, -high, -low), atol=1e-12)
+    assert -1 <= low <= estimate <= high <= 1
+    assert mcnemar(first, second, groups) == pytest.approx(mcnemar(second, first, groups))
+
+
+def test_the_interval_of_a_difference_covers_with_groups_and_the_careless_one_does_not():
+    """30 groups of 8, whose images share their difficulty and which network suits them."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(30), 8)
+    covered = {True: 0, False: 0}
+    for _ in range(400):
+        of_group = rng.normal(size=(2, 30))[:, groups]
+        first, second = 0.5 + of_group + rng.normal(size=(2, 240)) > 0
+        for grouped in covered:
+            _, low, high = paired_difference(first, second, 0.95, groups if grouped else None)
+            covered[grouped] += low <= 0 <= high
+    assert 0.92 < covered[True] / 400 < 0.98  # 95% or 94-96%, give or take two standard errors (1.1%) of 400 draws
+    assert covered[False] / 400 < 0.85
+
+
+def test_mcnemar_s_test_is_the_exact_binomial_one(predictions):
+    first = np.array([True] * 12 + [False] * 3 + [True] * 60)
+    second = np.array([False] * 12 + [True] * 3 + [True] * 60)
+    expected = stats.binomtest(3, 15, 0.5).pvalue
+    assert mcnemar(first, second) == pytest.approx(expected)
+    verdict = compare(predictions(first), predictions(second), NOTHING, TARGET_LOG, BASELINE_LOG, 0.95)
+    assert verdict["mcnemar_p"] == pytest.approx(expected)
+    assert mcnemar(first, first) == 1
+
+
+def test_mcnemar_s_test_of_groups_is_durkalski_s():
+    # Two images a group; sums of differences 2, 2, 1, -1: 4^2 / (4 + 4 + 1 + 1).
+    first = np.array([True, True, True, True, True, False, False, False])
+    second = np.array([False, False, False, False, False, False, True, False])
+    assert mcnemar(first, second, [0, 0, 1, 1, 2, 2, 3, 3]) == pytest.approx(stats.chi2.sf(1.6, 1))
+
+
+def test_the_verdict_respects_the_groups_of_the_predictions(predictions):
+    first, second = predictions([True] * 80 + [False] * 20), predictions([True] * 60 + [False] * 40)
+    grouped = first.assign(group=np.arange(100) // 20)
+    careless, careful = (compare(table, second, NOTHING, TARGET_LOG, BASELINE_LOG, 0.95) for table in (first, grouped))
+    assert (careless["verdict"], careful["verdict"]) == ("positive", "neutral")
+    assert careful["difference"] == careless["difference"]
+
+
+def balanced(predictions_table, correct):
+    """Predictions of images of two classes in turn."""
+    labels = np.array(["a", "b"])[np.arange(len(correct)) % 2]
+    return predictions_table(labels, np.where(correct, labels, np.where(labels == "a", "b", "a")), NAMES)
+
+
+def test_a_baseline_no_better_than_the_most_common_class_is_called_failed(predictions_table):
+    target, baseline = (balanced(predictions_table, np.arange(200) < right) for right in (180, 100))
+    verdict = compare(target, baseline, NOTHING, TARGET_LOG, BASELINE_LOG, 0.95)
+    assert (verdict["verdict"], verdict["baseline_failed"]) == ("positive", True)
+    assert verdict["sentence"].startswith(
+        "THE BASELINE FAILED: 50.0% right is not better than always saying a (50.0%)."
+    )
+    assert "proves little" in verdict["sentence"]
+    assert "baseline.learning_rates" in verdict["advice"][0]
+
+
+def test_a_baseline_that_too_few_images_speak_for_is_not_called_failed_but_unproven(predictions_table):
+    target, baseline = (balanced(predictions_table, np.arange(20) < right) for right in (18, 12))
+    verdict = compare(target, baseline, NOTHING, TARGET_LOG, BASELINE_LOG, 0.95)
+    assert verdict["baseline_failed"]
+    assert verdict["sentence"].startswith(
+        "THE BASELINE IS NOT SHOWN TO HAVE LEARNT ANYTHING: 60.0% right is not clearly"
+    )
+
+
+def test_a_baseline_whose_validation_accuracy_never_rose_is_called_failed(predictions_table):
+    tables = [balanced(predictions_table, np.arange(200) < right) for right in (180, 150)]
+    still = log([0, 200, 400], [0.25, 0.25, 0.25])
+    verdict = compare(*tables, NOTHING, TARGET_LOG, still, 0.95)
+    assert verdict["baseline_failed"]
+    assert "on validation it was never better than before training (25.0%)" in verdict["sentence"]
+    assert not compare(*tables, NOTHING, TARGET_LOG, BASELINE_LOG, 0.95)["baseline_failed"]
+    unknown = still.assign(validation_accuracy=np.nan)
+    assert not compare(*tables, NOTHING, TARGET_LOG, unknown, 0.95)["baseline_failed"]
+
+
+DEPTHS = pd.DataFrame(
+    {
+        "tap": ["block1", "block2", "block3"],
+        "used": [True, False, True],
+        "accuracy": [0.4, 0.7, 0.6],
+        "random_accuracy": [0.39, 0.5, 0.55],
+    }
+)
+PLAN = {"source_helps": False, "evidence": {"knowledge": {"gain": 0.002, "standard_error": 0.011}}}
+
+
+def test_negative_transfer_is_followed_by_what_to_try_with_its_evidence(predictions):
+    wrong, right = predictions([False] * 40 + [True] * 60), predictions([True] * 100)
+    random = predictions([True] * 62 + [False] * 38)
+    verdict = compare(wrong, right, random, TARGET_LOG, BASELINE_LOG, 0.95, DEPTHS, PLAN)
+    advice = " ".join(verdict["advice"])
+    assert "Use the network trained from scratch" in advice
+    assert "kedro run --pipelines rank_sources" in advice
+    assert "left-out training images +0.2 points, standard error 1.1" in advice
+    assert (
+        "Try another cut: block2 alone gets 70.0% of left-out training images right (+20.0 points over random" in advice
+    )
+    assert "block3 alone gets 60.0% of left-out training images right (+5.0 points over random weights)" in advice
+    assert "migrate_model.taps to [block1, block2]" in advice
+
+
+def test_a_source_that_helps_is_not_blamed_for_a_method_that_loses(predictions):
+    target, baseline = predictions([True] * 60 + [False] * 40), predictions([True] * 100)
+    random = predictions([False] * 70 + [True] * 30)
+    verdict = compare(target, baseline, random, TARGET_LOG, BASELINE_LOG, 0.95, DEPTHS)
+    advice = " ".join(verdict["advice"])
+    assert "The source does help over random weights; the method loses to training from scratch (-70.0 points" in advice
+    assert "rank_sources" not in advice
+
+
+def test_a_source_that_adds_nothing_is_named_even_where_transfer_is_better(predictions):
+    target, baseline = predictions([True] * 90 + [False] * 10), predictions([True] * 60 + [False] * 40)
+    verdict = compare(target, baseline, target, TARGET_LOG, BASELINE_LOG, 0.95, DEPTHS.assign(used=[True, True, False]))
+    assert verdict["verdict"] == "positive"
+    assert "adds nothing that is clear" in verdict["advice"][0]
+    assert verdict["advice"][1].startswith("No other cut promises more: block2 alone")
+
+
+def test_a_transfer_that_is_worth_it_needs_no_advice(predictions):
+    target, other = predictions([True] * 90 + [False] * 10), predictions([True] * 60 + [False] * 40)
+    assert compare(target, other, other, TARGET_LOG, BASELINE_LOG, 0.95, DEPTHS, PLAN)["advice"] == []
+
+
+def over_seeds(rng, seeds, images, means, training, groups=None):
+    """Correct answers of two networks: images differ in difficulty, trainings in luck."""
+    difficulty = rng.normal(size=images) if groups is None else rng.normal(size=groups.max() + 1)[groups]
+    own = rng.normal(size=(2, 1, images)) * 0.7
+    luck, noise = rng.normal(size=(2, seeds, 1)) * training, rng.normal(size=(2, seeds, images))
+    return np.array(means)[:, None, None] + difficulty + own + luck + noise > 0
+
+
+@pytest.mark.parametrize(("seeds", "training"), [(2, 0.2), (5, 0.1), (5, 0.0), (10, 0.2)])
+def test_the_interval_over_seeds_holds_both_kinds_of_chance(seeds, training):
+    rng = np.random.default_rng(1)
+    spread = np.sqrt(1 + 1 + 0.7**2 + training**2)
+    truth = stats.norm.cdf(1 / spread) - stats.norm.cdf(0.8 / spread)
+    intervals = [
+        paired_difference_over_seeds(*over_seeds(rng, seeds, 300, (1, 0.8), training), 0.95) for _ in range(300)
+    ]
+    covered = np.mean([low <= truth <= high for _, low, high in intervals])
+    assert covered > 0.92  # 95%, less two standard errors of 300 draws
+    if seeds > 2:
+        assert covered < 0.99
+
+
+def test_training_that_varies_makes_the_interval_wider():
+    rng = np.random.default_rng(0)
+    steady, varying = (
+        paired_difference_over_seeds(*over_seeds(rng, 5, 500, (1, 1), training), 0.95) for training in (0, 0.5)
+    )
+    assert varying.high - varying.low > 3 * (steady.high - steady.low)
+
+
+def test_over_seeds_the_two_change_sides(predictions):
+    rng = np.random.default_rng(3)
+    groups = rng.integers(0, 20, 100)
+    for grouping in (None, groups):
+        first, second = over_seeds(rng, 3, 100, (1, 0.7), 0.1)
+        estimate, low, high = paired_difference_over_seeds(first, second, 0.95, grouping)
+        back = paired_difference_over_seeds(second, first, 0.95, grouping)
+        np.testing.assert_allclose(back, (-estimate, -high, -low), atol=1e-12)
+        assert low <= estimate == pytest.approx(first.mean() - second.mean())
+
+
+def test_two_that_never_differ_over_seeds_are_not_called_equal_for_certain():
+    same = np.ones((3, 50), bool)
+    estimate, low, high = paired_difference_over_seeds(same, same, 0.95)
+    assert estimate == 0
+    assert low == pytest.approx(-high)
+    assert 0.03 < high < 0.06  # the margin of Agresti and Min for 50 images without a difference: 1.96 / 52
+
+
+def test_a_comparison_over_seeds_says_where_the_chance_lies(predictions):
+    rng = np.random.default_rng(0)
+    first, second = over_seeds(rng, 6, 800, (1.5, 0.5), 0.1)
+    targets, baselines = ([predictions(row) for row in side] for side in (first, second))
+    found = compare_over_seeds(targets, baselines, 0.95)
+    interval = paired_difference_over_seeds(first, second, 0.95)
+    assert (found["difference"], found["difference_low"], found["difference_high"]) == pytest.approx(interval)
+    assert (found["verdict"], found["seeds"]) == ("positive", 6)
+    by_seed = first.mean(axis=1) - second.mean(axis=1)
+    assert found["training_deviation"] == pytest.approx(by_seed.std(ddof=1))
+    assert 0.005 < found["test_deviation"] < 0.03
+    assert found["sentence"].startswith("Over 6 trainings: Transfer is better than training from scratch: +")
+    assert json.loads(json.dumps(found)) == found
+    back = compare_over_seeds(baselines, targets, 0.95)
+    assert (back["verdict"], back["difference"]) == ("negative", pytest.approx(-found["difference"]))
+
+
+def test_one_seed_says_nothing_of_training(predictions):
+    with pytest.raises(ValueError, match=r"Two trainings or more .* Received: 1\. Run again"):
+        compare_over_seeds([predictions([True] * 5)], [predictions([True] * 5)], 0.95)
+    with pytest.raises(ValueError, match=r"Received: 0\. Run again"):
+        compare_over_seeds([], [], 0.95)
+    with pytest.raises(ValueError, match=r"2 trainings, 1 baselines"):
+        compare_over_seeds([predictions([True] * 5)] * 2, [predictions([True] * 5)], 0.95)
+    other = predictions([True] * 5).assign(id=list("vwxyz"))
+    with pytest.raises(ValueError, match="judged on the same images"):
+        compare_over_seeds([predictions([True] * 5), other], [other, other], 0.95)

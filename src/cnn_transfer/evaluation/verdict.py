@@ -1,40 +1,178 @@
 """Was the transfer worth it? Both claims that are made for it, each measured.
 
 Better: the difference of accuracies on the same test images, with an interval for paired proportions (Agresti and Min
-2005, "Simple improved confidence intervals for comparing matched proportions"). Cheaper: the images that training had
-to process until it reached the baseline's final validation accuracy, as a share of what the baseline needed itself.
+2005, "Simple improved confidence intervals for comparing matched proportions"); over several trainings, an interval
+with the chance in the test images and the chance in training. Cheaper: the images that training had to process until it
+reached the baseline's final validation accuracy, as a share of what the baseline needed itself. And what to try when
+transfer brings nothing.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from cnn_transfer.evaluation.metrics import Interval
+from cnn_transfer.evaluation.intervals import Groups, Interval, Units, proportion_interval
+from cnn_transfer.evaluation.predictions import PROBABILITY
+
+RANK_SOURCES = "kedro run --pipelines rank_sources"
 
 
-def paired_difference(first_correct: np.ndarray, second_correct: np.ndarray, confidence: float) -> Interval:
+def paired_difference(
+    first_correct: np.ndarray, second_correct: np.ndarray, confidence: float, groups: Groups = None
+) -> Interval:
     """Accuracy of the first minus accuracy of the second on the same images, with its interval.
 
-    Wald's interval after adding 1/2 to each cell of the 2x2 table (Agresti and Min 2005, section 3).
+    Wald's interval after adding 1/2 to each cell of the 2x2 table (Agresti and Min 2005, section 3). With groups the
+    table is that of the effective number of images, and the quantile Student's.
 
     Args:
         first_correct: (n,) booleans, whether the first was right on each image.
         second_correct: (n,) booleans of the second, in the same order.
         confidence: Level of the interval, 0-1.
+        groups: (n,) the group of each image; None: all independent.
+
+    Returns:
+        The interval; -1 to 1 when all images are of one group.
     """
-    images = len(first_correct)
+    images, units = len(first_correct), Units(groups, len(first_correct))
     only_first = int(np.sum(first_correct & ~second_correct))
     only_second = int(np.sum(~first_correct & second_correct))
-    b, c, n = only_first + 0.5, only_second + 0.5, images + 2
+    estimate = (only_first - only_second) / images
+    if units.number == 1 < images:
+        return Interval(estimate, -1.0, 1.0)
+    errors = first_correct.astype(float) - second_correct - estimate
+    effect = units.design_effect(errors / images)
+    b, c, n = only_first / effect + 0.5, only_second / effect + 0.5, images / effect + 2
     centre = (b - c) / n
-    deviation = math.sqrt((b + c) - (b - c) ** 2 / n) / n
-    margin = float(stats.norm.ppf(0.5 + confidence / 2)) * deviation
-    return Interval((only_first - only_second) / images, max(-1.0, centre - margin), min(1.0, centre + margin))
+    margin = units.quantile(confidence) * math.sqrt((b + c) - (b - c) ** 2 / n) / n
+    return Interval(estimate, min(estimate, max(-1.0, centre - margin)), max(estimate, min(1.0, centre + margin)))
+
+
+def mcnemar(first_correct: np.ndarray, second_correct: np.ndarray, groups: Groups = None) -> float:
+    """Probability of so large a difference, or a larger one, between two that are equally good.
+
+    The exact test of McNemar (1947): half of the images that only one has right should be each one's. With groups, the
+    chi-squared test on the groups' differences (Durkalski et al. 2003).
+
+    Args:
+        first_correct: (n,) booleans, whether the first was right on each image.
+        second_correct: (n,) booleans of the second, in the same order.
+        groups: (n,) the group of each image; None: all independent.
+    """
+    units = Units(groups, len(first_correct))
+    differences = units.sums(first_correct.astype(float) - second_correct)
+    if not differences.any():
+        return 1.0
+    if units.grouped:
+        return float(stats.chi2.sf(differences.sum() ** 2 / np.sum(differences**2), 1))
+    return float(stats.binomtest(int(np.sum(differences > 0)), int(np.sum(differences != 0))).pvalue)
+
+
+def paired_difference_over_seeds(
+    first_correct: np.ndarray, second_correct: np.ndarray, confidence: float, groups: Groups = None
+) -> Interval:
+    """Mean difference of accuracies over trainings, for other test images and other trainings of the same kind.
+
+    Seeds and images are crossed random effects. The variance of the mean is that between the means of seeds, plus that
+    between the means of images, less what both hold (Cameron, Gelbach and Miller 2011; Owen 2007). Each part has its
+    own Student's quantile (Banerjee 1960), so that few seeds give a wide interval and not a false one.
+
+    Args:
+        first_correct: (seeds, n) booleans, two seeds or more: whether the first was right on each image.
+        second_correct: (seeds, n) booleans of the second.
+        confidence: Level of the interval, 0-1.
+        groups: (n,) the group of each image; None: all independent.
+
+    Raises:
+        ValueError: With fewer than two seeds.
+    """
+    estimate, between_seeds, between_images, units = _variances_over_seeds(first_correct, second_correct, groups)
+    if units.number == 1:
+        return Interval(estimate, -1.0, 1.0)
+    level = 0.5 + confidence / 2
+    of_seeds, of_images = (float(stats.t.ppf(level, n - 1)) for n in (len(first_correct), units.number))
+    margin = math.sqrt(of_seeds**2 * between_seeds + of_images**2 * between_images)
+    margin = max(margin, of_images / (units.least_effective + 2))  # of Agresti and Min where the two never differ
+    return Interval(estimate, max(-1.0, estimate - margin), min(1.0, estimate + margin))
+
+
+def _variances_over_seeds(
+    first_correct: np.ndarray, second_correct: np.ndarray, groups: Groups
+) -> tuple[float, float, float, Units]:
+    """The mean difference; its variance between seeds; what other images add to that; and the units."""
+    first, second = np.asarray(first_correct, float), np.asarray(second_correct, float)
+    seeds, images = first.shape
+    _check_seeds(seeds)
+    differences, units = first - second, Units(groups, images)
+    mean = float(differences.mean())
+    of_seeds, of_images = differences.mean(axis=1), differences.mean(axis=0)
+    between_seeds = float(of_seeds.var(ddof=1)) / seeds
+    if units.number == 1:
+        return mean, between_seeds, 0.0, units
+    rest = (differences - of_seeds[:, None] - of_images + mean) / (images * seeds)
+    both = sum(units.variance(row) for row in rest) * seeds / (seeds - 1)
+    between_images = units.variance((of_images - mean) / images)
+    return mean, between_seeds, max(0.0, between_images - both), units
+
+
+def _check_seeds(seeds: int) -> None:
+    if seeds < 2:
+        raise ValueError(
+            f"Two trainings or more are needed to say how much training varies. Received: {seeds}. Run again with "
+            "another seed, or use paired_difference, which speaks of the one training only."
+        )
+
+
+def compare_over_seeds(
+    targets: Sequence[pd.DataFrame], baselines: Sequence[pd.DataFrame], confidence: float
+) -> dict[str, Any]:
+    """Compare several trainings with as many of a baseline, all judged on the same images.
+
+    Args:
+        targets: Predictions of each transferred network, two or more.
+        baselines: Predictions of each network to compare with, as many.
+        confidence: Level of the interval, 0-1.
+
+    Returns:
+        `difference` with `difference_low` and `difference_high` (mean accuracy of the targets minus that of the
+        baselines), `verdict` (`positive`, `neutral`, `negative`), `seeds`, `training_deviation` (standard deviation of
+        the difference from training to training on these images), `test_deviation` (from one set of as many test images
+        to another), all accuracies 0-1, and a `sentence`.
+
+    Raises:
+        ValueError: With fewer than two seeds, unequal numbers of them, or predictions of different images.
+    """
+    if len(targets) != len(baselines):
+        raise ValueError(
+            f"Each training must have a baseline. Received: {len(targets)} trainings, {len(baselines)} baselines. "
+            "Leave out the seeds that lack one."
+        )
+    _check_seeds(len(targets))
+    for table in [*targets, *baselines]:
+        _check_same_images(targets[0], table)
+    correct = [np.array([_correct(table) for table in tables]) for tables in (targets, baselines)]
+    groups = targets[0].get("group")
+    difference = paired_difference_over_seeds(correct[0], correct[1], confidence, groups)
+    _, between_seeds, between_images, _ = _variances_over_seeds(correct[0], correct[1], groups)
+    verdict, seeds = _verdict(difference), len(targets)
+    training, test = math.sqrt(between_seeds * seeds), math.sqrt(between_images)
+    return {
+        "difference": difference.estimate,
+        "difference_low": difference.low,
+        "difference_high": difference.high,
+        "verdict": verdict,
+        "seeds": seeds,
+        "training_deviation": training,
+        "test_deviation": test,
+        "sentence": f"Over {seeds} trainings: {_better(verdict, difference)} The difference varies by "
+        f"{100 * training:.1f} points from training to training, and by {100 * test:.1f} with the test images.",
+    }
 
 
 def images_to_reach(log: pd.DataFrame, validation_accuracy: float) -> float | None:
@@ -77,6 +215,8 @@ def compare(
     target_log: pd.DataFrame,
     baseline_log: pd.DataFrame,
     confidence: float,
+    depths: pd.DataFrame | None = None,
+    plan: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Compare the transferred network with the one trained from scratch, and say what the difference comes from.
 
@@ -86,13 +226,17 @@ def compare(
         random: Predictions of a network made by the same method from random weights; empty when there is none.
         target_log: Log of the fine-tuning.
         baseline_log: Logs of the training from scratch.
-        confidence: Level of the interval.
+        confidence: Level of the intervals, which respect the groups that the tables of predictions name.
+        depths: What each depth of the source network knows; see `cnn_transfer.transfer.depth_table`.
+        plan: The transfer plan; see `cnn_transfer.transfer.TransferPlan`.
 
     Returns:
         `difference` with `difference_low` and `difference_high` (accuracy, 0-1), `verdict` (`positive`, `neutral`,
-        `negative`, or None without a baseline), `training_cost` (see `training_cost_ratio`), `knowledge` (transferred
-        minus random weights: what the source's weights bring), `method` (random weights minus from scratch: what the
-        method brings by itself), each with its interval or None, and a `sentence`.
+        `negative`, or None without a baseline), `mcnemar_p` (a second opinion; see `mcnemar`), `baseline_failed`
+        (whether nothing shows that it learnt; None without one), `training_cost` (see `training_cost_ratio`),
+        `knowledge` (transferred minus random weights: what the source's weights bring), `method` (random weights minus
+        from scratch: what the method brings by itself), each with its interval or None, a `sentence`, and `advice`:
+        sentences on what to try when the transfer or its source brings nothing.
 
     Raises:
         ValueError: When the two tables are about different images.
@@ -105,32 +249,146 @@ def compare(
         "knowledge": knowledge._asdict() if knowledge else None,
         "method": method._asdict() if method else None,
     }
+    failure = _baseline_failure(baseline, baseline_log, confidence)
+    result: dict[str, Any]
     if difference is None:
-        nothing = {"difference": None, "difference_low": None, "difference_high": None, "verdict": None}
+        result = dict.fromkeys(
+            ("difference", "difference_low", "difference_high", "verdict", "mcnemar_p", "baseline_failed")
+        )
         sentence = "No baseline was trained: nothing to compare with." + _origin(knowledge, None)
-        return nothing | parts | {"sentence": sentence}
-    verdict = "positive" if difference.low > 0 else "negative" if difference.high < 0 else "neutral"
-    return {
-        "difference": difference.estimate,
-        "difference_low": difference.low,
-        "difference_high": difference.high,
-        "verdict": verdict,
-        **parts,
-        "sentence": f"{_better(verdict, difference)} {_cheaper(cost)}{_origin(knowledge, method)}",
-    }
+    else:
+        verdict = _verdict(difference)
+        result = {
+            "difference": difference.estimate,
+            "difference_low": difference.low,
+            "difference_high": difference.high,
+            "verdict": verdict,
+            "mcnemar_p": mcnemar(_correct(target), _correct(baseline), target.get("group")),
+            "baseline_failed": bool(failure),
+        }
+        sentence = f"{failure}{_better(verdict, difference)} {_cheaper(cost)}{_origin(knowledge, method)}"
+    advice = _advice(result["verdict"], bool(failure), knowledge, method, depths, plan)
+    return result | parts | {"sentence": sentence, "advice": advice}
 
 
 def _difference(first: pd.DataFrame, second: pd.DataFrame, confidence: float) -> Interval | None:
     """Of accuracies; None when one of the two tables is empty."""
     if first.empty or second.empty:
         return None
+    _check_same_images(first, second)
+    return paired_difference(_correct(first), _correct(second), confidence, first.get("group"))
+
+
+def _check_same_images(first: pd.DataFrame, second: pd.DataFrame) -> None:
     if not np.array_equal(first["id"].to_numpy(), second["id"].to_numpy()):
         raise ValueError(
             f"All networks must be judged on the same images. Received: {len(first)} predictions of one, "
             f"{len(second)} of another, with different ids. Run evaluate again for all."
         )
-    correct = [(table["predicted"] == table["label"]).to_numpy(bool) for table in (first, second)]
-    return paired_difference(correct[0], correct[1], confidence)
+
+
+def _correct(predictions: pd.DataFrame) -> np.ndarray:
+    return (predictions["predicted"] == predictions["label"]).to_numpy(bool)
+
+
+def _verdict(difference: Interval) -> str:
+    return "positive" if difference.low > 0 else "negative" if difference.high < 0 else "neutral"
+
+
+def _baseline_failure(baseline: pd.DataFrame, log: pd.DataFrame, confidence: float) -> str:
+    """Why training from scratch is no measure, with a space after it; empty when it is one, or there is none."""
+    if baseline.empty:
+        return ""
+    right = proportion_interval(_correct(baseline), confidence, baseline.get("group"))
+    shares = baseline["label"].value_counts(normalize=True)
+    classes = int(baseline.columns.str.startswith(PROBABILITY).sum())
+    level, trivial = float(shares.iloc[0]), f"always saying {shares.index[0]}"
+    if len(shares) == 1:  # whoever always says that class is right: no measure either
+        level, trivial = 1 / classes if classes > 1 else -1.0, "guessing"
+    reasons, failed = [], right.estimate <= level
+    if right.low <= level:
+        clearly = "" if failed else "clearly "
+        reasons.append(f"{right.estimate:.1%} right is not {clearly}better than {trivial} ({level:.1%})")
+    before = log.loc[log["images_processed"] == 0, "validation_accuracy"].max()
+    after = log.loc[log["images_processed"] > 0, "validation_accuracy"].max()
+    if after <= before:  # false where one is missing
+        failed = True
+        reasons.append(f"on validation it was never better than before training ({before:.1%})")
+    if not reasons:
+        return ""
+    claim = "THE BASELINE FAILED" if failed else "THE BASELINE IS NOT SHOWN TO HAVE LEARNT ANYTHING"
+    return f"{claim}: {', and '.join(reasons)}. A comparison with it proves little. "
+
+
+def _advice(
+    verdict: str | None,
+    baseline_failed: bool,
+    knowledge: Interval | None,
+    method: Interval | None,
+    depths: pd.DataFrame | None,
+    plan: Mapping[str, Any] | None,
+) -> list[str]:
+    """What to try, with the evidence for it; nothing where the transfer and its source are clearly worth it."""
+    advice = []
+    if baseline_failed:
+        advice.append(
+            "Give training from scratch a fair chance: more finetune_target.baseline.learning_rates, steps or "
+            "most_doublings, or more labels. Until it learns, compare with the random weights only."
+        )
+    if verdict == "negative":
+        advice.append("Use the network trained from scratch: on the same images it is better than the transferred one.")
+    helps = knowledge.low > 0 if knowledge else (plan or {}).get("source_helps")
+    if helps is False:
+        harm = "harms" if knowledge and knowledge.high < 0 else "adds nothing that is clear"
+        tested = f" ({_points(knowledge)})" if knowledge else ""
+        advice.append(
+            f"Try another source: this one {harm} over random weights{tested}{_seen_in_training(plan)}. Rank "
+            f"candidates by what they add: {RANK_SOURCES}"
+        )
+    elif verdict == "negative" and helps:
+        lost = f" ({_points(method)})" if method else ""
+        advice.append(
+            f"The source does help over random weights; the method loses to training from scratch{lost}. Try "
+            "finetune_target.fine_tuning with more steps or learning_rates, or the strategy full."
+        )
+    elif verdict == "negative":
+        advice.append(f"Try another source; what each adds over random weights: {RANK_SOURCES}")
+    return advice + (_another_cut(depths) if verdict == "negative" or helps is False else [])
+
+
+def _seen_in_training(plan: Mapping[str, Any] | None) -> str:
+    """What the plan knew of the source, in a few words."""
+    gain = ((plan or {}).get("evidence") or {}).get("knowledge")
+    if gain is None:
+        return ""
+    points, error = 100 * gain["gain"], 100 * gain["standard_error"]
+    return f"; on left-out training images {points:+.1f} points, standard error {error:.1f}"
+
+
+def _another_cut(depths: pd.DataFrame | None) -> list[str]:
+    """The depth that knows most beyond random weights, when it is not the deepest one that is read."""
+    if depths is None or depths.empty or not depths["used"].any():
+        return []
+    table = depths.reset_index(drop=True)
+    gain = table["accuracy"] - table["random_accuracy"].fillna(0)
+    present, best = int(np.flatnonzero(table["used"])[-1]), int(gain.to_numpy().argmax())
+
+    def known(row: int) -> str:
+        tried = pd.notna(table["random_accuracy"][row])
+        beyond = f" ({100 * gain[row]:+.1f} points over random weights)" if tried else ""
+        return f"{table['tap'][row]} alone gets {table['accuracy'][row]:.1%} of left-out training images right{beyond}"
+
+    if best == present:
+        return [f"No other cut promises more: {known(best)}, the most of all depths."]
+    taps = ", ".join(table["tap"][: best + 1])
+    return [
+        f"Try another cut: {known(best)}, and the present cut, {known(present)}. Set migrate_model.taps to [{taps}]."
+    ]
+
+
+def _points(difference: Interval) -> str:
+    points = [f"{100 * value:+.1f}" for value in difference]
+    return f"{points[0]} points, {points[1]} to {points[2]}"
 
 
 def _better(verdict: str, difference: Interval) -> str:
