@@ -7,7 +7,7 @@ import pytest
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 
-from cnn_transfer.datasets import JSONDataset, NodeSecondsDataset
+from cnn_transfer.datasets import JSONDataset, NodeSecondsDataset, TextDataset
 from cnn_transfer.hooks import CheckHooks, SummaryHooks, TimingHooks
 
 
@@ -54,6 +54,9 @@ def test_summary_names_its_file(tmp_path, capsys):
             "baseline_accuracy": None,
             "random_accuracy": None,
             "sentence": "No baseline was trained: nothing to compare with.",
+            "advice": [],
+            "statements": [],
+            "calibration_error": None,
             "plan": "A ridge on 1 of 2 depths.",
             "delivered": "probe, from shapes",
             "n_train": 10,
@@ -68,3 +71,13 @@ def test_summary_names_its_file(tmp_path, capsys):
     assert "90.0% (80.0% to 95.0%) on 100 test images" in printed
     assert "most in b (2 s)" in printed
     assert "No baseline" in printed
+    assert f"Where to look   {tmp_path / 'summary.json'}" in printed
+
+
+def test_the_report_is_where_to_look_when_the_run_wrote_one(tmp_path, capsys):
+    summary = JSONDataset(filepath=str(tmp_path / "summary.json"))
+    test_summary_names_its_file(tmp_path, capsys)
+    report = TextDataset(filepath=str(tmp_path / "report.html"))
+    nodes = [Node(double, "x", "summary"), Node(double, "summary", "report")]
+    SummaryHooks().after_pipeline_run(Pipeline(nodes), DataCatalog({"summary": summary, "report": report}))
+    assert f"Where to look   {tmp_path / 'report.html'}" in capsys.readouterr().out

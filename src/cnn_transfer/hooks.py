@@ -24,7 +24,7 @@ from cnn_transfer.run_parameters import parse_run_parameters
 LOGGER = logging.getLogger("cnn_transfer")
 NODE_SECONDS = "node_seconds"
 INTAKE = "intake"
-SUMMARY = "summary"
+SUMMARY, REPORT = "summary", "report"
 RANKING, CHOICE = "source_ranking", "source_choice"
 LABELS_SAVED = "labels_saved"
 ALL_SUMMARIES = "all_summaries"
@@ -170,7 +170,7 @@ class SummaryHooks:
         """Print them and where to look."""
         made = pipeline.all_outputs()
         if SUMMARY in made:
-            self._print(describe_summary(catalog.load(SUMMARY)), catalog.get(SUMMARY))
+            self._print(describe_summary(catalog.load(SUMMARY)), catalog.get(REPORT if REPORT in made else SUMMARY))
         if {RANKING, CHOICE} <= made:
             lines = describe_ranking(catalog.load(RANKING), catalog.load(CHOICE), self._command)
             self._print(lines, catalog.get(RANKING))

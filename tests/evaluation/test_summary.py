@@ -19,6 +19,17 @@ KEYS = {
     "knowledge",
     "method",
     "sentence",
+    "advice",
+    "delivered_accuracy",
+    "delivered_accuracy_low",
+    "delivered_accuracy_high",
+    "calibration_error",
+    "calibration_error_before",
+    "wished_accuracy",
+    "threshold",
+    "answered_share",
+    "answered_accuracy",
+    "statements",
     "n_train",
     "n_validation",
     "n_test",
@@ -34,12 +45,23 @@ KEYS = {
 
 @pytest.fixture
 def make():
-    def summary(baseline=None, seconds=None, random=None, validation=(5, 10)):
+    def summary(baseline=None, seconds=None, random=None, validation=(5, 10), threshold=0.9, advice=(), statements=()):
+        answered = {"threshold": threshold, "answered_share": 0.81, "accuracy": 0.991}
         return summarise(
             target_metrics={"accuracy": 0.951, "accuracy_low": 0.93, "accuracy_high": 0.967, "images": 1200},
             baseline_metrics={"accuracy": 0.905} if baseline is None else baseline,
             random_metrics={"accuracy": 0.85} if random is None else random,
+            delivered_metrics={"ece": 0.078},
+            calibrated_metrics={
+                "accuracy": 0.951,
+                "accuracy_low": 0.93,
+                "accuracy_high": 0.967,
+                "ece": 0.012,
+                "statements": list(statements),
+            },
+            abstention={"chosen_on_validation": {"wished_accuracy": 0.98}, "on_test": answered},
             verdict={
+                "advice": list(advice),
                 "difference": 0.046,
                 "difference_low": 0.02,
                 "difference_high": 0.07,
@@ -89,6 +111,22 @@ def test_the_lines_say_the_figures(make):
     assert "Delivered       from scratch, from random weights" in text
     assert "15 s in nodes, most in a.train (12 s); precision mixed_bfloat16" in text
     assert len({len(line) - len(line[16:].lstrip()) for line in lines}) == 1  # the figures stand below one another
+
+
+def test_the_lines_say_how_far_the_probabilities_can_be_trusted(make):
+    (line,) = [line for line in describe_summary(make()) if line.startswith("Probabilities")]
+    assert line == (
+        "Probabilities   off by 1.2 points on average, by 7.8 before calibration; at least 0.9 sure of 81% of the "
+        "images, 99.1% of them right (0.98 wished)"
+    )
+    (line,) = [line for line in describe_summary(make(threshold=None)) if line.startswith("Probabilities")]
+    assert line.endswith("no threshold is known to reach an accuracy of 0.98")
+
+
+def test_advice_and_statements_stand_on_lines_of_their_own(make):
+    lines = describe_summary(make(advice=["Try another source."], statements=["No test image is of class 7."]))
+    assert "To try          Try another source." in lines
+    assert "Note            No test image is of class 7." in lines
 
 
 def test_without_a_baseline_there_is_no_line_about_it(make):

@@ -52,6 +52,7 @@ from cnn_transfer.evaluation.selective import (
     risk_coverage_table,
 )
 from cnn_transfer.evaluation.similarity import draw_similarity, map_similarity, similarity_by_depth
+from cnn_transfer.evaluation.slices import image_attributes, slice_table
 from cnn_transfer.evaluation.summary import describe_intake, describe_ranking, describe_summary, summarise
 from cnn_transfer.evaluation.verdict import compare, paired_difference, training_cost_ratio
 
@@ -96,6 +97,7 @@ __all__ = [
     "fit_calibration",
     "fit_familiarity",
     "fit_sets",
+    "image_attributes",
     "map_similarity",
     "measure",
     "measure_familiarity",
@@ -110,6 +112,7 @@ __all__ = [
     "risk_coverage_area",
     "risk_coverage_table",
     "similarity_by_depth",
+    "slice_table",
     "summarise",
     "suspected_labels",
     "training_cost_ratio",

@@ -106,7 +106,9 @@ def draw_accuracies(networks: Mapping[str, Mapping[str, Any]]) -> Figure:
     axes.set_yticks(range(len(networks)), list(networks))
     axes.set_ylim(len(networks) - 0.5, -0.7)
     axes.set_xlabel("accuracy on the test images")
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}" if value <= 1 else "")
+    low, high = axes.get_xlim()
+    decimals = 0 if high - low > 0.08 else 1  # as many as tell the ticks apart
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.{decimals}%}" if value <= 1 else "")
     axes.margins(x=0.08)
     axes.grid(axis="x", alpha=0.3)
     for side in ("top", "right", "left"):

@@ -12,6 +12,9 @@ def summarise(
     target_metrics: Mapping[str, Any],
     baseline_metrics: Mapping[str, Any],
     random_metrics: Mapping[str, Any],
+    delivered_metrics: Mapping[str, Any],
+    calibrated_metrics: Mapping[str, Any],
+    abstention: Mapping[str, Any],
     verdict: Mapping[str, Any],
     plan: Mapping[str, Any],
     model_card: Mapping[str, Any],
@@ -25,6 +28,9 @@ def summarise(
         target_metrics: Metrics of the transferred network on the test images.
         baseline_metrics: Those of the baseline; empty without one.
         random_metrics: Those of the same method on random weights; empty without.
+        delivered_metrics: Those of the network that is delivered.
+        calibrated_metrics: The same after calibration.
+        abstention: A threshold for a wished accuracy (`chosen_on_validation`), and what it does (`on_test`).
         verdict: Comparison of the three.
         plan: The transfer plan.
         model_card: Card of the transferred network.
@@ -46,6 +52,17 @@ def summarise(
         "knowledge": verdict["knowledge"],
         "method": verdict["method"],
         "sentence": verdict["sentence"],
+        "advice": list(verdict["advice"]),
+        "delivered_accuracy": calibrated_metrics["accuracy"],
+        "delivered_accuracy_low": calibrated_metrics["accuracy_low"],
+        "delivered_accuracy_high": calibrated_metrics["accuracy_high"],
+        "calibration_error": calibrated_metrics["ece"],
+        "calibration_error_before": delivered_metrics["ece"],
+        "wished_accuracy": abstention["chosen_on_validation"]["wished_accuracy"],
+        "threshold": abstention["on_test"]["threshold"],
+        "answered_share": abstention["on_test"]["answered_share"],
+        "answered_accuracy": abstention["on_test"]["accuracy"],
+        "statements": list(calibrated_metrics["statements"]),
         "n_train": int(counts["training"].sum()),
         "n_validation": int(counts["validation"].sum()),
         "n_test": int(counts["test"].sum()),
@@ -73,6 +90,10 @@ def describe_summary(summary: Mapping[str, Any]) -> list[str]:
     if summary["random_accuracy"] is not None:
         lines.append(f"Random weights  {summary['random_accuracy']:.1%} by the same method")
     lines.append(f"Verdict         {summary['sentence']}")
+    lines += [f"To try          {advice}" for advice in summary["advice"]]
+    if summary["calibration_error"] is not None:
+        lines.append(f"Probabilities   {_trust(summary)}")
+    lines += [f"Note            {statement}" for statement in summary["statements"]]
     lines.append(f"Plan            {summary['plan']}")
     lines.append(f"Delivered       {summary['delivered']}")
     seconds = summary["seconds"]
@@ -80,6 +101,20 @@ def describe_summary(summary: Mapping[str, Any]) -> list[str]:
     time = f"{sum(seconds.values()):.0f} s in nodes, most in {slowest} ({seconds[slowest]:.0f} s)" if seconds else "-"
     lines.append(f"Time            {time}; precision {summary['precision']}")
     return lines
+
+
+def _trust(summary: Mapping[str, Any]) -> str:
+    errors = [100 * summary[key] for key in ("calibration_error", "calibration_error_before")]
+    calibrated = f"off by {errors[0]:.1f} points on average"
+    if errors[0] != errors[1]:
+        calibrated += f", by {errors[1]:.1f} before calibration"
+    wished = f"{summary['wished_accuracy']:.3g}"
+    if summary["threshold"] is None:
+        return f"{calibrated}; no threshold is known to reach an accuracy of {wished}"
+    return (
+        f"{calibrated}; at least {summary['threshold']:.3g} sure of {summary['answered_share']:.0%} of the images, "
+        f"{summary['answered_accuracy']:.1%} of them right ({wished} wished)"
+    )
 
 
 def describe_ranking(ranking: pd.DataFrame, choice: Mapping[str, Any], command: str = "kedro run") -> list[str]:

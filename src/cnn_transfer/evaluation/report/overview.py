@@ -1,6 +1,17 @@
 """Section: the key figures, for those who read one minute."""
 
-from cnn_transfer.evaluation.report.blocks import Section, Text, Tile, Tiles, picture, points, share, words
+from cnn_transfer.evaluation.report.blocks import (
+    Heading,
+    Notice,
+    Section,
+    Text,
+    Tile,
+    Tiles,
+    picture,
+    points,
+    share,
+    words,
+)
 from cnn_transfer.evaluation.report.run_results import RunResults
 
 
@@ -9,10 +20,12 @@ def overview(results: RunResults) -> Section:
     summary = results.summary
     cost = summary["training_cost_ratio"]
     accuracies = "; ".join(f"{name} {metrics['accuracy']:.1%}" for name, metrics in results.networks.items())
+    advice = [Heading("What to try"), *(Text(line) for line in summary["advice"])] if summary["advice"] else []
     return Section(
         "summary",
         "Summary",
         [
+            *advice,
             Tiles(
                 [
                     Tile(
@@ -38,6 +51,19 @@ def overview(results: RunResults) -> Section:
                         "images until scratch's final validation accuracy",
                         "training_cost_ratio",
                     ),
+                    Tile(
+                        "Its probabilities are off by",
+                        share(summary["calibration_error"]),
+                        f"on average; {share(summary['calibration_error_before']).text} before calibration",
+                        "calibration_error",
+                    ),
+                    Tile(
+                        "Answered by itself",
+                        share(summary["answered_share"]),
+                        f"of the images; {share(summary['answered_accuracy']).text} of these right, "
+                        f"{summary['wished_accuracy']:.3g} wished",
+                        "answered_share",
+                    ),
                     Tile("Delivered", words(summary["delivered"])),
                 ]
             ),
@@ -50,5 +76,6 @@ def overview(results: RunResults) -> Section:
                 f"Accuracy with interval: {accuracies}",
             ),
             Text(summary["plan"]),
+            *([Notice(summary["statements"])] if summary["statements"] else []),
         ],
     )

@@ -37,7 +37,7 @@ def provenance(results: RunResults) -> Section:
                     _facts("packages", "Programs", {"python": made["python"]} | made["packages"]),
                 ]
             ),
-            _times(results),
+            *_times(results),
             Details(
                 "All parameters",
                 [
@@ -62,12 +62,17 @@ def _facts(name: str, caption: str, facts: dict[str, Any]) -> Table:
     return table(name, frame, [Column("what", "what"), Column("is", "is")], caption, "run_provenance")
 
 
-def _times(results: RunResults) -> Table:
+def _times(results: RunResults) -> list[Table | Details]:
     taken = pd.DataFrame(list(results.summary["seconds"].items()), columns=["node", "seconds"])
-    return table(
-        "seconds",
-        taken.sort_values("seconds", ascending=False),
-        [Column("node", "node"), Column("seconds", "seconds", seconds)],
-        f"Time of each node, {sum(taken['seconds']):.0f} s together",
-        "summary",
-    )
+    stages = taken["seconds"].groupby(taken["node"].str.split(".").str[0], sort=False).sum()
+    columns = [Column("node", "node"), Column("seconds", "seconds", seconds)]
+    every = table("seconds", taken.sort_values("seconds", ascending=False), columns, "Time of each node", "summary")
+    return [
+        table(
+            "stage-seconds",
+            stages.rename_axis("stage").reset_index(),
+            [Column("stage", "stage"), Column("seconds", "seconds", seconds)],
+            f"Time of each stage, {stages.sum():.0f} s together",
+        ),
+        Details("Time of each node", [every]),
+    ]

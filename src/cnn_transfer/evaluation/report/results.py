@@ -4,15 +4,20 @@ from typing import Any
 
 from cnn_transfer.evaluation.report.blocks import (
     Column,
+    Heading,
     Notice,
     Row,
     Section,
     Table,
+    Text,
     count,
     decimal,
+    general,
     picture,
+    points,
     share,
     table,
+    truth,
     words,
 )
 from cnn_transfer.evaluation.report.run_results import RunResults
@@ -38,14 +43,22 @@ PER_CLASS = [
     Column("f1", "F1", share, has_interval=True),
     Column("auroc", "AUROC", decimal, has_interval=True),
 ]
+SLICES = [
+    Column("attribute", "of"),
+    Column("slice", "images with"),
+    Column("images", "images", count),
+    Column("accuracy", "accuracy", share, has_interval=True),
+    Column("rest_accuracy", "of all others", share),
+    Column("difference", "difference, points", points),
+    Column("p_value", "p", general),
+    Column("conspicuous", "conspicuous", truth),
+]
 
 
 def results_on_test_images(results: RunResults) -> Section:
     """Metrics with their intervals, the table by class and the confusion matrix."""
-    blocks: list[Any] = [_metrics(results)]
-    if statements := results.delivered_metrics["statements"]:
-        blocks.append(Notice(statements))
-    blocks += [
+    blocks: list[Any] = [
+        _metrics(results),
         table(
             "per-class",
             results.per_class_metrics,
@@ -62,7 +75,31 @@ def results_on_test_images(results: RunResults) -> Section:
             "Confusion matrix of the test images",
         ),
     ]
-    return Section("results", "Results", blocks)
+    return Section("results", "Results", [*blocks, *_slices(results)])
+
+
+def _slices(results: RunResults) -> list[Any]:
+    slices = results.slices
+    if slices.empty:
+        return []
+    weak = slices[slices["conspicuous"] & (slices["difference"] < 0)]
+    found = [
+        f"{row.attribute} {row.slice}: {row.accuracy:.1%} right, {row.rest_accuracy:.1%} of all others"
+        for row in weak.itertuples()
+    ]
+    return [
+        Heading("By kind of image"),
+        Notice(found) if found else Text("No kind of image is recognised clearly worse than the others."),
+        table(
+            "slices",
+            slices,
+            SLICES,
+            "Accuracy of the delivered network by size, brightness, sharpness and columns of the manifest; "
+            "conspicuous: p corrected for all rows (Holm)",
+            "slices",
+            marked="conspicuous",
+        ),
+    ]
 
 
 def _metrics(results: RunResults) -> Table:

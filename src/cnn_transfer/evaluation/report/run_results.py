@@ -65,6 +65,7 @@ class RunResults:
     mistakes_sheet: str
     nearest_sheet: str
     unfamiliar_sheet: str
+    slices: pd.DataFrame
     confused_pairs: pd.DataFrame
     suspected_labels: pd.DataFrame
     confused_pairs_sheet: str

@@ -35,6 +35,7 @@ from cnn_transfer.evaluation import (
     fit_calibration,
     fit_familiarity,
     fit_sets,
+    image_attributes,
     measure,
     measure_familiarity,
     measure_sets,
@@ -46,6 +47,7 @@ from cnn_transfer.evaluation import (
     reliability_table,
     risk_coverage_area,
     risk_coverage_table,
+    slice_table,
     summarise,
     suspected_labels,
     write_model_card,
@@ -95,6 +97,14 @@ def tabulate(
     block = EvaluateParameters.parse(parameters, "evaluate")
     names = list(ModelCard.model_validate(card).class_names)
     return per_class_table(predictions, names, block.confidence), confusion_table(predictions, names)
+
+
+def slice_accuracy(
+    images: ImageSet, splits: pd.DataFrame, predictions: pd.DataFrame, parameters: Mapping[str, Any]
+) -> pd.DataFrame:
+    """Accuracy by size, brightness, sharpness and every other column of the manifest."""
+    block = EvaluateParameters.parse(parameters, "evaluate")
+    return slice_table(predictions, image_attributes(images, splits, "test"), block.confidence)
 
 
 def calibrate_probabilities(
@@ -236,12 +246,21 @@ def judge_transfer(
     random_predictions: pd.DataFrame,
     target_log: pd.DataFrame,
     baseline_log: pd.DataFrame,
+    depths: pd.DataFrame,
+    transfer_plan: Mapping[str, Any],
     parameters: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Is the transferred network better, was it cheaper, and what does the difference come from?"""
+    """Is the transferred network better, was it cheaper, what does the difference come from, and what else to try?"""
     block = EvaluateParameters.parse(parameters, "evaluate")
     return compare(
-        target_predictions, baseline_predictions, random_predictions, target_log, baseline_log, block.confidence
+        target_predictions,
+        baseline_predictions,
+        random_predictions,
+        target_log,
+        baseline_log,
+        block.confidence,
+        depths,
+        transfer_plan,
     )
 
 
@@ -281,6 +300,9 @@ def summarise_run(
     target_metrics: Mapping[str, Any],
     baseline_metrics: Mapping[str, Any],
     random_metrics: Mapping[str, Any],
+    delivered_metrics: Mapping[str, Any],
+    calibrated_metrics: Mapping[str, Any],
+    abstention: Mapping[str, Any],
     transfer_verdict: Mapping[str, Any],
     transfer_plan: Mapping[str, Any],
     target_model_card: Mapping[str, Any],
@@ -293,6 +315,9 @@ def summarise_run(
         target_metrics,
         baseline_metrics,
         random_metrics,
+        delivered_metrics,
+        calibrated_metrics,
+        abstention,
         transfer_verdict,
         transfer_plan,
         target_model_card,
@@ -312,9 +337,10 @@ def describe_delivered_model(
     metrics: Mapping[str, Any],
     per_class_metrics: pd.DataFrame,
     summary: Mapping[str, Any],
+    calibration: Mapping[str, Any],
 ) -> str:
     """Write the card of the delivered model."""
-    return write_model_card(card, metrics, per_class_metrics, summary)
+    return write_model_card(card, metrics, per_class_metrics, summary, calibration["statement"])
 
 
 def describe_run(
