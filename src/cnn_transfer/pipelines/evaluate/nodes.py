@@ -183,7 +183,7 @@ def draw_familiarity(images: ImageSet, familiarity: pd.DataFrame, predictions: p
 def find_confusions(images: ImageSet, predictions: pd.DataFrame) -> tuple[pd.DataFrame, Figure]:
     """The pairs of classes that are confused most often, with pictures."""
     pairs = confused_pairs(predictions)
-    return pairs, draw_confused_pairs(images, pairs)
+    return pairs.assign(examples=pairs["examples"].str.join(", ")), draw_confused_pairs(images, pairs)
 
 
 def suspect_labels(
