@@ -198,19 +198,22 @@ def test_the_auroc_of_each_class_is_scikit_learn_s():
     assert (found["auroc"] < found["auroc_high"]).all()
 
 
-def test_the_interval_of_an_auroc_has_delong_s_variance():
-    # Scores 1 2 3 5 of one class, 4 6 7 8 of the other: 15 of 16 pairs are in order. Placement values of the positives
-    # 3/4 1 1 1 and of the negatives 1 1 1 3/4: variances 1/64 each, so that the error is sqrt(1/64/4 + 1/64/4).
-    scores = np.array([0.1, 0.2, 0.3, 0.5, 0.4, 0.6, 0.7, 0.8])
-    predictions = table("aaaabbbb", np.where(scores > 0.45, "b", "a"))
-    predictions = predictions.assign(probability_a=1 - scores, probability_b=scores)
+def test_the_interval_of_an_auroc_has_delong_s_variance_and_hall_s_form():
+    predictions = classified(60, ["a", "b"], shift=0.7)
     found = per_class_table(predictions, ["a", "b"], 0.95).iloc[1]
-    assert found["auroc"] == pytest.approx(15 / 16)
-    error, quantile = np.sqrt(1 / 128 * 8 / 7), stats.t.ppf(0.975, 3)  # n / (n - 1): of the jackknife
-    skewness = -0.8 / quantile  # no more than that, though it is
-    low = found["auroc"] - error * 3 / skewness * (np.cbrt(1 + skewness * (quantile - skewness / 6)) - 1)
-    assert found["auroc_low"] == pytest.approx(low)
-    assert found["auroc_high"] == 1
+    scores, positive = predictions["probability_b"].to_numpy(), (predictions["label"] == "b").to_numpy()
+    order = (scores[positive][:, None] > scores[~positive]).astype(float)
+    assert found["auroc"] == pytest.approx(order.mean())
+    placements = [order.mean(axis=1), order.mean(axis=0)]  # of the positives, of the negatives
+    variance = sum(values.var(ddof=1) / len(values) for values in placements) * 60 / 59  # of the jackknife
+    parts = np.concatenate(
+        [(values - order.mean()) / np.sqrt(len(values) * (len(values) - 1)) for values in placements]
+    )
+    skewness = np.sum(parts**3) / np.sum(parts**2) ** 1.5
+    quantile = stats.t.ppf(0.975, min(map(len, placements)) - 1)
+    for end, sign in (("auroc_low", 1), ("auroc_high", -1)):
+        corrected = 3 / skewness * (np.cbrt(1 + skewness * (sign * quantile - skewness / 6)) - 1)
+        assert found[end] == pytest.approx(found["auroc"] - np.sqrt(variance) * corrected)
 
 
 def test_the_calibration_error_is_that_of_scikit_learn_s_curve():

@@ -19,7 +19,6 @@ import pandas as pd
 from scipy import stats
 
 Groups = npt.ArrayLike | pd.Series | None
-MOST_SKEWED = 0.8  # times a standard error: beyond it Hall's correction grows without bound, for very few images
 CHUNK = 100  # bootstrap samples that are in memory at once
 
 
@@ -213,8 +212,6 @@ def skewed_interval(
 
 def _without_skewness(quantile: float, skewness: float) -> float:
     """Hall's monotone cubic, inverted."""
-    steepest = MOST_SKEWED / abs(quantile)
-    skewness = min(max(skewness, -steepest), steepest)
     if abs(skewness) < 1e-6:  # its limit; the formula loses all digits there
         return quantile
     return float(3 / skewness * (np.cbrt(1 + skewness * (quantile - skewness / 6)) - 1))
