@@ -280,7 +280,7 @@ def test_intervals_contain_what_they_are_about_and_are_plain_numbers(images, see
         assert 0 <= found["log_loss_low"] <= found["log_loss"] <= found["log_loss_high"]
     else:
         assert found["log_loss_high"] is None
-        assert "how sure the figures are cannot be said" in found["statements"][-3:][0] + " ".join(found["statements"])
+        assert any("how sure the figures are cannot be said" in sentence for sentence in found["statements"])
 
 
 @given(order=st.permutations(range(4)), seed=st.integers(0, 10))
@@ -441,12 +441,12 @@ def test_intervals_hold_the_truth_as_often_as_they_promise(images, groups, figur
     """A small version of benchmarks/intervals.py."""
     truth = measure(classified(200_000, NAMES, 99), NAMES, 0.95, 2, 0)
     held = dict.fromkeys(figures, 0)
-    for seed in range(300):
+    for seed in range(200):
         found = measure(classified(images, NAMES, seed, groups=groups), NAMES, 0.95, 60, seed)
         for name in figures:
             held[name] += found[f"{name}_low"] <= truth[name] <= found[f"{name}_high"]
     for name, count in held.items():
-        assert 0.93 - 0.029 < count / 300 < 0.97 + 0.02, name  # 93-97% and two standard errors of 300 draws
+        assert 0.93 - 0.036 < count / 200 < 0.97 + 0.024, name  # 93-97% and two standard errors of 200 draws
 
 
 def test_two_thousand_images_are_measured_within_seconds():
