@@ -106,7 +106,7 @@ def metric_coverage(repetitions: int, rng: np.random.Generator, only: str = "") 
         held = defaultdict(list)
         for seed in range(repetitions):
             table = classifier.draw(images, rng)
-            found = measure(table, classifier.names, LEVEL, 200, seed)
+            found = measure(table, classifier.names, LEVEL, 150, seed)
             for name in [*FIGURES, *(key for key in found if key.startswith("top_") and key.endswith("accuracy"))]:
                 held[name].append(found[f"{name}_low"] <= classifier.truth[name] <= found[f"{name}_high"])
             rarest = per_class_table(table, classifier.names, LEVEL).iloc[-1]
