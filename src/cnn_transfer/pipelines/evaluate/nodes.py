@@ -1,4 +1,4 @@
-"""Nodes of the stage `evaluate`: the only ones that read the test split."""
+"""Nodes of the stage `evaluate`, which read the test split and choose nothing by it."""
 
 from __future__ import annotations
 
