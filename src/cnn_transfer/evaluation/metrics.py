@@ -340,9 +340,12 @@ class _Judged:
                 f"{SMALLEST_PROBABILITY:.1e}; it would be infinite."
             )
         if self.bins < MOST_BINS:
+            few = f"{images} test image{'s are' if images > 1 else ' is'} few for calibration errors: "
             found.append(
-                f"{images} test images are few for calibration errors: {self.bins} bins instead of {MOST_BINS}, "
-                f"so that each holds {IMAGES_A_BIN} or more."
+                f"{few}{self.bins} bin{'s' if self.bins > 1 else ''} instead of {MOST_BINS}, so that each holds "
+                f"{IMAGES_A_BIN} or more."
+                if images >= IMAGES_A_BIN
+                else f"{few}they say next to nothing."
             )
         return found
 

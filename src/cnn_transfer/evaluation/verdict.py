@@ -415,9 +415,9 @@ def _cheaper(cost: dict[str, float | None]) -> str:
 
 
 def _origin(knowledge: Interval | None, method: Interval | None) -> str:
-    """What the difference comes from, with a leading space, or nothing."""
+    """What the difference comes from, with a leading space."""
     if knowledge is None:
-        return ""
+        return " Random weights were not tried: what the source's weights bring by themselves is not known."
     points = [f"{100 * value:+.1f}" for value in knowledge]
     text = f"the source's weights bring {points[0]} points ({points[1]} to {points[2]}) over random ones"
     if method is not None:

@@ -1,6 +1,10 @@
 """Section: the key figures, for those who read one minute."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from cnn_transfer.evaluation.report.blocks import (
+    Cell,
     Heading,
     Notice,
     Section,
@@ -18,9 +22,10 @@ from cnn_transfer.evaluation.report.run_results import RunResults
 def overview(results: RunResults) -> Section:
     """The figures that the summary holds, and the three networks side by side."""
     summary = results.summary
-    cost = summary["training_cost_ratio"]
     accuracies = "; ".join(f"{name} {metrics['accuracy']:.1%}" for name, metrics in results.networks.items())
-    advice = [Heading("What to try"), *(Text(line) for line in summary["advice"])] if summary["advice"] else []
+    lines = summary["advice"]
+    loud = summary["verdict"] == "negative"
+    advice = [Heading("What to try"), *([Notice(lines)] if loud else map(Text, lines))] if lines else []
     return Section(
         "summary",
         "Summary",
@@ -47,7 +52,7 @@ def overview(results: RunResults) -> Section:
                     ),
                     Tile(
                         "Training cost against scratch",
-                        share(cost) if cost is not None else words("not reached"),
+                        _cost(results.transfer_verdict["training_cost"]),
                         "images until scratch's final validation accuracy",
                         "training_cost_ratio",
                     ),
@@ -79,3 +84,10 @@ def overview(results: RunResults) -> Section:
             *([Notice(summary["statements"])] if summary["statements"] else []),
         ],
     )
+
+
+def _cost(cost: Mapping[str, Any]) -> Cell:
+    """The ratio, or why there is none."""
+    if cost["baseline_validation_accuracy"] is None or cost["ratio"] is not None:
+        return share(cost["ratio"])
+    return words("not reached" if cost["target_images"] is None else "cannot be compared")
