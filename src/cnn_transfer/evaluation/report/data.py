@@ -4,7 +4,18 @@ from typing import Any
 
 import pandas as pd
 
-from cnn_transfer.evaluation.report.blocks import Cell, Column, Details, Section, Tile, Tiles, count, picture, table
+from cnn_transfer.evaluation.report.blocks import (
+    Cell,
+    Column,
+    Details,
+    Section,
+    Tile,
+    Tiles,
+    count,
+    counted,
+    picture,
+    table,
+)
 from cnn_transfer.evaluation.report.run_results import RunResults
 
 
@@ -55,7 +66,9 @@ def data(results: RunResults) -> Section:
             "Notes; near copies are kept on one side of the splits",
             "target_image_notes",
         )
-        blocks.append(Details(f"What was noted about {results.target_image_notes['id'].nunique():,} images", [notes]))
+        blocks.append(
+            Details(f"What was noted about {counted(results.target_image_notes['id'].nunique(), 'image')}", [notes])
+        )
     examples = picture(
         "examples",
         results.target_image_sheet,
@@ -91,5 +104,5 @@ def _set_aside(results: RunResults) -> list[Any]:
             "Some of the images that were set aside, as far as they can be shown.",
             "Pictures of images that were set aside",
         ),
-        Details(f"All {len(rejected):,} images that were set aside", [every]),
+        Details(f"Set aside one by one ({len(rejected):,})", [every]),
     ]

@@ -9,6 +9,7 @@ from cnn_transfer.evaluation.report.blocks import (
     Section,
     Text,
     count,
+    counted,
     picture,
     points,
     share,
@@ -80,9 +81,9 @@ def _suspected(results: RunResults) -> list[Any]:
     return [
         Heading("Labels to look at again"),
         Text(
-            f"{len(suspected):,} labels look wrong to a network or head that was not fitted to the image (confident "
-            "learning, Northcutt et al. 2021). Most are mistakes of the network, the clearest may be mistakes of the "
-            "labels. Let someone who knows the classes look at them."
+            f"{counted(len(suspected), 'label')} {'looks' if len(suspected) == 1 else 'look'} wrong to a network or "
+            "head that was not fitted to the image (confident learning, Northcutt et al. 2021). Most are mistakes of "
+            "the network, the clearest may be mistakes of the labels. Let someone who knows the classes look at them."
         ),
         picture(
             "suspected-labels-sheet",
@@ -91,5 +92,5 @@ def _suspected(results: RunResults) -> list[Any]:
             "The clearest first: the label, and the class that the image looks like.",
             "Images whose labels may be wrong",
         ),
-        Details(f"All {len(suspected):,} of them", [every]),
+        Details(f"Labels to look at one by one ({len(suspected):,})", [every]),
     ]

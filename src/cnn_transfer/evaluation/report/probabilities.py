@@ -199,5 +199,5 @@ def _unfamiliar(results: RunResults) -> list[Any]:
             "The farther an image is from all training images, the less its prediction rests on.",
             "Test images that are farthest from the training images",
         ),
-        *([Details(f"All {len(listed):,} unfamiliar test images", [every])] if len(listed) else []),
+        *([Details(f"Unfamiliar test images one by one ({len(listed):,})", [every])] if len(listed) else []),
     ]
