@@ -96,9 +96,9 @@ def parameters():
     values["preprocess"]["source"]["max_images_per_class"] = 12
     values["pretrain_source"]["optimisation"] |= {"epochs": 1, "validations": 1}
     values["migrate_model"] |= {"copies": 0, "most_unlabelled": 0, "grids": [2]}
-    values["finetune_target"]["fine_tuning"] |= {"steps": 6, "validations": 2, "strategy": "lp_ft", "mixtures": 0}
+    values["finetune_target"]["fine_tuning"] |= {"steps": 6, "validations": 2, "strategy": "full", "mixtures": 0}
     values["finetune_target"]["fine_tuning"] |= {"most_doublings": 0, "learning_rates": [0.001]}
-    values["finetune_target"]["baseline"] |= {"steps": 6, "validations": 2, "most_doublings": 0}
+    values["finetune_target"]["baseline"] |= {"steps": 60, "validations": 2, "most_doublings": 0}
     values["finetune_target"]["baseline"]["learning_rates"] = [0.01]
     values["evaluate"]["bootstrap_samples"] = 100
     values["evaluate"]["explanations"] |= {"images_shown": 2, "images_judged": 4, "curve_steps": 2, "path_steps": 2}
@@ -160,7 +160,17 @@ def with_splits(usual, splits, **changed):
 
 def test_usual_run_is_honest(usual):
     check_honest(usual)
-    assert usual["target_metrics"]["accuracy"] > 0.5
+    summary = usual["summary"]
+    assert summary["strategy"] == "full"
+    assert summary["target_accuracy"] > 0.5
+    assert not usual["transfer_verdict"]["baseline_failed"]
+    assert "THE BASELINE" not in seen(usual)
+
+
+def test_unknown_threshold_answers_an_unknown_share(usual):
+    assert usual["summary"]["threshold"] is None
+    assert usual["summary"]["answered_share"] is None
+    assert "Answered by itself – no threshold is known to reach an accuracy of 0.98" in seen(usual)
 
 
 def test_class_without_test_images_is_named_and_has_no_figures(usual):
@@ -170,7 +180,7 @@ def test_class_without_test_images_is_named_and_has_no_figures(usual):
     statement = "No test image is of class 犬: averages over classes leave it out."
     assert statement in data["summary"]["statements"]
     assert statement in seen(data)
-    assert data["per_class_metrics"].set_index("label").loc["犬", ["recall", "auroc"]].isna().all()
+    assert data["per_class_metrics"].set_index("label").loc["犬", ["recall", "f1", "auroc"]].isna().all()
     assert re.search(r"犬 0 – ", seen(data))
 
 
@@ -282,7 +292,7 @@ def test_without_random_weights_the_origin_is_not_claimed(usual):
     data = run_again(
         usual,
         **{name: made[name] for name in ("random_model", "random_model_card", "random_trials")},
-        transfer_plan=plan | {"evidence": evidence, "source_helps": None},
+        transfer_plan=plan | {"evidence": evidence, "source_helps": None, "sentence": "A ridge."},
         depth_scores=usual["depth_scores"].assign(random_accuracy=np.nan),
     )
     check_honest(data)

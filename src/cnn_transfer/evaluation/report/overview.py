@@ -66,7 +66,9 @@ def overview(results: RunResults) -> Section:
                         "Answered by itself",
                         share(summary["answered_share"]),
                         f"of the images; {share(summary['answered_accuracy']).text} of these right, "
-                        f"{summary['wished_accuracy']:.3g} wished",
+                        f"{summary['wished_accuracy']:.3g} wished"
+                        if summary["threshold"] is not None
+                        else f"no threshold is known to reach an accuracy of {summary['wished_accuracy']:.3g}",
                         "answered_share",
                     ),
                     Tile("Delivered", words(summary["delivered"])),
