@@ -71,13 +71,14 @@ def draw_training_curves(source_log: pd.DataFrame, target_log: pd.DataFrame, bas
                 lw=1.5 if delivered else 0.8,
                 alpha=1 if delivered else 0.4,
                 color=colour,
-                label=f"{name}, {what}" + (", delivered" if delivered else ""),
+                label=drawable(f"{name}, {what}") + (", delivered" if delivered else ""),
             )
     judged = pd.concat([log["validation_accuracy"] for log in (target_log, baseline_log)]).dropna()
     if len(judged):
         right.set_ylim(max(0.0, 1 - 4 * (1 - judged.max()) - 0.05), 1.0)
         right.set_title("Training on the target (lower part cut off)", fontsize=10)
-        right.legend(fontsize=7, loc="lower right")
+        for text in right.legend(fontsize=7, loc="lower right").get_texts():
+            text.set_parse_math(False)  # the name of a source may hold anything
     else:
         right.set_title("No validation images: the head in closed form as it is", fontsize=10)
     for axes in (*before, right):
