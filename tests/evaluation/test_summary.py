@@ -96,6 +96,23 @@ def test_the_summary_has_every_figure_that_programs_read(make):
     assert summary["seconds"] == {"a.train": 12.4, "b.read": 3.0}
 
 
+def test_without_a_threshold_no_share_is_answered(make):
+    summary = make(threshold=None)
+    assert summary["answered_share"] is None
+    assert "no threshold is known to reach an accuracy of 0.98" in "\n".join(describe_summary(summary))
+
+
+def test_a_threshold_that_no_image_reaches_is_told(make):
+    summary = make() | {"answered_share": 0.0, "answered_accuracy": None}
+    assert "at least 0.9 sure of none of the images (0.98 wished)" in "\n".join(describe_summary(summary))
+
+
+def test_a_run_without_validation_images_says_what_it_lacks(make):
+    (statement,) = make(validation=(0, 0))["statements"]
+    assert statement.startswith("There are no validation images: no baseline was tuned")
+    assert make()["statements"] == []
+
+
 def test_the_summary_is_json(make):
     assert json.loads(json.dumps(make())) == make()
 

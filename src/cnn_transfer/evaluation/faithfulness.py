@@ -196,8 +196,8 @@ def randomisation_check(
             "stability_low": None,
             **pairs,
             "passes": None,
-            "statement": f"The randomisation check needs at least 2 images with maps that are not the same everywhere; "
-            f"{undefined} of {pairs['pairs']} pairs of maps had none.",
+            "statement": "The randomisation check needs at least 2 images whose maps are not the same everywhere. "
+            f"Received: {len(trained)}; {undefined} of {pairs['pairs']} pairs of maps had no ranks to compare.",
         }
     low, high = min(interval.low for interval in intervals), max(interval.high for interval in intervals)
     passes = bool(high < min(HIGHEST_CORRELATION, stability.low))

@@ -77,7 +77,7 @@ def draw_training_curves(source_log: pd.DataFrame, target_log: pd.DataFrame, bas
                 lw=1.5 if delivered else 0.8,
                 alpha=1 if delivered else 0.4,
                 color=colour,
-                label=f"{name}, {what}" + (", delivered" if delivered else ""),
+                label=drawable(f"{name}, {what}") + (", delivered" if delivered else ""),
             )
     judged = pd.concat([log["validation_accuracy"] for log in (target_log, baseline_log)]).dropna()
     if len(judged):
@@ -105,7 +105,8 @@ def _name_curves(axes: Axes) -> None:
 
         named.append(Line2D([], [], lw=0.8, alpha=0.6, color=SOURCE_COLOUR))
         names.append("pale: the other trials")
-    axes.legend(named, names, fontsize=8, loc="lower right")
+    for text in axes.legend(named, names, fontsize=8, loc="lower right").get_texts():
+        text.set_parse_math(False)  # the name of a source may hold anything
 
 
 def draw_accuracies(networks: Mapping[str, Mapping[str, Any]]) -> Figure:

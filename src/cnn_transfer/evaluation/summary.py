@@ -38,6 +38,7 @@ def summarise(
         counts: Images of each class in each split of the target.
         seconds: Wall time of each node, in seconds.
     """
+    answers = abstention["on_test"]["threshold"] is not None
     return {
         "target_accuracy": target_metrics["accuracy"],
         "target_accuracy_low": target_metrics["accuracy_low"],
@@ -60,7 +61,7 @@ def summarise(
         "calibration_error_before": delivered_metrics["ece"],
         "wished_accuracy": abstention["chosen_on_validation"]["wished_accuracy"],
         "threshold": abstention["on_test"]["threshold"],
-        "answered_share": abstention["on_test"]["answered_share"],
+        "answered_share": abstention["on_test"]["answered_share"] if answers else None,
         "answered_accuracy": abstention["on_test"]["accuracy"],
         "statements": [*calibrated_metrics["statements"], *_missing(counts)],
         "n_train": int(counts["training"].sum()),
@@ -121,6 +122,8 @@ def _trust(summary: Mapping[str, Any]) -> str:
     wished = f"{summary['wished_accuracy']:.3g}"
     if summary["threshold"] is None:
         return f"{calibrated}; no threshold is known to reach an accuracy of {wished}"
+    if summary["answered_accuracy"] is None:
+        return f"{calibrated}; at least {summary['threshold']:.3g} sure of none of the images ({wished} wished)"
     return (
         f"{calibrated}; at least {summary['threshold']:.3g} sure of {summary['answered_share']:.0%} of the images, "
         f"{summary['answered_accuracy']:.1%} of them right ({wished} wished)"

@@ -42,7 +42,11 @@ def write_model_card(
             front_matter=yaml.safe_dump(_front_matter(name, card, metrics), sort_keys=False, allow_unicode=True),
             name=_plain(name),
             file="delivered_model.keras",
-            card={**card, "class_names": [_plain(label) for label in card["class_names"]]},
+            card={
+                **card,
+                **{key: _plain(card[key]) for key in ("architecture", "trained_on", "initialised_from", "strategy")},
+                "class_names": [_plain(label) for label in card["class_names"]],
+            },
             counts=summary,
             plan=_plain(summary["plan"]),
             verdict=_plain(summary["sentence"]),

@@ -99,6 +99,11 @@ def _trust(results: RunResults) -> list[Tile]:
             "calibration_error",
         ),
         Tile(
-            "Answered by itself", share(summary["answered_share"]), f"of the images; {right}{wished}", "answered_share"
+            "Answered by itself",
+            share(summary["answered_share"]),
+            f"of the images; {right}{wished}"
+            if summary["threshold"] is not None
+            else f"no threshold is known to reach {wished.removesuffix(' wished')}",
+            "answered_share",
         ),
     ]

@@ -191,7 +191,7 @@ def _unfamiliar(results: RunResults) -> list[Any]:
     )
     return [
         Heading("Images unlike the training images"),
-        Text(f"{known['statement']} {measured['statement']}"),
+        Text(" ".join(dict.fromkeys([known["statement"], measured["statement"]]))),  # may be the same
         picture(
             "unfamiliar",
             results.unfamiliar_sheet,
