@@ -61,6 +61,10 @@ bench: .venv/.ready  ## measure the default run, the article's script, intake, f
 	$(BIN)/python benchmarks/few_labels.py
 	$(BIN)/python benchmarks/probe_speed.py
 	$(BIN)/python benchmarks/rank_sources.py
+	$(BIN)/python benchmarks/intervals.py
+	$(BIN)/python benchmarks/conformal_coverage.py
+	$(BIN)/kedro run --pipelines transfer
+	$(BIN)/python benchmarks/attribution.py .
 
 notebooks: .venv/.ready  ## execute the notebooks on a small run of their own
 	$(BIN)/python -m pytest tests/end_to_end/test_notebooks.py

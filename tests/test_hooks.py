@@ -39,6 +39,17 @@ def test_timing_counts_a_node_from_its_first_input_to_its_last_output(tmp_path):
     assert 0.1 <= seconds.load()["stage.both"] < 1
 
 
+def test_seconds_of_other_pipelines_are_no_part_of_a_run(tmp_path):
+    seconds = NodeSecondsDataset(filepath=str(tmp_path / "seconds"))
+    hooks = TimingHooks()
+    hooks.before_pipeline_run(DataCatalog({"node_seconds": seconds}))
+    for namespace in ("learning_curve", "evaluate"):
+        node = Node(double, "x", "y", name="node", namespace=namespace)
+        hooks.before_dataset_loaded(node)
+        hooks.after_dataset_saved("y", node)
+    assert list(seconds.load()) == ["evaluate.node"]
+
+
 def test_summary_is_silent_when_the_run_made_none(capsys):
     SummaryHooks().after_pipeline_run(Pipeline([Node(double, "x", "y")]), DataCatalog({"y": MemoryDataset(1)}))
     assert capsys.readouterr().out == ""

@@ -19,6 +19,7 @@ from cnn_transfer.evaluation import describe_intake, describe_ranking, describe_
 from cnn_transfer.evaluation.learning_curve import describe_labels_saved
 from cnn_transfer.evaluation.run_comparison import describe_runs
 from cnn_transfer.parameters import ParameterError
+from cnn_transfer.pipeline_registry import FURTHER
 from cnn_transfer.run_parameters import parse_run_parameters
 
 LOGGER = logging.getLogger("cnn_transfer")
@@ -30,6 +31,11 @@ LABELS_SAVED = "labels_saved"
 ALL_SUMMARIES = "all_summaries"
 RUNS, CHANGES = "runs_table", "runs_differences"
 WITHOUT_TENSORFLOW = {"preprocess", "compare_runs"}
+
+
+def stage_of(node: Node) -> str:
+    """The stage that a node belongs to, which begins its namespace."""
+    return str(node.namespace).split(".", maxsplit=1)[0]
 
 
 class CheckHooks:
@@ -46,7 +52,7 @@ class CheckHooks:
     @hook_impl
     def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Check all parameters, whatever part of the graph runs, and that what the run reads is there."""
-        stages = {str(node.namespace).split(".", maxsplit=1)[0] for node in pipeline.nodes}
+        stages = {stage_of(node) for node in pipeline.nodes}
         try:
             parse_run_parameters(self._parameters, stages)
         except ParameterError as error:
@@ -101,7 +107,7 @@ class TensorFlowHooks:
     @hook_impl(trylast=True)  # after the checks
     def before_pipeline_run(self, pipeline: Pipeline) -> None:
         """Import it once when a stage needs it."""
-        if {str(node.namespace).split(".", maxsplit=1)[0] for node in pipeline.nodes} <= WITHOUT_TENSORFLOW:
+        if {stage_of(node) for node in pipeline.nodes} <= WITHOUT_TENSORFLOW:
             return
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         # These lines come before any log level is read, so that the only way is to close the stream they go to.
@@ -149,7 +155,8 @@ class TimingHooks:
             return
         seconds = time.perf_counter() - self._started.pop(node.name)
         LOGGER.info("%-40s %6.1f s", node.name, seconds)
-        if self._catalog is not None and NODE_SECONDS in self._catalog:
+        part_of_transfer = stage_of(node) not in FURTHER  # else the summary of the next run would count it
+        if part_of_transfer and self._catalog is not None and NODE_SECONDS in self._catalog:
             self._catalog.save(NODE_SECONDS, {node.name: seconds})
 
 

@@ -39,7 +39,7 @@ def test_the_interval_of_a_difference_follows_agresti_and_min():
     # sqrt(31 - 10^2/102)/102 as its deviation.
     first = np.array([True] * 20 + [False] * 10 + [True] * 60 + [False] * 10)
     second = np.array([False] * 20 + [True] * 10 + [True] * 60 + [False] * 10)
-    centre, margin = 10 / 102, 1.959964 * np.sqrt(31 - 100 / 102) / 102
+    centre, margin = 10 / 102, 1.984217 * np.sqrt(31 - 100 / 102) / 102  # Student's, 99 df
     interval = paired_difference(first, second, 0.95)
     np.testing.assert_allclose(interval, (0.1, centre - margin, centre + margin), atol=1e-7)
 
@@ -296,6 +296,22 @@ def test_the_interval_of_a_difference_covers_with_groups_and_the_careless_one_do
             covered[grouped] += low <= 0 <= high
     assert 0.92 < covered[True] / 400 < 0.98  # 95% or 94-96%, give or take two standard errors (1.1%) of 400 draws
     assert covered[False] / 400 < 0.85
+
+
+@pytest.mark.parametrize(("images", "differing"), [(40, 0.3), (100, 0.3), (100, 0.4)])
+def test_two_equal_networks_are_told_apart_in_at_most_one_case_in_twenty(images, differing):
+    """Counted exactly: of the images that only one has right, each has any number with its binomial probability."""
+    false = 0.0
+    for count in range(images + 1):
+        for first in range(count + 1):
+            chance = stats.binom.pmf(count, images, differing) * stats.binom.pmf(first, count, 0.5)
+            if chance < 1e-6:
+                continue
+            correct = np.zeros((2, images), bool)
+            correct[0, :first] = correct[1, first:count] = True
+            _, low, high = paired_difference(*correct, 0.95)
+            false += chance * (not low <= 0 <= high)
+    assert 0.03 < false < 0.051
 
 
 def test_mcnemar_s_test_is_the_exact_binomial_one(predictions):

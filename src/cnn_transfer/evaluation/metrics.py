@@ -112,17 +112,17 @@ def measure(
     """
     judged = _Judged(predictions, class_names)
     units, groups = judged.units, judged.units.codes
+    tops = {f"top_{k}_accuracy": k for k in TOP if k < len(class_names)}
     found: dict[str, Interval | None] = {
         "accuracy": proportion_interval(judged.correct, confidence, groups),
         "balanced_accuracy": judged.balanced_accuracy(confidence),
         "macro_f1": None,
-        **{f"top_{k}_accuracy": None for k in TOP if k < len(class_names)},
-        **dict.fromkeys(("auroc", "log_loss", "brier", "ece", "classwise_ece")),
+        **dict.fromkeys((*tops, "auroc", "log_loss", "brier", "ece", "classwise_ece")),
     }
     by_chance = None
     if judged.probabilities is not None:
-        for k in (k for k in TOP if k < len(class_names)):
-            found[f"top_{k}_accuracy"] = proportion_interval(judged.true_ranks < k, confidence, groups)
+        for name, k in tops.items():
+            found[name] = proportion_interval(judged.true_ranks < k, confidence, groups)
         found["auroc"] = judged.auroc_interval(judged.scored, confidence)
         found["log_loss"] = mean_interval(judged.log_losses, confidence, groups, least=0)
         found["brier"] = mean_interval(judged.brier_scores, confidence, groups, least=0, most=2)
@@ -130,10 +130,8 @@ def measure(
     found |= judged.bootstrapped(confidence, bootstrap_samples, np.random.default_rng(seed))
     result: dict[str, Any] = {}
     for name, interval in found.items():
-        ends = (
-            [None] * 3 if interval is None else [float(value) if math.isfinite(value) else None for value in interval]
-        )
-        result |= dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
+        for key, value in zip((name, f"{name}_low", f"{name}_high"), interval or (None, None, None), strict=True):
+            result[key] = float(value) if value is not None and math.isfinite(value) else None
     return result | {
         "ece_if_calibrated": by_chance,
         "ece_bins": judged.bins if judged.probabilities is not None else None,
@@ -224,8 +222,7 @@ class _Judged:
         effect = self.units.design_effect(((hits - recalls * true) / counts).mean(axis=1))
         doubtful = (hits.sum(axis=0) + 0.5) / (counts + 1)  # a class with all of few images right is not certain
         variance = effect * float(np.sum(doubtful * (1 - doubtful) / counts)) / len(counts) ** 2
-        least = self.least_trials
-        return score_interval_of_variance(balanced, variance, least, self.units.quantile(confidence))
+        return score_interval_of_variance(balanced, variance, self.least_trials, self.units.quantile(confidence))
 
     @cached_property
     def areas(self) -> dict[int, tuple[float, np.ndarray]]:
@@ -241,7 +238,8 @@ class _Judged:
             return Interval(area, 0.0, 1.0)
         influences = np.mean([self.areas[k][1] for k in classes], axis=0)
         if not influences.any():  # perfectly in order, or all equal
-            least = self.least_trials if len(classes) > 1 else self.units.of(self.true[:, classes[0]]).least_effective
+            own = self.units.of(self.true[:, classes[0]]).least_effective
+            least = self.least_trials if len(classes) > 1 else own
             return score_interval_of_variance(area, 0.0, least, self.units.quantile(confidence))
         quantile = float(stats.t.ppf(0.5 + confidence / 2, self.degrees_of_freedom(classes)))
         return skewed_interval(area, influences, self.units, quantile, 0.0, 1.0)
@@ -281,7 +279,6 @@ class _Judged:
         n, counted = len(self.labels), 3 * len(self.class_names)
         parts = [sparse.csr_matrix(part) for part in (self.true & self.guessed, self.true, self.guessed)]
         values = sparse.hstack(parts + ([self.gaps] if self.probabilities is not None else []), format="csr")
-
         total = np.asarray(values.sum(axis=0)).reshape(1, -1)
 
         def figures(sums: np.ndarray) -> list[np.ndarray]:

@@ -107,7 +107,7 @@ def draw_runs(table: pd.DataFrame, changes: pd.DataFrame) -> Figure:
         changes: See `differences`.
     """
     shown = table[table["status"] != SKIPPED].tail(MOST_DRAWN)
-    figure = new_figure(11, 1.8 + 0.55 * max(1, len(shown)))
+    figure = new_figure(12, 1.8 + 0.55 * max(1, len(shown)))
     left, right = figure.subplots(1, 2, sharey=True)
     places = np.arange(len(shown))
     left.plot(shown["baseline_accuracy"], places, "x", ms=6, color=BASELINE_COLOUR, label="from scratch")
@@ -122,6 +122,7 @@ def draw_runs(table: pd.DataFrame, changes: pd.DataFrame) -> Figure:
         label="transfer",
     )
     left.set_xlabel("accuracy on test images")
+    left.set_ylim(-0.6, max(1, len(shown)) - 0.4)
     left.legend(fontsize=8)
     right.axvline(0, color="#666666", lw=1)
     for place, (_, row) in zip(places, shown.iterrows(), strict=True):
@@ -129,9 +130,14 @@ def draw_runs(table: pd.DataFrame, changes: pd.DataFrame) -> Figure:
             colour = VERDICT_COLOURS.get(row["verdict"], "#666666")
             error = _distances(row.to_frame().T, "difference")
             right.errorbar(row["difference"], place, xerr=error, fmt="o", ms=5, capsize=3, color=colour)
-    right.set_xlabel("transfer minus from scratch (blue: positive, orange: negative, grey: neutral)")
+    for verdict in ("positive", "neutral", "negative"):
+        if verdict in set(shown["verdict"]):
+            colour = VERDICT_COLOURS.get(verdict, "#666666")
+            right.plot([], [], "o", ms=5, color=colour, label=verdict)
+            right.legend(fontsize=8)
+    right.set_xlabel("transfer minus from scratch")
     changed = changes_by_run(changes)
-    names = [drawable("\n".join([row, *_shortened(changed.get(row, []))])) for row in shown["run"]]
+    names = [drawable("\n".join([run, *map(_last_parts, _shortened(changed.get(run, [])))])) for run in shown["run"]]
     left.set_yticks(places, names, fontsize=7, parse_math=False)
     left.invert_yaxis()
     for axes in (left, right):
@@ -222,6 +228,12 @@ def _shown(value: Any) -> str:
 
 def _shortened(changes: list[str], most: int = 3) -> list[str]:
     return changes if len(changes) <= most else [*changes[: most - 1], f"and {len(changes) - most + 1} more"]
+
+
+def _last_parts(change: str) -> str:
+    """A change whose key is cut to its last two parts, for a picture."""
+    key, colon, values = change.partition(": ")
+    return ".".join(key.split(".")[-2:]) + colon + values
 
 
 def _distances(table: pd.DataFrame, name: str) -> np.ndarray:
