@@ -64,7 +64,7 @@ def penultimate_features(network: keras.Model, images: ImageSet, rows: np.ndarra
         rows: Row numbers in the set.
 
     Raises:
-        ValueError: When the network has no dense layer at its end.
+        ValueError: When the network has no dense layer at its end, or a feature is not finite.
     """
     import keras
 
@@ -72,6 +72,12 @@ def penultimate_features(network: keras.Model, images: ImageSet, rows: np.ndarra
     if not len(rows):
         return np.empty((0, dense.input.shape[-1]), np.float32)
     features = keras.Model(network.input, dense.input).predict(image_batches(images, rows), verbose=0)
+    if (bad := ~np.isfinite(features).all(axis=1)).any():
+        raise ValueError(
+            f"Features must be finite. {network.name} gives NaN or infinity for {bad.sum():,} of {len(rows):,} images, "
+            f"such as {images.table['id'].iloc[rows[bad.argmax()]]}. Its weights have diverged: train it again at a "
+            "lower learning rate, with gradient_clip: 1 or in float32."
+        )
     return np.asarray(features, np.float32)
 
 

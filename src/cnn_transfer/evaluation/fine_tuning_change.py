@@ -11,6 +11,7 @@ from cnn_transfer.evaluation.attribution import AttributionUnavailableError, gra
 from cnn_transfer.evaluation.predictions import PROBABILITY
 from cnn_transfer.evaluation.similarity import FEWEST_IMAGES, map_similarity, similarity_by_depth
 from cnn_transfer.images import ImageSet
+from cnn_transfer.models import tap_layers
 
 if TYPE_CHECKING:
     import keras
@@ -33,14 +34,14 @@ def fine_tuning_change(
         seed: Of the draw.
 
     Returns:
-        The table of `similarity_by_depth`, without rows for too few images, and the figures of `map_similarity` with a
-        `statement` that says why where there are none.
+        The table of `similarity_by_depth`, without rows for too few images or networks without convolution, and the
+        figures of `map_similarity` with a `statement` that says why where there are none.
     """
     drawn = predictions.sample(min(len(predictions), MOST_COMPARED), random_state=seed)
     if len(drawn) < FEWEST_IMAGES:
-        statement = f"What the fine-tuning changed takes at least {FEWEST_IMAGES} test images; there are {len(drawn)}."
-        nothing = pd.DataFrame(columns=["layer", "depth", "cka", "cka_low", "cka_high"])
-        return nothing, NOTHING | {"statement": statement}
+        return _unknown(f"it takes at least {FEWEST_IMAGES} test images, not {len(drawn)}")
+    if not set(tap_layers(before)) & set(tap_layers(after)):
+        return _unknown("the networks have no convolution in common whose pictures could be compared")
     pixels = images.pixels(np.asarray(pd.Index(images.table["id"]).get_indexer(pd.Index(drawn["id"]))))
     depths = similarity_by_depth(before, after, pixels, confidence=confidence)
     same = all(
@@ -56,3 +57,9 @@ def fine_tuning_change(
     except AttributionUnavailableError as error:
         return depths, NOTHING | {"statement": str(error)}
     return depths, map_similarity(first, second, confidence)
+
+
+def _unknown(reason: str) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """What cannot be compared, and why."""
+    nothing = pd.DataFrame(columns=["layer", "depth", "cka", "cka_low", "cka_high"])
+    return nothing, NOTHING | {"statement": f"What the fine-tuning changed cannot be said: {reason}."}

@@ -8,8 +8,9 @@ labels that were tried, or `at most` the fewest.
 Intervals are percentiles of samples in which both sources of chance move. Test images are weighted anew, by group, the
 same for all points (Bayesian bootstrap, Rubin 1981). Seeds are too few to be drawn again: what they do is estimated
 from all points of a side together, on the scale of logits, where it is about as large for few labels as for many, and
-moves the whole curve of the side by a draw of Student's t. Both contain what a seed does to single images, so that the
-intervals are rather too wide than too narrow.
+moves the whole curve of the side by a draw of Student's t. With 3 seeds, 95% intervals of the worth hold the truth in
+97% of simulated curves where each point has its own effect of a seed, in 93% where all points of a side share it
+(`benchmarks/labels_saved.py`).
 """
 
 from __future__ import annotations

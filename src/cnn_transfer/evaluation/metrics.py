@@ -43,6 +43,7 @@ __all__ = ["Interval", "confusion_table", "measure", "per_class_table", "wilson_
 MOST_BINS, IMAGES_A_BIN = 15, 10  # 15 bins as usual since Guo et al. (2017), but none of chance alone
 TOP = (2, 3, 5)
 FEW_GROUPS = 10
+MOSTLY_ALONE = 0.95  # groups an image, from which on groups go without saying
 CALIBRATED_DRAWS = 200
 SMALLEST_PROBABILITY = float(np.finfo(np.float32).eps)  # that log loss counts, as in scikit-learn
 
@@ -137,7 +138,7 @@ def measure(
         "ece_bins": judged.bins if judged.probabilities is not None else None,
         "images": len(judged.labels),
         "groups": units.number,
-        "statements": judged.statements(result, by_chance),
+        "statements": judged.statements(),
     }
 
 
@@ -311,7 +312,7 @@ class _Judged:
             result[name] = Interval(estimate, min(estimate, low), max(estimate, high))
         return result
 
-    def statements(self, result: dict[str, Any], by_chance: float | None) -> list[str]:
+    def statements(self) -> list[str]:
         """What a reader of the figures has to know."""
         found = []
         images, groups = len(self.labels), self.units.number
@@ -321,7 +322,7 @@ class _Judged:
         if groups == 1:
             what = "There is one test image" if images == 1 else "All test images are of one group"
             found.append(f"{what}: how sure the figures are cannot be said.")
-        elif self.units.grouped:
+        elif groups < MOSTLY_ALONE * images:
             few = " So few groups make the intervals wide." if groups < FEW_GROUPS else ""
             found.append(
                 f"The {images:,} test images are of {groups:,} groups, which the intervals take into account.{few}"
@@ -339,14 +340,12 @@ class _Judged:
                 f"{SMALLEST_PROBABILITY:.1e}; it would be infinite."
             )
         if self.bins < MOST_BINS:
+            few = f"{images} test image{'s are' if images > 1 else ' is'} few for calibration errors: "
             found.append(
-                f"{images} test images are few for calibration errors: {self.bins} bins instead of {MOST_BINS}, "
-                f"so that each holds {IMAGES_A_BIN} or more."
-            )
-        if by_chance is not None and result["ece"] < 1.5 * by_chance:
-            found.append(
-                f"Of the calibration error of {result['ece']:.1%}, {by_chance:.1%} would be there by chance if every "
-                f"probability were right: {images:,} images tell little more."
+                f"{few}{self.bins} bin{'s' if self.bins > 1 else ''} instead of {MOST_BINS}, so that each holds "
+                f"{IMAGES_A_BIN} or more."
+                if images >= IMAGES_A_BIN
+                else f"{few}they say next to nothing."
             )
         return found
 

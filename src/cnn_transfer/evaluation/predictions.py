@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PROBABILITY = "probability_"
 
 
-def predict(network: keras.Model, images: ImageSet, splits: pd.DataFrame, split: str) -> pd.DataFrame:
+def predict(network: keras.Model, images: ImageSet, splits: pd.DataFrame, split: str, called: str = "") -> pd.DataFrame:
     """Predict the images of one split.
 
     Args:
@@ -29,9 +29,11 @@ def predict(network: keras.Model, images: ImageSet, splits: pd.DataFrame, split:
         images: The set that the images are of.
         splits: Which image is in which split: `id`, `label`, `split`, and perhaps `group`.
         split: Which to predict.
+        called: What an error calls the network; empty: its name.
 
     Raises:
-        ValueError: When the split is empty, or the network has another number of classes than the images.
+        ValueError: When the split is empty, the network has another number of classes than the images, or a probability
+            is not finite.
     """
     images = images.used_in(splits)
     rows = images.rows(splits, split)
@@ -43,6 +45,12 @@ def predict(network: keras.Model, images: ImageSet, splits: pd.DataFrame, split:
             "Run migrate_model and finetune_target again, so that both have one version."
         )
     probabilities = network.predict(image_batches(images, rows), verbose=0)
+    if (bad := ~np.isfinite(probabilities).all(axis=1)).any():
+        raise ValueError(
+            f"Probabilities must be finite. {called or network.name} gives NaN or infinity for {bad.sum():,} of "
+            f"{len(rows):,} {split} images, such as {images.table['id'].iloc[rows[bad.argmax()]]}. Its weights have "
+            "diverged: train it again at a lower learning rate, with gradient_clip: 1 or in float32."
+        )
     return as_predictions(splits, split, probabilities, images.class_names)
 
 

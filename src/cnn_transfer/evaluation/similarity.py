@@ -137,8 +137,12 @@ def draw_similarity(table: pd.DataFrame) -> Figure:
     """CKA by depth with its interval.
 
     Args:
-        table: See `similarity_by_depth`.
+        table: See `similarity_by_depth`; may be empty.
     """
+    if table.empty:
+        figure = new_figure(5, 0.6)
+        figure.suptitle("No depths to compare", fontsize=10)
+        return figure
     figure = new_figure(max(4.0, 2.5 + 0.4 * len(table)), 3.2)
     axes = figure.subplots()
     places = table["depth"].to_numpy()

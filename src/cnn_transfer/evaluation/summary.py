@@ -62,7 +62,7 @@ def summarise(
         "threshold": abstention["on_test"]["threshold"],
         "answered_share": abstention["on_test"]["answered_share"],
         "answered_accuracy": abstention["on_test"]["accuracy"],
-        "statements": list(calibrated_metrics["statements"]),
+        "statements": [*calibrated_metrics["statements"], *_missing(counts)],
         "n_train": int(counts["training"].sum()),
         "n_validation": int(counts["validation"].sum()),
         "n_test": int(counts["test"].sum()),
@@ -101,6 +101,16 @@ def describe_summary(summary: Mapping[str, Any]) -> list[str]:
     time = f"{sum(seconds.values()):.0f} s in nodes, most in {slowest} ({seconds[slowest]:.0f} s)" if seconds else "-"
     lines.append(f"Time            {time}; precision {summary['precision']}")
     return lines
+
+
+def _missing(counts: pd.DataFrame) -> list[str]:
+    """What a run lacks that figures rest on."""
+    if counts["validation"].sum():
+        return []
+    return [
+        "There are no validation images: no baseline was tuned, the head in closed form is as it is, its probabilities "
+        "are not calibrated, and no threshold is known. Raise preprocess.target.split.validation_ratio to have them."
+    ]
 
 
 def _trust(summary: Mapping[str, Any]) -> str:

@@ -1,10 +1,10 @@
 """Was the transfer worth it? Both claims that are made for it, each measured.
 
-Better: the difference of accuracies on the same test images, with an interval for paired proportions (Agresti and Min
-2005, "Simple improved confidence intervals for comparing matched proportions"); over several trainings, an interval
-with the chance in the test images and the chance in training. Cheaper: the images that training had to process until it
-reached the baseline's final validation accuracy, as a share of what the baseline needed itself. And what to try when
-transfer brings nothing.
+Better: the difference of accuracies on the same test images, with an interval for paired proportions (Bonett and
+Price 2012, "Adjusted Wald confidence interval for a difference of binomial proportions based on paired data"); over
+several trainings, an interval with the chance in the test images and the chance in training. Cheaper: the images that
+training had to process until it reached the baseline's final validation accuracy, as a share of what the baseline
+needed itself. And what to try when transfer brings nothing.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ def paired_difference(
 ) -> Interval:
     """Accuracy of the first minus accuracy of the second on the same images, with its interval.
 
-    Wald's interval after adding 1/2 to each cell of the 2x2 table (Agresti and Min 2005, section 3); with groups the
-    table is that of the effective number of images. The quantile is Student's: with the normal one, two equal networks
-    seem to differ in up to 5.8% of cases from 40 images on, and 6.5% with 25; so it is 5.1% and 5.4%, counted exactly.
+    Wald's interval after adding 1 to each count of images that only one has right (Bonett and Price 2012); with groups
+    the counts are those of the effective number of images. The quantile is Student's. Two equal networks then seem to
+    differ in at most 5% of cases, counted exactly from 25 images on; after adding 1/2 (Agresti and Min 2005) in 5.1%.
 
     Args:
         first_correct: (n,) booleans, whether the first was right on each image.
@@ -49,7 +49,7 @@ def paired_difference(
         return Interval(estimate, -1.0, 1.0)
     errors = first_correct.astype(float) - second_correct - estimate
     effect = units.design_effect(errors / images)
-    b, c, n = only_first / effect + 0.5, only_second / effect + 0.5, images / effect + 2
+    b, c, n = only_first / effect + 1, only_second / effect + 1, images / effect + 2
     centre = (b - c) / n
     quantile = float(stats.t.ppf(0.5 + confidence / 2, units.number - 1))
     margin = quantile * math.sqrt((b + c) - (b - c) ** 2 / n) / n
@@ -100,7 +100,7 @@ def paired_difference_over_seeds(
     level = 0.5 + confidence / 2
     of_seeds, of_images = (float(stats.t.ppf(level, n - 1)) for n in (len(first_correct), units.number))
     margin = math.sqrt(of_seeds**2 * between_seeds + of_images**2 * between_images)
-    margin = max(margin, of_images / (units.least_effective + 2))  # of Agresti and Min where the two never differ
+    margin = max(margin, of_images / (units.least_effective + 2))  # where the two never differ
     return Interval(estimate, max(-1.0, estimate - margin), min(1.0, estimate + margin))
 
 
@@ -415,9 +415,9 @@ def _cheaper(cost: dict[str, float | None]) -> str:
 
 
 def _origin(knowledge: Interval | None, method: Interval | None) -> str:
-    """What the difference comes from, with a leading space, or nothing."""
+    """What the difference comes from, with a leading space."""
     if knowledge is None:
-        return ""
+        return " Random weights were not tried: what the source's weights bring by themselves is not known."
     points = [f"{100 * value:+.1f}" for value in knowledge]
     text = f"the source's weights bring {points[0]} points ({points[1]} to {points[2]}) over random ones"
     if method is not None:

@@ -98,6 +98,12 @@ def make_results(classes):
         **with_interval({"difference": 0.05}),
         "verdict": "positive",
         "mcnemar_p": 0.0123,
+        "training_cost": {
+            "baseline_validation_accuracy": 0.9,
+            "baseline_images": 1000.0,
+            "target_images": 760.0,
+            "ratio": 0.76,
+        },
         "knowledge": {"estimate": 0.1, "low": 0.09, "high": 0.11},
         "method": {"estimate": -0.05, "low": -0.06, "high": -0.04},
         "sentence": "Transfer is better.",

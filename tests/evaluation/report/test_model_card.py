@@ -29,7 +29,14 @@ METRICS = {
 PER_CLASS = pd.DataFrame(
     {"label": ["a|b", "<i>", "c"], "images": [20, 20, 0], "recall": [1.0, 0.5, None], "precision": [0.7, 1.0, None]}
 )
-SUMMARY = {"n_train": 60, "n_validation": 30, "n_test": 40, "plan": "A ridge.", "sentence": "Transfer is *better*."}
+SUMMARY = {
+    "n_train": 60,
+    "n_validation": 30,
+    "n_test": 40,
+    "plan": "A ridge.",
+    "sentence": "Transfer is *better*.",
+    "statements": ["No test image is of class c: averages over classes leave it out."],
+}
 
 
 @pytest.fixture
@@ -62,6 +69,7 @@ def test_body_names_figures_classes_and_limits(written):
     assert "A ridge." in body
     assert "60 labelled training images" in body
     assert r"Classes recognised least well: \<i\> (50%), a\|b (100%)." in body
+    assert "- No test image is of class c: averages over classes leave it out." in body
 
 
 def test_names_cannot_break_the_markdown(written):
@@ -76,6 +84,6 @@ def test_class_without_test_images_has_no_figures(written):
 
 
 def test_calibration_is_told_when_there_is_one():
-    text = write_model_card(CARD, METRICS, PER_CLASS, SUMMARY, "a temperature of 0.61")
-    assert "a temperature of 0.61" in text
-    assert "made honest" not in write_model_card(CARD, METRICS, PER_CLASS, SUMMARY)
+    text = write_model_card(CARD, METRICS, PER_CLASS, SUMMARY, "They are left as they are.")
+    assert "**Its probabilities**: They are left as they are." in text
+    assert "Its probabilities" not in write_model_card(CARD, METRICS, PER_CLASS, SUMMARY)

@@ -32,7 +32,7 @@ def write_model_card(
         metrics: Its metrics on the test images.
         per_class: Its table by class.
         summary: The summary of the run.
-        calibration: How its probabilities are made honest, in words; empty when they are not.
+        calibration: What makes its probabilities honest, or why nothing does, in sentences; empty: not said.
     """
     name = f"{card['architecture']} for {card['trained_on']}"
     return (
@@ -100,6 +100,7 @@ def _limitations(summary: Mapping[str, Any], per_class: pd.DataFrame) -> list[st
         "recognised less well than the figures say.",
         f"Classes recognised least well: {named}.",
         "The intervals hold for test images drawn like these; they do not cover another training of the model.",
+        *map(_plain, summary["statements"]),
     ]
 
 

@@ -1,8 +1,10 @@
 """Section: the key figures, for those who read one minute."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from cnn_transfer.evaluation.report.blocks import (
+    Cell,
     Heading,
     Notice,
     Section,
@@ -21,7 +23,9 @@ def overview(results: RunResults) -> Section:
     """The figures that the summary holds, and the networks side by side."""
     summary = results.summary
     accuracies = "; ".join(f"{name} {metrics['accuracy']:.1%}" for name, metrics in results.networks.items())
-    advice: list[Any] = [Heading("What to try"), *map(Text, summary["advice"])] if summary["advice"] else []
+    lines = summary["advice"]
+    loud = summary["verdict"] == "negative"
+    advice: list[Any] = [Heading("What to try"), *([Notice(lines)] if loud else map(Text, lines))] if lines else []
     return Section(
         "summary",
         "Summary",
@@ -43,10 +47,16 @@ def overview(results: RunResults) -> Section:
     )
 
 
+def _cost(cost: Mapping[str, Any]) -> Cell:
+    """The ratio, or why there is none."""
+    if cost["baseline_validation_accuracy"] is None or cost["ratio"] is not None:
+        return share(cost["ratio"])
+    return words("not reached" if cost["target_images"] is None else "cannot be compared")
+
+
 def _accuracies(results: RunResults) -> list[Tile]:
     """What the transfer reached, and what it is compared with."""
     summary = results.summary
-    cost = summary["training_cost_ratio"]
     tiles = [
         Tile(
             "Accuracy after transfer",
@@ -64,7 +74,7 @@ def _accuracies(results: RunResults) -> list[Tile]:
             ),
             Tile(
                 "Training cost against scratch",
-                share(cost) if cost is not None else words("not reached"),
+                _cost(results.transfer_verdict["training_cost"]),
                 "images until scratch's final validation accuracy",
                 "training_cost_ratio",
             ),

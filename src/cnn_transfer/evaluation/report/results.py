@@ -81,16 +81,23 @@ def results_on_test_images(results: RunResults) -> Section:
 
 def _slices(results: RunResults) -> list[Any]:
     slices = results.slices
+    heading = Heading("By kind of image")
     if slices.empty:
-        return []
+        return [
+            heading,
+            Text("The test images do not differ in size, brightness, sharpness or the manifest's columns."),
+        ]
     weak = slices[slices["conspicuous"] & (slices["difference"] < 0)]
     found = [
         f"{row.attribute} {row.slice}: {row.accuracy:.1%} right, {row.rest_accuracy:.1%} of all others"
         for row in weak.itertuples()
     ]
+    none = "No kind of image is recognised clearly worse than the others."
+    if slices["p_value"].isna().all():
+        none = "There are too few test images of each kind to say whether one is recognised worse than the others."
     return [
-        Heading("By kind of image"),
-        Notice(found) if found else Text("No kind of image is recognised clearly worse than the others."),
+        heading,
+        Notice(found) if found else Text(none),
         table(
             "slices",
             slices,

@@ -1,4 +1,4 @@
-"""Nodes of the stage `evaluate`: the only ones that read the test split."""
+"""Nodes of the stage `evaluate`, which read the test split and choose nothing by it."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def predict_test_images(
     """Predict the test images; a network that was not trained predicts nothing."""
     if ModelCard.model_validate(card).training_images == 0:
         return no_predictions(images.used_in(splits))
-    return predict(network, images, splits, "test")
+    return predict(network, images, splits, "test", _called(card))
 
 
 def predict_validation_images(
@@ -76,7 +76,12 @@ def predict_validation_images(
     """Predict the validation images, on which everything that makes the probabilities useful is fitted."""
     if ModelCard.model_validate(card).training_images == 0 or not splits["split"].eq("validation").any():
         return no_predictions(images.used_in(splits))
-    return predict(network, images, splits, "validation")
+    return predict(network, images, splits, "validation", _called(card))
+
+
+def _called(card: Mapping[str, Any]) -> str:
+    """What tells the networks of a run apart, for an error."""
+    return f"The network {card['architecture']} ({card['strategy']}, from {card['initialised_from']})"
 
 
 def measure_network(

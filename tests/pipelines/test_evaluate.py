@@ -1,0 +1,406 @@
+"""The stage `evaluate` where there is no honest figure: it says so in the summary and on the page, or it stops.
+
+The stages before it run once; each case changes a few of their products and runs what depends on these.
+"""
+
+import csv
+import html
+import json
+import re
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from kedro.config import OmegaConfigLoader
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.runner import SequentialRunner
+from matplotlib.figure import Figure
+
+from cnn_transfer.datasets import EnvironmentDataset, FeaturesDataset, ImageSetDataset
+from cnn_transfer.evaluation import as_svg, describe_summary
+from cnn_transfer.images import count_splits, list_images
+from cnn_transfer.models import copy_network, reinitialise
+from cnn_transfer.pipeline_registry import register_pipelines
+from cnn_transfer.settings import CONFIG_LOADER_ARGS
+
+ROOT = Path(__file__).parents[2]
+PIPELINES = register_pipelines()
+EVALUATE = PIPELINES["evaluate"]
+BEFORE = PIPELINES["transfer"] - EVALUATE
+FINETUNE = PIPELINES["finetune_target"]
+# Names that HTML, Markdown, mathtext or a font could choke on, in the order of the classes.
+NAMES = {"blob": "$x$", "column": "<b>", "diagonal": "a|b", "row": "犬"}
+PLACEHOLDERS = re.compile(r"\b(nan|NaN|NaT|None|inf)\b|<NA>")
+
+
+class Kept(MemoryDataset):
+    """Data in memory that a runner does not throw away; figures become what pages read."""
+
+    def __init__(self, **data):
+        super().__init__(**data, copy_mode="assign")
+
+    def save(self, data):
+        super().save(as_svg(data) if isinstance(data, Figure) else data)
+
+    def _release(self):
+        pass
+
+
+def catalog_of(pipeline, known, folder=None):
+    """Everything in memory but image sets and features, which are folders by nature."""
+    catalog = DataCatalog()
+    for name in sorted(pipeline.datasets() | {*known}):
+        if name in known:
+            catalog[name] = Kept(data=known[name])
+        elif name in {"source_images", "target_images"}:
+            catalog[name] = ImageSetDataset(filepath=str(folder / name))
+        elif name in {"target_features", "random_features"}:
+            catalog[name] = FeaturesDataset(filepath=str(folder / name))
+        else:
+            catalog[name] = Kept()
+    return catalog
+
+
+def named_parameters(parameters, names):
+    found = {"parameters": parameters}
+    for name in names:
+        if name.startswith("params:"):
+            value = parameters
+            for part in name.removeprefix("params:").split("."):
+                value = value[part]
+            found[name] = value
+    return found
+
+
+@pytest.fixture(scope="module")
+def manifest(class_folder, tmp_path_factory):
+    """The shapes under other names, each taken by one of two cameras; one label in eight is wrong."""
+    file = tmp_path_factory.mktemp("manifest") / "shapes.csv"
+    names = list(NAMES.values())
+    with file.open("w", encoding="utf-8", newline="") as stream:
+        table = csv.writer(stream)
+        table.writerow(["path", "label", "camera"])
+        for place, folder in enumerate(NAMES):
+            for number, path in enumerate(sorted((class_folder / folder).iterdir())[:60]):
+                label = names[(place + (number % 8 == 7)) % len(names)]
+                table.writerow([path, label, ("left", "right")[number % 2]])
+    return file
+
+
+@pytest.fixture(scope="module")
+def parameters():
+    values = OmegaConfigLoader(str(ROOT / "conf"), env="test", **CONFIG_LOADER_ARGS)["parameters"]
+    values["precision"] = "float32"
+    values["preprocess"]["source"]["max_images_per_class"] = 12
+    values["pretrain_source"]["optimisation"] |= {"epochs": 1, "validations": 1}
+    values["migrate_model"] |= {"copies": 0, "most_unlabelled": 0, "grids": [2]}
+    values["finetune_target"]["fine_tuning"] |= {"steps": 6, "validations": 2, "strategy": "lp_ft", "mixtures": 0}
+    values["finetune_target"]["fine_tuning"] |= {"most_doublings": 0, "learning_rates": [0.001]}
+    values["finetune_target"]["baseline"] |= {"steps": 6, "validations": 2, "most_doublings": 0}
+    values["finetune_target"]["baseline"]["learning_rates"] = [0.01]
+    values["evaluate"]["bootstrap_samples"] = 100
+    values["evaluate"]["explanations"] |= {"images_shown": 2, "images_judged": 4, "curve_steps": 2, "path_steps": 2}
+    return values
+
+
+@pytest.fixture(scope="module")
+def usual(parameters, manifest, tmp_path_factory):
+    """All data of a run in which nothing is amiss."""
+    known = named_parameters(parameters, BEFORE.inputs() | EVALUATE.inputs()) | {
+        "source_raw_images": list_images(ROOT / "data/01_raw/fashion_mnist.parquet"),
+        "target_raw_images": list_images(manifest),
+        "node_seconds": {"a.node": 1.0},
+        "environment": EnvironmentDataset().load(),
+    }
+    pipeline = BEFORE + EVALUATE
+    catalog = catalog_of(pipeline, known, tmp_path_factory.mktemp("run"))
+    SequentialRunner().run(pipeline, catalog)
+    return {name: catalog.load(name) for name in pipeline.datasets()}
+
+
+def run_again(usual, pipeline=EVALUATE, **changed):
+    """The data of the run with changed inputs (`params__x` for `params:x`): what depends on them is made again."""
+    changed = {name.replace("__", ":"): value for name, value in changed.items()}
+    data = usual | changed
+    part = pipeline.from_inputs(*pipeline.datasets() & changed.keys())
+    catalog = catalog_of(part, {name: data[name] for name in part.inputs()})
+    SequentialRunner().run(part, catalog)
+    return data | {name: catalog.load(name) for name in part.all_outputs()}
+
+
+def seen(data):
+    """What a reader sees of the page, and what a picture says; parameters and cards are no results."""
+    page = re.sub(r"<(style|script|pre)\b.*?</\1>|data:[^\"]*", "", data["report"], flags=re.DOTALL)
+    pictured = " ".join(re.findall(r'aria-label="([^"]*)"', page))
+    return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]*>", " ", page) + pictured))
+
+
+def check_honest(data):
+    """No placeholder anywhere that a reader or a program looks."""
+    for name in EVALUATE.all_outputs():
+        if isinstance(data[name], dict):
+            json.dumps(data[name], allow_nan=False)
+    for text in (seen(data), data["model_card"], "\n".join(describe_summary(data["summary"]))):
+        found = PLACEHOLDERS.search(text)
+        assert found is None, text[max(0, found.start() - 100) : found.end() + 100]
+    svg = re.sub(r"data:[^\"]*", "", data["report"])
+    assert not re.search(r'[ "]-?nan\b', svg)
+
+
+def without(splits, drop):
+    """The splits in which some of the test images are not used."""
+    return splits.assign(split=splits["split"].mask(splits["split"].eq("test") & drop, "unused"))
+
+
+def with_splits(usual, splits, **changed):
+    return run_again(usual, target_splits=splits, target_image_counts=count_splits(splits), **changed)
+
+
+def test_usual_run_is_honest(usual):
+    check_honest(usual)
+    assert usual["target_metrics"]["accuracy"] > 0.5
+
+
+def test_class_without_test_images_is_named_and_has_no_figures(usual):
+    splits = usual["target_splits"]
+    data = with_splits(usual, without(splits, splits["label"] == "犬"))
+    check_honest(data)
+    statement = "No test image is of class 犬: averages over classes leave it out."
+    assert statement in data["summary"]["statements"]
+    assert statement in seen(data)
+    assert data["per_class_metrics"].set_index("label").loc["犬", ["recall", "auroc"]].isna().all()
+    assert re.search(r"犬 0 – ", seen(data))
+
+
+def test_test_images_of_one_class_have_no_auroc(usual):
+    splits = usual["target_splits"]
+    data = with_splits(usual, without(splits, splits["label"] != "a|b"))
+    check_honest(data)
+    statement = "All test images are of class a|b: there is no AUROC."
+    assert statement in data["summary"]["statements"]
+    assert statement in seen(data)
+    assert data["target_metrics"]["auroc"] is None
+
+
+@pytest.mark.parametrize("images", [1, 2, 3])
+def test_few_test_images_have_wide_intervals_and_say_so(usual, images):
+    splits = usual["target_splits"]
+    kept = splits[splits["split"] == "test"].groupby("label").head(1).index[:images]
+    data = with_splits(usual, without(splits, ~splits.index.isin(kept)))
+    check_honest(data)
+    summary = data["summary"]
+    assert summary["n_test"] == images
+    assert summary["target_accuracy_high"] - summary["target_accuracy_low"] > 0.5
+    few = f"{images} test image{'s are' if images > 1 else ' is'} few for calibration errors: they say next to nothing."
+    for text in (" ".join(summary["statements"]), seen(data)):
+        assert few in text
+    assert f"What the fine-tuning changed cannot be said: it takes at least 5 test images, not {images}." in seen(data)
+    assert "No kind of image is recognised clearly worse" not in seen(data)
+
+
+def test_no_test_image_is_an_error_with_its_remedy(usual):
+    with pytest.raises(ValueError, match="test has no images to predict"):
+        with_splits(usual, without(usual["target_splits"], True))
+
+
+@pytest.mark.parametrize("name", ["target", "baseline", "random", "delivered"])
+def test_network_that_predicts_nan_is_named_in_an_error(usual, name):
+    broken = copy_network(usual[f"{name}_model"])
+    broken.set_weights([np.full_like(weight, np.nan) for weight in broken.get_weights()])
+    card = usual[f"{name}_model_card"]
+    with pytest.raises(ValueError, match="must be finite") as error:
+        run_again(usual, **{f"{name}_model": broken})
+    message = str(error.value)
+    named = broken.name if "Features" in message else f"({card['strategy']}, from {card['initialised_from']})"
+    for part in (
+        named,
+        " images, such as /",
+        ".png. Its weights have diverged: train it again at a lower learning rate",
+    ):
+        assert part in message
+
+
+@pytest.fixture(scope="module")
+def dense_network():
+    """Without any convolution."""
+    inputs = keras.Input((28, 28, 1), dtype="uint8")
+    scaled = keras.layers.Rescaling(1 / 255, dtype="float32")(inputs)
+    hidden = keras.layers.Dense(8, activation="relu")(keras.layers.Flatten()(scaled))
+    return keras.Model(inputs, keras.layers.Dense(4, activation="softmax")(hidden), name="dense")
+
+
+def test_network_without_convolution_says_why_nothing_can_be_shown(usual, dense_network):
+    trained = reinitialise(dense_network, seed=1)
+    data = run_again(usual, migrated_model=dense_network, target_model=trained, delivered_model=trained)
+    check_honest(data)
+    scores = {row["method"]: row for row in data["explanations"]["methods"]}
+    assert "Grad-CAM weighs the activations of a convolutional layer" in scores["grad_cam"]["statement"]
+    assert scores["integrated_gradients"]["images"] == 4
+    assert "Grad-CAM weighs the activations of a convolutional layer" in seen(data)
+    assert data["map_similarity"]["correlation"] is None
+    assert data["representation_similarity"].empty
+    assert "no convolution" in data["map_similarity"]["statement"]
+    assert data["map_similarity"]["statement"] in seen(data)
+
+
+def test_baseline_that_learnt_nothing_is_called_failed(usual):
+    constant = copy_network(usual["baseline_model"])
+    constant.set_weights([np.zeros_like(weight) for weight in constant.get_weights()])
+    data = run_again(usual, baseline_model=constant)
+    check_honest(data)
+    assert data["transfer_verdict"]["baseline_failed"]
+    for text in (data["summary"]["sentence"], seen(data), "\n".join(describe_summary(data["summary"]))):
+        assert re.search("THE BASELINE (FAILED|IS NOT SHOWN TO HAVE LEARNT ANYTHING): ", text)
+        assert "A comparison with it proves little." in text
+    assert "Give training from scratch a fair chance" in seen(data)
+
+
+def test_without_baseline_nothing_is_compared(usual, parameters):
+    block = parameters["finetune_target"]
+    off = block | {"baseline": block["baseline"] | {"enabled": False}}
+    scratch = FINETUNE.only_nodes("finetune_target.train_from_scratch")
+    made = run_again(usual, scratch, params__finetune_target=off)
+    data = run_again(usual, **{name: made[name] for name in scratch.all_outputs()})
+    check_honest(data)
+    summary = data["summary"]
+    assert summary["verdict"] is None
+    assert summary["baseline_accuracy"] is None
+    assert summary["training_cost_ratio"] is None
+    for text in (summary["sentence"], seen(data), "\n".join(describe_summary(summary))):
+        assert "No baseline was trained: nothing to compare with." in text
+    assert "No verdict" in seen(data)
+    assert "not reached" not in seen(data)
+    assert "From scratch" not in "\n".join(describe_summary(summary))
+
+
+def test_without_random_weights_the_origin_is_not_claimed(usual):
+    made = run_again(usual, FINETUNE.only_nodes("finetune_target.finetune_random"), random_plan={})
+    plan = usual["transfer_plan"]
+    evidence = {"transferred": plan["evidence"]["transferred"]}
+    data = run_again(
+        usual,
+        **{name: made[name] for name in ("random_model", "random_model_card", "random_trials")},
+        transfer_plan=plan | {"evidence": evidence, "source_helps": None},
+        depth_scores=usual["depth_scores"].assign(random_accuracy=np.nan),
+    )
+    check_honest(data)
+    summary = data["summary"]
+    assert summary["random_accuracy"] is None
+    assert summary["knowledge"] is None
+    assert summary["method"] is None
+    assert "The source's weights bring" not in seen(data)
+    for text in (summary["sentence"], seen(data)):
+        assert "Random weights were not tried: what the source's weights bring by themselves is not known." in text
+
+
+def test_without_validation_images_says_what_is_missing(usual, parameters):
+    splits = usual["target_splits"].replace({"split": {"validation": "unused"}})
+    block = parameters["finetune_target"]
+    auto = block | {"fine_tuning": block["fine_tuning"] | {"strategy": "auto"}}
+    made = run_again(usual, FINETUNE, target_splits=splits, params__finetune_target=auto)
+    changed = {name: made[name] for name in FINETUNE.all_outputs() & EVALUATE.inputs()}
+    data = with_splits(usual, splits, **changed)
+    check_honest(data)
+    summary = data["summary"]
+    assert summary["n_validation"] == 0
+    assert summary["verdict"] is None
+    assert summary["threshold"] is None
+    for statement in (
+        "The probabilities are left as they are: no validation images.",
+        "No threshold reaches an accuracy of 0.98 with 95% confidence: there are 0 validation images",
+        "Every set holds all 4 classes: a coverage of 95% needs at least 19 validation images, there are 0.",
+        "No image can be called unfamiliar: a false-alarm rate of 1% needs at least 99 images",
+    ):
+        assert statement in seen(data), statement
+    missing = "There are no validation images: no baseline was tuned"
+    for text in (" ".join(summary["statements"]), seen(data), data["model_card"]):
+        assert missing in text
+    assert "The probabilities are left as they are: no validation images." in data["model_card"]
+
+
+def test_probe_changed_nothing(usual):
+    probe = usual["migrated_model"]
+    card = usual["target_model_card"] | {"strategy": "probe"}
+    data = run_again(usual, target_model=probe, delivered_model=probe, target_model_card=card)
+    check_honest(data)
+    statement = "Nothing: the head in closed form is delivered as it is, on the weights of the source."
+    assert data["map_similarity"]["statement"] == statement
+    assert statement in seen(data)
+    assert np.allclose(data["representation_similarity"]["cka"], 1)
+
+
+def test_negative_transfer_is_loud_and_advises_before_any_figure(usual):
+    data = run_again(
+        usual, baseline_model=usual["target_model"], target_model=reinitialise(usual["target_model"], seed=1)
+    )
+    check_honest(data)
+    summary = data["summary"]
+    assert summary["verdict"] == "negative"
+    assert summary["difference_high"] < 0
+    assert summary["advice"]
+    lines = describe_summary(summary)
+    assert any(line.startswith("Verdict") and "NEGATIVE TRANSFER" in line for line in lines)
+    assert sum(line.startswith("To try") for line in lines) == len(summary["advice"])
+    page = data["report"]
+    assert 'class="verdict negative"' in page
+    text = seen(data)
+    assert "▼ Negative transfer" in text
+    first_figure = text.index("Accuracy after transfer")
+    assert text.index("NEGATIVE TRANSFER") < first_figure
+    for advice in summary["advice"]:
+        assert text.index(re.sub(r"\s+", " ", advice)) < first_figure
+    notice = re.search(r'<div class="notice".*?</div>', page, re.DOTALL)
+    assert notice
+    assert html.escape(summary["advice"][0], quote=False)[:40] in notice[0]
+
+
+def test_explanations_and_sets_can_be_left_out(usual, parameters):
+    block = parameters["evaluate"]
+    off = block | {"explanations": block["explanations"] | {"methods": []}, "set_coverage": None}
+    data = run_again(usual, params__evaluate=off)
+    check_honest(data)
+    assert data["explanations"]["methods"] == []
+    assert "No method was asked for: there is nothing to explain." in seen(data)
+    assert data["prediction_sets"].empty
+    assert "Sets of classes instead of one" not in seen(data)
+
+
+@pytest.mark.parametrize("name", NAMES.values())
+def test_class_names_survive_pages_cards_and_figures(usual, name):
+    page, card = usual["report"], usual["model_card"]
+    assert f">{html.escape(name)}<" in page
+    assert name in seen(usual)
+    assert "<b>" not in page
+    drawn = usual["confusion_plot"]
+    shown = name.encode("unicode_escape").decode() if name == "犬" and "犬" not in drawn else name
+    assert drawn.count(html.escape(shown)) >= 2
+    row = {"<b>": r"\<b\>", "a|b": r"a\|b"}.get(name, name)
+    line = next(line for line in card.splitlines() if line.startswith(f"| {row} |"))
+    assert len(re.findall(r"(?<!\\)\|", line)) == 5
+
+
+def test_columns_of_the_manifest_are_slices(usual):
+    slices = usual["slices"].set_index(["attribute", "slice"])
+    assert {"left", "right"} <= set(slices.loc["camera"].index)
+    assert re.search(r"camera left \d+ \d", seen(usual))
+
+
+def test_groups_widen_the_intervals_and_are_named(usual):
+    splits = usual["target_splits"]
+    numbers = pd.Series(np.arange(len(splits)) // 6, splits.index).astype("str")
+    grouped = splits.assign(group=numbers.radd("patient "))
+    data = with_splits(usual, grouped)
+    check_honest(data)
+    of_test = grouped["group"][grouped["split"] == "test"].nunique()
+    statement = f"The 72 test images are of {of_test} groups, which the intervals take into account."
+    assert any(line.startswith(statement) for line in data["summary"]["statements"])
+    assert statement in seen(data)
+
+    def width(metrics):
+        return metrics["accuracy_high"] - metrics["accuracy_low"]
+
+    assert data["target_metrics"]["groups"] == of_test
+    assert width(data["target_metrics"]) > width(usual["target_metrics"])
+    assert (data["slices"]["groups"] < data["slices"]["images"]).any()
