@@ -6,11 +6,14 @@ import json
 import pandas as pd
 import pytest
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 
 from conftest import latest
 
 MOST_BYTES = 5_000_000
 SCREENS = {"desk": 1280, "phone": 390}
+PAPER = 718  # of a page of A4 between margins of 1 cm, in pixels
+SMALLEST_TEXT, LARGEST_TEXT = 6.0, 17.0  # of figures, in pixels; the page's own text has 15 or 16
 
 
 @pytest.fixture(scope="module")
@@ -90,27 +93,125 @@ def test_the_tables_hold_what_the_data_sets_hold(browser, file, reporting):
     shown = [[cell.get_attribute("data-value") for cell in row.find_elements(By.TAG_NAME, "td")] for row in rows]
     assert [float(row[1]) for row in shown] == stored["images"].tolist()
     assert [float(row[2]) for row in shown] == stored["recall"].tolist()
-    sources = {table.get_attribute("data-source") for table in browser.find_elements(By.CSS_SELECTOR, "table")}
-    for source in ", ".join(sources - {None, ""}).split(", "):
-        found = [path for path in reporting.parent.glob("*/*") if path.name.partition(".")[0] == source]
-        assert found, source
 
 
-def test_tables_sort_by_the_heading_that_is_pressed(browser, file):
+def test_every_number_is_to_the_last_digit_in_the_data_set_that_its_place_names(browser, file, reporting):
+    open_page(browser, file, 1280, "light")
+    tables = browser.execute_script(
+        "return [...document.querySelectorAll('table')].map((table) => [table.id, table.dataset.source])"
+    )
+    assert len(tables) > 20
+    assert [name for name, source in tables if not source] == []
+    places = browser.execute_script(
+        "return [...document.querySelectorAll('[data-value]')].map((place) => ["
+        "place.closest('[data-source]')?.dataset.source ?? '', place.closest('table')?.id ?? place.dataset.key ?? '',"
+        "[place.dataset.value, place.dataset.low, place.dataset.high].filter((value) => value).map(Number)])"
+    )
+    assert sum(len(numbers) for _, _, numbers in places) > 500
+    stored = {}
+    missing = []
+    for sources, name, numbers in places:
+        for source in sources.split(", "):
+            if source not in stored:
+                stored[source] = numbers_in(reporting.parent, source)
+        held = set().union(*(stored[source] for source in sources.split(", ")))
+        missing += [(sources, name, number) for number in numbers if number not in held]
+    assert missing == []
+
+
+def numbers_in(data, name):
+    """Every number of a data set, and the sums by stage of the times of the nodes."""
+    (path,) = (
+        path
+        for path in data.glob("0*/*")
+        if path.name.partition(".")[0] == name and path.suffix in {".json", ".parquet"}
+    )
+    file = latest(path) if path.is_dir() else path
+    if path.suffix == ".parquet":
+        return {float(value) for values in pd.read_parquet(file).select_dtypes("number").items() for value in values[1]}
+    held = json.loads(file.read_text())
+    numbers = set(numbers_within(held))
+    if name == "summary":
+        seconds = pd.Series(held["seconds"])
+        numbers |= set(seconds.groupby(seconds.index.str.split(".").str[0]).sum())
+    return numbers
+
+
+def numbers_within(value):
+    """The numbers of nested lists and dicts."""
+    if isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from numbers_within(part)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield float(value)
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+def test_figures_cut_no_text_off_and_their_text_can_be_read(browser, file, screen):
+    open_page(browser, file, SCREENS[screen], "light")
+    open_details(browser)
+    texts = browser.execute_script(
+        "return [...document.querySelectorAll('.plot svg text')].map((text) => {"
+        "  const svg = text.ownerSVGElement;"
+        "  const own = text.getBoundingClientRect(), all = svg.getBoundingClientRect();"
+        "  const out = Math.max("
+        "    all.left - own.left, own.right - all.right, all.top - own.top, own.bottom - all.bottom);"
+        "  const size = parseFloat(getComputedStyle(text).fontSize) * all.width / svg.viewBox.baseVal.width;"
+        "  return [svg.closest('.plot').ariaLabel, text.textContent.trim(), out, size];"
+        "})"
+    )
+    assert len(texts) > 100
+    assert [text for text in texts if text[2] > 3] == []
+    assert [text for text in texts if not SMALLEST_TEXT <= text[3] <= LARGEST_TEXT] == []
+
+
+def column(browser, place):
+    cells = browser.find_elements(By.CSS_SELECTOR, f"#per-class tbody td:nth-child({place})")
+    return [cell.get_attribute("data-value") or cell.text for cell in cells]
+
+
+def test_tables_sort_by_the_heading_that_is_pressed_with_the_keyboard_as_well(browser, file):
     open_page(browser, file, 1280, "light")
 
-    def recalls():
-        cells = browser.find_elements(By.CSS_SELECTOR, "#per-class tbody td:nth-child(3)")
-        return [float(cell.get_attribute("data-value")) for cell in cells]
+    def heading(place):
+        return browser.find_element(By.CSS_SELECTOR, f"#per-class th:nth-child({place})")
 
-    before = recalls()
-    button = browser.find_element(By.CSS_SELECTOR, "#per-class th:nth-child(3) button")
+    recalls = sorted((float(value) for value in column(browser, 3)), reverse=True)
+    labels = column(browser, 1)
+    button = heading(3).find_element(By.TAG_NAME, "button")
     browser.execute_script("arguments[0].click()", button)
-    assert recalls() == sorted(before, reverse=True)
-    heading = browser.find_element(By.CSS_SELECTOR, "#per-class th:nth-child(3)")
-    assert heading.get_attribute("aria-sort") == "descending"
-    browser.execute_script("arguments[0].click()", button)
-    assert recalls() == sorted(before)
+    assert [float(value) for value in column(browser, 3)] == recalls
+    assert heading(3).get_attribute("aria-sort") == "descending"
+    button.send_keys(Keys.ENTER)
+    assert [float(value) for value in column(browser, 3)] == recalls[::-1]
+    assert heading(3).get_attribute("aria-sort") == "ascending"
+    assert column(browser, 1) != labels
+    heading(1).find_element(By.TAG_NAME, "button").send_keys(Keys.SPACE)
+    assert column(browser, 1) == labels  # text from a to z
+    assert heading(1).get_attribute("aria-sort") == "ascending"
+    assert heading(3).get_attribute("aria-sort") is None
+
+
+def test_the_keyboard_skips_to_the_content(browser, file):
+    open_page(browser, file, 390, "light")
+    browser.find_element(By.TAG_NAME, "body").send_keys(Keys.TAB)
+    link = browser.switch_to.active_element
+    assert link.text == "Skip to the content"
+    assert link.location["x"] >= 0
+    link.send_keys(Keys.ENTER)
+    assert browser.switch_to.active_element.tag_name == "main"
+
+
+def test_paper_is_wide_enough_for_all_of_it(browser, file):
+    open_page(browser, file, PAPER, "light")
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    open_details(browser)
+    too_wide = browser.execute_script(
+        "return [...document.querySelectorAll('main *')].filter((it) => !it.closest('svg'))"
+        ".filter((it) => it.getBoundingClientRect().right > innerWidth + 1).map((it) => it.outerHTML.slice(0, 200))"
+    )
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    assert too_wide == []
 
 
 def test_printing_opens_what_is_folded(browser, file):

@@ -1,4 +1,5 @@
 import io
+import itertools
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from cnn_transfer.evaluation import (
     draw_training_curves,
     no_predictions,
 )
+from cnn_transfer.evaluation.figures import from_to, short_name
 
 
 def render(figure):
@@ -194,3 +196,32 @@ def test_many_depths_with_long_names_stay_readable():
     figure = draw_depths(depths([f"conv5_block{number}_out_$x_1" for number in range(20)]), plan())
     render(figure)
     assert {tick.get_rotation() for tick in figure.axes[0].get_xticklabels()} == {45}
+
+
+def test_a_name_that_is_too_long_keeps_its_beginning_and_its_end():
+    assert short_name("a short name") == "a short name"
+    assert short_name("chrysanthemum_leucanthemum_014", 15) == "chrysan…mum_014"
+    assert all(len(short_name("x" * n, most)) <= most for n in range(30) for most in (5, 8, 22))
+
+
+def test_two_long_names_stand_on_two_lines():
+    assert from_to("cat", "dog") == "cat → dog"
+    assert from_to("chrysanthemum_001", "chrysanthemum_014").splitlines() == ["chrysa…um_001", "→ chrysa…um_014"]
+
+
+def test_the_legend_of_the_curves_names_the_delivered_trials_and_the_others_once():
+    many = [training_log([0, 9], [0.1, 0.2], learning_rate=0.1, trial=n, delivered=n == 3) for n in range(12)]
+    figure = draw_training_curves(SOURCE_LOG, TARGET_LOG, pd.concat(many))
+    render(figure)
+    legend = [text.get_text() for text in figure.axes[1].get_legend().get_texts()]
+    assert legend == ["from scratch, rate 0.1, delivered", "transfer, rate 0.002, delivered", "pale: the other trials"]
+
+
+def test_the_names_of_many_classes_stay_apart_in_the_confusion():
+    names = [f"chrysanthemum_leucanthemum_{n:03d}" for n in range(100)]
+    figure = draw_confusion(confusion_table(pd.DataFrame({"label": names, "predicted": names}), names))
+    render(figure)
+    for ticks, across in ((figure.axes[0].get_xticklabels(), "x"), (figure.axes[0].get_yticklabels(), "y")):
+        boxes = [tick.get_window_extent() for tick in ticks]
+        ends = sorted((getattr(box, f"{across}0"), getattr(box, f"{across}1")) for box in boxes)
+        assert all(after[0] > before[1] - 1.5 for before, after in itertools.pairwise(ends))

@@ -264,10 +264,10 @@ def draw_nearest(
         rows = _rows_with_ids(images.table.assign(row=range(len(images))), [row["id"], *row[places]])
         show_images(line, images.pixels(rows["row"].to_numpy(int)))
         label = row["label"]
-        title = from_to(label, predicted[row["id"]]) if row["id"] in predicted else short_name(label, 14)
+        title = from_to(label, predicted[row["id"]], 13) if row["id"] in predicted else short_name(label, 12)
         line[0].set_title(title, **TITLE, fontweight="bold")
         for axis, label in zip(line[1:], rows["label"].iloc[1:], strict=True):
-            axis.set_title(short_name(label, 14), **TITLE)
+            axis.set_title(short_name(label, 12), **TITLE)
     meaning = "true → predicted class" if predicted else "class"
     figure.suptitle(f"Bold: test image, {meaning}. Beside it its nearest training images", fontsize=10)
     return figure

@@ -42,7 +42,7 @@ SOURCE_COLOUR = "#808080"  # seen on a light page and on a dark one
 
 INTERVAL = 1.96  # standard errors
 MOST_NAME_CHARACTERS = 22  # of a name beside a row
-MOST_TITLE_CHARACTERS = 18  # of a name above a picture of 1.3 inches
+MOST_TITLE_CHARACTERS = 16  # of a line above a picture of 1.3 inches
 MOST_TICK_CHARACTERS = 50  # of all names along an axis, if they are to stand upright
 TITLE: dict[str, Any] = {"fontsize": 8, "parse_math": False}
 RANK_COLOURS = {
@@ -145,7 +145,9 @@ def draw_depths(depths: pd.DataFrame, plan: Mapping[str, Any]) -> Figure:
         depths: One row a tap, from shallow to deep: `tap`, `used`, `accuracy`, `random_accuracy` (or missing).
         plan: The transfer plan.
     """
-    figure = new_figure(max(5.5, 2.5 + 0.4 * len(depths)), 4)
+    names = [short_name(name) for name in depths["tap"]]
+    slanted = len(names) * max(map(len, names)) > MOST_TICK_CHARACTERS
+    figure = new_figure(max(5.5, 2.5 + 0.4 * len(depths)), 4 + slanted * 0.06 * max(map(len, names)))
     axes = figure.subplots()
     places = np.arange(len(depths))
     used = depths["used"].to_numpy(bool)
@@ -165,8 +167,6 @@ def draw_depths(depths: pd.DataFrame, plan: Mapping[str, Any]) -> Figure:
     )
     for name, (accuracy, colour, style) in reached.items():
         axes.axhline(accuracy, color=colour, ls=style, lw=1.5, label=f"{name}: {accuracy:.0%}")
-    names = [short_name(name) for name in depths["tap"]]
-    slanted = len(names) * max(map(len, names)) > MOST_TICK_CHARACTERS
     axes.set_xticks(places, names, rotation=45 if slanted else 0, ha="right" if slanted else "center", parse_math=False)
     axes.set_ylim(0, 1)
     axes.set_ylabel("accuracy on left-out training images")
@@ -301,10 +301,10 @@ def short_name(name: object, most: int = MOST_NAME_CHARACTERS) -> str:
     return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"
 
 
-def from_to(label: object, predicted: object) -> str:
-    """True and predicted class above a picture: on one line, or on two where they are long."""
-    names = [short_name(name, MOST_TITLE_CHARACTERS) for name in (label, predicted)]
-    return (" → " if len("".join(names)) + 3 <= MOST_TITLE_CHARACTERS else "\n→ ").join(names)
+def from_to(label: object, predicted: object, most: int = MOST_TITLE_CHARACTERS) -> str:
+    """True and predicted class above a picture: on one line of at most so many characters, or on two."""
+    names = [short_name(name, most - 2) for name in (label, predicted)]
+    return (" → " if len("".join(names)) + 3 <= most else "\n→ ").join(names)
 
 
 def show_images(axes: np.ndarray | list[Axes], pixels: np.ndarray) -> None:

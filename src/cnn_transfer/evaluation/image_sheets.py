@@ -39,15 +39,16 @@ def draw_image_histograms(
     used = images.table[images.table["id"].isin(splits["id"])]
     shorter = used[["width_px", "height_px"]].min(axis=1)
     stored = f"stored: {images.image_shape[0]} px"
-    widths = {"class": 5.0}
+    names = splits["label"].value_counts().index[:most_classes].tolist()
+    widths = {"class": max(5.0, 0.22 * len(names))}
     if len(rejected):
         widths["reason"] = 3.0
     if shorter.nunique() > 1:
         widths["size"] = 3.0
-    figure = new_figure(max(6.0, sum(widths.values())), 3.6)
+    labels = [short_name(name) for name in names]
+    figure = new_figure(max(6.0, sum(widths.values())), 3.6 + 0.05 * max(map(len, labels), default=0))
     panels = figure.subplots(1, len(widths), width_ratios=list(widths.values()), squeeze=False)[0]
     axes = dict(zip(widths, panels, strict=True))
-    names = splits["label"].value_counts().index[:most_classes].tolist()
     counts = pd.crosstab(splits["label"], splits["split"]).reindex(index=names, columns=list(SPLITS), fill_value=0)
     by_class = axes["class"]
     bottom = np.zeros(len(names))
@@ -55,9 +56,8 @@ def draw_image_histograms(
         if counts[split].any():
             by_class.bar(range(len(names)), counts[split], bottom=bottom, color=colour, label=split)
             bottom += counts[split].to_numpy()
-    by_class.set_xticks(
-        range(len(names)), [short_name(name) for name in names], rotation=45, ha="right", parse_math=False
-    )
+    turned: dict[str, Any] = {"rotation": 90} if len(names) > 15 else {"rotation": 45, "ha": "right"}
+    by_class.set_xticks(range(len(names)), labels, parse_math=False, **turned)
     by_class.set_title(f"Images used, {len(names)} of {len(class_names(splits))} classes", fontsize=10, pad=22)
     by_class.legend(**ABOVE, ncols=len(SPLITS))
     if "reason" in axes:

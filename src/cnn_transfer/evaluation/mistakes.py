@@ -158,9 +158,10 @@ def draw_suspected_labels(images: ImageSet, suspected: pd.DataFrame, shown: int 
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
     show_images(axes, images.pixels(_rows_of(images, part["id"].tolist())))
     for axis, (_, row) in zip(axes, part.iterrows(), strict=False):
-        label, other = (short_name(row[key], MOST_TITLE_CHARACTERS) for key in ("label", "suggested"))
-        rather = f"rather {other}{', ' if len(other) <= 5 else chr(10)}{row['probability_of_suggested']:.1%}"
-        axis.set_title(f"{label}?\n{rather}", **TITLE)
+        label, other = (short_name(row[key], MOST_TITLE_CHARACTERS - 2) for key in ("label", "suggested"))
+        rather = f"rather {other}" if len(other) <= 8 else f"→ {other}"
+        gap = ", " if len(other) <= 4 else "\n"
+        axis.set_title(f"{label}?\n{rather}{gap}{row['probability_of_suggested']:.1%}", **TITLE)
     figure.suptitle(f"Labels to look at again: {len(suspected):,}, the clearest first", fontsize=10)
     return figure
 

@@ -32,7 +32,7 @@ from cnn_transfer.evaluation.report.blocks import (
 )
 
 VERDICT = {"kind": "neutral", "title": "Neutral", "sentence": "Neither."}
-VOID = {"meta", "link", "br", "use", "path", "image"}
+VOID = {"meta", "link", "br", "wbr", "use", "path", "image"}
 
 
 class Page(HTMLParser):

@@ -24,7 +24,7 @@ def section(page, name):
 
 def shown(page):
     """The text of a page or a part of it, as people read it."""
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page)).replace("&#39;", "'")
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page.replace("<wbr>", ""))).replace("&#39;", "'")
 
 
 def said(results, name):

@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 from cnn_transfer.evaluation.report.blocks import (
     Column,
     Details,
@@ -23,6 +26,7 @@ from cnn_transfer.evaluation.report.blocks import (
 )
 from cnn_transfer.evaluation.report.run_results import RunResults
 
+THRESHOLDS_SHOWN = 21
 ERRORS = {
     "ece": ("calibration error", share),
     "classwise_ece": ("calibration error, by class", share),
@@ -146,14 +150,20 @@ def _abstention(results: RunResults) -> list[Any]:
             [
                 table(
                     "risk-coverage-table",
-                    results.risk_coverage,
+                    _some(results.risk_coverage),
                     RISK,
-                    "Test images that are answered at each threshold",
+                    "Test images that are answered at each of some thresholds",
                     "risk_coverage",
                 )
             ],
         ),
     ]
+
+
+def _some(risk: pd.DataFrame) -> pd.DataFrame:
+    """Rows about evenly apart, with the first and the last: enough to read a threshold off."""
+    steps = np.linspace(0, len(risk) - 1, min(len(risk), THRESHOLDS_SHOWN))
+    return risk.iloc[steps.round().astype(int)]
 
 
 def _sets(results: RunResults) -> list[Any]:

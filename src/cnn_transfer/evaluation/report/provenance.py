@@ -1,6 +1,6 @@
 """Section: what the results were made from, with what, and how long it took."""
 
-import json
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -40,21 +40,19 @@ def provenance(results: RunResults) -> Section:
             *_times(results),
             Details(
                 "All parameters",
-                [
-                    Code(
-                        "Parameters of the run", yaml.safe_dump(made["parameters"], sort_keys=False, allow_unicode=True)
-                    )
-                ],
+                [Code("Parameters of the run", _as_text(made["parameters"]))],
             ),
             Details(
                 "Cards of the models",
-                [
-                    Code(f"Card of the {name} model", json.dumps(card, indent=2, ensure_ascii=False))
-                    for name, card in cards.items()
-                ],
+                [Code(f"Card of the {name} model", _as_text(card)) for name, card in cards.items()],
             ),
         ],
     )
+
+
+def _as_text(values: Mapping[str, Any]) -> str:
+    """YAML with short lists and blocks on one line."""
+    return yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
 
 
 def _facts(name: str, caption: str, facts: dict[str, Any]) -> Table:
