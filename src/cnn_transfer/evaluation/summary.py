@@ -15,6 +15,10 @@ def summarise(
     delivered_metrics: Mapping[str, Any],
     calibrated_metrics: Mapping[str, Any],
     abstention: Mapping[str, Any],
+    set_coverage: Mapping[str, Any],
+    unfamiliar: Mapping[str, Any],
+    explanations: Mapping[str, Any],
+    suspected_labels: pd.DataFrame,
     verdict: Mapping[str, Any],
     plan: Mapping[str, Any],
     model_card: Mapping[str, Any],
@@ -31,12 +35,17 @@ def summarise(
         delivered_metrics: Those of the network that is delivered.
         calibrated_metrics: The same after calibration.
         abstention: A threshold for a wished accuracy (`chosen_on_validation`), and what it does (`on_test`).
+        set_coverage: How often its prediction sets hold the true class; empty without.
+        unfamiliar: How many test images are unlike the training images.
+        explanations: Tests of the attribution methods.
+        suspected_labels: One row a label that looks wrong.
         verdict: Comparison of the three.
         plan: The transfer plan.
         model_card: Card of the transferred network.
         delivered_card: Card of the network that is delivered.
         counts: Images of each class in each split of the target.
-        seconds: Wall time of each node, in seconds.
+        seconds: Wall time of each node that has finished, in seconds: the pictures of the evaluation and its report
+            come later.
     """
     answers = abstention["on_test"]["threshold"] is not None
     return {

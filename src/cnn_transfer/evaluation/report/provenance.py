@@ -70,7 +70,7 @@ def _times(results: RunResults) -> list[Table | Details]:
             "stage-seconds",
             stages.rename_axis("stage").reset_index(),
             [Column("stage", "stage"), Column("seconds", "seconds", seconds)],
-            f"Time of each stage, {stages.sum():,.0f} s together",
+            f"Time of each stage, {stages.sum():,.0f} s together; the last pictures and this page take a few more",
             "summary",
         ),
         Details("Time of each node", [every]),
