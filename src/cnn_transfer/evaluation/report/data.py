@@ -62,7 +62,7 @@ def data(results: RunResults) -> Section:
         notes = table(
             "image-notes",
             results.target_image_notes,
-            [Column(name, name) for name in ("id", "label", "note", "detail")],
+            [Column("id", "image"), *(Column(name, name) for name in ("label", "note", "detail"))],
             "Notes; near copies are kept on one side of the splits",
             "target_image_notes",
         )
@@ -85,7 +85,7 @@ def _set_aside(results: RunResults) -> list[Any]:
     every = table(
         "rejected-images",
         rejected,
-        [Column(name, name) for name in ("id", "label", "reason", "detail")],
+        [Column("id", "image"), *(Column(name, name) for name in ("label", "reason", "detail"))],
         "Images set aside",
         "target_rejected_images",
     )
