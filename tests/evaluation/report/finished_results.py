@@ -136,6 +136,7 @@ def make_results(classes):
         "calibration_error": calibrated["ece"],
         "calibration_error_before": delivered["ece"],
         "wished_accuracy": 0.98,
+        "threshold": 0.9,
         "answered_share": 0.6,
         "answered_accuracy": 0.985,
         "statements": [],
