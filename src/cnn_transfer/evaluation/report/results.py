@@ -48,8 +48,8 @@ SLICES = [
     Column("slice", "images of"),
     Column("images", "images", count),
     Column("accuracy", "accuracy", share, has_interval=True),
-    Column("rest_accuracy", "of all others", share),
-    Column("difference", "difference, points", points),
+    Column("rest_accuracy", "all others", share),
+    Column("difference", "points", points),
     Column("p_value", "p", general),
     Column("conspicuous", "conspicuous", truth),
 ]
@@ -89,7 +89,7 @@ def _slices(results: RunResults) -> list[Any]:
         ]
     weak = slices[slices["conspicuous"] & (slices["difference"] < 0)]
     found = [
-        f"{row.attribute} {row.slice}: {row.accuracy:.1%} right, {row.rest_accuracy:.1%} of all others"
+        f"Images of {row.attribute} {row.slice}: {row.accuracy:.1%} right, {row.rest_accuracy:.1%} of all others"
         for row in weak.itertuples()
     ]
     none = "No kind of image is recognised clearly worse than the others."
@@ -102,8 +102,8 @@ def _slices(results: RunResults) -> list[Any]:
             "slices",
             slices,
             SLICES,
-            "Accuracy of the delivered network by what is known of the images. Conspicuous: the difference is more "
-            "than chance, corrected for all rows (Holm)",
+            "Accuracy of the delivered network by what is known of the images, and the difference in points. "
+            "Conspicuous: the difference is more than chance, corrected for all rows (Holm)",
             "slices",
             marked="conspicuous",
         ),
