@@ -140,7 +140,7 @@ def _ranges(numbers: np.ndarray) -> list[tuple[str, np.ndarray]]:
     for place in np.unique(places[places >= 0]):
         inside = places == place
         lowest, highest = numbers[inside].min(), numbers[inside].max()
-        found.append((f"{lowest:.4g}" if lowest == highest else f"{lowest:.4g} to {highest:.4g}", inside))
+        found.append((f"{lowest:.3g}" if lowest == highest else f"{lowest:.3g} to {highest:.3g}", inside))
     return found
 
 
