@@ -125,7 +125,7 @@ def draw_depths(depths: pd.DataFrame, plan: Mapping[str, Any]) -> Figure:
         depths: One row a tap, from shallow to deep: `tap`, `used`, `accuracy`, `random_accuracy` (or missing).
         plan: The transfer plan.
     """
-    figure = new_figure(max(6.0, 2.5 + 0.45 * len(depths)), 4.2)
+    figure = new_figure(max(6.0, 2.5 + 0.45 * len(depths)), 4.8)
     axes = figure.subplots()
     places = np.arange(len(depths))
     used = depths["used"].to_numpy(bool)
@@ -152,7 +152,7 @@ def draw_depths(depths: pd.DataFrame, plan: Mapping[str, Any]) -> Figure:
     axes.set_ylabel("accuracy on left-out training images")
     axes.set_title("What each depth knows of the target (pale: not read by the head)", fontsize=10)
     axes.grid(axis="y", alpha=0.3)
-    figure.legend(fontsize=8, loc="outside lower center", ncols=2)
+    figure.legend(fontsize=8, loc="outside lower center")  # two columns would be wider than the figure
     return figure
 
 
