@@ -170,8 +170,8 @@ def familiarity_table(
 
     Returns:
         One row an image: `id`, `label`, `distance` (0-2), `percentile` (share of the compared images that are nearer,
-        0-1), `unfamiliar`, `nearest_1` … (ids of training images, the nearest in logits first), `nearest_labels`
-        (theirs, joined by ` · `).
+        0-1), `unfamiliar` (missing where nothing can be called so), `nearest_1` … (ids of training images, the nearest
+        in logits first), `nearest_labels` (theirs, joined by ` · `).
 
     Raises:
         ValueError: When a feature is not finite.
@@ -186,7 +186,7 @@ def familiarity_table(
             "label": pd.Series(queries.labels, dtype="str"),
             "distance": distance,
             "percentile": np.searchsorted(compared, distance) / max(1, len(compared)),
-            "unfamiliar": distance > (np.inf if farthest is None else farthest),
+            "unfamiliar": pd.array([pd.NA] * len(distance), "boolean") if farthest is None else distance > farthest,
         }
     )
     for place in range(neighbours.shape[1]):
@@ -204,11 +204,12 @@ def measure_familiarity(table: pd.DataFrame, familiarity: Mapping[str, Any], con
         confidence: Level of Wilson's interval, 0-1.
 
     Returns:
-        `images`, `unfamiliar`, `unfamiliar_share` with `…_low` and `…_high` (None without images),
-        `false_alarm_rate`, `statement`.
+        `images`, `unfamiliar`, `unfamiliar_share` with `…_low` and `…_high` (None without images, or where nothing can
+        be called unfamiliar), `false_alarm_rate`, `statement`.
     """
-    n, unfamiliar, rate = len(table), int(table["unfamiliar"].sum()), familiarity["false_alarm_rate"]
-    share = wilson_interval(unfamiliar, n, confidence) if n else (None, None, None)
+    n, rate = len(table), familiarity["false_alarm_rate"]
+    unfamiliar = None if familiarity["farthest"] is None else int(table["unfamiliar"].sum())
+    share = (None, None, None) if unfamiliar is None or not n else wilson_interval(unfamiliar, n, confidence)
     if not n:
         statement = "There are no images to judge."
     elif familiarity["farthest"] is None:
@@ -292,11 +293,12 @@ def draw_unfamiliar(images: ImageSet, table: pd.DataFrame, shown: int = 24) -> F
     places = _rows_with_ids(images.table.assign(row=range(len(images))), farthest["id"])["row"].to_numpy(int)
     show_images(axes, images.pixels(places) if len(places) else np.empty((0, *images.image_shape), np.uint8))
     for axis, (_, row) in zip(axes, farthest.iterrows(), strict=False):
-        mark = "unfamiliar" if row["unfamiliar"] else "familiar"
+        mark = "not judged" if pd.isna(row["unfamiliar"]) else "unfamiliar" if row["unfamiliar"] else "familiar"
         name = short_name(row["label"], MOST_TITLE_CHARACTERS)
         axis.set_title(f"{name}\n{mark}, {row['distance']:.2f}", **TITLE)
-    count = int(table["unfamiliar"].sum())
-    title = f"Least like the training images (class, distance); {count:,} of {len(table):,} are unfamiliar"
+    count = f"{int(table['unfamiliar'].sum()):,} of {len(table):,} are unfamiliar"
+    judged = "none can be called unfamiliar" if table["unfamiliar"].isna().any() else count
+    title = f"Least like the training images (class, distance); {judged}"
     figure.suptitle(title if len(table) else "No images to judge", fontsize=10)
     return figure
 

@@ -172,7 +172,7 @@ def draw_depths(depths: pd.DataFrame, plan: Mapping[str, Any]) -> Figure:
     axes.set_ylabel("accuracy on left-out training images")
     axes.set_title("What each depth knows of the target (pale: not read by the head)", fontsize=10)
     axes.grid(axis="y", alpha=0.3)
-    figure.legend(fontsize=8, loc="outside lower center", ncols=2, frameon=False)
+    figure.legend(fontsize=8, loc="outside lower center", frameon=False)  # two columns would be wider than the figure
     return figure
 
 

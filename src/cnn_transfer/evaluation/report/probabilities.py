@@ -126,7 +126,11 @@ def _abstention(results: RunResults) -> list[Any]:
                 ),
                 Tile(
                     "Answered",
-                    share(measured["answered_share"], measured["answered_share_low"], measured["answered_share_high"]),
+                    words("nothing")
+                    if chosen["threshold"] is None
+                    else share(
+                        measured["answered_share"], measured["answered_share_low"], measured["answered_share_high"]
+                    ),
                     "of the test images",
                     source="abstention",
                 ),
@@ -191,7 +195,9 @@ def _sets(results: RunResults) -> list[Any]:
 def _unfamiliar(results: RunResults) -> list[Any]:
     known, measured = results.familiarity, results.unfamiliar_images
     table_of_all = results.familiarity_of_test_images
-    listed = table_of_all[table_of_all["unfamiliar"]].sort_values("distance", ascending=False)
+    listed = table_of_all[table_of_all["unfamiliar"].fillna(False).astype(bool)].sort_values(
+        "distance", ascending=False
+    )
     every = table(
         "unfamiliar-images",
         listed,
