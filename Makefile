@@ -46,7 +46,7 @@ viz: .venv/.ready  ## build the graph with previews as a static site in build/
 	$(BIN)/kedro viz build --include-previews
 	@echo "Look at it with: $(BIN)/python -m http.server --directory build"
 
-bench: .venv/.ready  ## measure the default run, the article's script, intake, feeding, augmentation, few labels and the ranking of sources (about 65 minutes)
+bench: .venv/.ready  ## measure the default run, the article's script, intake, feeding, augmentation, few labels, the ranking of sources and the labels saved (about 70 minutes)
 	$(BIN)/python benchmarks/default_run.py
 	$(BIN)/python benchmarks/article.py
 	$(BIN)/python benchmarks/own_source.py
@@ -65,6 +65,7 @@ bench: .venv/.ready  ## measure the default run, the article's script, intake, f
 	$(BIN)/python benchmarks/conformal_coverage.py
 	$(BIN)/kedro run --pipelines transfer
 	$(BIN)/python benchmarks/attribution.py .
+	$(BIN)/python benchmarks/labels_saved.py
 
 notebooks: .venv/.ready  ## execute the notebooks on a small run of their own
 	$(BIN)/python -m pytest tests/end_to_end/test_notebooks.py

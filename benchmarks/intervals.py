@@ -2,11 +2,12 @@
 
     python benchmarks/intervals.py [--repetitions 1000] [--seed 0] [--only TEXT]
 
-An interval of 95% must hold the truth in 93-97% of the repetitions ("PASS"; a repetition is one draw of test images,
-and for the verdicts over seeds of trainings, too). "wide" is what holds it more often, as intervals over 2 or 3 seeds
-do, which must guess at how much training varies. A verdict where there is no difference must be one in at most 5%, for
-which chance in the simulation allows two standard errors. Truths are known by construction, or measured on 400,000
-images. Calibration errors are biased by their definition: "biased" stands for a fail there. About 4 minutes on 2 cores.
+An interval of 95% must hold the truth in 93-97% of the repetitions: "PASS". A repetition is one draw of test images,
+and for the verdicts over seeds one of trainings, too. "edge" is within two standard errors of that (1.6 points in
+1,000), so that chance in the simulation may have done it; "wide" holds the truth more often, as intervals over 2 or 3
+seeds do, which must guess at how much training varies; "biased" stands for a fail of a calibration error, which is
+biased by its definition. A verdict where there is no difference must be one in at most 5%. Truths are known by
+construction, or measured on 400,000 images. About 5 minutes on 2 cores.
 """
 
 import argparse
@@ -105,7 +106,7 @@ def metric_coverage(repetitions: int, rng: np.random.Generator, only: str = "") 
         held = defaultdict(list)
         for seed in range(repetitions):
             table = classifier.draw(images, rng)
-            found = measure(table, classifier.names, LEVEL, 200, seed)
+            found = measure(table, classifier.names, LEVEL, 150, seed)
             for name in [*FIGURES, *(key for key in found if key.startswith("top_") and key.endswith("accuracy"))]:
                 held[name].append(found[f"{name}_low"] <= classifier.truth[name] <= found[f"{name}_high"])
             rarest = per_class_table(table, classifier.names, LEVEL).iloc[-1]
@@ -208,10 +209,12 @@ def _table(correct: np.ndarray, groups: np.ndarray) -> pd.DataFrame:
 
 def judge(figure: str, share: float, repetitions: int) -> str:
     """PASS, or what is wrong with it."""
-    if figure.startswith("false"):
-        return "PASS" if share <= MOST_FALSE + 2 * np.sqrt(MOST_FALSE * (1 - MOST_FALSE) / repetitions) else "fail"
-    if LOWEST <= share <= HIGHEST:
+    bounds = (0.0, MOST_FALSE) if figure.startswith("false") else (LOWEST, HIGHEST)
+    if bounds[0] <= share <= bounds[1]:
         return "PASS"
+    nearest = min(bounds, key=lambda bound: abs(share - bound))
+    if abs(share - nearest) <= 2 * np.sqrt(nearest * (1 - nearest) / repetitions):
+        return "edge"
     if figure in BIASED:
         return "biased"
     return "wide" if share > HIGHEST else "fail"

@@ -21,7 +21,9 @@ from cnn_transfer.evaluation.learning_curve import (
     labels_to_reach,
     monotone,
     predictions_by_seed,
+    verdict_over_seeds,
 )
+from cnn_transfer.evaluation.verdict import compare_over_seeds
 
 IMAGES = 400
 SCRATCH = {5: 0.5, 10: 0.6, 20: 0.7, 40: 0.8}
@@ -221,8 +223,27 @@ def test_the_picture_shows_both_sides_and_the_headline(level):
 
 
 def test_the_terminal_gets_the_curve_and_the_headline():
-    lines = describe_labels_saved(saved({5: 0.65, 10: 0.75}))
+    curve = {5: 0.65, 10: 0.75}
+    verdict = verdict_over_seeds(points(curve, wobble=0.01), 0.95)
+    lines = describe_labels_saved(saved(curve) | {"verdict_over_seeds": verdict})
     assert lines[0].split() == ["Labels", "a", "class", "5", "10", "20", "40"]
     assert lines[1].split() == ["Transfer", "65.0%", "75.0%"]
     assert lines[2].split() == ["From", "scratch", "50.0%", "60.0%", "70.0%", "80.0%"]
     assert any(line.startswith("Headline        With 5 labels a class") for line in lines)
+    assert any(line.startswith("Verdict         With 10 labels a class, over 2 trainings: ") for line in lines)
+    without = describe_labels_saved(saved(curve) | {"verdict_over_seeds": None})
+    assert not any(line.startswith("Verdict") for line in without)
+
+
+def test_the_verdict_over_seeds_is_that_at_the_most_common_labels():
+    made = points({5: 0.65, 10: 0.75}, wobble=0.01, seeds=3)
+    verdict = verdict_over_seeds(made, 0.95)
+    sides = [predictions_by_seed(made, side, 10) for side in ("transfer", "scratch")]
+    assert verdict == {"labels": 10} | compare_over_seeds(*sides, 0.95)
+    assert verdict["seeds"] == 3
+    assert verdict["difference"] == pytest.approx(0.15)
+
+
+def test_without_two_seeds_of_both_sides_there_is_no_verdict_over_seeds():
+    assert verdict_over_seeds(points({5: 0.65}, seeds=1), 0.95) is None
+    assert verdict_over_seeds(points({7: 0.65}, seeds=3), 0.95) is None

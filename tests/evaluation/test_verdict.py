@@ -34,12 +34,12 @@ def predictions(predictions_table):
     return make
 
 
-def test_the_interval_of_a_difference_follows_agresti_and_min():
-    # 100 images: 20 only the first has right, 10 only the second. (20.5 - 10.5)/102 with
-    # sqrt(31 - 10^2/102)/102 as its deviation.
+def test_the_interval_of_a_difference_follows_bonett_and_price():
+    # 100 images: 20 only the first has right, 10 only the second. (21 - 11)/102 with
+    # sqrt(32 - 10^2/102)/102 as its deviation.
     first = np.array([True] * 20 + [False] * 10 + [True] * 60 + [False] * 10)
     second = np.array([False] * 20 + [True] * 10 + [True] * 60 + [False] * 10)
-    centre, margin = 10 / 102, 1.959964 * np.sqrt(31 - 100 / 102) / 102
+    centre, margin = 10 / 102, 1.984217 * np.sqrt(32 - 100 / 102) / 102  # Student's, 99 df
     interval = paired_difference(first, second, 0.95)
     np.testing.assert_allclose(interval, (0.1, centre - margin, centre + margin), atol=1e-7)
 
@@ -298,6 +298,22 @@ def test_the_interval_of_a_difference_covers_with_groups_and_the_careless_one_do
     assert covered[False] / 400 < 0.85
 
 
+@pytest.mark.parametrize(("images", "differing"), [(25, 0.4), (40, 0.3), (100, 0.3), (200, 0.1)])
+def test_two_equal_networks_are_told_apart_in_at_most_one_case_in_twenty(images, differing):
+    """Counted exactly: of the images that only one has right, each has any number with its binomial probability."""
+    false = 0.0
+    for count in range(images + 1):
+        for first in range(count + 1):
+            chance = stats.binom.pmf(count, images, differing) * stats.binom.pmf(first, count, 0.5)
+            if chance < 1e-6:
+                continue
+            correct = np.zeros((2, images), bool)
+            correct[0, :first] = correct[1, first:count] = True
+            _, low, high = paired_difference(*correct, 0.95)
+            false += chance * (not low <= 0 <= high)
+    assert 0.03 < false <= 0.05
+
+
 def test_mcnemar_s_test_is_the_exact_binomial_one(predictions):
     first = np.array([True] * 12 + [False] * 3 + [True] * 60)
     second = np.array([False] * 12 + [True] * 3 + [True] * 60)
@@ -454,7 +470,7 @@ def test_two_that_never_differ_over_seeds_are_not_called_equal_for_certain():
     estimate, low, high = paired_difference_over_seeds(same, same, 0.95)
     assert estimate == 0
     assert low == pytest.approx(-high)
-    assert 0.03 < high < 0.06  # the margin of Agresti and Min for 50 images without a difference: 1.96 / 52
+    assert 0.03 < high < 0.06  # at least the margin of one image more or less in 52: 1.96 / 52
 
 
 def test_a_comparison_over_seeds_says_where_the_chance_lies(predictions):

@@ -161,7 +161,7 @@ def draw_reliability(before: pd.DataFrame, after: pd.DataFrame) -> Figure:
         before: See `reliability_table`; may be empty.
         after: The same of the calibrated predictions; may be empty.
     """
-    figure = new_figure(6, 6)
+    figure = new_figure(5.5, 5.5)
     if before.empty and after.empty:
         figure.suptitle("No predictions, no reliability", fontsize=10)
         return figure
@@ -176,7 +176,7 @@ def draw_reliability(before: pd.DataFrame, after: pd.DataFrame) -> Figure:
         if table.empty:
             continue
         bars = [table["accuracy"] - table["accuracy_low"], table["accuracy_high"] - table["accuracy"]]
-        label = f"{name}: off by {100 * (calibration_error(table) or 0):.1f} points on average"
+        label = f"{name} calibration"
         upper.errorbar(
             table["confidence"], table["accuracy"], yerr=np.abs(bars), color=colour, marker=marker, ms=4, lw=1.2,
             elinewidth=0.8, capsize=2, label=label,

@@ -29,6 +29,7 @@ from cnn_transfer.evaluation.figures import (
     Figure,
     drawable,
     new_figure,
+    short_name,
     show_images,
 )
 from cnn_transfer.evaluation.predictions import PROBABILITY
@@ -185,7 +186,8 @@ def draw_explanations(images: ImageSet, explanations: Explanations) -> Figure:
         axes[0, column].set_title(_caption(name, scores[name]), fontsize=8)
     axes[0, 0].set_title("Image\n\n\n\n", fontsize=8)
     for axis, (_, row) in zip(axes[:, 0], shown.iterrows(), strict=True):
-        text = f"true: {_short(row['label'])}\npredicted: {_short(row['predicted'])}\n{row['probability']:.0%} sure"
+        label, predicted = (short_name(row[key]) for key in ("label", "predicted"))
+        text = f"true: {label}\npredicted: {predicted}\n{row['probability']:.0%} sure"
         axis.text(
             -0.08,
             0.5,
@@ -331,11 +333,6 @@ def _pictured(predictions: pd.DataFrame, probabilities: np.ndarray, shown: int, 
 
 def _nothing(statement: str) -> Explanations:
     return Explanations(pd.DataFrame(columns=SHOWN_COLUMNS), {}, pd.DataFrame(columns=SCORE_COLUMNS), statement)
-
-
-def _short(name: str) -> str:
-    text = drawable(str(name))
-    return text if len(text) <= 18 else f"{text[:9]}…{text[-7:]}"
 
 
 def _wrapped(text: str, width: int) -> str:

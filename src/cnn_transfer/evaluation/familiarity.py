@@ -19,7 +19,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from cnn_transfer.evaluation.figures import Figure, drawable, new_figure, show_images
+from cnn_transfer.evaluation.figures import (
+    MOST_TITLE_CHARACTERS,
+    TITLE,
+    Figure,
+    from_to,
+    new_figure,
+    short_name,
+    show_images,
+)
 from cnn_transfer.evaluation.metrics import wilson_interval
 from cnn_transfer.images import ImageSet, image_batches
 
@@ -256,10 +264,11 @@ def draw_nearest(
         line = axes[number // halves, start : start + across]
         rows = _rows_with_ids(images.table.assign(row=range(len(images))), [row["id"], *row[places]])
         show_images(line, images.pixels(rows["row"].to_numpy(int)))
-        title = row["label"] if row["id"] not in predicted else f"{row['label']} → {predicted[row['id']]}"
-        line[0].set_title(drawable(str(title)), fontsize=9, parse_math=False, fontweight="bold")
+        label = row["label"]
+        title = from_to(label, predicted[row["id"]]) if row["id"] in predicted else short_name(label, 14)
+        line[0].set_title(title, **TITLE, fontweight="bold")
         for axis, label in zip(line[1:], rows["label"].iloc[1:], strict=True):
-            axis.set_title(drawable(str(label)), fontsize=8, parse_math=False)
+            axis.set_title(short_name(label, 14), **TITLE)
     meaning = "true → predicted class" if predicted else "class"
     figure.suptitle(f"Bold: test image, {meaning}. Beside it its nearest training images", fontsize=10)
     return figure
@@ -285,7 +294,8 @@ def draw_unfamiliar(images: ImageSet, table: pd.DataFrame, shown: int = 24) -> F
     show_images(axes, images.pixels(places) if len(places) else np.empty((0, *images.image_shape), np.uint8))
     for axis, (_, row) in zip(axes, farthest.iterrows(), strict=False):
         mark = "not judged" if pd.isna(row["unfamiliar"]) else "unfamiliar" if row["unfamiliar"] else "familiar"
-        axis.set_title(f"{drawable(row['label'])}\n{mark}, {row['distance']:.2f}", fontsize=8, parse_math=False)
+        name = short_name(row["label"], MOST_TITLE_CHARACTERS)
+        axis.set_title(f"{name}\n{mark}, {row['distance']:.2f}", **TITLE)
     count = f"{int(table['unfamiliar'].sum()):,} of {len(table):,} are unfamiliar"
     judged = "none can be called unfamiliar" if table["unfamiliar"].isna().any() else count
     title = f"Least like the training images (class, distance); {judged}"

@@ -31,7 +31,9 @@ __all__ = [
     "draw_ranking",
     "draw_training_curves",
     "drawable",
+    "from_to",
     "new_figure",
+    "short_name",
     "show_images",
 ]
 
@@ -39,6 +41,10 @@ TRANSFER_COLOUR, BASELINE_COLOUR = "#0072b2", "#d55e00"  # readable with colour 
 SOURCE_COLOUR = "#808080"  # seen on a light page and on a dark one
 
 INTERVAL = 1.96  # standard errors
+MOST_NAME_CHARACTERS = 22  # of a name beside a row
+MOST_TITLE_CHARACTERS = 18  # of a name above a picture of 1.3 inches
+MOST_TICK_CHARACTERS = 50  # of all names along an axis, if they are to stand upright
+TITLE: dict[str, Any] = {"fontsize": 8, "parse_math": False}
 RANK_COLOURS = {
     "as good as the best": TRANSFER_COLOUR,
     "clearly worse": "#9ecae1",
@@ -77,8 +83,7 @@ def draw_training_curves(source_log: pd.DataFrame, target_log: pd.DataFrame, bas
     if len(judged):
         right.set_ylim(max(0.0, 1 - 4 * (1 - judged.max()) - 0.05), 1.0)
         right.set_title("Training on the target (lower part cut off)", fontsize=10)
-        for text in right.legend(fontsize=7, loc="lower right").get_texts():
-            text.set_parse_math(False)  # the name of a source may hold anything
+        _name_curves(right)
     else:
         right.set_title("No validation images: the head in closed form as it is", fontsize=10)
     for axes in (*before, right):
@@ -90,13 +95,27 @@ def draw_training_curves(source_log: pd.DataFrame, target_log: pd.DataFrame, bas
     return figure
 
 
+def _name_curves(axes: Axes) -> None:
+    """A legend of the delivered trials; the others, of which there may be many, share a line."""
+    lines = axes.get_lines()
+    named = [line for line in lines if str(line.get_label()).endswith(", delivered")] or lines[:1]
+    names = [str(line.get_label()) for line in named]
+    if len(lines) > len(named):
+        from matplotlib.lines import Line2D
+
+        named.append(Line2D([], [], lw=0.8, alpha=0.6, color=SOURCE_COLOUR))
+        names.append("pale: the other trials")
+    for text in axes.legend(named, names, fontsize=8, loc="lower right").get_texts():
+        text.set_parse_math(False)  # the name of a source may hold anything
+
+
 def draw_accuracies(networks: Mapping[str, Mapping[str, Any]]) -> Figure:
     """Accuracy of networks on the same test images, each with its interval.
 
     Args:
         networks: Metrics (`accuracy`, `accuracy_low`, `accuracy_high`) by what a network is called, the first on top.
     """
-    figure = new_figure(7.5, 0.9 + 0.42 * len(networks))
+    figure = new_figure(5.5, 0.9 + 0.42 * len(networks))
     axes = figure.subplots()
     for place, metrics in enumerate(networks.values()):
         value, low, high = (metrics[key] for key in ("accuracy", "accuracy_low", "accuracy_high"))
@@ -111,6 +130,7 @@ def draw_accuracies(networks: Mapping[str, Mapping[str, Any]]) -> Figure:
     decimals = 0 if high - low > 0.08 else 1  # as many as tell the ticks apart
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.{decimals}%}" if value <= 1 else "")
     axes.margins(x=0.08)
+    axes.locator_params(axis="x", nbins=6)
     axes.grid(axis="x", alpha=0.3)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
@@ -125,7 +145,7 @@ def draw_depths(depths: pd.DataFrame, plan: Mapping[str, Any]) -> Figure:
         depths: One row a tap, from shallow to deep: `tap`, `used`, `accuracy`, `random_accuracy` (or missing).
         plan: The transfer plan.
     """
-    figure = new_figure(max(6.0, 2.5 + 0.45 * len(depths)), 4.8)
+    figure = new_figure(max(5.5, 2.5 + 0.4 * len(depths)), 4)
     axes = figure.subplots()
     places = np.arange(len(depths))
     used = depths["used"].to_numpy(bool)
@@ -138,21 +158,21 @@ def draw_depths(depths: pd.DataFrame, plan: Mapping[str, Any]) -> Figure:
     reached = {"all chosen depths": (evidence["transferred"]["accuracy"], TRANSFER_COLOUR, "-")}
     if "random_weights" in evidence:
         reached["the same on random weights"] = (evidence["random_weights"]["accuracy"], BASELINE_COLOUR, "-")
-    reached["permuted labels (below chance, since the class left out is the rarer one)"] = (
+    reached["permuted labels"] = (
         evidence["transferred"]["permuted_labels"],
         SOURCE_COLOUR,
         ":",
     )
     for name, (accuracy, colour, style) in reached.items():
         axes.axhline(accuracy, color=colour, ls=style, lw=1.5, label=f"{name}: {accuracy:.0%}")
-    axes.set_xticks(
-        places, depths["tap"], rotation=45 if len(depths) > 6 else 0, ha="right" if len(depths) > 6 else "center"
-    )
+    names = [short_name(name) for name in depths["tap"]]
+    slanted = len(names) * max(map(len, names)) > MOST_TICK_CHARACTERS
+    axes.set_xticks(places, names, rotation=45 if slanted else 0, ha="right" if slanted else "center", parse_math=False)
     axes.set_ylim(0, 1)
     axes.set_ylabel("accuracy on left-out training images")
     axes.set_title("What each depth knows of the target (pale: not read by the head)", fontsize=10)
     axes.grid(axis="y", alpha=0.3)
-    figure.legend(fontsize=8, loc="outside lower center")  # two columns would be wider than the figure
+    figure.legend(fontsize=8, loc="outside lower center", ncols=2, frameon=False)
     return figure
 
 
@@ -196,15 +216,19 @@ def draw_ranking(ranking: pd.DataFrame) -> Figure:
 def draw_confusion(confusion: pd.DataFrame) -> Figure:
     """Share of each true class that was predicted as each class, with counts where there is room."""
     counts = confusion[confusion["label"].tolist()].to_numpy()
-    names = [drawable(name) for name in confusion["label"]]
+    names = [short_name(name) for name in confusion["label"]]
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    size = min(14.0, 2.5 + 0.5 * len(names))
+    size = min(12.0, 2.5 + 0.4 * len(names))
+    tick_points = min(10.0, 0.95 * 72 * (size - 2) / len(names))  # so that the names of neighbours stay apart
     figure = new_figure(size, size * 0.92)
     axes = figure.subplots()
     # The square root makes rare confusions visible beside a diagonal near 1.
     axes.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(len(names)), names, rotation=45, ha="right", parse_math=False)
-    axes.set_yticks(range(len(names)), names, parse_math=False)
+    upright = len(names) * max(map(len, names)) <= MOST_TICK_CHARACTERS
+    rotation = 0 if upright else 45 if len(names) <= 30 else 90
+    slanted: dict[str, Any] = {"rotation": rotation, "ha": "right" if rotation == 45 else "center"}
+    axes.set_xticks(range(len(names)), names, fontsize=tick_points, parse_math=False, **slanted)
+    axes.set_yticks(range(len(names)), names, fontsize=tick_points, parse_math=False)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     if len(names) <= 20:
@@ -225,8 +249,7 @@ def draw_mistakes(images: ImageSet, predictions: pd.DataFrame, shown: int) -> Fi
     position = pd.Series(np.arange(len(images)), index=images.table["id"])
     show_images(axes, images.pixels(position.loc[wrong["id"]].to_numpy(int)))
     for axis, (_, row) in zip(axes, wrong.iterrows(), strict=False):
-        classes = drawable(f"{row['label']} → {row['predicted']}")
-        axis.set_title(f"{classes}\n{row['confidence']:.0%} sure", fontsize=8, parse_math=False)
+        axis.set_title(f"{from_to(row['label'], row['predicted'])}\n{row['confidence']:.0%} sure", **TITLE)
     title = f"The {len(wrong)} most confident mistakes (true → predicted)" if len(wrong) else "No mistakes"
     figure.suptitle(title, fontsize=10)
     return figure
@@ -269,6 +292,19 @@ def drawable(text: str) -> str:
         else character.encode("unicode_escape", "surrogatepass").decode()
         for character in text
     )
+
+
+def short_name(name: object, most: int = MOST_NAME_CHARACTERS) -> str:
+    """A name of at most so many characters, its beginning and its end, each of which a font can draw."""
+    text = drawable(str(name))
+    half = (most - 1) // 2
+    return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"
+
+
+def from_to(label: object, predicted: object) -> str:
+    """True and predicted class above a picture: on one line, or on two where they are long."""
+    names = [short_name(name, MOST_TITLE_CHARACTERS) for name in (label, predicted)]
+    return (" → " if len("".join(names)) + 3 <= MOST_TITLE_CHARACTERS else "\n→ ").join(names)
 
 
 def show_images(axes: np.ndarray | list[Axes], pixels: np.ndarray) -> None:

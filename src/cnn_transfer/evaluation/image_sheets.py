@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
-from cnn_transfer.evaluation.figures import Axes, Figure, drawable, new_figure, show_images
+from cnn_transfer.evaluation.figures import Axes, Figure, new_figure, short_name, show_images
 from cnn_transfer.images import SPLITS, ImageSet, class_names
 
+ABOVE: dict[str, Any] = {"fontsize": 9, "loc": "lower center", "bbox_to_anchor": (0.5, 1), "frameon": False}
 SPLIT_COLOURS = ("#0072b2", "#56b4e9", "#d55e00", "#bbbbbb", "#666666")  # in the order of SPLITS (Okabe and Ito)
-MOST_NAME_CHARACTERS = 22
 
 
 def draw_examples(images: ImageSet, splits: pd.DataFrame, per_class: int = 8, most_classes: int = 20) -> Figure:
@@ -30,38 +32,51 @@ def draw_examples(images: ImageSet, splits: pd.DataFrame, per_class: int = 8, mo
 def draw_image_histograms(
     images: ImageSet, splits: pd.DataFrame, rejected: pd.DataFrame, most_classes: int = 30
 ) -> Figure:
-    """Images of each class by split (the most frequent classes), reasons for setting aside, and original sizes."""
-    figure = new_figure(12, 4)
-    by_class, by_reason, by_size = figure.subplots(1, 3, width_ratios=[2, 1, 1])
+    """Images of each class by split (the most frequent classes), reasons for setting aside, and original sizes.
+
+    Where nothing was set aside there are no reasons, and where all originals are of one size it stands below.
+    """
+    used = images.table[images.table["id"].isin(splits["id"])]
+    shorter = used[["width_px", "height_px"]].min(axis=1)
+    stored = f"stored: {images.image_shape[0]} px"
+    widths = {"class": 5.0}
+    if len(rejected):
+        widths["reason"] = 3.0
+    if shorter.nunique() > 1:
+        widths["size"] = 3.0
+    figure = new_figure(max(6.0, sum(widths.values())), 3.6)
+    panels = figure.subplots(1, len(widths), width_ratios=list(widths.values()), squeeze=False)[0]
+    axes = dict(zip(widths, panels, strict=True))
     names = splits["label"].value_counts().index[:most_classes].tolist()
     counts = pd.crosstab(splits["label"], splits["split"]).reindex(index=names, columns=list(SPLITS), fill_value=0)
+    by_class = axes["class"]
     bottom = np.zeros(len(names))
     for split, colour in zip(SPLITS, SPLIT_COLOURS, strict=True):
         if counts[split].any():
             by_class.bar(range(len(names)), counts[split], bottom=bottom, color=colour, label=split)
             bottom += counts[split].to_numpy()
-    by_class.set_xticks(range(len(names)), [_short(name) for name in names], rotation=45, ha="right", parse_math=False)
-    by_class.set_title(f"Images used, {len(names)} of {len(class_names(splits))} classes", fontsize=10, pad=22)
-    by_class.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(SPLITS), frameon=False)
-    reasons = rejected["reason"].value_counts()[::-1]
-    bars = by_reason.barh(range(len(reasons)), reasons, color="#d55e00")
-    by_reason.bar_label(bars, padding=3, fontsize=8)
-    by_reason.set_yticks(range(len(reasons)), reasons.index)
-    by_reason.set_xlim(0, 1.25 * reasons.max() if len(reasons) else 1)
-    by_reason.set_title(
-        f"Set aside: {len(rejected):,}" if len(reasons) else "Nothing was set aside", fontsize=10, pad=22
+    by_class.set_xticks(
+        range(len(names)), [short_name(name) for name in names], rotation=45, ha="right", parse_math=False
     )
-    if not len(reasons):
-        by_reason.set_axis_off()
-    used = images.table[images.table["id"].isin(splits["id"])]
-    shorter = used[["width_px", "height_px"]].min(axis=1)
-    by_size.hist(shorter, bins=20 if shorter.nunique() > 1 else 1, color="#0072b2")
-    by_size.axvline(images.image_shape[0], color="#d55e00", lw=1.5, label=f"stored: {images.image_shape[0]} px")
-    by_size.set_title("Shorter side of the originals, px", fontsize=10, pad=22)
-    by_size.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False)
-    for axes in (by_class, by_reason, by_size):
-        axes.tick_params(labelsize=8)
-        axes.spines[["top", "right"]].set_visible(False)
+    by_class.set_title(f"Images used, {len(names)} of {len(class_names(splits))} classes", fontsize=10, pad=22)
+    by_class.legend(**ABOVE, ncols=len(SPLITS))
+    if "reason" in axes:
+        reasons = rejected["reason"].value_counts()[::-1]
+        bars = axes["reason"].barh(range(len(reasons)), reasons, color="#d55e00")
+        axes["reason"].bar_label(bars, padding=3, fontsize=9)
+        axes["reason"].set_yticks(range(len(reasons)), [reason.replace("_", " ") for reason in reasons.index])
+        axes["reason"].set_xlim(0, 1.25 * reasons.max())
+        axes["reason"].set_title(f"Set aside: {len(rejected):,}", fontsize=10, pad=22)
+    if "size" in axes:
+        axes["size"].hist(shorter, bins=20, color="#0072b2")
+        axes["size"].axvline(images.image_shape[0], color="#d55e00", lw=1.5, label=stored)
+        axes["size"].set_title("Shorter side of the originals, px", fontsize=10, pad=22)
+        axes["size"].legend(**ABOVE)
+    elif len(shorter):
+        by_class.set_xlabel(f"shorter side of every original: {shorter.iloc[0]} px; {stored}", fontsize=9)
+    for panel in axes.values():
+        panel.tick_params(labelsize=9)
+        panel.spines[["top", "right"]].set_visible(False)
     return figure
 
 
@@ -84,7 +99,7 @@ def draw_rejected(images: ImageSet, rejected: pd.DataFrame, per_reason: int = 6)
         row = [figure.add_subplot(grid[place, column]) for column in range(per_reason)]
         show_images(row, images.pixels(row_of_id.loc[examples["id"]].to_numpy()))
         for axis, name in zip(row, examples["id"], strict=False):
-            axis.set_title(_short(name.rsplit("/", 1)[-1]), fontsize=7, parse_math=False)
+            axis.set_title(short_name(name.rsplit("/", 1)[-1]), fontsize=7, parse_math=False)
         _name_row(row[0], f"{reason}\n{count:,}")
     if lines:
         axis = figure.add_subplot(grid[-1, :])
@@ -95,15 +110,11 @@ def draw_rejected(images: ImageSet, rejected: pd.DataFrame, per_reason: int = 6)
 
 
 def _names(names: list[str], most: int = 4) -> str:
-    listed = ", ".join(_short(name.rsplit("/", 1)[-1]) for name in names[:most])
+    listed = ", ".join(short_name(name.rsplit("/", 1)[-1]) for name in names[:most])
     return listed + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
 def _name_row(axis: Axes, name: str) -> None:
-    axis.text(-0.15, 0.5, _short(name), transform=axis.transAxes, ha="right", va="center", fontsize=9, parse_math=False)
-
-
-def _short(name: str) -> str:
-    """A name that fits under a picture."""
-    text = drawable(name)
-    return text if len(text) <= MOST_NAME_CHARACTERS else f"{text[:10]}…{text[-10:]}"
+    axis.text(
+        -0.15, 0.5, short_name(name), transform=axis.transAxes, ha="right", va="center", fontsize=9, parse_math=False
+    )

@@ -95,7 +95,8 @@ class Units:
 def wilson_interval(successes: int, trials: int, confidence: float) -> Interval:
     """A proportion and its Wilson score interval.
 
-    Wilson's and not the exact one: that is too wide, most of all for few images (Agresti and Coull 1998).
+    Wilson's and not the exact one, which is too wide (Agresti and Coull 1998): with 100 images the coverage is within
+    93-97% for 97% of all shares in 0.5-0.99, that of Clopper and Pearson for 85%.
 
     Args:
         successes: 0 to `trials`.

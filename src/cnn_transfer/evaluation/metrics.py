@@ -43,6 +43,7 @@ __all__ = ["Interval", "confusion_table", "measure", "per_class_table", "wilson_
 MOST_BINS, IMAGES_A_BIN = 15, 10  # 15 bins as usual since Guo et al. (2017), but none of chance alone
 TOP = (2, 3, 5)
 FEW_GROUPS = 10
+MOSTLY_ALONE = 0.95  # groups an image, from which on groups go without saying
 CALIBRATED_DRAWS = 200
 SMALLEST_PROBABILITY = float(np.finfo(np.float32).eps)  # that log loss counts, as in scikit-learn
 
@@ -56,8 +57,8 @@ def confusion_table(predictions: pd.DataFrame, class_names: list[str]) -> pd.Dat
 def per_class_table(predictions: pd.DataFrame, class_names: list[str], confidence: float) -> pd.DataFrame:
     """One row a class: `label`, `images`, and `recall`, `precision`, `f1`, `auroc` with `_low` and `_high`.
 
-    What does not exist is missing, not 0: recall and F1 of a class without images, the precision of a class that is
-    never predicted, the AUROC where there is no image of the class or none of another, or no table of probabilities.
+    What does not exist is missing, not 0: the recall of a class without images, the precision of a class that is never
+    predicted, the AUROC where there is no image of the class or none of another, or no table of probabilities.
 
     Raises:
         ValueError: When probabilities are not any.
@@ -72,7 +73,7 @@ def per_class_table(predictions: pd.DataFrame, class_names: list[str], confidenc
             for hit, rows in zip(hits.T, among.T, strict=True)
         ]
 
-    either = proportions((judged.true | judged.guessed) & judged.true.any(axis=0))
+    either = proportions(judged.true | judged.guessed)
     columns = {
         "recall": proportions(judged.true),
         "precision": proportions(judged.guessed),
@@ -112,17 +113,17 @@ def measure(
     """
     judged = _Judged(predictions, class_names)
     units, groups = judged.units, judged.units.codes
+    tops = {f"top_{k}_accuracy": k for k in TOP if k < len(class_names)}
     found: dict[str, Interval | None] = {
         "accuracy": proportion_interval(judged.correct, confidence, groups),
         "balanced_accuracy": judged.balanced_accuracy(confidence),
         "macro_f1": None,
-        **{f"top_{k}_accuracy": None for k in TOP if k < len(class_names)},
-        **dict.fromkeys(("auroc", "log_loss", "brier", "ece", "classwise_ece")),
+        **dict.fromkeys((*tops, "auroc", "log_loss", "brier", "ece", "classwise_ece")),
     }
     by_chance = None
     if judged.probabilities is not None:
-        for k in (k for k in TOP if k < len(class_names)):
-            found[f"top_{k}_accuracy"] = proportion_interval(judged.true_ranks < k, confidence, groups)
+        for name, k in tops.items():
+            found[name] = proportion_interval(judged.true_ranks < k, confidence, groups)
         found["auroc"] = judged.auroc_interval(judged.scored, confidence)
         found["log_loss"] = mean_interval(judged.log_losses, confidence, groups, least=0)
         found["brier"] = mean_interval(judged.brier_scores, confidence, groups, least=0, most=2)
@@ -130,16 +131,14 @@ def measure(
     found |= judged.bootstrapped(confidence, bootstrap_samples, np.random.default_rng(seed))
     result: dict[str, Any] = {}
     for name, interval in found.items():
-        ends = (
-            [None] * 3 if interval is None else [float(value) if math.isfinite(value) else None for value in interval]
-        )
-        result |= dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
+        for key, value in zip((name, f"{name}_low", f"{name}_high"), interval or (None, None, None), strict=True):
+            result[key] = float(value) if value is not None and math.isfinite(value) else None
     return result | {
         "ece_if_calibrated": by_chance,
         "ece_bins": judged.bins if judged.probabilities is not None else None,
         "images": len(judged.labels),
         "groups": units.number,
-        "statements": judged.statements(result, by_chance),
+        "statements": judged.statements(),
     }
 
 
@@ -224,8 +223,7 @@ class _Judged:
         effect = self.units.design_effect(((hits - recalls * true) / counts).mean(axis=1))
         doubtful = (hits.sum(axis=0) + 0.5) / (counts + 1)  # a class with all of few images right is not certain
         variance = effect * float(np.sum(doubtful * (1 - doubtful) / counts)) / len(counts) ** 2
-        least = self.least_trials
-        return score_interval_of_variance(balanced, variance, least, self.units.quantile(confidence))
+        return score_interval_of_variance(balanced, variance, self.least_trials, self.units.quantile(confidence))
 
     @cached_property
     def areas(self) -> dict[int, tuple[float, np.ndarray]]:
@@ -241,7 +239,8 @@ class _Judged:
             return Interval(area, 0.0, 1.0)
         influences = np.mean([self.areas[k][1] for k in classes], axis=0)
         if not influences.any():  # perfectly in order, or all equal
-            least = self.least_trials if len(classes) > 1 else self.units.of(self.true[:, classes[0]]).least_effective
+            own = self.units.of(self.true[:, classes[0]]).least_effective
+            least = self.least_trials if len(classes) > 1 else own
             return score_interval_of_variance(area, 0.0, least, self.units.quantile(confidence))
         quantile = float(stats.t.ppf(0.5 + confidence / 2, self.degrees_of_freedom(classes)))
         return skewed_interval(area, influences, self.units, quantile, 0.0, 1.0)
@@ -281,7 +280,6 @@ class _Judged:
         n, counted = len(self.labels), 3 * len(self.class_names)
         parts = [sparse.csr_matrix(part) for part in (self.true & self.guessed, self.true, self.guessed)]
         values = sparse.hstack(parts + ([self.gaps] if self.probabilities is not None else []), format="csr")
-
         total = np.asarray(values.sum(axis=0)).reshape(1, -1)
 
         def figures(sums: np.ndarray) -> list[np.ndarray]:
@@ -314,7 +312,7 @@ class _Judged:
             result[name] = Interval(estimate, min(estimate, low), max(estimate, high))
         return result
 
-    def statements(self, result: dict[str, Any], by_chance: float | None) -> list[str]:
+    def statements(self) -> list[str]:
         """What a reader of the figures has to know."""
         found = []
         images, groups = len(self.labels), self.units.number
@@ -324,7 +322,7 @@ class _Judged:
         if groups == 1:
             what = "There is one test image" if images == 1 else "All test images are of one group"
             found.append(f"{what}: how sure the figures are cannot be said.")
-        elif self.units.grouped:
+        elif groups < MOSTLY_ALONE * images:
             few = " So few groups make the intervals wide." if groups < FEW_GROUPS else ""
             found.append(
                 f"The {images:,} test images are of {groups:,} groups, which the intervals take into account.{few}"
@@ -348,11 +346,6 @@ class _Judged:
                 f"{IMAGES_A_BIN} or more."
                 if images >= IMAGES_A_BIN
                 else f"{few}they say next to nothing."
-            )
-        if by_chance is not None and images >= IMAGES_A_BIN and result["ece"] < 1.5 * by_chance:
-            found.append(
-                f"Of the calibration error of {result['ece']:.1%}, {by_chance:.1%} would be there by chance if every "
-                f"probability were right: {images:,} images tell little more."
             )
         return found
 

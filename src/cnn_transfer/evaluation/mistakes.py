@@ -13,13 +13,20 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from cnn_transfer.evaluation.figures import Figure, drawable, new_figure, show_images
+from cnn_transfer.evaluation.figures import (
+    MOST_TITLE_CHARACTERS,
+    TITLE,
+    Figure,
+    from_to,
+    new_figure,
+    short_name,
+    show_images,
+)
 from cnn_transfer.evaluation.probabilities import read_probabilities
 from cnn_transfer.images import ImageSet
 
 PAIR_COLUMNS = ["label", "predicted", "images", "share_of_label", "examples"]
 MOST_EXAMPLES = 8
-MOST_NAME_CHARACTERS = 18
 
 
 def confused_pairs(predictions: pd.DataFrame, most: int = 10) -> pd.DataFrame:
@@ -78,7 +85,7 @@ def draw_confused_pairs(images: ImageSet, pairs: pd.DataFrame, most: int = 8) ->
     for line, (_, pair) in zip(axes, pairs.iterrows(), strict=True):
         show_images(line, images.pixels(_rows_of(images, pair["examples"])))
         count = f"{pair['images']:,} images" if pair["images"] > 1 else "1 image"
-        text = f"{_short(pair['label'])} → {_short(pair['predicted'])}\n{count}, {pair['share_of_label']:.1%}"
+        text = f"{from_to(pair['label'], pair['predicted'])}\n{count}, {pair['share_of_label']:.1%}"
         line[0].text(
             -0.15, 0.5, text, transform=line[0].transAxes, ha="right", va="center", fontsize=9, parse_math=False
         )
@@ -151,8 +158,9 @@ def draw_suspected_labels(images: ImageSet, suspected: pd.DataFrame, shown: int 
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
     show_images(axes, images.pixels(_rows_of(images, part["id"].tolist())))
     for axis, (_, row) in zip(axes, part.iterrows(), strict=False):
-        title = f"{_short(row['label'])}?\nrather {_short(row['suggested'])}, {row['probability_of_suggested']:.1%}"
-        axis.set_title(title, fontsize=8, parse_math=False)
+        label, other = (short_name(row[key], MOST_TITLE_CHARACTERS) for key in ("label", "suggested"))
+        rather = f"rather {other}{', ' if len(other) <= 5 else chr(10)}{row['probability_of_suggested']:.1%}"
+        axis.set_title(f"{label}?\n{rather}", **TITLE)
     figure.suptitle(f"Labels to look at again: {len(suspected):,}, the clearest first", fontsize=10)
     return figure
 
@@ -164,8 +172,3 @@ def _rows_of(images: ImageSet, ids: Sequence[str]) -> np.ndarray:
             f"{missing.sum()} of {len(rows)} ids are not in the image set, such as {ids[missing.argmax()]}."
         )
     return np.asarray(rows)
-
-
-def _short(name: str) -> str:
-    text = drawable(str(name))
-    return text if len(text) <= MOST_NAME_CHARACTERS else f"{text[:8]}…{text[-8:]}"

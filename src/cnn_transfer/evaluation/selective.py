@@ -163,7 +163,7 @@ def draw_risk_coverage(table: pd.DataFrame, threshold: float | None = None) -> F
         table: See `risk_coverage_table`; may be empty.
         threshold: A threshold to mark; None marks nothing.
     """
-    figure = new_figure(6, 4)
+    figure = new_figure(5.5, 3.8)
     if table.empty:
         figure.suptitle("No predictions, no risk", fontsize=10)
         return figure

@@ -21,7 +21,7 @@ FEWEST_IMAGES = 5  # of a slice, and of the rest: fewer show nothing
 OTHER = "(other)"
 MISSING = "(missing)"
 GREY = np.array([0.299, 0.587, 0.114])  # luma of red, green, blue: ITU-R BT.601
-CHUNK = 256  # images in memory at once
+CHUNK = 64  # images in memory at once
 COLUMNS = [
     "attribute",
     "slice",
@@ -133,7 +133,8 @@ def _ranges(numbers: np.ndarray) -> list[tuple[str, np.ndarray]]:
     known = numbers[~np.isnan(numbers)]
     distinct = np.unique(known)
     few = len(distinct) <= SLICES_OF_NUMBERS
-    cuts = distinct[:-1] if few else np.quantile(known, np.arange(1, SLICES_OF_NUMBERS) / SLICES_OF_NUMBERS)
+    shares = np.arange(1, SLICES_OF_NUMBERS) / SLICES_OF_NUMBERS
+    cuts = distinct[:-1] if few else np.unique(np.quantile(known, shares, method="inverted_cdf"))
     places = np.where(np.isnan(numbers), -1, np.searchsorted(cuts, numbers))  # up to a cut, the cut included
     found = []
     for place in np.unique(places[places >= 0]):

@@ -175,7 +175,7 @@ def test_a_figure_takes_the_colours_of_the_page_and_keeps_its_text():
 
 def test_a_figure_has_a_description_for_those_who_cannot_see_it():
     shown = picture("p", as_svg(drawn()), "a line", "caption", 'rises "fast" & far')
-    assert re.match(r'<svg role="img" aria-label="rises &#34;fast&#34; &amp; far" style="max-width: 374px"', shown.svg)
+    assert re.match(r'<svg role="img" aria-label="rises &#34;fast&#34; &amp; far" style="--points: 288"', shown.svg)
     assert 'id="p-figure_1"' in shown.svg
 
 

@@ -19,17 +19,25 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 MISSING = "–"
-PIXELS_PER_POINT = 1.3  # at most: text of 10 points then has the size of the page's own
+TALL_ROWS = 25  # tables with more scroll in a frame of their own
+SHORT_CHARACTERS = 22  # text up to here stays on one line
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in one place: text for people, the number in full, and the ends of its interval as text."""
+    """What stands in one place: text for people, the number in full, and its interval, as text and in full."""
 
     text: str
     value: float | None = None
     range: str = ""
     is_text: bool = False
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def is_short(self) -> bool:
+        """Whether it is text that stays on one line."""
+        return self.is_text and len(self.text) <= SHORT_CHARACTERS
 
 
 def words(value: Any) -> Cell:
@@ -41,18 +49,26 @@ def _numeric(form: Callable[[float], str]) -> Callable[..., Cell]:
     def cell(value: Any, low: Any = None, high: Any = None) -> Cell:
         if _is_missing(value):
             return Cell(MISSING)
-        shown = "" if _is_missing(low) or _is_missing(high) else f"{form(low)} to {form(high)}"
-        return Cell(form(value), float(value), shown)
+        if _is_missing(low) or _is_missing(high):
+            return Cell(form(value), float(value))
+        return Cell(form(value), float(value), f"{form(low)} to {form(high)}", low=float(low), high=float(high))
 
     return cell
 
 
 share = _numeric(lambda value: f"{value:.1%}")
 points = _numeric(lambda value: f"{100 * value:+.1f}")
+gain = _numeric(lambda value: f"{value:+.2f}")
 count = _numeric(lambda value: f"{value:,.0f}")
 decimal = _numeric(lambda value: f"{value:.3f}")
 general = _numeric(lambda value: f"{value:.3g}")
 seconds = _numeric(lambda value: f"{value:.1f}")
+probability = _numeric(lambda value: f"{value:.4f}")
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things in words: 1 image, 2 images."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def truth(value: Any) -> Cell:
@@ -107,12 +123,13 @@ class Notice:
 
 
 class Tile(NamedTuple):
-    """One key figure; `key` is its place in the summary of the run."""
+    """One key figure; `key` is its place in the summary of the run, or `source` the data set that holds it."""
 
     name: str
     cell: Cell
     note: str = ""
     key: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -136,7 +153,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Table:
-    """A sortable table; `source` is the data set that holds all of its numbers."""
+    """A sortable table; `source` names the data sets that hold all of its numbers."""
 
     name: str
     caption: str
@@ -145,6 +162,11 @@ class Table:
     source: str = ""
     left_out: str = ""
     kind: ClassVar[str] = "table"
+
+    @property
+    def is_tall(self) -> bool:
+        """Whether it has so many rows that it scrolls in a frame of its own."""
+        return len(self.rows) > TALL_ROWS
 
 
 @dataclass(frozen=True)
@@ -196,8 +218,8 @@ def picture(name: str, svg: str, title: str, caption: str, description: str) -> 
 
     svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", svg)
     size = re.search(r'viewBox="0 0 ([\d.]+)', svg)
-    widest = f' style="max-width: {float(size[1]) * PIXELS_PER_POINT:.0f}px"' if size else ""
-    label = f'<svg role="img" aria-label="{escape(description)}"{widest}'
+    points_wide = f' style="--points: {float(size[1]):.0f}"' if size else ""  # the style sheet bounds the size of text
+    label = f'<svg role="img" aria-label="{escape(description)}"{points_wide}'
     return Picture(name, title, svg.replace("<svg", label, 1), caption)
 
 

@@ -2,38 +2,57 @@
 
 from typing import Any
 
-from cnn_transfer.evaluation.report.blocks import Column, Details, Section, Tile, Tiles, count, picture, table
+import pandas as pd
+
+from cnn_transfer.evaluation.report.blocks import (
+    Cell,
+    Column,
+    Details,
+    Section,
+    Tile,
+    Tiles,
+    count,
+    counted,
+    picture,
+    table,
+)
 from cnn_transfer.evaluation.report.run_results import RunResults
 
 
 def data(results: RunResults) -> Section:
     """The target's images."""
     counts, intake = results.target_image_counts, results.target_intake
+    splits = [name for name in counts.columns if name != "label" and counts[name].any()]
     blocks: list[Any] = [
         Tiles(
             [
-                Tile("Listed", count(intake["listed"])),
-                Tile("Used", count(intake["used"])),
+                Tile("Listed", count(intake["listed"]), source="target_intake"),
+                Tile("Used", count(intake["used"]), source="target_intake"),
                 Tile(
                     "Set aside",
-                    count(intake["listed"] - intake["used"]),
-                    f"{intake['share_set_aside']:.1%} of those listed",
+                    Cell(f"{len(results.target_rejected_images):,}"),
+                    f"unusable: {intake['share_set_aside']:.1%}" if intake["share_set_aside"] else "",
                 ),
-                *(Tile(f"Noted: {code.replace('_', ' ')}", count(number)) for code, number in intake["notes"].items()),
+                *(
+                    Tile(f"Noted: {code.replace('_', ' ')}", count(number), source="target_intake")
+                    for code, number in intake["notes"].items()
+                ),
             ]
         ),
         table(
             "image-counts",
             counts,
-            [Column("label", "class"), *(Column(name, name, count) for name in counts.columns if name != "label")],
-            "Images of each class by split",
+            [Column("label", "class"), *(Column(name, name, count) for name in splits)],
+            f"Images of each of {len(counts):,} classes by split",
             "target_image_counts",
         ),
         picture(
             "histograms",
             results.target_image_histograms,
             "Images by class, reason and size",
-            "Images used by class and split, reasons for setting aside, and sizes before resizing.",
+            "Images used by class and split"
+            + (", reasons for setting aside" if len(results.target_rejected_images) else "")
+            + ", and sizes before resizing.",
             f"Histograms of {intake['used']:,} images used",
         ),
     ]
@@ -47,7 +66,9 @@ def data(results: RunResults) -> Section:
             "Notes; near copies are kept on one side of the splits",
             "target_image_notes",
         )
-        blocks.append(Details(f"What was noted about {results.target_image_notes['id'].nunique():,} images", [notes]))
+        blocks.append(
+            Details(f"What was noted about {counted(results.target_image_notes['id'].nunique(), 'image')}", [notes])
+        )
     examples = picture(
         "examples",
         results.target_image_sheet,
@@ -60,7 +81,7 @@ def data(results: RunResults) -> Section:
 
 def _set_aside(results: RunResults) -> list[Any]:
     rejected = results.target_rejected_images
-    reasons = rejected.groupby("reason").size().sort_values(ascending=False).reset_index(name="images")
+    reasons = pd.DataFrame(results.target_intake["set_aside"].items(), columns=["reason", "images"])
     every = table(
         "rejected-images",
         rejected,
@@ -70,7 +91,11 @@ def _set_aside(results: RunResults) -> list[Any]:
     )
     return [
         table(
-            "rejected", reasons, [Column("reason", "reason"), Column("images", "images", count)], "Set aside, by reason"
+            "rejected",
+            reasons.assign(reason=reasons["reason"].str.replace("_", " ")).sort_values("images", ascending=False),
+            [Column("reason", "reason"), Column("images", "images", count)],
+            "Set aside, by reason",
+            "target_intake",
         ),
         picture(
             "rejected-sheet",
@@ -79,5 +104,5 @@ def _set_aside(results: RunResults) -> list[Any]:
             "Some of the images that were set aside, as far as they can be shown.",
             "Pictures of images that were set aside",
         ),
-        Details("Every image that was set aside", [every]),
+        Details(f"Set aside one by one ({len(rejected):,})", [every]),
     ]

@@ -11,17 +11,18 @@ from cnn_transfer.evaluation.report.blocks import (
     Section,
     Text,
     decimal,
+    gain,
     picture,
-    points,
     table,
     truth,
 )
 from cnn_transfer.evaluation.report.run_results import RunResults
 
+METHODS = {"grad_cam": "Grad-CAM", "integrated_gradients": "integrated gradients"}
 SCORES = [
     Column("method", "method"),
-    Column("insertion_gain", "insertion", points, has_interval=True),
-    Column("deletion_gain", "deletion", points, has_interval=True),
+    Column("insertion_gain", "insertion", gain, has_interval=True),
+    Column("deletion_gain", "deletion", gain, has_interval=True),
     Column("randomisation_correlation", "random weights", decimal),
     Column("stability", "invisible change", decimal),
     Column("passes", "passed", truth),
@@ -51,10 +52,10 @@ def _maps(results: RunResults) -> list[Any]:
         ),
         table(
             "explanation-scores",
-            pd.DataFrame(explained["methods"]),
+            pd.DataFrame(explained["methods"]).replace({"method": METHODS}),
             SCORES,
-            "Tests of the methods on test images: areas gained over random maps, in points, with 95% intervals; rank "
-            "correlations of maps",
+            "Tests of the methods on test images: areas under the curves gained over random maps, with 95% intervals; "
+            "rank correlations of maps with random weights (low is good) and after an invisible change (high is good)",
             "explanations",
         ),
         Details("The tests in words", [Text(row["statement"]) for row in explained["methods"]]),
@@ -100,6 +101,8 @@ def _change(results: RunResults) -> list[Any]:
 
 
 def _nearest(results: RunResults) -> list[Any]:
+    if results.confused_pairs.empty:
+        return []  # no mistakes, nothing to compare
     return [
         Heading("What it has seen that is like this"),
         Text("The training images that the network finds most like the images of its most confident mistakes."),

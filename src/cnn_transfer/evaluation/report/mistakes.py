@@ -9,6 +9,7 @@ from cnn_transfer.evaluation.report.blocks import (
     Section,
     Text,
     count,
+    counted,
     picture,
     points,
     share,
@@ -35,21 +36,21 @@ SUSPECTED = [
 
 def mistakes(results: RunResults) -> Section:
     """The most confident mistakes, the most confused pairs of classes, and labels to look at again."""
-    return Section(
-        "mistakes",
-        "Where it fails",
-        [
-            picture(
-                "mistakes-sheet",
-                results.mistakes_sheet,
-                "The most confident mistakes",
-                "Test images on which the delivered network was wrong and most sure.",
-                "Sheet of the most confident mistakes",
-            ),
-            *_pairs(results),
-            *_suspected(results),
-        ],
-    )
+    return Section("mistakes", "Where it fails", [*_confident(results), *_pairs(results), *_suspected(results)])
+
+
+def _confident(results: RunResults) -> list[Any]:
+    if results.confused_pairs.empty:
+        return [Text("The delivered network gets every test image right.")]
+    return [
+        picture(
+            "mistakes-sheet",
+            results.mistakes_sheet,
+            "The most confident mistakes",
+            "Test images on which the delivered network was wrong and most sure: true → predicted class, and how sure.",
+            "Sheet of the most confident mistakes",
+        )
+    ]
 
 
 def _pairs(results: RunResults) -> list[Any]:
@@ -80,9 +81,9 @@ def _suspected(results: RunResults) -> list[Any]:
     return [
         Heading("Labels to look at again"),
         Text(
-            f"{len(suspected):,} labels look wrong to a network or head that was not fitted to the image (confident "
-            "learning, Northcutt et al. 2021). Most are mistakes of the network, the clearest may be mistakes of the "
-            "labels: the table is for those who can tell."
+            f"{counted(len(suspected), 'label')} {'looks' if len(suspected) == 1 else 'look'} wrong to a network or "
+            "head that was not fitted to the image (confident learning, Northcutt et al. 2021). Most are mistakes of "
+            "the network, the clearest may be mistakes of the labels. Let someone who knows the classes look at them."
         ),
         picture(
             "suspected-labels-sheet",
@@ -91,5 +92,5 @@ def _suspected(results: RunResults) -> list[Any]:
             "The clearest first: the label, and the class that the image looks like.",
             "Images whose labels may be wrong",
         ),
-        Details("All of them", [every]),
+        Details(f"Labels to look at one by one ({len(suspected):,})", [every]),
     ]

@@ -20,69 +20,28 @@ from cnn_transfer.evaluation.report.run_results import RunResults
 
 
 def overview(results: RunResults) -> Section:
-    """The figures that the summary holds, and the three networks side by side."""
+    """The figures that the summary holds, and the networks side by side."""
     summary = results.summary
     accuracies = "; ".join(f"{name} {metrics['accuracy']:.1%}" for name, metrics in results.networks.items())
     lines = summary["advice"]
     loud = summary["verdict"] == "negative"
-    advice = [Heading("What to try"), *([Notice(lines)] if loud else map(Text, lines))] if lines else []
+    advice: list[Any] = [Heading("What to try"), *([Notice(lines)] if loud else map(Text, lines))] if lines else []
     return Section(
         "summary",
         "Summary",
         [
             *advice,
-            Tiles(
-                [
-                    Tile(
-                        "Accuracy after transfer",
-                        share(
-                            *(
-                                summary[key]
-                                for key in ("target_accuracy", "target_accuracy_low", "target_accuracy_high")
-                            )
-                        ),
-                        key="target_accuracy",
-                    ),
-                    Tile("Trained from scratch", share(summary["baseline_accuracy"]), key="baseline_accuracy"),
-                    Tile("Same method, random weights", share(summary["random_accuracy"]), key="random_accuracy"),
-                    Tile(
-                        "Difference to scratch, points",
-                        points(summary["difference"], summary["difference_low"], summary["difference_high"]),
-                        key="difference",
-                    ),
-                    Tile(
-                        "Training cost against scratch",
-                        _cost(results.transfer_verdict["training_cost"]),
-                        "images until scratch's final validation accuracy",
-                        "training_cost_ratio",
-                    ),
-                    Tile(
-                        "Its probabilities are off by",
-                        share(summary["calibration_error"]),
-                        f"on average; {share(summary['calibration_error_before']).text} before calibration",
-                        "calibration_error",
-                    ),
-                    Tile(
-                        "Answered by itself",
-                        share(summary["answered_share"]),
-                        f"of the images; {share(summary['answered_accuracy']).text} of these right, "
-                        f"{summary['wished_accuracy']:.3g} wished"
-                        if summary["threshold"] is not None
-                        else f"no threshold is known to reach an accuracy of {summary['wished_accuracy']:.3g}",
-                        "answered_share",
-                    ),
-                    Tile("Delivered", words(summary["delivered"])),
-                ]
-            ),
+            Tiles([*_accuracies(results), *_trust(results), Tile("Delivered", words(summary["delivered"]))]),
             picture(
                 "accuracy",
                 results.accuracy_plot,
-                "Accuracy of the three networks",
+                "Accuracy of the networks",
                 "Accuracy on the test images with its 95% interval. Overlapping intervals do not settle a comparison; "
-                "the difference on the same images, above, does.",
+                "the difference on the same images, above, does."
+                if results.baseline_metrics
+                else "Accuracy on the test images with its 95% interval.",
                 f"Accuracy with interval: {accuracies}",
             ),
-            Text(summary["plan"]),
             *([Notice(summary["statements"])] if summary["statements"] else []),
         ],
     )
@@ -93,3 +52,54 @@ def _cost(cost: Mapping[str, Any]) -> Cell:
     if cost["baseline_validation_accuracy"] is None or cost["ratio"] is not None:
         return share(cost["ratio"])
     return words("not reached" if cost["target_images"] is None else "cannot be compared")
+
+
+def _accuracies(results: RunResults) -> list[Tile]:
+    """What the transfer reached, and what it is compared with."""
+    summary = results.summary
+    tiles = [
+        Tile(
+            "Accuracy after transfer",
+            share(*(summary[f"target_accuracy{end}"] for end in ("", "_low", "_high"))),
+            key="target_accuracy",
+        )
+    ]
+    if results.baseline_metrics:
+        tiles += [
+            Tile("Trained from scratch", share(summary["baseline_accuracy"]), key="baseline_accuracy"),
+            Tile(
+                "Difference to scratch, points",
+                points(*(summary[f"difference{end}"] for end in ("", "_low", "_high"))),
+                key="difference",
+            ),
+            Tile(
+                "Training cost against scratch",
+                _cost(results.transfer_verdict["training_cost"]),
+                "images until scratch's final validation accuracy",
+                "training_cost_ratio",
+            ),
+        ]
+    if results.random_metrics:
+        tiles.append(Tile("Same method, random weights", share(summary["random_accuracy"]), key="random_accuracy"))
+    return tiles
+
+
+def _trust(results: RunResults) -> list[Tile]:
+    """How far the probabilities can be trusted, and how much the network answers by itself."""
+    summary = results.summary
+    wished = f"{100 * summary['wished_accuracy']:.3g}%"
+    right = (
+        "" if summary["answered_accuracy"] is None else f"{share(summary['answered_accuracy']).text} of these right, "
+    )
+    answered = f"of the images; {right}{wished} wished"
+    if summary["answered_share"] is None:
+        answered = f"no threshold is known to reach an accuracy of {wished}"
+    return [
+        Tile(
+            "Its probabilities are off by",
+            share(summary["calibration_error"]),
+            f"on average; {share(summary['calibration_error_before']).text} before calibration",
+            "calibration_error",
+        ),
+        Tile("Answered by itself", share(summary["answered_share"]), answered, "answered_share"),
+    ]

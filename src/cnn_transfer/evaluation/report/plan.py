@@ -52,9 +52,9 @@ def plan(results: RunResults) -> Section:
             Tiles(
                 [
                     Tile("Cut after", words(decided["cut_layer"])),
-                    Tile("Depths read", count(len(decided["taps"])), f"of {len(decided['cut_layers'])}"),
-                    Tile("Weights from the source", count(decided["transferred_parameters"])),
-                    Tile("Weights of the new head", count(decided["new_parameters"])),
+                    Tile("Depths read", words(f"{len(decided['taps'])} of {len(decided['cut_layers'])}")),
+                    Tile("Weights from the source", count(decided["transferred_parameters"]), source="transfer_plan"),
+                    Tile("Weights of the new head", count(decided["new_parameters"]), source="transfer_plan"),
                     Tile("Strategy", words(results.target_model_card["strategy"])),
                 ]
             ),
@@ -62,15 +62,16 @@ def plan(results: RunResults) -> Section:
                 "depths",
                 results.depth_plot,
                 "What each depth knows",
-                "Accuracy of a head on each depth alone, on training images that it was not fitted to.",
+                "Accuracy of a head on each depth alone, on training images that it was not fitted to. Permuted labels "
+                "reach a little less than chance, since the class of the image left out is the rarer one.",
                 f"Accuracy by depth: {known}",
             ),
             table(
                 "heads",
                 pd.DataFrame(heads),
                 HEADS,
-                "The head in closed form on left-out training images; nearest neighbours as a second opinion, permuted "
-                "labels as what chance achieves",
+                "The head in closed form on left-out training images; beside it, the accuracy of nearest neighbours "
+                "and of a head for permuted labels",
                 "transfer_plan",
             ),
             Details(

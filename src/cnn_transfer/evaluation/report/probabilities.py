@@ -16,6 +16,7 @@ from cnn_transfer.evaluation.report.blocks import (
     decimal,
     general,
     picture,
+    probability,
     share,
     table,
     words,
@@ -38,7 +39,7 @@ RELIABILITY = [
     Column("accuracy", "share that is right", share, has_interval=True),
 ]
 RISK = [
-    Column("threshold", "at least so sure", general),
+    Column("threshold", "at least so sure", probability),
     Column("coverage", "answered", share),
     Column("accuracy", "right of the answered", share),
     Column("images", "images", count),
@@ -117,6 +118,7 @@ def _abstention(results: RunResults) -> list[Any]:
                     "Threshold",
                     words("none found") if chosen["threshold"] is None else general(chosen["threshold"]),
                     "chosen on validation images",
+                    source="abstention",
                 ),
                 Tile(
                     "Answered",
@@ -126,11 +128,13 @@ def _abstention(results: RunResults) -> list[Any]:
                         measured["answered_share"], measured["answered_share_low"], measured["answered_share_high"]
                     ),
                     "of the test images",
+                    source="abstention",
                 ),
                 Tile(
                     "Right, of the answered",
                     share(measured["accuracy"], measured["accuracy_low"], measured["accuracy_high"]),
                     f"wished: {chosen['wished_accuracy']:.1%}",
+                    source="abstention",
                 ),
             ]
         ),
@@ -165,13 +169,14 @@ def _sets(results: RunResults) -> list[Any]:
         Text(f"{sets['statement']} {measured['statement']}"),
         Tiles(
             [
-                Tile("Wished coverage", share(sets["coverage"])),
+                Tile("Wished coverage", share(sets["coverage"]), source="conformal_sets"),
                 Tile(
                     "Sets that hold the true class",
                     share(measured["coverage"], measured["coverage_low"], measured["coverage_high"]),
+                    source="set_coverage",
                 ),
-                Tile("Sets of one class", share(measured["single_share"])),
-                Tile("Classes in a set, on average", general(measured["mean_size"])),
+                Tile("Sets of one class", share(measured["single_share"]), source="set_coverage"),
+                Tile("Classes in a set, on average", general(measured["mean_size"]), source="set_coverage"),
             ]
         ),
     ]
@@ -200,5 +205,5 @@ def _unfamiliar(results: RunResults) -> list[Any]:
             "The farther an image is from all training images, the less its prediction rests on.",
             "Test images that are farthest from the training images",
         ),
-        *([Details("Every unfamiliar test image", [every])] if len(listed) else []),
+        *([Details(f"Unfamiliar test images one by one ({len(listed):,})", [every])] if len(listed) else []),
     ]

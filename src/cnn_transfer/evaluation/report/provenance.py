@@ -59,7 +59,7 @@ def provenance(results: RunResults) -> Section:
 
 def _facts(name: str, caption: str, facts: dict[str, Any]) -> Table:
     frame = pd.DataFrame({"what": list(facts), "is": [str(value) for value in facts.values()]})
-    return table(name, frame, [Column("what", "what"), Column("is", "is")], caption, "run_provenance")
+    return table(name, frame, [Column("what", "item"), Column("is", "value")], caption, "run_provenance")
 
 
 def _times(results: RunResults) -> list[Table | Details]:
@@ -72,7 +72,8 @@ def _times(results: RunResults) -> list[Table | Details]:
             "stage-seconds",
             stages.rename_axis("stage").reset_index(),
             [Column("stage", "stage"), Column("seconds", "seconds", seconds)],
-            f"Time of each stage, {stages.sum():.0f} s together",
+            f"Time of each stage, {stages.sum():,.0f} s together",
+            "summary",
         ),
         Details("Time of each node", [every]),
     ]

@@ -44,8 +44,8 @@ PER_CLASS = [
     Column("auroc", "AUROC", decimal, has_interval=True),
 ]
 SLICES = [
-    Column("attribute", "of"),
-    Column("slice", "images with"),
+    Column("attribute", "kind"),
+    Column("slice", "images of"),
     Column("images", "images", count),
     Column("accuracy", "accuracy", share, has_interval=True),
     Column("rest_accuracy", "of all others", share),
@@ -59,6 +59,7 @@ def results_on_test_images(results: RunResults) -> Section:
     """Metrics with their intervals, the table by class and the confusion matrix."""
     blocks: list[Any] = [
         _metrics(results),
+        *_differences(results),
         table(
             "per-class",
             results.per_class_metrics,
@@ -101,12 +102,30 @@ def _slices(results: RunResults) -> list[Any]:
             "slices",
             slices,
             SLICES,
-            "Accuracy of the delivered network by size, brightness, sharpness and columns of the manifest; "
-            "conspicuous: p corrected for all rows (Holm)",
+            "Accuracy of the delivered network by what is known of the images. Conspicuous: the difference is more "
+            "than chance, corrected for all rows (Holm)",
             "slices",
             marked="conspicuous",
         ),
     ]
+
+
+def _differences(results: RunResults) -> list[Table]:
+    """What each difference is worth, of those that there are."""
+    verdict = results.transfer_verdict
+    rows = []
+    if verdict["difference"] is not None:
+        whole = points(*(verdict[f"difference{end}"] for end in ("", "_low", "_high")))
+        rows.append(Row([words("transfer against training from scratch"), whole, general(verdict["mcnemar_p"])]))
+    for key, name in (
+        ("knowledge", "the source's weights against random ones"),
+        ("method", "the method on random weights against training from scratch"),
+    ):
+        if part := verdict[key]:
+            rows.append(Row([words(name), points(*(part[end] for end in ("estimate", "low", "high"))), general(None)]))
+    columns = [Column("of", "of"), Column("difference", "difference, points", points), Column("p", "p", general)]
+    caption = "Differences of accuracy on the same test images, with 95% intervals; p: McNemar's test"
+    return [Table("differences", caption, columns, rows, "transfer_verdict")] if rows else []
 
 
 def _metrics(results: RunResults) -> Table:

@@ -42,7 +42,8 @@ def training(results: RunResults) -> Section:
                 results.training_curves,
                 "Training curves",
                 "Validation accuracy against images processed. Thick: the trial whose weights were kept.",
-                "Curves of validation accuracy for pretraining, transfer and training from scratch",
+                "Curves of validation accuracy: transfer"
+                + (" and training from scratch" if results.baseline_metrics else ""),
             ),
             *(
                 Details(

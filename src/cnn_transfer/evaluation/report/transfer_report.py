@@ -24,8 +24,8 @@ VERDICTS = {
 SECTIONS = (
     overview,
     data,
-    training,
     plan,
+    training,
     results_on_test_images,
     probabilities,
     explanations,
@@ -47,5 +47,6 @@ def write_report(results: RunResults) -> str:
             "sentence": summary["sentence"],
         },
         sections=[section(results) for section in SECTIONS],
-        footer="Every number of this page is in summary.json or in the tables beside it. Made by CNN Transfer.",
+        footer="Every figure of this page is in full in summary.json, or in the data set that its table names. "
+        "Made by CNN Transfer.",
     )

@@ -1,4 +1,4 @@
-"""Nodes of the stage `evaluate`: the only ones that read the test split."""
+"""Nodes of the stage `evaluate`, which read the test split and choose nothing by it."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def draw_familiarity(images: ImageSet, familiarity: pd.DataFrame, predictions: p
 def find_confusions(images: ImageSet, predictions: pd.DataFrame) -> tuple[pd.DataFrame, Figure]:
     """The pairs of classes that are confused most often, with pictures."""
     pairs = confused_pairs(predictions)
-    return pairs, draw_confused_pairs(images, pairs)
+    return pairs.assign(examples=pairs["examples"].str.join(", ")), draw_confused_pairs(images, pairs)
 
 
 def suspect_labels(
@@ -354,7 +354,10 @@ def describe_run(
     target_model_card: Mapping[str, Any],
     environment: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Keep what the run was made with: parameters, data, programs and machine."""
+    """Keep what the run was made with: parameters, data, programs and machine.
+
+    The parameters are those of the process that evaluates; stages that ran before with others are not known here.
+    """
     source, target = (ModelCard.model_validate(card) for card in (source_model_card, target_model_card))
     fingerprints = {"source_images": source.training_fingerprint, "target_images": target.training_fingerprint}
     return provenance(parameters, fingerprints, target.precision, environment)

@@ -10,7 +10,12 @@ import pandas as pd
 from cnn_transfer.evaluation import Figure
 from cnn_transfer.evaluation.curve_plan import Draws, Training, draws_of_curve, plan_points
 from cnn_transfer.evaluation.curve_points import CurvePoint, PlannedPoint
-from cnn_transfer.evaluation.learning_curve import curve_table, draw_learning_curve, labels_saved
+from cnn_transfer.evaluation.learning_curve import (
+    curve_table,
+    draw_learning_curve,
+    labels_saved,
+    verdict_over_seeds,
+)
 from cnn_transfer.images import Augmentation, ImageSet
 from cnn_transfer.models import Network
 from cnn_transfer.pipelines.learning_curve.parameters import LearningCurveParameters
@@ -70,7 +75,8 @@ def measure(
     """Put the accuracies of the points together, and say how many labels from scratch the transfer is worth."""
     block = LearningCurveParameters.parse(parameters, "learning_curve")
     table = curve_table(points, confidence)
-    return table, labels_saved(points, block.headline_labels, confidence, samples, seed)
+    saved = labels_saved(points, block.headline_labels, confidence, samples, seed)
+    return table, saved | {"verdict_over_seeds": verdict_over_seeds(points, confidence)}
 
 
 def draw(table: pd.DataFrame, saved: Mapping[str, Any]) -> Figure:

@@ -5,7 +5,8 @@ for (const button of document.querySelectorAll("th button")) {
     const table = heading.closest("table");
     const body = table.tBodies[0];
     const column = heading.cellIndex;
-    const order = heading.getAttribute("aria-sort") === "descending" ? "ascending" : "descending";
+    const [first, second] = heading.classList.contains("text") ? ["ascending", "descending"] : ["descending", "ascending"];
+    const order = heading.getAttribute("aria-sort") === first ? second : first;  // of numbers, the largest first
     for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
     heading.setAttribute("aria-sort", order);
     const key = (row) => {
