@@ -57,8 +57,8 @@ def confusion_table(predictions: pd.DataFrame, class_names: list[str]) -> pd.Dat
 def per_class_table(predictions: pd.DataFrame, class_names: list[str], confidence: float) -> pd.DataFrame:
     """One row a class: `label`, `images`, and `recall`, `precision`, `f1`, `auroc` with `_low` and `_high`.
 
-    What does not exist is missing, not 0: recall and F1 of a class without images, the precision of a class that is
-    never predicted, the AUROC where there is no image of the class or none of another, or no table of probabilities.
+    What does not exist is missing, not 0: the recall of a class without images, the precision of a class that is never
+    predicted, the AUROC where there is no image of the class or none of another, or no table of probabilities.
 
     Raises:
         ValueError: When probabilities are not any.
@@ -73,7 +73,7 @@ def per_class_table(predictions: pd.DataFrame, class_names: list[str], confidenc
             for hit, rows in zip(hits.T, among.T, strict=True)
         ]
 
-    either = proportions((judged.true | judged.guessed) & judged.true.any(axis=0))
+    either = proportions(judged.true | judged.guessed)
     columns = {
         "recall": proportions(judged.true),
         "precision": proportions(judged.guessed),

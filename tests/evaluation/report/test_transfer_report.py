@@ -262,13 +262,14 @@ def test_without_a_threshold_the_network_answers_nothing_and_the_page_says_so(re
     none = replace(
         results,
         abstention={"chosen_on_validation": chosen, "on_test": nothing | {"statement": "None is answered."}},
-        summary={**results.summary, "answered_share": 0.0, "answered_accuracy": None},
+        summary={**results.summary, "answered_share": None, "answered_accuracy": None},
     )
     text = said(none, "probabilities")
     assert "No threshold keeps it. None is answered." in text
     assert "Threshold none found" in text
     assert "Right, of the answered –" in text
-    assert "Answered by itself 0.0% of the images; 98% wished" in said(none, "summary")
+    assert "Answered nothing of the test images" in text
+    assert "Answered by itself – no threshold is known to reach an accuracy of 98%" in said(none, "summary")
 
 
 def test_sets_of_classes_are_told_where_they_were_asked_for(results):

@@ -87,10 +87,13 @@ def _accuracies(results: RunResults) -> list[Tile]:
 def _trust(results: RunResults) -> list[Tile]:
     """How far the probabilities can be trusted, and how much the network answers by itself."""
     summary = results.summary
-    wished = f"{100 * summary['wished_accuracy']:.3g}% wished"
+    wished = f"{100 * summary['wished_accuracy']:.3g}%"
     right = (
         "" if summary["answered_accuracy"] is None else f"{share(summary['answered_accuracy']).text} of these right, "
     )
+    answered = f"of the images; {right}{wished} wished"
+    if summary["answered_share"] is None:
+        answered = f"no threshold is known to reach an accuracy of {wished}"
     return [
         Tile(
             "Its probabilities are off by",
@@ -98,12 +101,5 @@ def _trust(results: RunResults) -> list[Tile]:
             f"on average; {share(summary['calibration_error_before']).text} before calibration",
             "calibration_error",
         ),
-        Tile(
-            "Answered by itself",
-            share(summary["answered_share"]),
-            f"of the images; {right}{wished}"
-            if summary["threshold"] is not None
-            else f"no threshold is known to reach {wished.removesuffix(' wished')}",
-            "answered_share",
-        ),
+        Tile("Answered by itself", share(summary["answered_share"]), answered, "answered_share"),
     ]
