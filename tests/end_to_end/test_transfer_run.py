@@ -43,7 +43,7 @@ def test_transfer_ends_with_the_summary_on_the_terminal(finished_run):
     project, printed = finished_run
     last = "\n".join(printed.strip().splitlines()[-10:])
     assert f"{summary_of(project)['target_accuracy']:.1%}" in last
-    assert str(latest(project / "data/08_reporting/summary.json")) in last.replace("\n", "")
+    assert str(latest(project / "data/08_reporting/report.html")) in last.replace("\n", "")
     warnings = [line for line in printed.splitlines() if "WARNING" in line]
     assert len(warnings) == 1
     assert "Option '--pipeline' is deprecated" in printed, (

@@ -1,13 +1,14 @@
 import json
 from dataclasses import replace
 
+import keras
 import numpy as np
 import pytest
 
-from cnn_transfer.images import move_copies
+from cnn_transfer.images import Augmentation, move_copies
 from cnn_transfer.models import reinitialise, tap_network
 from cnn_transfer.transfer import features as module
-from cnn_transfer.transfer.features import FeatureExtraction, draws_of, open_features, write_features
+from cnn_transfer.transfer.features import FeatureExtraction, draws_of, open_features, plan_extraction, write_features
 
 TAPS = ("block1", "block2")
 
@@ -96,6 +97,14 @@ def test_the_newest_of_the_same_network_is_used(extraction, folder, tmp_path):
     write_features(replace(extraction, grids=(1,)), tmp_path / "newer")
     write_features(extraction, tmp_path / "same", [tmp_path / "newer", folder])
     assert computed(tmp_path / "same") == 0
+
+
+def test_a_network_without_pictures_inside_is_refused(shapes, shape_splits):
+    pixels = keras.Input(shapes.image_shape, dtype="uint8")
+    network = keras.Model(pixels, keras.layers.Dense(4, "softmax")(keras.layers.Flatten()(pixels)), name="flat")
+    augmentation = Augmentation(**dict.fromkeys(Augmentation.model_fields, 0))
+    with pytest.raises(ValueError, match=r"must have layers that keep places apart.*Received: flat, 3 layers"):
+        plan_extraction(network, shapes, shape_splits, (2,), 0, augmentation, None, 0)
 
 
 def test_an_image_without_features_is_named(folder):

@@ -114,12 +114,21 @@ def plan_extraction(
         augmentation: How far they are moved.
         most_unlabelled: At most so many unlabelled images, drawn by the seed; None: all.
         seed: Of that draw.
+
+    Raises:
+        ValueError: When the network has no layer that keeps places apart.
     """
     training, unlabelled = images.rows(splits, "training"), images.rows(splits, "unlabelled")
     if most_unlabelled is not None and most_unlabelled < len(unlabelled):
         unlabelled = np.sort(np.random.default_rng(seed).choice(unlabelled, most_unlabelled, replace=False))
     rows = np.concatenate([training, unlabelled])
-    return FeatureExtraction(network, images, rows, training, tuple(tap_layers(network)), grids, copies, augmentation)
+    taps = tuple(tap_layers(network))
+    if not taps:
+        raise ValueError(
+            f"A source network must have layers that keep places apart (height × width × channels), which the head can "
+            f"read. Received: {network.name}, {len(network.layers)} layers without one. Take a convolutional network."
+        )
+    return FeatureExtraction(network, images, rows, training, taps, grids, copies, augmentation)
 
 
 @dataclass(frozen=True)

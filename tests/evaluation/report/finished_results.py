@@ -98,6 +98,7 @@ def make_results(classes):
         **with_interval({"difference": 0.05}),
         "verdict": "positive",
         "mcnemar_p": 0.0123,
+        "baseline_failed": False,
         "training_cost": {
             "baseline_validation_accuracy": 0.9,
             "baseline_images": 1000.0,
@@ -192,7 +193,7 @@ def make_results(classes):
             "hardware": {"cpu": "a processor", "cores": 2, "memory_gb": 25.3, "gpus": [], "platform": "Linux"},
             "precision": "float32",
             "data": {"source_images": "f00d", "target_images": "beef"},
-            "parameters": {"seed": 7},
+            "parameters": {"seed": 7, "evaluate": {"confidence": 0.95}},
             "python": "3.11.7",
             "packages": {"keras": "3.15.1"},
         },

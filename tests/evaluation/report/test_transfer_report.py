@@ -161,6 +161,20 @@ def test_a_run_without_baseline_and_random_network_compares_with_nothing(results
     assert page.count("from scratch") == 0
 
 
+def test_a_baseline_that_failed_is_no_ground_for_a_verdict(results):
+    failed = replace(results, transfer_verdict=results.transfer_verdict | {"baseline_failed": True})
+    page = write_report(failed)
+    assert "○ No verdict: training from scratch failed" in page
+    assert "Positive transfer" not in page
+
+
+def test_the_level_of_the_intervals_is_the_run_s(results):
+    parameters = results.run_provenance["parameters"] | {"evaluate": {"confidence": 0.9}}
+    page = write_report(replace(results, run_provenance=results.run_provenance | {"parameters": parameters}))
+    assert "with 90% intervals" in page
+    assert "95% interval" not in page
+
+
 def test_a_cost_that_was_not_reached_is_told_in_words(results):
     cost = results.transfer_verdict["training_cost"] | {"target_images": None, "ratio": None}
     unreached = replace(

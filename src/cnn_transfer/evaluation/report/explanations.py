@@ -54,8 +54,9 @@ def _maps(results: RunResults) -> list[Any]:
             "explanation-scores",
             pd.DataFrame(explained["methods"]).replace({"method": METHODS}),
             SCORES,
-            "Tests of the methods on test images: areas under the curves gained over random maps, with 95% intervals; "
-            "rank correlations of maps with random weights (low is good) and after an invisible change (high is good)",
+            "Tests of the methods on test images: areas under the curves gained over random maps, with "
+            f"{results.level} intervals; rank correlations of maps with random weights (low is good) and after an "
+            "invisible change (high is good)",
             "explanations",
         ),
         Details("The tests in words", [Text(row["statement"]) for row in explained["methods"]]),
@@ -90,7 +91,7 @@ def _change(results: RunResults) -> list[Any]:
                     "similarity-table",
                     depths,
                     SIMILARITY,
-                    "Similarity of representations before and after fine-tuning, 95% intervals",
+                    f"Similarity of representations before and after fine-tuning, {results.level} intervals",
                     "representation_similarity",
                 ),
             ]

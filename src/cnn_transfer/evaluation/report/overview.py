@@ -36,10 +36,10 @@ def overview(results: RunResults) -> Section:
                 "accuracy",
                 results.accuracy_plot,
                 "Accuracy of the networks",
-                "Accuracy on the test images with its 95% interval. Overlapping intervals do not settle a comparison; "
-                "the difference on the same images, above, does."
+                f"Accuracy on the test images with its {results.level} interval. Overlapping intervals do not settle a "
+                "comparison; the difference on the same images, above, does."
                 if results.baseline_metrics
-                else "Accuracy on the test images with its 95% interval.",
+                else f"Accuracy on the test images with its {results.level} interval.",
                 f"Accuracy with interval: {accuracies}",
             ),
             *([Notice(summary["statements"])] if summary["statements"] else []),

@@ -91,7 +91,7 @@ def _calibration(results: RunResults) -> list[Any]:
         ),
         Table(
             "calibration",
-            "Before and after calibration, with 95% intervals",
+            f"Before and after calibration, with {results.level} intervals",
             [Column("figure", "figure"), Column("before", "before", share), Column("after", "after", share)],
             rows,
             "delivered_metrics, calibrated_metrics",

@@ -64,7 +64,7 @@ def results_on_test_images(results: RunResults) -> Section:
             "per-class",
             results.per_class_metrics,
             PER_CLASS,
-            "Figures by class of the delivered network, with 95% intervals",
+            f"Figures by class of the delivered network, with {results.level} intervals",
             "per_class_metrics",
         ),
         picture(
@@ -124,7 +124,7 @@ def _differences(results: RunResults) -> list[Table]:
         if part := verdict[key]:
             rows.append(Row([words(name), points(*(part[end] for end in ("estimate", "low", "high"))), general(None)]))
     columns = [Column("of", "of"), Column("difference", "difference, points", points), Column("p", "p", general)]
-    caption = "Differences of accuracy on the same test images, with 95% intervals; p: McNemar's test"
+    caption = f"Differences of accuracy on the same test images, with {results.level} intervals; p: McNemar's test"
     return [Table("differences", caption, columns, rows, "transfer_verdict")] if rows else []
 
 
@@ -142,7 +142,7 @@ def _metrics(results: RunResults) -> Table:
     ]
     return Table(
         "metrics",
-        "Figures on the test images, with 95% intervals",
+        f"Figures on the test images, with {results.level} intervals",
         [Column("metric", "figure"), *(Column(name, name, share) for name in networks)],
         rows,
         "target_metrics, baseline_metrics, random_metrics",

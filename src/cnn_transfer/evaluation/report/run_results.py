@@ -74,6 +74,11 @@ class RunResults:
     similarity_plot: str
 
     @property
+    def level(self) -> str:
+        """Of the intervals."""
+        return f"{100 * self.run_provenance['parameters']['evaluate']['confidence']:.3g}%"
+
+    @property
     def networks(self) -> dict[str, Mapping[str, Any]]:
         """Metrics of the networks that there are, by what people call them."""
         named = {name: getattr(self, key) for key, name in NETWORKS.items()}

@@ -19,6 +19,7 @@ VERDICTS = {
     "positive": "▲ Positive transfer",
     "neutral": "● Neutral transfer",
     "negative": "▼ Negative transfer",
+    "failed": "○ No verdict: training from scratch failed",
     None: "○ No verdict",
 }
 SECTIONS = (
@@ -37,13 +38,15 @@ SECTIONS = (
 def write_report(results: RunResults) -> str:
     """The report of a transfer as one HTML page without any reference to another file."""
     summary, card = results.summary, results.delivered_model_card
+    failed = results.transfer_verdict["baseline_failed"]
+    verdict = "failed" if failed else summary["verdict"]
     return render(
         title=f"Transfer from {summary['source']} to {card['trained_on']}",
         subtitle=f"{summary['n_train']:,} labelled training images of {len(card['class_names'])} classes, judged on "
         f"{summary['n_test']:,} test images that nothing was chosen on.",
         verdict={
-            "kind": summary["verdict"] or "none",
-            "title": VERDICTS[summary["verdict"]],
+            "kind": verdict or "none",
+            "title": VERDICTS[verdict],
             "sentence": summary["sentence"],
         },
         sections=[section(results) for section in SECTIONS],
