@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from selenium import webdriver
 
 ROOT = Path(__file__).parents[2]
@@ -61,12 +62,20 @@ def project(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def finished_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A project in which `kedro run --env test` has finished, and what it printed."""
-    folder = make_project(tmp_path_factory.mktemp("finished") / "project")
-    result = run_kedro(folder, "run", "--env", "test", "--pipeline", "transfer")
-    assert result.returncode == 0, result.stdout
-    return folder, result.stdout
+def finished_run(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> tuple[Path, str]:
+    """A project in which `kedro run --env test` has finished, and what it printed: run once, copied for each worker."""
+    shared = tmp_path_factory.getbasetemp()
+    if worker_id != "master":
+        shared = shared.parent
+    original, printed = shared / "finished_run/project", shared / "finished_run.txt"
+    with FileLock(shared / "finished_run.lock"):
+        if not printed.exists():
+            result = run_kedro(make_project(original), "run", "--env", "test", "--pipeline", "transfer")
+            assert result.returncode == 0, result.stdout
+            printed.write_text(result.stdout)
+    folder = tmp_path_factory.mktemp("finished") / "project"
+    shutil.copytree(original, folder, symlinks=True)
+    return folder, printed.read_text().replace(str(original), str(folder))
 
 
 @pytest.fixture(scope="session")

@@ -41,7 +41,7 @@ def test_transfer_writes_a_summary_with_the_agreed_keys(finished_project):
 
 def test_transfer_ends_with_the_summary_on_the_terminal(finished_run):
     project, printed = finished_run
-    last = "\n".join(printed.strip().splitlines()[-10:])
+    last = "\n".join(printed.strip().splitlines()[-14:])
     assert f"{summary_of(project)['target_accuracy']:.1%}" in last
     assert str(latest(project / "data/08_reporting/report.html")) in last.replace("\n", "")
     warnings = [line for line in printed.splitlines() if "WARNING" in line]
