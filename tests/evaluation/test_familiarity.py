@@ -280,5 +280,5 @@ def test_the_farthest_images_are_drawn_first(digits, digit_parts):
     nothing = draw_unfamiliar(digits, table.iloc[:0])
     render(nothing)
     assert nothing.get_suptitle() == "No images to judge"
-    with pytest.raises(ValueError, match="ids are not in the table"):
+    with pytest.raises(ValueError, match="All images must be of this set"):
         draw_unfamiliar(replace(digits, table=digits.table.assign(id="x" + digits.table["id"])), table)

@@ -88,7 +88,7 @@ def test_pairs_are_drawn_with_their_pictures_and_counts(shapes, predictions_tabl
     np.testing.assert_array_equal(pictures, shapes.pixels(np.array([351, 350, 1]))[..., 0])
     texts = [text.get_text() for axes in figure.axes for text in axes.texts]
     assert texts == ["row → blob\n2 images, 66.7%", "blob → row\n1 image, 100.0%"]
-    with pytest.raises(ValueError, match="1 of 2 ids are not in the image set, such as nobody"):
+    with pytest.raises(ValueError, match="1 of 2 are not in it, such as nobody"):
         draw_confused_pairs(shapes, confused_pairs(table.replace({"id": {table["id"][0]: "nobody"}})))
 
 

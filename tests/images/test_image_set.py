@@ -451,3 +451,11 @@ def test_unlabelled_images_have_no_class(tmp_path):
     images = store(tmp_path / "set", np.zeros((3, 16, 16, 3), np.uint8), ["b", None, "a"])
     assert images.class_names == ("a", "b")
     assert images.classes.tolist() == [1, -1, 0]
+
+
+def test_rows_of_images_are_in_their_order_and_unknown_ones_are_named(shapes):
+    ids = shapes.table["id"]
+    assert shapes.rows_of([ids[5], ids[0], ids[5]]).tolist() == [5, 0, 5]
+    assert shapes.rows_of([]).tolist() == []
+    with pytest.raises(ValueError, match="1 of 2 are not in it, such as nobody"):
+        shapes.rows_of([ids[0], "nobody"])

@@ -131,7 +131,7 @@ def explain(
         what = "No image was predicted" if predictions.empty else "No method was asked for"
         return _nothing(f"{what}: there is nothing to explain.")
     classes, probabilities = _predicted_classes(network, predictions)
-    rows = _rows(images, predictions["id"])
+    rows = images.rows_of(predictions["id"])
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.choice(len(predictions), min(judged, len(predictions)), replace=False))
     pictured = _pictured(predictions, probabilities, shown, rng)
@@ -174,7 +174,7 @@ def draw_explanations(images: ImageSet, explanations: Explanations) -> Figure:
     columns = 1 + len(explanations.maps)
     figure = new_figure(2.0 * columns + 0.9, 1.5 * len(shown) + 1.4)
     axes = figure.subplots(len(shown), columns, squeeze=False)
-    pixels = images.pixels(_rows(images, shown["id"]))
+    pixels = images.pixels(images.rows_of(shown["id"]))
     show_images(axes[:, 0], pixels)
     for axis in axes[:, 0]:
         axis.images[0].set_interpolation("none")  # an SVG keeps the pixels as they are
@@ -307,16 +307,6 @@ def _predicted_classes(network: keras.Model, predictions: pd.DataFrame) -> tuple
             f"{predictions['predicted'][unknown].iloc[0]}."
         )
     return np.asarray(classes), values[np.arange(len(values)), classes]
-
-
-def _rows(images: ImageSet, ids: pd.Series) -> np.ndarray:
-    rows = pd.Index(images.table["id"]).get_indexer(pd.Index(ids))
-    if (missing := rows < 0).any():
-        raise ValueError(
-            f"Predictions must be about this set of images. {missing.sum()} of {len(rows)} are not in it, such as "
-            f"{ids[missing].iloc[0]}. Run evaluate again, so that both have one version."
-        )
-    return np.asarray(rows)
 
 
 def _pictured(predictions: pd.DataFrame, probabilities: np.ndarray, shown: int, rng: np.random.Generator) -> np.ndarray:

@@ -23,6 +23,7 @@ from cnn_transfer.evaluation.figures import (
     MOST_TITLE_CHARACTERS,
     TITLE,
     Figure,
+    draw_sheet,
     from_to,
     new_figure,
     short_name,
@@ -248,7 +249,10 @@ def draw_nearest(
         figure = new_figure(5, 0.6)
         figure.suptitle("No images to compare", fontsize=10)
         return figure
-    shown = _rows_with_ids(table, ids)
+    unknown = [name for name in ids if name not in set(table["id"])]
+    if unknown:
+        raise ValueError(f"{len(unknown)} of {len(ids)} ids are not in the table, such as {unknown[0]}.")
+    shown = table.set_index("id", drop=False).loc[list(ids)]
     places = [name for name in table.columns if name.startswith("nearest_") and name != "nearest_labels"]
     predicted = {} if predictions is None else dict(zip(predictions["id"], predictions["predicted"], strict=True))
     halves = min(2, len(shown))
@@ -262,12 +266,12 @@ def draw_nearest(
     for number, (_, row) in enumerate(shown.iterrows()):
         start = (across + 1) * (number % halves)
         line = axes[number // halves, start : start + across]
-        rows = _rows_with_ids(images.table.assign(row=range(len(images))), [row["id"], *row[places]])
-        show_images(line, images.pixels(rows["row"].to_numpy(int)))
+        rows = images.rows_of([row["id"], *row[places]])
+        show_images(line, images.pixels(rows))
         label = row["label"]
         title = from_to(label, predicted[row["id"]], 13) if row["id"] in predicted else short_name(label, 12)
         line[0].set_title(title, **TITLE, fontweight="bold")
-        for axis, label in zip(line[1:], rows["label"].iloc[1:], strict=True):
+        for axis, label in zip(line[1:], images.table["label"].iloc[rows[1:]], strict=True):
             axis.set_title(short_name(label, 12), **TITLE)
     meaning = "true → predicted class" if predicted else "class"
     figure.suptitle(f"Bold: test image, {meaning}. Beside it its nearest training images", fontsize=10)
@@ -286,21 +290,16 @@ def draw_unfamiliar(images: ImageSet, table: pd.DataFrame, shown: int = 24) -> F
         ValueError: When an image is not in the set.
     """
     farthest = table.nlargest(shown, "distance", keep="first")
-    columns = 8
-    rows = max(1, math.ceil(len(farthest) / columns))
-    figure = new_figure(1.35 * columns, 1.6 * rows + 0.5)
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    places = _rows_with_ids(images.table.assign(row=range(len(images))), farthest["id"])["row"].to_numpy(int)
-    show_images(axes, images.pixels(places) if len(places) else np.empty((0, *images.image_shape), np.uint8))
-    for axis, (_, row) in zip(axes, farthest.iterrows(), strict=False):
+    titles = []
+    for row in farthest.to_dict("records"):
         mark = "not judged" if pd.isna(row["unfamiliar"]) else "unfamiliar" if row["unfamiliar"] else "familiar"
-        name = short_name(row["label"], MOST_TITLE_CHARACTERS)
-        axis.set_title(f"{name}\n{mark}, {row['distance']:.2f}", **TITLE)
+        titles.append(f"{short_name(row['label'], MOST_TITLE_CHARACTERS)}\n{mark}, {row['distance']:.2f}")
+    if table.empty:
+        return draw_sheet(images, [], [], "No images to judge")
     count = f"{int(table['unfamiliar'].sum()):,} of {len(table):,} are unfamiliar"
     judged = "none can be called unfamiliar" if table["unfamiliar"].isna().any() else count
-    title = f"Least like the training images (class, distance); {judged}"
-    figure.suptitle(title if len(table) else "No images to judge", fontsize=10)
-    return figure
+    heading = f"Least like the training images (class, distance); {judged}"
+    return draw_sheet(images, farthest["id"], titles, heading)
 
 
 def _range_of_rate(n: int, rank: int) -> dict[str, float | None]:
@@ -365,14 +364,3 @@ def _nearest(training: EmbeddedImages, queries: EmbeddedImages, nearest: int) ->
         distances = _others(training, queries.ids[part], 1 - asked[part] @ known.T)
         result[part] = np.argsort(distances, axis=1, kind="stable")[:, :count]
     return result
-
-
-def _rows_with_ids(table: pd.DataFrame, ids: Sequence[str] | pd.Series) -> pd.DataFrame:
-    """The rows of the table in the order of the ids."""
-    rows = pd.Index(table["id"]).get_indexer(pd.Index(ids))
-    if (missing := rows < 0).any():
-        raise ValueError(
-            f"{missing.sum()} of {len(rows)} ids are not in the table, such as {list(ids)[missing.argmax()]}."
-        )
-    chosen: pd.DataFrame = table.iloc[rows]
-    return chosen

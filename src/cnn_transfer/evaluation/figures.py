@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -242,16 +242,27 @@ def draw_confusion(confusion: pd.DataFrame) -> Figure:
 def draw_mistakes(images: ImageSet, predictions: pd.DataFrame, shown: int) -> Figure:
     """The most confident mistakes, each with its true class, the predicted one and its probability."""
     wrong = confident_mistakes(predictions, shown)
+    titles = [
+        f"{from_to(row['label'], row['predicted'])}\n{row['confidence']:.0%} sure" for row in wrong.to_dict("records")
+    ]
+    heading = f"The {len(wrong)} most confident mistakes (true → predicted)" if len(wrong) else "No mistakes"
+    return draw_sheet(images, wrong["id"], titles, heading)
+
+
+def draw_sheet(images: ImageSet, ids: Iterable[str], titles: Sequence[str], heading: str) -> Figure:
+    """Images in rows of eight, each with a title.
+
+    Raises:
+        ValueError: When an image is not in the set.
+    """
     columns = 8
-    rows = max(1, math.ceil(len(wrong) / columns))
-    figure = new_figure(1.35 * columns, 1.6 * rows + 0.5)
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    position = pd.Series(np.arange(len(images)), index=images.table["id"])
-    show_images(axes, images.pixels(position.loc[wrong["id"]].to_numpy(int)))
-    for axis, (_, row) in zip(axes, wrong.iterrows(), strict=False):
-        axis.set_title(f"{from_to(row['label'], row['predicted'])}\n{row['confidence']:.0%} sure", **TITLE)
-    title = f"The {len(wrong)} most confident mistakes (true → predicted)" if len(wrong) else "No mistakes"
-    figure.suptitle(title, fontsize=10)
+    lines = max(1, math.ceil(len(titles) / columns))
+    figure = new_figure(1.35 * columns, 1.6 * lines + 0.5)
+    axes = figure.subplots(lines, columns, squeeze=False).ravel()
+    show_images(axes, images.pixels(images.rows_of(ids)))
+    for axis, title in zip(axes, titles, strict=False):
+        axis.set_title(title, **TITLE)
+    figure.suptitle(heading, fontsize=10)
     return figure
 
 

@@ -42,7 +42,7 @@ def fine_tuning_change(
         return _unknown(f"it takes at least {FEWEST_IMAGES} test images, not {len(drawn)}")
     if not set(tap_layers(before)) & set(tap_layers(after)):
         return _unknown("the networks have no convolution in common whose pictures could be compared")
-    pixels = images.pixels(np.asarray(pd.Index(images.table["id"]).get_indexer(pd.Index(drawn["id"]))))
+    pixels = images.pixels(images.rows_of(drawn["id"]))
     depths = similarity_by_depth(before, after, pixels, confidence=confidence)
     same = all(
         np.array_equal(first, second) for first, second in zip(before.get_weights(), after.get_weights(), strict=True)

@@ -8,15 +8,13 @@ cross-validated ones.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 
 from cnn_transfer.evaluation.figures import (
     MOST_TITLE_CHARACTERS,
-    TITLE,
     Figure,
+    draw_sheet,
     from_to,
     new_figure,
     short_name,
@@ -83,7 +81,7 @@ def draw_confused_pairs(images: ImageSet, pairs: pd.DataFrame, most: int = 8) ->
     figure = new_figure(max(5.0, 1.05 * columns + 2.4), 1.1 * len(pairs) + 0.5)
     axes = figure.subplots(len(pairs), columns, squeeze=False)
     for line, (_, pair) in zip(axes, pairs.iterrows(), strict=True):
-        show_images(line, images.pixels(_rows_of(images, pair["examples"])))
+        show_images(line, images.pixels(images.rows_of(pair["examples"])))
         count = f"{pair['images']:,} images" if pair["images"] > 1 else "1 image"
         text = f"{from_to(pair['label'], pair['predicted'])}\n{count}, {pair['share_of_label']:.1%}"
         line[0].text(
@@ -152,24 +150,11 @@ def draw_suspected_labels(images: ImageSet, suspected: pd.DataFrame, shown: int 
         figure = new_figure(5, 0.6)
         figure.suptitle("No label looks wrong", fontsize=10)
         return figure
-    columns = 8
-    lines = -(-len(part) // columns)
-    figure = new_figure(1.35 * columns, 1.6 * lines + 0.5)
-    axes = figure.subplots(lines, columns, squeeze=False).ravel()
-    show_images(axes, images.pixels(_rows_of(images, part["id"].tolist())))
-    for axis, (_, row) in zip(axes, part.iterrows(), strict=False):
+    titles = []
+    for row in part.to_dict("records"):
         label, other = (short_name(row[key], MOST_TITLE_CHARACTERS - 2) for key in ("label", "suggested"))
         rather = f"rather {other}" if len(other) <= 8 else f"→ {other}"
         gap = ", " if len(other) <= 4 else "\n"
-        axis.set_title(f"{label}?\n{rather}{gap}{row['probability_of_suggested']:.1%}", **TITLE)
-    figure.suptitle(f"Labels to look at again: {len(suspected):,}, the clearest first", fontsize=10)
-    return figure
-
-
-def _rows_of(images: ImageSet, ids: Sequence[str]) -> np.ndarray:
-    rows = pd.Index(images.table["id"]).get_indexer(pd.Index(ids))
-    if (missing := rows < 0).any():
-        raise ValueError(
-            f"{missing.sum()} of {len(rows)} ids are not in the image set, such as {ids[missing.argmax()]}."
-        )
-    return np.asarray(rows)
+        titles.append(f"{label}?\n{rather}{gap}{row['probability_of_suggested']:.1%}")
+    heading = f"Labels to look at again: {len(suspected):,}, the clearest first"
+    return draw_sheet(images, part["id"], titles, heading)

@@ -20,7 +20,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -105,6 +105,21 @@ class ImageSet:
                 f"The table of splits must be about this set. {missing.sum()} of its {len(rows)} {split} images are "
                 f"not in it, such as {wanted[missing].iloc[0]}. Run the preprocess stage again, so that both have one "
                 "version."
+            )
+        return np.asarray(rows)
+
+    def rows_of(self, ids: Iterable[str]) -> np.ndarray:
+        """Row numbers of images.
+
+        Raises:
+            ValueError: When the set does not have them all.
+        """
+        wanted = pd.Index(list(ids))
+        rows = pd.Index(self.table["id"]).get_indexer(wanted)
+        if (missing := rows < 0).any():
+            raise ValueError(
+                f"All images must be of this set. {missing.sum()} of {len(rows)} are not in it, such as "
+                f"{wanted[missing][0]}. Run the stage again that named them, so that both have one version."
             )
         return np.asarray(rows)
 
