@@ -278,7 +278,7 @@ def draw_nearest(
     return figure
 
 
-def draw_unfamiliar(images: ImageSet, table: pd.DataFrame, shown: int = 24) -> Figure:
+def draw_unfamiliar(images: ImageSet, table: pd.DataFrame, shown: int = 16) -> Figure:
     """The images that are farthest from the training images, the farthest first.
 
     Args:

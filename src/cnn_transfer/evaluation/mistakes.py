@@ -134,7 +134,7 @@ def suspected_labels(predictions: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values("margin", ascending=False, kind="stable").reset_index(drop=True)
 
 
-def draw_suspected_labels(images: ImageSet, suspected: pd.DataFrame, shown: int = 24) -> Figure:
+def draw_suspected_labels(images: ImageSet, suspected: pd.DataFrame, shown: int = 16) -> Figure:
     """The images whose labels look most wrong, each with its label and the suggested one.
 
     Args:

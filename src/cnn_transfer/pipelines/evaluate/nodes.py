@@ -58,7 +58,7 @@ from cnn_transfer.images import ImageSet
 from cnn_transfer.models import ModelCard, Network
 from cnn_transfer.pipelines.evaluate.parameters import EvaluateParameters
 
-NEAREST_SHOWN = 12  # mistakes that are shown beside the training images nearest to them
+NEAREST_SHOWN = 8  # mistakes that are shown beside the training images nearest to them
 
 
 def predict_test_images(
