@@ -25,7 +25,7 @@ help:  ## list the targets
 transfer: .venv/.ready  ## run the main job: Fashion-MNIST → handwritten digits, 20 labels a class (about 2 minutes)
 	$(BIN)/kedro run --pipelines transfer
 
-test: .venv/.ready  ## run all tests with coverage (about 9 minutes)
+test: .venv/.ready  ## run all tests with coverage (about 10 minutes)
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n 2 --dist loadfile
 	@$(BIN)/coverage combine --quiet
