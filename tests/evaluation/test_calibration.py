@@ -171,7 +171,7 @@ def test_what_is_no_probability_is_refused_with_its_image(value):
     table = simulate(30, 1.0, seed=0)
     table.loc[3, "probability_b"] = value
     for function in (fit_calibration, reliability_table, read_probabilities):
-        with pytest.raises(ValueError, match=r"1 of 30 images have others, such as i3"):
+        with pytest.raises(ValueError, match=r"Received: others for 1 of 30 images, first i3 \("):
             function(table)
 
 

@@ -134,7 +134,7 @@ def test_what_does_not_fit_is_named(trained, shapes, tiny_network):
         explain(tiny_network(n_classes=3), shapes, predictions)
     with pytest.raises(ValueError, match="1 of 80 are not in it, such as elsewhere"):
         explain(network, shapes, predictions.assign(id=["elsewhere", *predictions["id"][1:]]))
-    with pytest.raises(ValueError, match="NaN or infinity for 80 of 80 images"):
+    with pytest.raises(ValueError, match=r"between 0 and 1\. Received: others for 80 of 80 images"):
         explain(network, shapes, predictions.assign(probability_row=np.nan))
     with pytest.raises(ValueError, match="Received: star"):
         explain(network, shapes, predictions.assign(predicted="star"))

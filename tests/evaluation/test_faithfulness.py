@@ -13,11 +13,11 @@ from cnn_transfer.evaluation.faithfulness import (
     curve_areas,
     faithfulness,
     mean_faithfulness,
-    mean_interval,
     random_maps,
     randomisation_check,
     rank_correlation,
 )
+from cnn_transfer.evaluation.intervals import student_interval
 
 SIDE = 16
 
@@ -194,12 +194,12 @@ def test_rank_correlation_is_spearmans():
     assert np.isnan(rank_correlation(first, second)[2])
 
 
-def test_mean_interval_is_students():
+def test_student_interval_is_students():
     values = np.random.default_rng(0).normal(size=12)
     expected = stats.ttest_1samp(values, 0).confidence_interval(0.9)
-    interval = mean_interval(values, 0.9)
+    interval = student_interval(values, 0.9)
     assert interval == pytest.approx((values.mean(), expected.low, expected.high))
-    assert mean_interval(values[:1]) is None
+    assert student_interval(values[:1]) is None
 
 
 def test_what_is_taken_away_is_the_reference_that_is_named(corner):

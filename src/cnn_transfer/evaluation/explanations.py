@@ -32,7 +32,7 @@ from cnn_transfer.evaluation.figures import (
     short_name,
     show_images,
 )
-from cnn_transfer.evaluation.predictions import PROBABILITY
+from cnn_transfer.evaluation.probabilities import class_columns, probabilities_of
 from cnn_transfer.images import ImageSet
 from cnn_transfer.parameters import did_you_mean
 
@@ -288,18 +288,13 @@ def _overlaid(image: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 def _predicted_classes(network: keras.Model, predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Class index of each prediction and its probability."""
-    names = [str(name).removeprefix(PROBABILITY) for name in predictions if str(name).startswith(PROBABILITY)]
+    names = class_columns(predictions)
     if network.output_shape[-1] != len(names):
         raise ValueError(
             f"The network has {network.output_shape[-1]} classes, the predictions have {len(names)}. Run evaluate "
             "again, so that both have one version."
         )
-    values = predictions[[PROBABILITY + name for name in names]].to_numpy(float)
-    if (bad := ~np.isfinite(values).all(axis=1)).any():
-        raise ValueError(
-            f"Probabilities must be finite. Received NaN or infinity for {bad.sum()} of {len(bad)} images, such as "
-            f"{predictions['id'].iloc[int(bad.argmax())]}. The training of the network has diverged."
-        )
+    values = probabilities_of(predictions, names)
     classes = pd.Index(names).get_indexer(pd.Index(predictions["predicted"]))
     if (unknown := classes < 0).any():
         raise ValueError(

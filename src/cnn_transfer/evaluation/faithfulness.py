@@ -20,7 +20,7 @@ import pandas as pd
 from scipy import stats
 
 from cnn_transfer.evaluation.attribution import LogitNetwork, Reference, prepared, reference_images
-from cnn_transfer.evaluation.metrics import Interval
+from cnn_transfer.evaluation.intervals import student_interval
 
 if TYPE_CHECKING:
     import keras
@@ -130,7 +130,7 @@ def mean_faithfulness(table: pd.DataFrame, confidence: float = 0.95) -> dict[str
     """
     figures: dict[str, Any] = {"images": len(table)}
     for curve in CURVES:
-        gain = mean_interval(table[f"{curve}_gain"].to_numpy(), confidence)
+        gain = student_interval(table[f"{curve}_gain"].to_numpy(), confidence)
         figures |= {
             curve: float(table[curve].mean()),
             f"{curve}_random": float(table[f"{curve}_random"].mean()),
@@ -175,7 +175,7 @@ def randomisation_check(
     noise = rng.integers(-NOISE_LEVELS, NOISE_LEVELS + 1, pixels.shape)
     changed = method(network, np.clip(pixels.astype(int) + noise, 0, 255).astype(np.uint8), classes)
     same = rank_correlation(trained, changed)
-    stability = mean_interval(same[~np.isnan(same)], confidence)
+    stability = student_interval(same[~np.isnan(same)], confidence)
     intervals, correlations, magnitudes = [], [], []
     for weights_seed in rng.integers(0, 2**20, RANDOM_NETWORKS):
         with network.reinitialised(int(weights_seed)) as random_network:
@@ -183,7 +183,7 @@ def randomisation_check(
         correlation = np.abs(rank_correlation(trained, random))
         correlations.append(correlation)
         magnitudes.append(rank_correlation(np.abs(trained), np.abs(random)))
-        if interval := mean_interval(correlation[~np.isnan(correlation)], confidence):
+        if interval := student_interval(correlation[~np.isnan(correlation)], confidence):
             intervals.append(interval)
     undefined = int(np.isnan(correlations).sum())
     pairs = {"pairs": len(trained) * RANDOM_NETWORKS, "undefined": undefined}
@@ -231,12 +231,3 @@ def rank_correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     x, y = (rank - rank.mean(axis=1, keepdims=True) for rank in ranks)
     scale = np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
     return np.asarray(np.where(scale > 0, (x * y).sum(axis=1) / np.where(scale > 0, scale, 1), np.nan))
-
-
-def mean_interval(values: np.ndarray, confidence: float = 0.95) -> Interval | None:
-    """The mean and Student's interval of it; None for fewer than two values."""
-    if len(values) < 2:
-        return None
-    mean, error = float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
-    margin = float(stats.t.ppf(0.5 + confidence / 2, len(values) - 1)) * error
-    return Interval(mean, mean - margin, mean + margin)

@@ -24,6 +24,7 @@ from cnn_transfer.evaluation.figures import (
     TITLE,
     Figure,
     draw_sheet,
+    draw_words,
     from_to,
     new_figure,
     short_name,
@@ -246,9 +247,7 @@ def draw_nearest(
         ValueError: When an id is not in the table, or an image not in the set.
     """
     if not len(ids):
-        figure = new_figure(5, 0.6)
-        figure.suptitle("No images to compare", fontsize=10)
-        return figure
+        return draw_words("No images to compare")
     unknown = [name for name in ids if name not in set(table["id"])]
     if unknown:
         raise ValueError(f"{len(unknown)} of {len(ids)} ids are not in the table, such as {unknown[0]}.")

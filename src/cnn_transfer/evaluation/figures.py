@@ -273,6 +273,13 @@ def new_figure(width_inches: float, height_inches: float) -> Figure:
     return Figure(figsize=(width_inches, height_inches), dpi=110, layout="constrained")
 
 
+def draw_words(text: str) -> Figure:
+    """A line of text where there is nothing to draw."""
+    figure = new_figure(5, 0.6)
+    figure.suptitle(text, fontsize=10, parse_math=False)
+    return figure
+
+
 def as_svg(figure: Figure) -> str:
     """The figure as an SVG element that takes the colours of the page it is put into: black becomes `currentColor`.
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from cnn_transfer.evaluation.attribution import AttributionUnavailableError, grad_cam
-from cnn_transfer.evaluation.predictions import PROBABILITY
+from cnn_transfer.evaluation.probabilities import class_columns
 from cnn_transfer.evaluation.similarity import FEWEST_IMAGES, map_similarity, similarity_by_depth
 from cnn_transfer.images import ImageSet
 from cnn_transfer.models import tap_layers
@@ -50,8 +50,7 @@ def fine_tuning_change(
     if same:
         statement = "Nothing: the head in closed form is delivered as it is, on the weights of the source."
         return depths, NOTHING | {"statement": statement}
-    names = [str(name).removeprefix(PROBABILITY) for name in drawn if str(name).startswith(PROBABILITY)]
-    classes = np.asarray(pd.Index(names).get_indexer(pd.Index(drawn["predicted"])))[:MOST_MAPPED]
+    classes = np.asarray(pd.Index(class_columns(drawn)).get_indexer(pd.Index(drawn["predicted"])))[:MOST_MAPPED]
     try:
         first, second = (grad_cam(network, pixels[:MOST_MAPPED], classes) for network in (before, after))
     except AttributionUnavailableError as error:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cnn_transfer.evaluation.figures import Axes, Figure, new_figure, short_name, show_images
+from cnn_transfer.evaluation.figures import Axes, Figure, draw_words, new_figure, short_name, show_images
 from cnn_transfer.images import SPLITS, ImageSet, class_names
 
 ABOVE: dict[str, Any] = {"fontsize": 9, "loc": "lower center", "bbox_to_anchor": (0.5, 1), "frameon": False}
@@ -83,9 +83,7 @@ def draw_image_histograms(
 def draw_rejected(images: ImageSet, rejected: pd.DataFrame, per_reason: int = 6) -> Figure:
     """Examples of what was set aside: pictures, one row a reason, and below them the names of what has no picture."""
     if rejected.empty:
-        figure = new_figure(5, 0.6)
-        figure.suptitle("Nothing was set aside", fontsize=10)
-        return figure
+        return draw_words("Nothing was set aside")
     row_of_id = pd.Series(range(len(images)), index=images.table["id"])
     has_picture = rejected["id"].isin(row_of_id.index)
     pictured = rejected[has_picture]["reason"].value_counts()

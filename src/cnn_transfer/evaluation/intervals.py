@@ -151,6 +151,15 @@ def _proportion(successes: np.ndarray, confidence: float, units: Units) -> Inter
     return score_interval(share, trials, units.quantile(confidence))
 
 
+def student_interval(values: np.ndarray, confidence: float = 0.95) -> Interval | None:
+    """The mean of independent values and Student's interval of it; None for fewer than two values."""
+    if len(values) < 2:
+        return None
+    mean, error = float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
+    margin = float(stats.t.ppf(0.5 + confidence / 2, len(values) - 1)) * error
+    return Interval(mean, mean - margin, mean + margin)
+
+
 def mean_interval(
     values: np.ndarray, confidence: float, groups: Groups = None, least: float = -math.inf, most: float = math.inf
 ) -> Interval:

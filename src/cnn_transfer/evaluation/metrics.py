@@ -37,6 +37,7 @@ from cnn_transfer.evaluation.intervals import (
     wilson_interval,
 )
 from cnn_transfer.evaluation.predictions import PROBABILITY
+from cnn_transfer.evaluation.probabilities import probabilities_of
 
 __all__ = ["Interval", "confusion_table", "measure", "per_class_table", "wilson_interval"]
 
@@ -158,7 +159,8 @@ class _Judged:
             )
         self.class_names = list(class_names)
         self.labels = labels  # (n,) class index
-        self.probabilities = _probabilities(predictions, class_names)  # (n, K), or None
+        has_any = any(PROBABILITY + name in predictions for name in class_names)
+        self.probabilities = probabilities_of(predictions, class_names) if has_any else None  # (n, K)
         self.units = Units(predictions.get("group"), len(predictions))
         guesses = names.get_indexer(pd.Index(predictions["predicted"], dtype="str"))
         self.true = np.equal.outer(labels, np.arange(len(names)))  # (n, K)
@@ -348,32 +350,6 @@ class _Judged:
                 else f"{few}they say next to nothing."
             )
         return found
-
-
-def _probabilities(table: pd.DataFrame, class_names: Sequence[str]) -> np.ndarray | None:
-    """(n, K), checked; None when the table has none."""
-    columns = [PROBABILITY + name for name in class_names]
-    if not any(column in table for column in columns):
-        return None
-    if missing := [column for column in columns if column not in table]:
-        raise ValueError(
-            f"The predictions must hold a probability for each class. Missing: {', '.join(missing[:5])}. "
-            "Run evaluate again, with the network and the images of one version."
-        )
-    values = table[columns].to_numpy(float)
-    wrong = ~((values >= 0) & (values <= 1 + 1e-6)).all(axis=1)
-    sums = ~wrong & (np.abs(values.sum(axis=1) - 1) > 1e-3)
-    for bad, what in ((wrong, "between 0 and 1"), (sums, "adding up to 1")):
-        if bad.any():
-            first = int(np.flatnonzero(bad)[0])
-            name = table["id"].iloc[first] if "id" in table else f"row {first}"
-            shown = ", ".join(f"{value:.4g}" for value in values[first][:5])
-            raise ValueError(
-                f"Probabilities must be numbers {what}. Received: others for {bad.sum():,} of {len(table):,} images, "
-                f"first {name} ({shown}{', …' if values.shape[1] > 5 else ''}). The network's last layer must be a "
-                "softmax in float32; where it is, its weights have diverged: lower the learning rate and train again."
-            )
-    return values
 
 
 def _area(scores: np.ndarray, positive: np.ndarray) -> tuple[float, np.ndarray]:

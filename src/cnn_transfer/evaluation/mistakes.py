@@ -15,6 +15,7 @@ from cnn_transfer.evaluation.figures import (
     MOST_TITLE_CHARACTERS,
     Figure,
     draw_sheet,
+    draw_words,
     from_to,
     new_figure,
     short_name,
@@ -74,9 +75,7 @@ def draw_confused_pairs(images: ImageSet, pairs: pd.DataFrame, most: int = 8) ->
     """
     pairs = pairs.head(most)
     if pairs.empty:
-        figure = new_figure(5, 0.6)
-        figure.suptitle("No mistakes", fontsize=10)
-        return figure
+        return draw_words("No mistakes")
     columns = max(len(ids) for ids in pairs["examples"])
     figure = new_figure(max(5.0, 1.05 * columns + 2.4), 1.1 * len(pairs) + 0.5)
     axes = figure.subplots(len(pairs), columns, squeeze=False)
@@ -147,9 +146,7 @@ def draw_suspected_labels(images: ImageSet, suspected: pd.DataFrame, shown: int 
     """
     part = suspected.head(shown)
     if part.empty:
-        figure = new_figure(5, 0.6)
-        figure.suptitle("No label looks wrong", fontsize=10)
-        return figure
+        return draw_words("No label looks wrong")
     titles = []
     for row in part.to_dict("records"):
         label, other = (short_name(row[key], MOST_TITLE_CHARACTERS - 2) for key in ("label", "suggested"))

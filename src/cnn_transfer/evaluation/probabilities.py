@@ -5,6 +5,7 @@ Classes keep the order of the table's columns; an index of a class is a position
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -46,6 +47,35 @@ def class_columns(predictions: pd.DataFrame) -> list[str]:
     return classes
 
 
+def probabilities_of(predictions: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
+    """The probabilities of a table, (n, classes) float64, in the order of the classes.
+
+    Raises:
+        ValueError: When a class has none, or one is not a number from 0 to 1, or those of an image do not add up to 1.
+    """
+    columns = [PROBABILITY + name for name in classes]
+    if missing := [column for column in columns if column not in predictions]:
+        raise ValueError(
+            f"The predictions must hold a probability for each class. Missing: {', '.join(missing[:5])}. "
+            "Run evaluate again, with the network and the images of one version."
+        )
+    values = predictions[columns].to_numpy(np.float64)
+    wrong = ~((values >= 0) & (values <= 1 + 1e-6)).all(axis=1)
+    sums = ~wrong & (np.abs(values.sum(axis=1) - 1) > 1e-3)
+    for bad, what in ((wrong, "between 0 and 1"), (sums, "adding up to 1")):
+        if bad.any():
+            first = int(np.flatnonzero(bad)[0])
+            name = predictions["id"].iloc[first] if "id" in predictions else f"row {first}"
+            shown = ", ".join(f"{value:.4g}" for value in values[first][:5])
+            raise ValueError(
+                f"Probabilities must be numbers {what}. Received: others for {bad.sum():,} of {len(predictions):,} "
+                f"images, first {name} ({shown}{', …' if values.shape[1] > 5 else ''}). The network's last layer must "
+                "be a softmax in float32; where it is, its weights have diverged: lower the learning rate and train "
+                "again."
+            )
+    return values
+
+
 def read_probabilities(predictions: pd.DataFrame) -> Probabilities:
     """The probabilities of a table of predictions, which may be empty.
 
@@ -53,15 +83,7 @@ def read_probabilities(predictions: pd.DataFrame) -> Probabilities:
         ValueError: When a probability is not a number from 0 to 1, a row does not add up to 1, or a label is no class.
     """
     classes = class_columns(predictions)
-    values = predictions[[PROBABILITY + name for name in classes]].to_numpy(np.float64)
-    ids = predictions["id"].to_numpy(object)
-    usable = np.isfinite(values).all(axis=1) & (values >= 0).all(axis=1) & (np.abs(values.sum(axis=1) - 1) < 1e-3)
-    if not usable.all():
-        raise ValueError(
-            "Probabilities must be finite, at least 0, and add up to 1 for each image. "
-            f"{(~usable).sum()} of {len(values)} images have others, such as {ids[~usable][0]}: "
-            f"{values[~usable][0].tolist()}. Train again, at a lower learning rate or with gradient_clip: 1."
-        )
+    values, ids = probabilities_of(predictions, classes), predictions["id"].to_numpy(object)
     labels = pd.Index(classes, dtype="str").get_indexer(pd.Index(predictions["label"]))
     if (unknown := labels < 0).any():
         raise ValueError(

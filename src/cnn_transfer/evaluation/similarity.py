@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from cnn_transfer.evaluation.faithfulness import mean_interval, rank_correlation
-from cnn_transfer.evaluation.figures import TRANSFER_COLOUR, Figure, drawable, new_figure
+from cnn_transfer.evaluation.faithfulness import rank_correlation
+from cnn_transfer.evaluation.figures import TRANSFER_COLOUR, Figure, draw_words, drawable, new_figure
+from cnn_transfer.evaluation.intervals import student_interval
 from cnn_transfer.models import tap_layers, tap_network, tap_widths
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def map_similarity(first: np.ndarray, second: np.ndarray, confidence: float = 0.
         raise ValueError(f"Maps must be of the same images. Received: {first.shape} and {second.shape}.")
     correlations = rank_correlation(first, second)
     defined = correlations[~np.isnan(correlations)]
-    interval = mean_interval(defined, confidence)
+    interval = student_interval(defined, confidence)
     undefined = len(correlations) - len(defined)
     left_out = f"; {undefined} of {len(correlations)} images have a map without structure and are left out"
     if interval is None:
@@ -140,9 +141,7 @@ def draw_similarity(table: pd.DataFrame) -> Figure:
         table: See `similarity_by_depth`; may be empty.
     """
     if table.empty:
-        figure = new_figure(5, 0.6)
-        figure.suptitle("No depths to compare", fontsize=10)
-        return figure
+        return draw_words("No depths to compare")
     figure = new_figure(max(4.0, 2.5 + 0.4 * len(table)), 3.2)
     axes = figure.subplots()
     places = table["depth"].to_numpy()

@@ -48,7 +48,6 @@ from cnn_transfer.evaluation import (
     risk_coverage_area,
     risk_coverage_table,
     slice_table,
-    summarise,
     suspected_labels,
     write_model_card,
     write_report,
@@ -299,45 +298,6 @@ def draw_probabilities(
     before, after = (reliability[reliability["probabilities"] == name] for name in ("before", "after"))
     threshold = abstention["chosen_on_validation"]["threshold"]
     return draw_reliability(before, after), draw_risk_coverage(risk_coverage, threshold)
-
-
-def summarise_run(
-    target_metrics: Mapping[str, Any],
-    baseline_metrics: Mapping[str, Any],
-    random_metrics: Mapping[str, Any],
-    delivered_metrics: Mapping[str, Any],
-    calibrated_metrics: Mapping[str, Any],
-    abstention: Mapping[str, Any],
-    set_coverage: Mapping[str, Any],
-    unfamiliar_images: Mapping[str, Any],
-    explanations: Mapping[str, Any],
-    suspected_labels: pd.DataFrame,
-    transfer_verdict: Mapping[str, Any],
-    transfer_plan: Mapping[str, Any],
-    target_model_card: Mapping[str, Any],
-    delivered_model_card: Mapping[str, Any],
-    target_image_counts: pd.DataFrame,
-    node_seconds: Mapping[str, float],
-) -> dict[str, Any]:
-    """Put the figures of the run together."""
-    return summarise(
-        target_metrics,
-        baseline_metrics,
-        random_metrics,
-        delivered_metrics,
-        calibrated_metrics,
-        abstention,
-        set_coverage,
-        unfamiliar_images,
-        explanations,
-        suspected_labels,
-        transfer_verdict,
-        transfer_plan,
-        target_model_card,
-        delivered_model_card,
-        target_image_counts,
-        node_seconds,
-    )
 
 
 def report(**results: Any) -> str:

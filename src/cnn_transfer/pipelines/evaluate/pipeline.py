@@ -4,7 +4,7 @@ from dataclasses import fields
 
 from kedro.pipeline import Node, Pipeline
 
-from cnn_transfer.evaluation import RunResults
+from cnn_transfer.evaluation import RunResults, summarise
 from cnn_transfer.pipelines.evaluate.nodes import (
     abstain,
     calibrate_probabilities,
@@ -24,7 +24,6 @@ from cnn_transfer.pipelines.evaluate.nodes import (
     predict_validation_images,
     report,
     slice_accuracy,
-    summarise_run,
     suspect_labels,
     tabulate,
 )
@@ -167,7 +166,7 @@ def create_pipeline() -> Pipeline:
             name="draw_results",
         ),
         Node(
-            summarise_run,
+            summarise,
             inputs=[
                 "target_metrics",
                 "baseline_metrics",
