@@ -23,6 +23,11 @@ ENVIRONMENTS = sorted(folder.name for folder in (ROOT / "conf").iterdir() if fol
 DATASETS = set().union(*(pipeline.datasets() for pipeline in register_pipelines().values())) - {"parameters"}
 
 
+@pytest.fixture(autouse=True)
+def store(monkeypatch, tmp_path):
+    monkeypatch.setenv("TRANSFER_STORE", str(tmp_path))
+
+
 def load(environment: str) -> OmegaConfigLoader:
     arguments = CONFIG_LOADER_ARGS | {"default_run_env": environment}
     return OmegaConfigLoader(str(ROOT / "conf"), env=environment, **arguments)

@@ -1,11 +1,14 @@
 """Kedro's settings for this project."""
 
+from cnn_transfer.configuration import ConfigLoader, environment
 from cnn_transfer.hooks import CheckHooks, IntakeHooks, SummaryHooks, TensorFlowHooks, TimingHooks
 
 HOOKS = (CheckHooks(), IntakeHooks(), TensorFlowHooks(), TimingHooks(), SummaryHooks())
 
+CONFIG_LOADER_CLASS = ConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",
     "merge_strategy": {"parameters": "soft"},  # an environment changes single values, not whole blocks
+    "custom_resolvers": {"environment": environment},
 }
