@@ -1,9 +1,13 @@
 """Kedro's settings for this project."""
 
 from cnn_transfer.configuration import ConfigLoader, environment
-from cnn_transfer.hooks import CheckHooks, IntakeHooks, SummaryHooks, TensorFlowHooks, TimingHooks
+from cnn_transfer.context import RunContext, RunSession
+from cnn_transfer.hooks import CheckHooks, IntakeHooks, RecordHooks, SummaryHooks, TensorFlowHooks
 
-HOOKS = (CheckHooks(), IntakeHooks(), TensorFlowHooks(), TimingHooks(), SummaryHooks())
+HOOKS = (CheckHooks(), IntakeHooks(), TensorFlowHooks(), RecordHooks(), SummaryHooks())
+
+CONTEXT_CLASS = RunContext
+SESSION_CLASS = RunSession
 
 CONFIG_LOADER_CLASS = ConfigLoader
 CONFIG_LOADER_ARGS = {
