@@ -173,8 +173,8 @@ class TensorFlowHooks:
         self._catalog: DataCatalog | None = None
 
     @hook_impl
-    def before_pipeline_run(self, catalog: DataCatalog) -> None:
-        """Keep the catalog, which tells what a node needs."""
+    def after_catalog_created(self, catalog: DataCatalog) -> None:
+        """Keep the catalog, which tells what a node needs; some orchestrators make one a node and run no pipeline."""
         self._catalog = catalog
 
     @hook_impl(tryfirst=True)  # before a node's clock starts
@@ -218,7 +218,7 @@ class RecordHooks:
         self._images: dict[str, int | None] = {}
 
     @hook_impl
-    def before_pipeline_run(self, catalog: DataCatalog) -> None:
+    def after_catalog_created(self, catalog: DataCatalog) -> None:
         """Keep the catalog, and the records to write to."""
         self._catalog = catalog
         self._records = run_records(catalog)
