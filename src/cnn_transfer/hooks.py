@@ -17,6 +17,7 @@ from kedro.pipeline.node import Node
 
 from cnn_transfer.datasets import (
     AllVersionsDataset,
+    CheckpointsDataset,
     CurvePointsDataset,
     FeatureCollectionDataset,
     FeaturesDataset,
@@ -267,6 +268,9 @@ class RecordHooks:
             "finished": time.time(),
         }
         self._records.save({node.name: record})
+        for name in node.inputs:
+            if isinstance(dataset := self._catalog.get(name), CheckpointsDataset):
+                dataset.load().clear()
 
     def _digest(self, name: str) -> str:
         if self._catalog and (dataset := versioned(self._catalog, name)):
