@@ -16,7 +16,8 @@ from kedro.io import AbstractVersionedDataset
 from cnn_transfer.datasets import versions
 
 OF_ONE_RUN = ("run_records", "report.html", "run_provenance.json")  # times, memory, and how it was started
-FIGURES_OF_ONE_RUN = ("seconds", "peak_memory_mb", "images_per_second", "reused_from")
+# And of what it had to do: what is stored of the same content is not decoded or computed again.
+FIGURES_OF_ONE_RUN = ("seconds", "peak_memory_mb", "images_per_second", "reused_from", "decoded", "computed")
 
 
 def contents(project: Path, run: str) -> dict[str, str]:
@@ -71,9 +72,11 @@ def _versioned(project: Path) -> Iterator[tuple[str, AbstractVersionedDataset[An
 
 
 def _comparable(file: Path) -> bytes:
-    if file.name == "summary.json":
+    if file.suffix == ".json":
         figures = json.loads(file.read_text())
-        return json.dumps({name: figures[name] for name in figures if name not in FIGURES_OF_ONE_RUN}).encode()
+        if isinstance(figures, dict):
+            figures = {name: figures[name] for name in figures if name not in FIGURES_OF_ONE_RUN}
+        return json.dumps(figures).encode()
     content = file.read_bytes()
     if file.suffix == ".keras":
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
