@@ -44,7 +44,7 @@ def extraction(shapes, shape_splits, tiny_network, augmentation):
 
 
 def computed(folder, version):
-    return json.loads((folder / f"features/{version}/features/features.json").read_text())["computed"]
+    return json.loads((folder / f"features/{version}/features/written.json").read_text())["computed"]
 
 
 def test_features_are_versioned_and_what_an_earlier_version_holds_is_not_computed_again(

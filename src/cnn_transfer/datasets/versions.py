@@ -1,0 +1,238 @@
+"""Versions of a dataset on any file system of fsspec: which are complete, which is the newest; copies and removal.
+
+A version is a folder of the dataset's own, named after the run that wrote it:
+
+    <filepath>/<version>/<name>                 a file, perhaps with others beside it, or a folder
+    <filepath>/<version>/.partial-<name>        being written, or left by a process that was killed
+    <filepath>/.partial-<version>-<random>/     the same of a version that is being adopted
+
+It is complete, and exists for every reader, when its last file is there: `<name>`, or `<name>/<LAST_FILE>`. On a disk
+that comes with a rename; an object store has none, and the last file is uploaded last.
+
+A run has the version of everything it works with under its own name. What it takes from another run becomes a version
+of its own, so that each run can be read, moved and deleted by itself; on a local disk that costs no space (hard links).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import uuid
+from datetime import UTC, datetime
+from fnmatch import fnmatch
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar
+
+from fsspec import AbstractFileSystem
+from kedro.io import AbstractVersionedDataset, Version
+from kedro.io.core import VersionNotFoundError
+
+PARTIAL = ".partial-"  # begins the names of what is being written, or was when its process was killed
+TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d)\.(\d\d)\.(\d\d\.\d+)Z")  # Kedro's versions, in UTC
+MOST_LISTED = 10  # versions named in an error
+
+Dataset = AbstractVersionedDataset[Any, Any]
+Info = dict[str, Any]
+
+
+class VersionsByTime:
+    """Put before a versioned dataset in the list of base classes: its versions are ordered by time, not by name.
+
+    Kedro takes the greatest name for the latest version, which is wrong for `nightly-9` and `nightly-10`, and for names
+    beside timestamps.
+    """
+
+    LAST_FILE: ClassVar[str] = ""  # of a version that is a folder: what makes it complete
+    KEEPS_UNFINISHED: ClassVar[bool] = False  # whether the next save goes on with what a killed process left
+    NOT_CONTENT: ClassVar[tuple[str, ...]] = ()  # patterns of files that say how a version was made, or repeat others
+
+    _fs: Any
+    _filepath: PurePosixPath
+    _version: Version | None
+
+    def _get_versions(self) -> list[str]:
+        found = find_versions(self._fs, self._filepath, self.LAST_FILE)
+        return [str(self._filepath / version / self._filepath.name) for version in found]
+
+    def _get_load_path(self) -> PurePosixPath:
+        path: PurePosixPath = super()._get_load_path()  # type: ignore[misc]
+        if self._version and self._version.load and not self._is_complete(path):
+            raise VersionNotFoundError(_missing(self, self._version.load))
+        return path
+
+    def _is_complete(self, path: str | PurePosixPath) -> bool:
+        return bool(self._fs.exists(str(PurePosixPath(path) / self.LAST_FILE)))
+
+
+def find_versions(filesystem: AbstractFileSystem, filepath: PurePosixPath, last_file: str = "") -> list[str]:
+    """The complete versions at a path, the newest first.
+
+    The time of a version is the one that its name says, if that is a timestamp of Kedro's, or else the one when it was
+    completed: of its folder on a disk, of its last file on other stores.
+    """
+    last = filepath.name / PurePosixPath(last_file)
+    times = {}
+    for path, info in find_files(filesystem, filepath).items():
+        version, *rest = PurePosixPath(path).relative_to(filepath).parts
+        if PurePosixPath(*rest) == last and not version.startswith(PARTIAL):
+            times[version] = _time(filesystem, filepath / version, info)
+    return sorted(times, key=lambda version: (times[version], version), reverse=True)
+
+
+def find_files(filesystem: AbstractFileSystem, folder: PurePosixPath) -> dict[str, Info]:
+    """All files below a folder; on an object store one request for a thousand of them, and nothing from memory."""
+    filesystem.invalidate_cache()
+    found: dict[str, Info] = filesystem.find(str(folder), detail=True)
+    return {path: info for path, info in found.items() if path != str(folder)}
+
+
+def version_folder(dataset: Dataset, version: str) -> PurePosixPath:
+    """The folder of a version, whether it is there or not."""
+    return dataset._get_versioned_path(version).parent
+
+
+def exists(dataset: Dataset, version: str) -> bool:
+    """Whether there is a complete version of this name."""
+    filesystem, last = _filesystem(dataset), str(_last_file(dataset, version))
+    filesystem.invalidate_cache()
+    return bool(filesystem.exists(last))
+
+
+def digest(dataset: Dataset, version: str) -> str:
+    """What a version holds, as one digest of its files' names and contents; from checksums where the store has them.
+
+    An object store's checksum (ETag) of a file below 512 MB is the same for a copy. Names that begin with `.partial-`
+    and those in `NOT_CONTENT` are left out.
+
+    Raises:
+        VersionNotFoundError: When there is no such version.
+    """
+    whole = hashlib.blake2b(digest_size=16)
+    for name, info in sorted(_files(dataset, version).items()):
+        if not any(fnmatch(PurePosixPath(name).name, pattern) for pattern in getattr(dataset, "NOT_CONTENT", ())):
+            content = info.get("ETag") or _content_digest(_filesystem(dataset), info["name"])
+            whole.update(f"{name}\0{info['size']}\0{content}\0".encode())
+    return whole.hexdigest()
+
+
+def adopt(dataset: Dataset, version: str, as_version: str) -> None:
+    """Make the content of a version a version of another name too, whole or not at all.
+
+    On a local disk files are linked, or copied where links are not possible; an object store copies them itself. Two
+    processes may do the same at once.
+
+    Raises:
+        VersionNotFoundError: When there is no such version.
+    """
+    if exists(dataset, as_version):
+        return
+    files, filesystem = _files(dataset, version), _filesystem(dataset)
+    origin, goal = version_folder(dataset, version), version_folder(dataset, as_version)
+    if is_local(filesystem):
+        _link_folder(dataset, list(files), Path(origin), Path(goal))
+        return
+    for path in find_files(filesystem, goal):
+        if str(PurePosixPath(path).relative_to(goal)) not in files:
+            remove(filesystem, path)  # of a process that was killed
+    last = str(_last_file(dataset, version).relative_to(origin))
+    for name in sorted(files, key=lambda name: (name == last, name)):
+        filesystem.cp_file(str(origin / name), str(goal / name))
+
+
+def discard(dataset: Dataset, version: str) -> None:
+    """Remove a version with what a killed process left of it; nothing happens when there is none.
+
+    What is unfinished stays where the next save goes on with it (`KEEPS_UNFINISHED`).
+    """
+    filesystem, folder = _filesystem(dataset), version_folder(dataset, version)
+    remove(filesystem, str(_last_file(dataset, version)))  # first: nobody takes the rest for a version
+    if getattr(dataset, "KEEPS_UNFINISHED", False):
+        return
+    remove(filesystem, str(folder))
+    if is_local(filesystem):
+        for partial in Path(dataset._filepath).glob(f"{PARTIAL}{version}-{'?' * 32}"):
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def is_local(filesystem: AbstractFileSystem) -> bool:
+    """Whether paths of this file system are paths of this machine."""
+    protocol = filesystem.protocol
+    return "file" in ([protocol] if isinstance(protocol, str) else protocol)
+
+
+def modified(info: Info) -> float | None:
+    """When a file was written last, in seconds since 1970, if the file system says so in its listing."""
+    time = info.get("LastModified", info.get("mtime"))
+    return time.timestamp() if isinstance(time, datetime) else time
+
+
+def remove(filesystem: AbstractFileSystem, *paths: str) -> None:
+    """Remove files and folders, one after the other, as far as they are there."""
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            filesystem.rm(path, recursive=True)
+
+
+def _filesystem(dataset: Any) -> Any:
+    return dataset._fs  # as all datasets of kedro-datasets call it
+
+
+def _last_file(dataset: Dataset, version: str) -> PurePosixPath:
+    return dataset._get_versioned_path(version) / getattr(dataset, "LAST_FILE", "")
+
+
+def _missing(dataset: Any, version: str) -> str:
+    there = find_versions(dataset._fs, dataset._filepath, getattr(dataset, "LAST_FILE", ""))
+    more = f" and {len(there) - MOST_LISTED} older ones" if len(there) > MOST_LISTED else ""
+    listed = f"There are, the newest first: {', '.join(there[:MOST_LISTED])}{more}." if there else "There is none."
+    return f"{dataset._filepath} has no version {version}. {listed}"
+
+
+def _files(dataset: Dataset, version: str) -> dict[str, Info]:
+    """What a store says of the files of a version, by their path in its folder."""
+    if not exists(dataset, version):
+        raise VersionNotFoundError(_missing(dataset, version))
+    folder = version_folder(dataset, version)
+    found = find_files(_filesystem(dataset), folder).items()
+    files = {str(PurePosixPath(path).relative_to(folder)): info for path, info in found}
+    return {name: info for name, info in files.items() if not name.startswith(PARTIAL)}
+
+
+def _time(filesystem: AbstractFileSystem, folder: PurePosixPath, info: Info) -> float:
+    if match := TIMESTAMP.fullmatch(folder.name):
+        with contextlib.suppress(ValueError):  # a thirteenth month
+            return datetime.fromisoformat(":".join(match.groups())).replace(tzinfo=UTC).timestamp()
+    if is_local(filesystem):
+        return os.stat(folder).st_mtime  # of the folder: an adopted file keeps its own
+    return modified(info) or float(filesystem.modified(info["name"]).timestamp())
+
+
+def _content_digest(filesystem: AbstractFileSystem, path: str) -> str:
+    whole = hashlib.blake2b(digest_size=16)
+    with filesystem.open(path, "rb") as file:
+        while block := file.read(2**20):
+            whole.update(block)
+    return whole.hexdigest()
+
+
+def _link_folder(dataset: Dataset, names: list[str], origin: Path, goal: Path) -> None:
+    """Build the folder under a name that is no version's, then give it its name unless another process was first."""
+    partial = goal.with_name(f"{PARTIAL}{goal.name}-{uuid.uuid4().hex}")
+    try:
+        for name in names:
+            (partial / name).parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(origin / name, partial / name)
+            except OSError:
+                shutil.copy2(origin / name, partial / name)
+        try:
+            partial.rename(goal)
+        except OSError:
+            if not exists(dataset, goal.name):
+                shutil.rmtree(goal)  # what a killed process left
+                partial.rename(goal)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
