@@ -26,13 +26,18 @@ def environment(name: str) -> str:
 
 
 class ConfigLoader(OmegaConfigLoader):
-    """Kedro's, with the resolver `${environment:NAME}`, and a message instead of a traceback where a variable is not set."""
+    """Kedro's, which also knows the store; a variable that is not set is a message, not a traceback."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         try:
             super().__init__(*args, **kwargs)  # reads globals.yml
         except InterpolationResolutionError as error:
             raise click.ClickException(str(error).splitlines()[0]) from error
+
+    def store(self, project: Path) -> str:
+        """The address of the store; a relative folder is one of the project."""
+        address = str(self["globals"]["store"])
+        return address if "://" in address else str(project / address)
 
     def store_credentials(self) -> dict[str, Any]:
         """The block `store` of conf/local/credentials.yml, in every environment; none when there is no such file.

@@ -14,7 +14,10 @@ from kedro.io import AbstractVersionedDataset, DataCatalog
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
+from cnn_transfer.configuration import ConfigLoader
 from cnn_transfer.datasets import AllVersionsDataset, RawImagesDataset
+from cnn_transfer.datasets.store import StoreError, check_store, configure_store
+from cnn_transfer.datasets.versions import address_of
 from cnn_transfer.evaluation import describe_intake, describe_ranking, describe_summary
 from cnn_transfer.evaluation.learning_curve import describe_labels_saved
 from cnn_transfer.evaluation.run_comparison import describe_runs
@@ -89,6 +92,34 @@ class CheckHooks:
         if isinstance(dataset, AllVersionsDataset) and name == ALL_SUMMARIES and not dataset.exists():
             return f"{name}: no run has written a summary yet. Make one with: kedro run"
         return ""
+
+
+class StoreHooks:
+    """Give the store its credentials, and stop a run before its first node when it cannot be used."""
+
+    def __init__(self) -> None:
+        self._address: str | None = None
+
+    @hook_impl(tryfirst=True)
+    def after_context_created(self, context: KedroContext) -> None:
+        """Configure the file system before the catalog makes use of it."""
+        if not isinstance(context.config_loader, ConfigLoader):
+            return
+        self._address = context.config_loader.store(context.project_path)
+        try:
+            configure_store(self._address, context.config_loader.store_credentials())
+        except StoreError as error:
+            raise click.ClickException(str(error)) from error
+
+    @hook_impl(tryfirst=True)
+    def before_pipeline_run(self) -> None:
+        """Try it, before other checks look for inputs there."""
+        if self._address is None:
+            return
+        try:
+            check_store(self._address)
+        except StoreError as error:
+            raise click.ClickException(f"Nothing was run. {error}") from error
 
 
 class IntakeHooks:
@@ -189,4 +220,4 @@ class SummaryHooks:
     def _print(self, lines: list[str], dataset: Any) -> None:
         click.echo("\n" + "\n".join(lines))
         if isinstance(dataset, AbstractVersionedDataset):
-            click.echo(f"Where to look   {dataset._get_load_path()}, pictures and tables beside it; kedro viz run\n")
+            click.echo(f"Where to look   {address_of(dataset)}, pictures and tables beside it; kedro viz run\n")

@@ -1,9 +1,9 @@
 """Kedro's settings for this project."""
 
 from cnn_transfer.configuration import ConfigLoader, environment
-from cnn_transfer.hooks import CheckHooks, IntakeHooks, SummaryHooks, TensorFlowHooks, TimingHooks
+from cnn_transfer.hooks import CheckHooks, IntakeHooks, StoreHooks, SummaryHooks, TensorFlowHooks, TimingHooks
 
-HOOKS = (CheckHooks(), IntakeHooks(), TensorFlowHooks(), TimingHooks(), SummaryHooks())
+HOOKS = (CheckHooks(), StoreHooks(), IntakeHooks(), TensorFlowHooks(), TimingHooks(), SummaryHooks())
 
 CONFIG_LOADER_CLASS = ConfigLoader
 CONFIG_LOADER_ARGS = {

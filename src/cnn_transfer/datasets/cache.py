@@ -45,9 +45,7 @@ def most_bytes() -> float:
     with contextlib.suppress(ValueError):
         if float(value) > 0:
             return float(value) * 1e9
-    raise ValueError(
-        f"TRANSFER_CACHE_GB must be a number above 0, in gigabytes. Received: {value}. Leave it out for 20."
-    )
+    raise ValueError(f"TRANSFER_CACHE_GB must be a number above 0, in gigabytes. Received: {value}; without it, 20")
 
 
 @contextlib.contextmanager

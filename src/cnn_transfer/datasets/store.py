@@ -2,8 +2,8 @@
 
 Credentials of a store come, the first that is there, from
 
-1. the block `store` of `conf/local/credentials.yml`: arguments of fsspec's file system, for s3:// `key` and `secret`, or
-   `profile`, and `endpoint_url`;
+1. the block `store` of `conf/local/credentials.yml`: arguments of fsspec's file system, for s3:// `key` and `secret`,
+   or `profile`, and `endpoint_url`;
 2. fsspec's own configuration, such as the environment variable FSSPEC_S3_KEY;
 3. where its library looks, for s3:// the environment (AWS_ACCESS_KEY_ID, ...), `~/.aws`, the role of the machine.
 
@@ -13,7 +13,6 @@ They become defaults of the file system and are never part of the catalog, which
 from __future__ import annotations
 
 import copy
-import inspect
 import os
 import threading
 import uuid
@@ -22,6 +21,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import fsspec
+from fsspec import AbstractFileSystem
 from fsspec.config import conf
 
 from cnn_transfer.datasets.cache import cache_folder, check_cache
@@ -39,6 +39,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         },
     }
 }
+S3_ARGUMENTS = ("key", "secret", "token", "profile", "anon", "endpoint_url", "client_kwargs", "config_kwargs")
 SOURCES = {  # botocore's words for them
     "env": "the environment (AWS_ACCESS_KEY_ID)",
     "shared-credentials-file": "~/.aws/credentials",
@@ -65,18 +66,16 @@ def configure_store(address: str, credentials: Mapping[str, Any]) -> None:
         credentials: Arguments of the file system; none: it looks for them itself.
 
     Raises:
-        StoreError: When an argument is none of the file system's, or a package is missing.
+        StoreError: When an argument is none of the file system's.
     """
     protocol = fsspec.utils.get_protocol(address)
     if protocol == "file":
         return
-    if credentials:
-        known = inspect.signature(_file_system_class(address, protocol).__init__).parameters.keys() - {"self", "kwargs"}
-        if unknown := sorted(set(credentials) - known):
-            raise StoreError(
-                f"The block store of {CREDENTIALS_FILE} must hold arguments of the file system of {protocol}://: "
-                f"{', '.join(sorted(known))}. Received: {', '.join(unknown)}."
-            )
+    if protocol == "s3" and (unknown := sorted(set(credentials) - set(S3_ARGUMENTS))):
+        raise StoreError(
+            f"The block store of {CREDENTIALS_FILE} must hold arguments of s3fs: {', '.join(S3_ARGUMENTS)}. "
+            f"Received: {', '.join(unknown)}."
+        )
     conf[protocol] = {**DEFAULTS.get(protocol, {}), **_fsspec_settings.get(protocol, {}), **credentials}
     _from_file.discard(protocol)
     if credentials:
@@ -89,50 +88,68 @@ def check_store(address: str) -> None:
     Raises:
         StoreError: When it cannot: what was tried, with which credentials, and what to do.
     """
-    protocol, location = fsspec.utils.get_protocol(address), urlsplit(address)
+    location = urlsplit(address)
     if location.password:
         raise StoreError(
-            f"An address of a store must hold no password. Received one for {location.hostname or protocol}. "
+            f"An address of a store must hold no password. Received one for {location.hostname or location.scheme}. "
             f"Put it into {CREDENTIALS_FILE}."
         )
+    filesystem, path = _open(address)
+    if not is_local(filesystem):
+        try:
+            check_cache()
+        except (OSError, ValueError) as error:
+            raise StoreError(
+                f"The folder for local copies of the store, {cache_folder()}, cannot be used: {error}. "
+                "TRANSFER_CACHE names another one, TRANSFER_CACHE_GB its size."
+            ) from error
     errors: list[Exception] = []
-    worker = threading.Thread(target=_try, args=(address, errors), daemon=True)
+    worker = threading.Thread(target=_try, args=(filesystem, path, errors), daemon=True)
     worker.start()
     worker.join(CHECK_SECONDS)
     if worker.is_alive():
         errors.append(TimeoutError(f"no answer within {CHECK_SECONDS} seconds"))
     if errors:
-        raise StoreError(_explain(address, protocol, errors[0])) from errors[0]
+        raise StoreError(_explain(address, filesystem, errors[0])) from errors[0]
 
 
-def _try(address: str, errors: list[Exception]) -> None:
+def _try(filesystem: AbstractFileSystem, path: str, errors: list[Exception]) -> None:
+    folder = f"{path.rstrip('/')}/.check-{uuid.uuid4().hex}"
     try:
-        filesystem, path = fsspec.core.url_to_fs(address)
-        folder = f"{path.rstrip('/')}/.check-{uuid.uuid4().hex}"
         if is_local(filesystem):
             os.makedirs(folder)
-        else:
-            check_cache()
         filesystem.pipe_file(f"{folder}/file", b"written")
         if filesystem.find(folder) != [f"{folder}/file"] or filesystem.cat_file(f"{folder}/file") != b"written":
             raise OSError("it does not give back what was written")
         filesystem.rm(folder, recursive=True)
-    except Exception as error:  # noqa: BLE001  # whatever a file system raises, somebody has to be told
+    except Exception as error:  # whatever a file system raises, somebody has to be told
         errors.append(error)
 
 
-def _explain(address: str, protocol: str, error: Exception) -> str:
+def _open(address: str) -> tuple[AbstractFileSystem, str]:
+    try:
+        filesystem, path = fsspec.core.url_to_fs(address)
+    except ImportError as error:
+        raise StoreError(
+            f"The store {address} needs a package: {error} For s3://: pip install 'cnn-transfer[s3]'."
+        ) from error
+    except ValueError as error:
+        raise StoreError(
+            f"The store must be a folder or an address such as s3://bucket/prefix. Received: {address}. {error}."
+        ) from error
+    return filesystem, path
+
+
+def _explain(address: str, filesystem: AbstractFileSystem, error: Exception) -> str:
     said = f"The store {address} cannot be used: {type(error).__name__}: {error}".rstrip(".") + "."
-    if protocol == "file":
+    if is_local(filesystem):
         return f"{said} Choose a folder that can be written, by TRANSFER_STORE or in globals.yml."
-    if isinstance(error, ImportError):
-        return f"{said} Install what it needs; for s3://: pip install 'cnn-transfer[s3]'."
-    if str(cache_folder()) in str(error):
-        return f"{said} Choose another folder for local copies by TRANSFER_CACHE."
     remedy = "Check address and endpoint, and that these credentials may list, read, write and delete there."
     if isinstance(error, FileNotFoundError):
         remedy = "Make the bucket first, or correct the address; it comes from TRANSFER_STORE or globals.yml."
-    return f"{said}\nEndpoint: {_endpoint(address)}. Credentials: {credential_source(protocol)}.\n{remedy}"
+    client = getattr(filesystem, "_s3", None)
+    endpoint = f"Endpoint: {client.meta.endpoint_url}. " if client is not None else ""
+    return f"{said}\n{endpoint}Credentials: {credential_source(fsspec.utils.get_protocol(address))}.\n{remedy}"
 
 
 def credential_source(protocol: str) -> str:
@@ -148,16 +165,3 @@ def credential_source(protocol: str) -> str:
         none = f"none found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or write {CREDENTIALS_FILE}"
         return SOURCES.get(found.method, str(found.method)) if found else none
     return f"where the file system of {protocol}:// looks for them"
-
-
-def _endpoint(address: str) -> str:
-    filesystem, _ = fsspec.core.url_to_fs(address)
-    client = getattr(filesystem, "_s3", None)
-    return str(client.meta.endpoint_url) if client is not None else "that of the file system"
-
-
-def _file_system_class(address: str, protocol: str) -> type[fsspec.AbstractFileSystem]:
-    try:
-        return fsspec.get_filesystem_class(protocol)
-    except (ImportError, ValueError) as error:
-        raise StoreError(_explain(address, protocol, error)) from error

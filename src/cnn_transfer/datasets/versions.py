@@ -94,6 +94,12 @@ def version_folder(dataset: Dataset, version: str) -> PurePosixPath:
     return dataset._get_versioned_path(version).parent
 
 
+def address_of(dataset: Dataset) -> str:
+    """Where the version lies that a dataset loads: a path of this machine, or an address."""
+    path, filesystem = str(dataset._get_load_path()), _filesystem(dataset)
+    return path if is_local(filesystem) else str(filesystem.unstrip_protocol(path))
+
+
 def exists(dataset: Dataset, version: str) -> bool:
     """Whether there is a complete version of this name."""
     filesystem, last = _filesystem(dataset), str(_last_file(dataset, version))
