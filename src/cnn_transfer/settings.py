@@ -2,9 +2,9 @@
 
 from cnn_transfer.configuration import ConfigLoader, environment
 from cnn_transfer.context import RunContext, RunSession
-from cnn_transfer.hooks import CheckHooks, IntakeHooks, RecordHooks, SummaryHooks, TensorFlowHooks
+from cnn_transfer.hooks import CheckHooks, IntakeHooks, RecordHooks, StoreHooks, SummaryHooks, TensorFlowHooks
 
-HOOKS = (CheckHooks(), IntakeHooks(), TensorFlowHooks(), RecordHooks(), SummaryHooks())
+HOOKS = (CheckHooks(), StoreHooks(), IntakeHooks(), TensorFlowHooks(), RecordHooks(), SummaryHooks())
 
 CONTEXT_CLASS = RunContext
 SESSION_CLASS = RunSession

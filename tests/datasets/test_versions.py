@@ -1,14 +1,13 @@
 """Versions as folders: content, copies, removal, on a local disk and in an object store."""
 
-import json
 import os
-import shutil
 
 import fsspec
 import pytest
 from kedro.io import Version
+from kedro.io.core import VersionNotFoundError
 
-from cnn_transfer.datasets import ImageSetDataset, JSONDataset, MatplotlibDataset, TextDataset, versions
+from cnn_transfer.datasets import JSONDataset, MatplotlibDataset, TextDataset, versions
 from cnn_transfer.evaluation.figures import new_figure
 
 
@@ -29,20 +28,8 @@ def test_the_digest_is_of_the_content_and_not_of_the_version(place):
         dataset(place, version).save(content)
     one, two, three = (versions.digest(dataset(place, "one"), version) for version in ("one", "two", "three"))
     assert one == two != three
-    with pytest.raises(FileNotFoundError, match="no version four of"):
+    with pytest.raises(VersionNotFoundError, match="has no version four"):
         versions.digest(dataset(place, "one"), "four")
-
-
-def test_how_much_was_computed_anew_is_no_content(image_set_folder, tmp_path):
-    store = ImageSetDataset(filepath=str(tmp_path / "shapes"), version=Version("a", "a"))
-    for version, decoded in (("a", 400), ("b", 0)):
-        folder = tmp_path / f"shapes/{version}/shapes"
-        shutil.copytree(image_set_folder, folder)
-        about = json.loads((folder / "set.json").read_text())
-        (folder / "set.json").write_text(json.dumps(about | {"decoded": decoded}))
-    assert versions.digest(store, "a") == versions.digest(store, "b")
-    (tmp_path / "shapes/b/shapes/set.json").write_text(json.dumps(about | {"name": "other"}))
-    assert versions.digest(store, "a") != versions.digest(store, "b")
 
 
 def test_an_adopted_version_is_the_same_and_stands_by_itself(place):
@@ -88,7 +75,7 @@ def test_an_adoption_that_fails_leaves_nothing(tmp_path, monkeypatch):
 def test_what_a_killed_process_left_is_no_version_and_goes_with_it(place):
     store = dataset(place, "cut", TextDataset, "page.html")
     filesystem = fsspec.core.url_to_fs(place)[0]
-    folder = versions.version_folder(store, "cut")
+    folder = str(versions.version_folder(store, "cut"))
     filesystem.makedirs(folder, exist_ok=True)
     filesystem.pipe_file(f"{folder}/.partial-page.html", b"half")
     assert not versions.exists(store, "cut")
