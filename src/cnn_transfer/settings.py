@@ -1,9 +1,13 @@
 """Kedro's settings for this project."""
 
 from cnn_transfer.configuration import ConfigLoader, environment
-from cnn_transfer.hooks import CheckHooks, IntakeHooks, StoreHooks, SummaryHooks, TensorFlowHooks, TimingHooks
+from cnn_transfer.context import RunContext, RunSession
+from cnn_transfer.hooks import CheckHooks, IntakeHooks, RecordHooks, StoreHooks, SummaryHooks, TensorFlowHooks
 
-HOOKS = (CheckHooks(), StoreHooks(), IntakeHooks(), TensorFlowHooks(), TimingHooks(), SummaryHooks())
+HOOKS = (CheckHooks(), StoreHooks(), IntakeHooks(), TensorFlowHooks(), RecordHooks(), SummaryHooks())
+
+CONTEXT_CLASS = RunContext
+SESSION_CLASS = RunSession
 
 CONFIG_LOADER_CLASS = ConfigLoader
 CONFIG_LOADER_ARGS = {

@@ -14,7 +14,6 @@ from cnn_transfer.datasets import (
     FeaturesDataset,
     ImageSetDataset,
     KerasModelDataset,
-    NodeSecondsDataset,
     RawImagesDataset,
 )
 from cnn_transfer.models import build_network
@@ -95,16 +94,6 @@ def test_no_features_are_a_version_too(tmp_path, extraction):
     assert computed(tmp_path, "2") == 325
 
 
-def test_features_refuse_a_remote_folder():
-    with pytest.raises(DatasetError, match=r"local folder. Received: s3://bucket/features"):
-        FeaturesDataset(filepath="s3://bucket/features")
-
-
-def test_image_set_refuses_a_remote_folder():
-    with pytest.raises(DatasetError, match=r"local folder. Received: s3://bucket/images"):
-        ImageSetDataset(filepath="s3://bucket/images")
-
-
 def test_model_comes_back_with_its_weights_and_without_optimiser(tmp_path):
     network = build_network("compact_cnn", (28, 28, 1), 3, seed=0)
     dataset = KerasModelDataset(filepath=str(tmp_path / "model.keras"), version=Version(None, "1"))
@@ -127,12 +116,6 @@ def test_model_with_a_lambda_layer_is_refused(tmp_path):
 def test_model_needs_the_keras_suffix(tmp_path):
     with pytest.raises(DatasetError, match=r"must end in .keras. Received: .*model.h5"):
         KerasModelDataset(filepath=str(tmp_path / "model.h5"))
-
-
-def test_node_seconds_add_up_over_processes_and_replace_their_own(tmp_path):
-    NodeSecondsDataset(filepath=str(tmp_path / "seconds")).save({"a.b": 1.0, "c": 2.0})
-    NodeSecondsDataset(filepath=str(tmp_path / "seconds")).save({"a.b": 3.0})
-    assert NodeSecondsDataset(filepath=str(tmp_path / "seconds")).load() == {"c": 2.0, "a.b": 3.0}
 
 
 def test_raw_images_are_never_written(tmp_path):

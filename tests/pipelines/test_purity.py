@@ -78,6 +78,8 @@ def in_memory_catalog(parameters: dict, folder: Path) -> DataCatalog:
             catalog[name] = ImageSetDataset(filepath=str(folder / name))
         elif name.endswith(PICTURES):  # saved as figures, loaded as vectors
             catalog[name] = MatplotlibDataset(filepath=str(folder / f"{name}.png"), version=Version(None, "1"))
+        elif name.endswith("_checkpoints"):  # else a node that is run again would take its result from there
+            catalog[name] = Kept(None)
         elif name == "environment":
             catalog[name] = EnvironmentDataset()
         elif name in {"target_features", "random_features"}:
@@ -86,7 +88,8 @@ def in_memory_catalog(parameters: dict, folder: Path) -> DataCatalog:
             catalog[name] = Kept(copy_mode="assign")
     catalog["source_raw_images"].save(list_images(ROOT / "data/01_raw/fashion_mnist.parquet"))
     catalog["target_raw_images"].save(list_images(ROOT / "data/01_raw/mnist_digits.parquet"))
-    catalog["node_seconds"].save({"a.node": 1.0})
+    record = {"seconds": 1.0, "peak_memory_mb": 900.0, "images_per_second": None, "reused_from": None}
+    catalog["run_records"].save({"a.node": record})
     return catalog
 
 
