@@ -29,7 +29,6 @@ from cnn_transfer.datasets import (
     versions,
 )
 from cnn_transfer.datasets.store import StoreError, check_store, configure_store
-from cnn_transfer.datasets.versions import address_of
 from cnn_transfer.evaluation import describe_intake, describe_ranking, describe_summary
 from cnn_transfer.evaluation.learning_curve import describe_labels_saved
 from cnn_transfer.evaluation.run_comparison import describe_runs
@@ -327,4 +326,6 @@ class SummaryHooks:
     def _print(self, lines: list[str], dataset: Any) -> None:
         click.echo("\n" + "\n".join(lines))
         if isinstance(dataset, AbstractVersionedDataset):
-            click.echo(f"Where to look   {address_of(dataset)}, pictures and tables beside it; kedro viz run\n")
+            click.echo(
+                f"Where to look   {versions.address_of(dataset)}, pictures and tables beside it; kedro viz run\n"
+            )

@@ -109,11 +109,11 @@ def test_a_run_keeps_to_what_it_was_made_with(project):
 def test_a_version_that_is_not_there_is_told_with_those_that_are(project):
     code, printed = finish(start(project, "--pipelines", "evaluate", "--load-versions", "target_model:yesterday"))
     assert code == 1
-    assert "target_model.keras has no version yesterday. There are" in printed
+    assert "target_model: There is no version yesterday of" in printed
     assert "nightly-3" in printed
     code, printed = finish(start(project, "--pipelines", "evaluate", TRANSFER_RUN_ID="weekly"))
     assert code == 1
-    assert "has no version weekly. There are" in printed
+    assert "There is no version weekly of" in printed
     assert "Traceback" not in printed
 
 

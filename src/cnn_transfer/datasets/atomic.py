@@ -19,7 +19,7 @@ import pandas as pd
 from kedro.io import DatasetError
 from kedro_datasets import json, matplotlib, pandas, text
 
-from cnn_transfer.datasets.versions import PARTIAL, VersionsByTime, is_local, remove
+from cnn_transfer.datasets.versions import PART_BYTES, PARTIAL, VersionsByTime, is_local, remove
 from cnn_transfer.evaluation import Figure, as_svg
 
 
@@ -44,7 +44,7 @@ class AtomicSave(VersionsByTime):
                 staged.replace(final)
                 return
             try:
-                store.put_file(str(staged), final)
+                store.put_file(str(staged), final, chunksize=PART_BYTES)
             except FileNotFoundError as error:  # Kedro would say that a file of the same name exists
                 raise DatasetError(f"{final} cannot be written: {error}.") from error
 

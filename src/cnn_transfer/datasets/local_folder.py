@@ -16,11 +16,9 @@ from kedro.io import AbstractVersionedDataset, Version
 from kedro.io.core import get_protocol_and_path
 
 from cnn_transfer.datasets.cache import keep, local_copy, working_folder
-from cnn_transfer.datasets.versions import PARTIAL, VersionsByTime, is_local, remove
+from cnn_transfer.datasets.versions import PART_BYTES, PARTIAL, VersionsByTime, is_local, remove
 
 MOST_FETCHED = 3  # earlier versions that are fetched to save computing
-UPLOADED_AT_ONCE = 4  # files, which are in memory meanwhile
-PART_BYTES = 256 * 2**20  # files below two parts are uploaded as one object, whose digest a copy keeps
 
 Saved = TypeVar("Saved")
 Loaded = TypeVar("Loaded")
@@ -89,16 +87,15 @@ class LocalFolder(VersionsByTime, AbstractVersionedDataset[Saved, Loaded]):
             keep(folder / self._filepath.name, self._fs, final, self.LAST_FILE)
 
     def _upload(self, folder: Path, final: str) -> None:
-        files = {file: f"{final}/{file.relative_to(folder).as_posix()}" for file in folder.rglob("*") if file.is_file()}
+        files = [file for file in folder.rglob("*") if file.is_file()]
         last = folder / self.LAST_FILE
-        remove(self._fs, files[last], final)  # of a process that was killed, or there without versions
+        remove(self._fs, f"{final}/{self.LAST_FILE}", final)  # of a process that was killed, or there without versions
         try:
-            first = [file for file in files if file != last]
-            arguments = {"chunksize": PART_BYTES, "batch_size": UPLOADED_AT_ONCE}
-            self._fs.put([str(file) for file in first], [files[file] for file in first], **arguments)
-            self._fs.put_file(str(last), files[last])
+            for file in sorted(files, key=lambda file: (file == last, file)):
+                path = f"{final}/{file.relative_to(folder).as_posix()}"
+                self._fs.put_file(str(file), path, chunksize=PART_BYTES)
         except BaseException:
-            remove(self._fs, files[last], final)
+            remove(self._fs, f"{final}/{self.LAST_FILE}", final)
             raise
 
     def _earlier(self) -> Generator[Path]:

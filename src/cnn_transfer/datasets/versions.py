@@ -32,6 +32,7 @@ from kedro.io.core import VersionNotFoundError
 
 PARTIAL = ".partial-"  # begins the names of what is being written, or was when its process was killed
 TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d)\.(\d\d)\.(\d\d\.\d+)Z")  # Kedro's versions, in UTC
+PART_BYTES = 256 * 2**20  # files below two parts are uploaded at once: an object store's checksum is of their content
 MOST_LISTED = 10  # versions named in an error
 
 Dataset = AbstractVersionedDataset[Any, Any]
@@ -195,7 +196,7 @@ def missing_version(dataset: Any, version: str) -> str:
     there = find_versions(dataset._fs, dataset._filepath, getattr(dataset, "LAST_FILE", ""))
     more = f" and {len(there) - MOST_LISTED} older ones" if len(there) > MOST_LISTED else ""
     listed = f"There are, the newest first: {', '.join(there[:MOST_LISTED])}{more}." if there else "There is none."
-    return f"{dataset._filepath} has no version {version}. {listed}"
+    return f"There is no version {version} of {dataset._filepath}. {listed}"
 
 
 def _files(dataset: Dataset, version: str) -> dict[str, Info]:
