@@ -112,7 +112,10 @@ class CheckHooks:
     def after_context_created(self, context: KedroContext) -> None:
         """Keep the parameters for the check before the run."""
         self._parameters = context.params
-        self._run_is_given = given_run_id(context.params) is not None
+        try:
+            self._run_is_given = given_run_id(context.params) is not None
+        except ParameterError as error:
+            raise click.ClickException(str(error)) from error
 
     @hook_impl
     def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
