@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import getpass
 import json
+import logging
 import math
 import os
 import re
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +28,9 @@ if TYPE_CHECKING:
     from mlflow.entities import Metric, Run
     from mlflow.tracking import MlflowClient
 
-RUN_ID, ELECTED, TASK, CHANGED = "transfer.run_id", "transfer.elected", "task", "transfer.changed_parameters"
+RUN_ID, TASK, CHANGED = "transfer.run_id", "task", "transfer.changed_parameters"
 NAME_LENGTH, VALUE_LENGTH, TAG_LENGTH = 250, 6000, 5000  # MLflow's limits; of a tag, that of older servers
 PARAMETERS_AT_ONCE, METRICS_AT_ONCE = 100, 1000
-ELECTION_SECONDS = 1.0  # longer than a server needs between two requests of one process
 NOT_A_NAME = re.compile(r"[^\w\-. :/]", re.ASCII)
 CREDENTIALS = re.compile(r"(?<=//)[^/@\s]+(?=@)")
 # A server that is down must not hold up a run for minutes, and all lines go through the project's logging. Whoever sets
@@ -52,17 +53,31 @@ class MlflowRun:
         run_id: The run's id in this project.
         task: Which part of the run this process is, for the tag that holds its state.
         tags: Further tags of a new run.
+        alone: Makes a context in which no other process of this run begins it, since MLflow knows no unique tags.
     """
 
-    def __init__(self, experiment: str, run_id: str, task: str, tags: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        experiment: str,
+        run_id: str,
+        task: str,
+        tags: Mapping[str, str],
+        alone: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
         for name, value in SETTINGS.items():
             os.environ.setdefault(name, value)
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it warns of each retry
         from mlflow.tracking import MlflowClient
 
         self._client = MlflowClient()
         self._task = _name(f"{TASK}.{task}")
         self._experiment = _experiment(self._client, experiment)
-        run = _find_or_begin(self._client, self._experiment, run_id, tags)
+        run = _find(self._client, self._experiment, run_id)
+        if run is None:
+            with alone():
+                run = _find(self._client, self._experiment, run_id) or self._client.create_run(
+                    self._experiment, tags={**tags, RUN_ID: run_id}, run_name=run_id
+                )
         self._id = run.info.run_id
         self._client.set_tag(self._id, self._task, "RUNNING")
         self._client.update_run(self._id, status="RUNNING")
@@ -243,31 +258,9 @@ def _experiment(client: MlflowClient, name: str) -> str:
     return str(found.experiment_id)
 
 
-def _find_or_begin(client: MlflowClient, experiment: str, run_id: str, tags: Mapping[str, str]) -> Run:
-    """The run with this id; processes that begin it at the same time agree on one.
-
-    MLflow knows no unique tag. A process that finds no elected run waits longer than another needs from looking to
-    beginning: then all see the same candidates, and all elect the same one.
-    """
-    with_id = f"tags.`{RUN_ID}` = '{run_id}'"
-    candidates = list(client.search_runs([experiment], with_id))
-    elected = [run for run in candidates if ELECTED in run.data.tags]
-    if elected:
-        return _first(elected)
-    own = None
-    if not candidates:
-        own = client.create_run(experiment, tags={**tags, RUN_ID: run_id}, run_name=run_id)
-    time.sleep(ELECTION_SECONDS)
-    candidates = list(client.search_runs([experiment], with_id))
-    chosen = _first([run for run in candidates if ELECTED in run.data.tags] or candidates)
-    client.set_tag(chosen.info.run_id, ELECTED, "true")
-    if own is not None and own.info.run_id != chosen.info.run_id:
-        client.delete_run(own.info.run_id)
-    return chosen
-
-
-def _first(runs: list[Run]) -> Run:
-    return min(runs, key=lambda run: (run.info.start_time, run.info.run_id))
+def _find(client: MlflowClient, experiment: str, run_id: str) -> Run | None:
+    found = list(client.search_runs([experiment], f"tags.`{RUN_ID}` = '{run_id}'"))
+    return min(found, key=lambda run: run.info.start_time) if found else None
 
 
 def _name(key: str) -> str:

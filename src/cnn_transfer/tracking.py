@@ -10,8 +10,10 @@ import atexit
 import logging
 import os
 import tempfile
+import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -24,13 +26,16 @@ from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 from pydantic import Field
 
+from cnn_transfer.datasets import ClaimedError
 from cnn_transfer.evaluation.provenance import OF_A_PROCESS
 from cnn_transfer.mlflow_run import MlflowRun, describe_process, without_credentials
 from cnn_transfer.parameters import ParameterError, Parameters, did_you_mean
 from cnn_transfer.run_identity import given_run_id
+from cnn_transfer.runner import run_records
 
 LOGGER = logging.getLogger("cnn_transfer")
 CONFIGURATION = "tracking"  # of the configuration loader: tracking*.yml
+CLAIM_SECONDS = 60
 SERVER, EXPERIMENT = "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"
 
 
@@ -110,7 +115,7 @@ class TrackingHooks:
         tags = {**describe_process(self._project), "kedro.env": self._environment}
         self._logged = set()
         self._failing = self._has_failed = False
-        self._begin = lambda: MlflowRun(experiment, run_id, name_task(pipeline), tags)
+        self._begin = lambda: MlflowRun(experiment, run_id, name_task(pipeline), tags, lambda: claim(catalog))
         self._try(self._log_parameters)
         atexit.register(self._end, "KILLED")  # a signal's exception passes by Kedro's hooks
 
@@ -218,6 +223,23 @@ class TrackingHooks:
                 without_credentials(os.environ.get(SERVER, "")),
                 without_credentials(f"{type(error).__name__}: {error}"),
             )
+
+
+@contextmanager
+def claim(catalog: DataCatalog) -> Iterator[None]:
+    """Wait for other processes of this run that begin it in MLflow, and keep them waiting; they meet in the store."""
+    records = run_records(catalog)
+    deadline = time.monotonic() + CLAIM_SECONDS
+    with ExitStack() as held:
+        while records is not None:
+            try:
+                held.enter_context(records.claim("mlflow"))
+                break
+            except ClaimedError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+        yield
 
 
 def name_task(pipeline: Pipeline) -> str:
