@@ -1,12 +1,14 @@
 """Versions as folders: content, copies, removal, on a local disk and in an object store."""
 
+import json
 import os
+import shutil
 
 import fsspec
 import pytest
 from kedro.io import Version
 
-from cnn_transfer.datasets import JSONDataset, MatplotlibDataset, TextDataset, versions
+from cnn_transfer.datasets import ImageSetDataset, JSONDataset, MatplotlibDataset, TextDataset, versions
 from cnn_transfer.evaluation.figures import new_figure
 
 
@@ -29,6 +31,18 @@ def test_the_digest_is_of_the_content_and_not_of_the_version(place):
     assert one == two != three
     with pytest.raises(FileNotFoundError, match="no version four of"):
         versions.digest(dataset(place, "one"), "four")
+
+
+def test_how_much_was_computed_anew_is_no_content(image_set_folder, tmp_path):
+    store = ImageSetDataset(filepath=str(tmp_path / "shapes"), version=Version("a", "a"))
+    for version, decoded in (("a", 400), ("b", 0)):
+        folder = tmp_path / f"shapes/{version}/shapes"
+        shutil.copytree(image_set_folder, folder)
+        about = json.loads((folder / "set.json").read_text())
+        (folder / "set.json").write_text(json.dumps(about | {"decoded": decoded}))
+    assert versions.digest(store, "a") == versions.digest(store, "b")
+    (tmp_path / "shapes/b/shapes/set.json").write_text(json.dumps(about | {"name": "other"}))
+    assert versions.digest(store, "a") != versions.digest(store, "b")
 
 
 def test_an_adopted_version_is_the_same_and_stands_by_itself(place):
