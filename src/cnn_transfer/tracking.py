@@ -1,4 +1,4 @@
-"""Tracking in MLflow by hooks and configuration (`tracking.yml`) only; off unless installed and switched on.
+"""Tracking in MLflow by hooks and configuration only; off unless the parameter `mlflow` is true.
 
 What a node saves is logged as it is saved; what this process did not make itself (reused outputs, or what a server that
 was down has missed) at the end, from the catalog.
@@ -36,13 +36,13 @@ from cnn_transfer.runner import run_records
 LOGGER = logging.getLogger("cnn_transfer")
 CONFIGURATION = "tracking"  # of the configuration loader: tracking*.yml
 CLAIM_SECONDS = 60
+SWITCH = "params:mlflow"
 SERVER, EXPERIMENT = "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"
 
 
 class Tracking(Parameters):
     """The contents of `tracking.yml`; the names are those of catalog entries."""
 
-    enabled: bool = False
     experiment: str = Field(min_length=1)
     metrics: tuple[str, ...] = ()
     curves: tuple[str, ...] = ()
@@ -104,7 +104,7 @@ class TrackingHooks:
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Begin a run, or go on with that of an earlier process."""
         self._begin = self._run = None
-        if not self._tracking.enabled:
+        if SWITCH not in catalog or not catalog.load(SWITCH):
             return
         try:
             self._tracking.check(catalog)

@@ -16,6 +16,7 @@ from conftest import BIN, ROOT, free_port, make_environment, projects, serving
 RUN = ["run", "--env", "test"]
 TARGET = [*RUN, "--namespaces", "preprocess.target"]
 TRACKED = ["--params", "mlflow=true"]
+AS_JSON = {"KEDRO_LOGGING_CONFIG": "conf/logging_json.yml", "KEDRO_LOGGING_MODULE_ALLOWLIST": "cnn_transfer"}
 LOADED = """
 import json, sys
 import keras, mlflow, numpy as np
@@ -90,19 +91,19 @@ def read(entries):
 
 @pytest.fixture(scope="module")
 def tracked(server, tmp_path_factory):
-    """A project with a whole run that was logged, its only run in MLflow, and what it printed."""
+    """A project with a whole run that was logged, its only run in MLflow, and the lines of its log, which are JSON."""
     project = projects.make_project(tmp_path_factory.mktemp("tracked") / "project")
-    code, printed = run(project, [*RUN, *TRACKED], MLFLOW_TRACKING_URI=server, TRANSFER_RUN_ID="whole")
+    code, printed = run(project, [*RUN, *TRACKED], MLFLOW_TRACKING_URI=server, TRANSFER_RUN_ID="whole", **AS_JSON)
     assert code == 0, printed
     (logged,) = runs_of(server, "whole")
-    return project, logged, printed
+    return project, logged, [json.loads(line) for line in printed.splitlines()]
 
 
 def test_a_run_is_in_mlflow_with_parameters_figures_and_curves(server, tracked):
-    project, logged, printed = tracked
+    project, logged, lines = tracked
     assert logged["info"]["status"] == "FINISHED"
     assert logged["info"]["run_name"] == "whole"
-    assert f"/runs/{logged['info']['run_id']}" in printed.replace("\n", "").replace(" ", "")
+    assert f"/runs/{logged['info']['run_id']}" in lines[-1]["message"]
 
     parameters = read(logged["data"]["params"])
     assert parameters["seed"] == "0"
@@ -119,6 +120,14 @@ def test_a_run_is_in_mlflow_with_parameters_figures_and_curves(server, tracked):
     asked = {"run_id": logged["info"]["run_id"], "metric_key": "source_training_log/validation_loss"}
     history = ask(server, "metrics/get-history", **asked)["metrics"]
     assert sorted(int(point.get("step", 0)) for point in history) == [0, 9, 18]
+
+
+def test_every_line_of_a_run_says_which_run_and_node_it_comes_from(tracked):
+    _, _, lines = tracked
+    assert {line["run_id"] for line in lines} == {"whole"}
+    nodes = {line["node"]: line["message"] for line in lines}
+    assert "pretrain_source.pretrain" in nodes["pretrain_source.pretrain"]
+    assert any("Verdict" in line["message"] and line["node"] is None for line in lines)
 
 
 def test_files_and_the_model_come_back_as_they_were(server, tracked):
