@@ -79,6 +79,7 @@ def test_a_server_that_fails_is_one_warning_without_its_password(monkeypatch, ca
     hooks._tracking = Tracking(experiment="e", metrics=("ya",))
     with caplog.at_level(logging.INFO):
         hooks.before_pipeline_run({"run_id": "1"}, graph, catalog)
+        hooks.before_dataset_loaded()
         hooks.after_dataset_saved("ya", {"accuracy": 0.5})
         hooks.after_pipeline_run(graph, catalog)
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]

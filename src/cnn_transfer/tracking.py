@@ -100,9 +100,9 @@ class TrackingHooks:
             raise click.ClickException(f"Wrong configuration; nothing was run.\n{error}") from error
         self._project, self._parameters, self._environment = context.project_path, context.params, str(context.env)
 
-    @hook_impl(trylast=True)  # after the checks
+    @hook_impl(tryfirst=True)  # before anything is written
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Begin a run, or go on with that of an earlier process."""
+        """See whether tracking is wanted and possible; the run in MLflow begins with its first node."""
         self._begin = self._run = None
         if SWITCH not in catalog or not catalog.load(SWITCH):
             return
@@ -116,8 +116,12 @@ class TrackingHooks:
         self._logged = set()
         self._failing = self._has_failed = False
         self._begin = lambda: MlflowRun(experiment, run_id, name_task(pipeline), tags, lambda: claim(catalog))
-        self._try(self._log_parameters)
         atexit.register(self._end, "KILLED")  # a signal's exception passes by Kedro's hooks
+
+    @hook_impl
+    def before_dataset_loaded(self) -> None:
+        """Begin a run, or go on with that of an earlier process."""
+        self._try(self._log_parameters)
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
@@ -145,8 +149,8 @@ class TrackingHooks:
         self._try(self._log_parameters)
         for names, log in ((tracking.metrics, self._log_metrics), (tracking.curves, self._log_curves)):
             for name in names:
-                if name in made and name not in self._logged and catalog.exists(name):
-                    self._try(log, name, catalog.load(name))
+                if name in made and name not in self._logged:
+                    self._try(self._log_stored, catalog, name, log)
         for name in tracking.artifacts:
             if name in made:
                 self._try(self._log_file, catalog, name)
@@ -175,6 +179,11 @@ class TrackingHooks:
             self._run.log_curves(name, data)
             self._logged.add(name)
 
+    @staticmethod
+    def _log_stored(catalog: DataCatalog, name: str, log: Callable[[str, Any], None]) -> None:
+        if catalog.exists(name):
+            log(name, catalog.load(name))
+
     def _log_file(self, catalog: DataCatalog, name: str) -> None:
         if self._run is None or not catalog.exists(name):
             return
@@ -195,14 +204,11 @@ class TrackingHooks:
         if self._begin is None:
             return
         atexit.unregister(self._end)
-        self._try(self._end_run, status)
-        if self._run is not None and not self._failing:
-            LOGGER.info("MLflow: %s", self._run.address)
-        self._begin = None
-
-    def _end_run(self, status: str) -> None:
         if self._run is not None:
-            self._run.end(status)
+            self._try(self._run.end, status)
+            if not self._failing:
+                LOGGER.info("MLflow: %s", self._run.address)
+        self._begin = None
 
     def _try(self, log: Callable[..., Any], *arguments: Any) -> None:
         """Do something with MLflow; whatever goes wrong is said once, and does not end the run."""
