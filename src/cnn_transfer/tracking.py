@@ -204,10 +204,10 @@ class TrackingHooks:
         if self._begin is None:
             return
         atexit.unregister(self._end)
-        if self._run is not None:
-            self._try(self._run.end, status)
+        if (run := self._run) is not None:
+            self._try(lambda: run.end(status))
             if not self._failing:
-                LOGGER.info("MLflow: %s", self._run.address)
+                LOGGER.info("MLflow: %s", run.address)
         self._begin = None
 
     def _try(self, log: Callable[..., Any], *arguments: Any) -> None:
