@@ -304,6 +304,11 @@ class LogHooks:
         current_node.set(node.name)
 
     @hook_impl(tryfirst=True)
+    def before_node_run(self, node: Node) -> None:
+        """Name it again: inputs may have been loaded in other threads."""
+        current_node.set(node.name)
+
+    @hook_impl(tryfirst=True)
     def after_pipeline_run(self) -> None:
         """What comes now, comes from no node."""
         current_node.set(None)
