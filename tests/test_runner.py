@@ -218,6 +218,7 @@ def test_a_run_that_was_named_takes_nothing_by_itself_and_says_what_is_there(cat
     hooks = CheckHooks()
     told = hooks._missing("doubled", catalog("c"))
     assert "There is no version c of" in told
+    assert "There are, the newest first: b, a. Run the stages before this one" in told
 
 
 def test_a_catalog_without_records_runs_as_kedro_runs_it():

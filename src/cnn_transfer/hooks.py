@@ -33,6 +33,7 @@ from cnn_transfer.evaluation import describe_intake, describe_ranking, describe_
 from cnn_transfer.evaluation.learning_curve import describe_labels_saved
 from cnn_transfer.evaluation.run_comparison import describe_runs
 from cnn_transfer.fingerprints import Fingerprint, Fingerprints
+from cnn_transfer.log_origin import ORIGIN, current_node
 from cnn_transfer.parameters import ParameterError
 from cnn_transfer.resources import count_images, peak_memory_mb, reset_peak_memory
 from cnn_transfer.run_identity import given_run_id
@@ -297,6 +298,38 @@ class RecordHooks:
         return f"not versioned, made {time.time()}"
 
 
+class LogHooks:
+    """Tell the lines of JSON logs which run and node they come from."""
+
+    def __init__(self) -> None:
+        self._run_id: str | None = None
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Keep the run's id, when it was given."""
+        self._run_id = given_run_id(context.params)
+
+    @hook_impl(tryfirst=True)
+    def before_pipeline_run(self, run_params: dict[str, Any]) -> None:
+        """Name the run."""
+        ORIGIN.run_id = self._run_id or str(run_params["run_id"])
+
+    @hook_impl(tryfirst=True)
+    def before_dataset_loaded(self, node: Node) -> None:
+        """Name the node, which begins with its first input."""
+        current_node.set(node.name)
+
+    @hook_impl(tryfirst=True)
+    def before_node_run(self, node: Node) -> None:
+        """Name it again: inputs may have been loaded in other threads."""
+        current_node.set(node.name)
+
+    @hook_impl(tryfirst=True)
+    def after_pipeline_run(self) -> None:
+        """What comes now, comes from no node."""
+        current_node.set(None)
+
+
 class SummaryHooks:
     """End a run that made a summary, a ranking, a learning curve or a comparison, with a few lines on the terminal."""
 
@@ -324,6 +357,9 @@ class SummaryHooks:
             self._print(describe_runs(catalog.load(RUNS), catalog.load(CHANGES)), catalog.get(RUNS))
 
     def _print(self, lines: list[str], dataset: Any) -> None:
+        if ORIGIN.for_collectors:
+            LOGGER.info("\n".join(lines))
+            return
         click.echo("\n" + "\n".join(lines))
         if isinstance(dataset, AbstractVersionedDataset):
             click.echo(
