@@ -33,6 +33,7 @@ from cnn_transfer.evaluation import describe_intake, describe_ranking, describe_
 from cnn_transfer.evaluation.learning_curve import describe_labels_saved
 from cnn_transfer.evaluation.run_comparison import describe_runs
 from cnn_transfer.fingerprints import Fingerprint, Fingerprints
+from cnn_transfer.log_origin import ORIGIN, current_node
 from cnn_transfer.parameters import ParameterError
 from cnn_transfer.resources import count_images, peak_memory_mb, reset_peak_memory
 from cnn_transfer.run_identity import given_run_id
@@ -46,7 +47,6 @@ RANKING, CHOICE = "source_ranking", "source_choice"
 LABELS_SAVED = "labels_saved"
 ALL_SUMMARIES = "all_summaries"
 RUNS, CHANGES = "runs_table", "runs_differences"
-VERSIONS_LISTED = 5  # in an error
 WITH_TENSORFLOW = (
     CurvePointsDataset, FeatureCollectionDataset, FeaturesDataset, KerasModelDataset, PretrainedNetworksDataset,
 )  # fmt: skip
@@ -55,20 +55,6 @@ WITH_TENSORFLOW = (
 def stage_of(node: Node) -> str:
     """The stage that a node belongs to, which begins its namespace."""
     return str(node.namespace).split(".", maxsplit=1)[0]
-
-
-def missing_version(dataset: AbstractVersionedDataset[Any, Any]) -> str:
-    """That a version is not there, which ones are, and what to do."""
-    there = dataset.list_versions(full_path=False)
-    if not there:
-        return f"no version in {dataset._filepath}. Run the stages before this one first, or all: kedro run"
-    listed = ", ".join(there[:VERSIONS_LISTED]) + (
-        f" and {len(there) - VERSIONS_LISTED} older" * (len(there) > VERSIONS_LISTED)
-    )
-    return (
-        f"no version {dataset.resolve_load_version()} in {dataset._filepath}; there are {listed}. Run the stages "
-        "before this one with the same run id first, or take one of these with --load-versions."
-    )
 
 
 def take_over_inputs(pipeline: Pipeline, catalog: DataCatalog) -> None:
@@ -156,7 +142,8 @@ class CheckHooks:
                 remedy = f"Check the parameter {parameter}."
             return f"{name}: nothing at {dataset.filepath}. {remedy}"
         if isinstance(dataset, AbstractVersionedDataset) and not dataset.exists():
-            return f"{name}: {missing_version(dataset)}"
+            told = versions.missing_version(dataset, str(dataset.resolve_load_version()))
+            return f"{name}: {told} Run the stages before this one first, in this run, or all: kedro run"
         if isinstance(dataset, AllVersionsDataset) and name == ALL_SUMMARIES and not dataset.exists():
             return f"{name}: no run has written a summary yet. Make one with: kedro run"
         return ""
@@ -311,6 +298,38 @@ class RecordHooks:
         return f"not versioned, made {time.time()}"
 
 
+class LogHooks:
+    """Tell the lines of JSON logs which run and node they come from."""
+
+    def __init__(self) -> None:
+        self._run_id: str | None = None
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Keep the run's id, when it was given."""
+        self._run_id = given_run_id(context.params)
+
+    @hook_impl(tryfirst=True)
+    def before_pipeline_run(self, run_params: dict[str, Any]) -> None:
+        """Name the run."""
+        ORIGIN.run_id = self._run_id or str(run_params["run_id"])
+
+    @hook_impl(tryfirst=True)
+    def before_dataset_loaded(self, node: Node) -> None:
+        """Name the node, which begins with its first input."""
+        current_node.set(node.name)
+
+    @hook_impl(tryfirst=True)
+    def before_node_run(self, node: Node) -> None:
+        """Name it again: inputs may have been loaded in other threads."""
+        current_node.set(node.name)
+
+    @hook_impl(tryfirst=True)
+    def after_pipeline_run(self) -> None:
+        """What comes now, comes from no node."""
+        current_node.set(None)
+
+
 class SummaryHooks:
     """End a run that made a summary, a ranking, a learning curve or a comparison, with a few lines on the terminal."""
 
@@ -338,6 +357,9 @@ class SummaryHooks:
             self._print(describe_runs(catalog.load(RUNS), catalog.load(CHANGES)), catalog.get(RUNS))
 
     def _print(self, lines: list[str], dataset: Any) -> None:
+        if ORIGIN.for_collectors:
+            LOGGER.info("\n".join(lines))
+            return
         click.echo("\n" + "\n".join(lines))
         if isinstance(dataset, AbstractVersionedDataset):
             click.echo(

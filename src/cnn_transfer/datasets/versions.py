@@ -61,7 +61,7 @@ class VersionsByTime:
     def _get_load_path(self) -> PurePosixPath:
         path: PurePosixPath = super()._get_load_path()  # type: ignore[misc]
         if self._version and self._version.load and not self._is_complete(path):
-            raise VersionNotFoundError(_missing(self, self._version.load))
+            raise VersionNotFoundError(missing_version(self, self._version.load))
         return path
 
     def _is_complete(self, path: str | PurePosixPath) -> bool:
@@ -212,7 +212,8 @@ def _last_file(dataset: Dataset, version: str) -> PurePosixPath:
     return dataset._get_versioned_path(version) / getattr(dataset, "LAST_FILE", "")
 
 
-def _missing(dataset: Any, version: str) -> str:
+def missing_version(dataset: Any, version: str) -> str:
+    """That a version is not there, and which ones are."""
     there = find_versions(dataset._fs, dataset._filepath, getattr(dataset, "LAST_FILE", ""))
     more = f" and {len(there) - MOST_LISTED} older ones" if len(there) > MOST_LISTED else ""
     listed = f"There are, the newest first: {', '.join(there[:MOST_LISTED])}{more}." if there else "There is none."
@@ -224,7 +225,7 @@ def _files(dataset: Dataset, version: str) -> dict[str, Info]:
     folder, last = version_folder(dataset, version), str(_last_file(dataset, version))
     found = find_files(_filesystem(dataset), folder)
     if last not in found:
-        raise VersionNotFoundError(_missing(dataset, version))
+        raise VersionNotFoundError(missing_version(dataset, version))
     files = {str(PurePosixPath(path).relative_to(folder)): info for path, info in found.items()}
     return {name: info for name, info in files.items() if not name.startswith(PARTIAL)}
 
