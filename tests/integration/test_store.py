@@ -127,7 +127,9 @@ def test_the_whole_graph_gives_what_it_gives_on_a_disk(project, kedro, server):
     there = [path.removeprefix("transfer/nightly/") for path in objects(server)]
     assert {path for path in there if "/.made/" not in path} == {path for path in here if "/.made/" not in path}
     for path, file in here.items():
-        if path.endswith(("metrics.json", "verdict.json", "predictions.parquet", "splits.parquet", "plan.json")):
+        if path.endswith(
+            (".keras", "metrics.json", "verdict.json", "predictions.parquet", "splits.parquet", "plan.json")
+        ):
             assert written(server, path) == file.read_bytes(), path
 
 
