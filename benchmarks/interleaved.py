@@ -1,6 +1,6 @@
 """Two runs side by side, stage by stage in processes of their own, on one store: does one ever read the other's?
 
-python benchmarks/interleaved.py [--repetitions 20] [--env test]
+python benchmarks/interleaved.py [--repetitions 20] [--env test] [--stages 5]
 
 The two differ in their seed. After each repetition, what each has made is compared with the same run alone, byte by
 byte but for times and memory, and the digests of what its nodes read with those of what it made.
@@ -24,8 +24,8 @@ STAGES = ("preprocess", "pretrain_source", "migrate_model", "finetune_target", "
 
 
 def run_stages(project: Path, run: str, seed: int, environment: str, pauses: list[float]) -> None:
-    """One run: a process a stage, with a pause before each."""
-    for stage, pause in zip(STAGES, pauses, strict=True):
+    """One run: a process a stage, as many as there are pauses, with one before each."""
+    for stage, pause in zip(STAGES, pauses, strict=False):
         time.sleep(pause)
         command = [
             str(KEDRO),
@@ -48,6 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--repetitions", type=int, default=20)
     parser.add_argument("--env", default="test")
+    parser.add_argument("--stages", type=int, default=len(STAGES))
     arguments = parser.parse_args()
     chance = random.Random(0)
     wrong = []
@@ -55,7 +56,7 @@ def main() -> None:
         project = copy_project(Path(temporary) / "project")
         alone = {}
         for seed in (0, 1):
-            run_stages(project, f"alone-{seed}", seed, arguments.env, [0.0] * len(STAGES))
+            run_stages(project, f"alone-{seed}", seed, arguments.env, [0.0] * arguments.stages)
             alone[seed] = contents(project, f"alone-{seed}")
         print(f"the two differ in {len(differences(alone[0], alone[1]))} of {len(alone[0])} files", flush=True)
         for repetition in range(arguments.repetitions):
@@ -63,7 +64,7 @@ def main() -> None:
             threads = [
                 threading.Thread(
                     target=run_stages,
-                    args=(project, run, seed, arguments.env, [chance.uniform(0, 2) for _ in STAGES]),
+                    args=(project, run, seed, arguments.env, [chance.uniform(0, 2) for _ in range(arguments.stages)]),
                 )
                 for seed, run in runs.items()
             ]

@@ -2,12 +2,13 @@
 
 from cnn_transfer.configuration import ConfigLoader, environment
 from cnn_transfer.context import RunContext, RunSession
-from cnn_transfer.hooks import CheckHooks, IntakeHooks, LogHooks, RecordHooks, SummaryHooks, TensorFlowHooks
+from cnn_transfer.hooks import CheckHooks, IntakeHooks, LogHooks, RecordHooks, StoreHooks, SummaryHooks, TensorFlowHooks
 from cnn_transfer.tracking import TrackingHooks
 
 HOOKS = (
     LogHooks(),
     CheckHooks(),
+    StoreHooks(),
     IntakeHooks(),
     TensorFlowHooks(),
     RecordHooks(),
