@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from conftest import ROOT
+from projects import ROOT
 
 DOCKERFILE = ROOT / "deploy/container/Dockerfile"
 STORE = ROOT / ".container"  # kept between runs: the base and the layers
