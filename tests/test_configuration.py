@@ -23,6 +23,11 @@ ENVIRONMENTS = sorted(folder.name for folder in (ROOT / "conf").iterdir() if fol
 DATASETS = set().union(*(pipeline.datasets() for pipeline in register_pipelines().values())) - {"parameters"}
 
 
+@pytest.fixture(autouse=True)
+def store(monkeypatch, tmp_path):
+    monkeypatch.setenv("TRANSFER_STORE", str(tmp_path))
+
+
 def load(environment: str) -> OmegaConfigLoader:
     arguments = CONFIG_LOADER_ARGS | {"default_run_env": environment}
     return OmegaConfigLoader(str(ROOT / "conf"), env=environment, **arguments)
@@ -143,7 +148,7 @@ def test_every_parameter_is_read_by_code(block):
     source = "\n".join(file.read_text() for file in (ROOT / "src").rglob("*.py"))
     pipelines = {part for name in DATASETS for part in re.split("[:.]", name)}
     for name in block.model_fields:
-        read = re.search(rf"\.{name}\b", source) or name in pipelines
+        read = re.search(rf"(\.|params:){name}\b", source) or name in pipelines
         assert read, f"{block.__name__}.{name} is read nowhere"
 
 

@@ -1,14 +1,12 @@
 """Checks before a run and the summary after it."""
 
-import time
-
 import click
 import pytest
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 
-from cnn_transfer.datasets import JSONDataset, NodeSecondsDataset, TextDataset
-from cnn_transfer.hooks import CheckHooks, SummaryHooks, TimingHooks
+from cnn_transfer.datasets import JSONDataset, TextDataset
+from cnn_transfer.hooks import CheckHooks, SummaryHooks
 
 
 def double(x):
@@ -22,32 +20,6 @@ def test_check_refuses_wrong_parameters_with_all_of_them():
         hooks.before_pipeline_run(Pipeline([]), DataCatalog())
     assert "sed is not a parameter. Did you mean seed?" in refused.value.message
     assert "seed is missing" in refused.value.message
-
-
-def test_timing_counts_a_node_from_its_first_input_to_its_last_output(tmp_path):
-    seconds = NodeSecondsDataset(filepath=str(tmp_path / "seconds"))
-    node = Node(lambda x, y: (x, y), ["x", "y"], ["a", "b"], name="both", namespace="stage")
-    hooks = TimingHooks()
-    hooks.before_pipeline_run(DataCatalog({"node_seconds": seconds}))
-    hooks.before_dataset_loaded(node)
-    time.sleep(0.05)
-    hooks.before_dataset_loaded(node)
-    hooks.after_dataset_saved("a", node)
-    assert seconds.load() == {}
-    time.sleep(0.05)
-    hooks.after_dataset_saved("b", node)
-    assert 0.1 <= seconds.load()["stage.both"] < 1
-
-
-def test_seconds_of_other_pipelines_are_no_part_of_a_run(tmp_path):
-    seconds = NodeSecondsDataset(filepath=str(tmp_path / "seconds"))
-    hooks = TimingHooks()
-    hooks.before_pipeline_run(DataCatalog({"node_seconds": seconds}))
-    for namespace in ("learning_curve", "evaluate"):
-        node = Node(double, "x", "y", name="node", namespace=namespace)
-        hooks.before_dataset_loaded(node)
-        hooks.after_dataset_saved("y", node)
-    assert list(seconds.load()) == ["evaluate.node"]
 
 
 def test_summary_is_silent_when_the_run_made_none(capsys):
@@ -74,13 +46,15 @@ def test_summary_names_its_file(tmp_path, capsys):
             "n_validation": 10,
             "n_test": 100,
             "precision": "float32",
-            "seconds": {"a": 1.0, "b": 2.0},
+            "seconds": {"a": 1.0, "b": 2.0, "c": 40.0},
+            "peak_memory_mb": {"a": 1500.0, "b": 900.0, "c": None},
+            "reused_from": {"a": None, "b": None, "c": "yesterday"},
         }
     )
     SummaryHooks().after_pipeline_run(Pipeline([Node(double, "x", "summary")]), DataCatalog({"summary": dataset}))
     printed = capsys.readouterr().out
     assert "90.0% (80.0% to 95.0%) on 100 test images" in printed
-    assert "most in b (2 s)" in printed
+    assert "3 s in nodes, most in b (2 s); 40 s saved by what earlier runs had made; at most 1.5 GB" in printed
     assert "No baseline" in printed
     assert f"Where to look   {tmp_path / 'summary.json'}" in printed
 

@@ -1,9 +1,10 @@
-"""What happens around the nodes: checks before the first one, timing of each, a summary after the last."""
+"""What happens around the nodes: checks before the first one, a record of each, a summary after the last."""
 
 from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 from typing import Any
 
@@ -14,23 +15,38 @@ from kedro.io import AbstractVersionedDataset, DataCatalog
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
-from cnn_transfer.datasets import AllVersionsDataset, RawImagesDataset
+from cnn_transfer.datasets import (
+    AllVersionsDataset,
+    CurvePointsDataset,
+    FeatureCollectionDataset,
+    FeaturesDataset,
+    KerasModelDataset,
+    PretrainedNetworksDataset,
+    RawImagesDataset,
+    RunRecordsDataset,
+    versions,
+)
 from cnn_transfer.evaluation import describe_intake, describe_ranking, describe_summary
 from cnn_transfer.evaluation.learning_curve import describe_labels_saved
 from cnn_transfer.evaluation.run_comparison import describe_runs
+from cnn_transfer.fingerprints import Fingerprint, Fingerprints
 from cnn_transfer.parameters import ParameterError
-from cnn_transfer.pipeline_registry import FURTHER
+from cnn_transfer.resources import count_images, peak_memory_mb, reset_peak_memory
+from cnn_transfer.run_identity import given_run_id
 from cnn_transfer.run_parameters import parse_run_parameters
+from cnn_transfer.runner import run_records, versioned
 
 LOGGER = logging.getLogger("cnn_transfer")
-NODE_SECONDS = "node_seconds"
 INTAKE = "intake"
 SUMMARY, REPORT = "summary", "report"
 RANKING, CHOICE = "source_ranking", "source_choice"
 LABELS_SAVED = "labels_saved"
 ALL_SUMMARIES = "all_summaries"
 RUNS, CHANGES = "runs_table", "runs_differences"
-WITHOUT_TENSORFLOW = {"preprocess", "compare_runs"}
+VERSIONS_LISTED = 5  # in an error
+WITH_TENSORFLOW = (
+    CurvePointsDataset, FeatureCollectionDataset, FeaturesDataset, KerasModelDataset, PretrainedNetworksDataset,
+)  # fmt: skip
 
 
 def stage_of(node: Node) -> str:
@@ -38,16 +54,63 @@ def stage_of(node: Node) -> str:
     return str(node.namespace).split(".", maxsplit=1)[0]
 
 
+def missing_version(dataset: AbstractVersionedDataset[Any, Any]) -> str:
+    """That a version is not there, which ones are, and what to do."""
+    there = dataset.list_versions(full_path=False)
+    if not there:
+        return f"no version in {dataset._filepath}. Run the stages before this one first, or all: kedro run"
+    listed = ", ".join(there[:VERSIONS_LISTED]) + (
+        f" and {len(there) - VERSIONS_LISTED} older" * (len(there) > VERSIONS_LISTED)
+    )
+    return (
+        f"no version {dataset.resolve_load_version()} in {dataset._filepath}; there are {listed}. Run the stages "
+        "before this one with the same run id first, or take one of these with --load-versions."
+    )
+
+
+def take_over_inputs(pipeline: Pipeline, catalog: DataCatalog) -> None:
+    """Make what a part of the graph reads, but does not make, this run's own: as the latest run has it.
+
+    All comes from one run where one has all of it; else each from the latest that has it.
+    """
+    records = run_records(catalog)
+    if records is None:
+        return
+    wanted = {
+        name: found
+        for name in sorted(pipeline.inputs())
+        if (dataset := versioned(catalog, name))
+        and dataset.resolve_load_version() == records.run_id
+        and not versions.exists(dataset, records.run_id)
+        and (found := dataset.list_versions(full_path=False))
+    }
+    in_all = [
+        version for version in next(iter(wanted.values()), []) if all(version in found for found in wanted.values())
+    ]
+    for run in dict.fromkeys((in_all or found)[0] for found in wanted.values()):
+        names = [name for name, found in wanted.items() if (in_all or found)[0] == run]
+        made = {name: digest for record in records.of_run(run).values() for name, digest in record["outputs"].items()}
+        digests = {}
+        for name in names:
+            if dataset := versioned(catalog, name):
+                digests[name] = made.get(name) or versions.digest(dataset, run)
+                versions.adopt(dataset, run, records.run_id)
+        records.save_inputs(digests, run)
+        LOGGER.info("Takes %s from the run %s.", ", ".join(names) if len(names) < 4 else f"{len(names)} inputs", run)
+
+
 class CheckHooks:
     """Stop a run before its first node when parameters are wrong or inputs are missing."""
 
     def __init__(self) -> None:
         self._parameters: dict[str, Any] = {}
+        self._run_is_given = False
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
         """Keep the parameters for the check before the run."""
         self._parameters = context.params
+        self._run_is_given = given_run_id(context.params) is not None
 
     @hook_impl
     def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
@@ -60,6 +123,8 @@ class CheckHooks:
         unread = [text for role in ("source", "target") if (text := self._unread(role, catalog))]
         if unread:
             raise click.ClickException("Wrong parameters; nothing was run.\n" + "\n".join(unread))
+        if not self._run_is_given:
+            take_over_inputs(pipeline, catalog)
         missing = [text for name in sorted(pipeline.inputs()) if (text := self._missing(name, catalog))]
         if missing:
             raise click.ClickException("Missing inputs; nothing was run.\n" + "\n".join(missing))
@@ -85,7 +150,7 @@ class CheckHooks:
                 remedy = f"Check the parameter {parameter}."
             return f"{name}: nothing at {dataset.filepath}. {remedy}"
         if isinstance(dataset, AbstractVersionedDataset) and not dataset.exists():
-            return f"{name}: no version in {dataset._filepath}. Run the stages before this one first, or all: kedro run"
+            return f"{name}: {missing_version(dataset)}"
         if isinstance(dataset, AllVersionsDataset) and name == ALL_SUMMARIES and not dataset.exists():
             return f"{name}: no run has written a summary yet. Make one with: kedro run"
         return ""
@@ -104,11 +169,25 @@ class IntakeHooks:
 class TensorFlowHooks:
     """Import TensorFlow without the lines that its C++ core writes to the terminal at start-up."""
 
-    @hook_impl(trylast=True)  # after the checks
-    def before_pipeline_run(self, pipeline: Pipeline) -> None:
-        """Import it once when a stage needs it."""
-        if {stage_of(node) for node in pipeline.nodes} <= WITHOUT_TENSORFLOW:
+    def __init__(self) -> None:
+        self._catalog: DataCatalog | None = None
+
+    @hook_impl
+    def after_catalog_created(self, catalog: DataCatalog) -> None:
+        """Keep the catalog, which tells what a node needs; some orchestrators make one a node and run no pipeline."""
+        self._catalog = catalog
+
+    @hook_impl(tryfirst=True)  # before a node's clock starts
+    def before_dataset_loaded(self, node: Node) -> None:
+        """Import it before the first node that needs it: a run that takes over all that trains does not pay for it."""
+        if "tensorflow" in sys.modules or self._catalog is None:
             return
+        datasets = [self._catalog.get(name) for name in (*node.inputs, *node.outputs)]
+        if any(isinstance(dataset, WITH_TENSORFLOW) for dataset in datasets):
+            self._import()
+
+    @staticmethod
+    def _import() -> None:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         # These lines come before any log level is read, so that the only way is to close the stream they go to.
         standard_error = os.dup(2)
@@ -123,41 +202,76 @@ class TensorFlowHooks:
             os.close(standard_error)
 
 
-class TimingHooks:
-    """Log the wall time of each node, and write it to the catalog for the summary, which a later process may make.
+class RecordHooks:
+    """Write what each node read and made, how long it took and what memory it needed to the records of the run.
 
     A node's time counts from the loading of its first input to the saving of its last output: image sets are decoded
-    while they are saved.
+    while they are saved. With its record a node is done: no process of the run does it again.
     """
 
     def __init__(self) -> None:
         self._catalog: DataCatalog | None = None
-        self._started: dict[str, float] = {}
+        self._records: RunRecordsDataset | None = None
+        self._fingerprints: Fingerprints | None = None
+        self._started: dict[str, tuple[float, Fingerprint | None]] = {}
         self._unsaved: dict[str, set[str]] = {}
+        self._images: dict[str, int | None] = {}
 
     @hook_impl
-    def before_pipeline_run(self, catalog: DataCatalog) -> None:
-        """Keep the catalog to write to."""
+    def after_catalog_created(self, catalog: DataCatalog) -> None:
+        """Keep the catalog, and the records to write to."""
         self._catalog = catalog
+        self._records = run_records(catalog)
+        self._fingerprints = Fingerprints(catalog, self._records) if self._records else None
 
     @hook_impl
     def before_dataset_loaded(self, node: Node) -> None:
         """Start a node's clock with its first input."""
         if node.name not in self._started:
-            self._started[node.name] = time.perf_counter()
+            reset_peak_memory()
+            fingerprint = self._fingerprints.of(node) if self._fingerprints else None
+            self._started[node.name] = (time.perf_counter(), fingerprint)
             self._unsaved[node.name] = set(node.outputs)
 
     @hook_impl
+    def after_node_run(self, node: Node, inputs: dict[str, Any], outputs: dict[str, Any]) -> None:
+        """Count the images, and remove what a killed process left in the place of the outputs."""
+        self._images[node.name] = count_images(inputs, outputs)
+        if self._records is None or self._catalog is None:
+            return
+        for name in node.outputs:
+            if dataset := versioned(self._catalog, name):
+                versions.discard(dataset, str(dataset.resolve_save_version()))
+
+    @hook_impl
     def after_dataset_saved(self, dataset_name: str, node: Node) -> None:
-        """Stop a node's clock with its last output."""
+        """Stop a node's clock with its last output, and write its record."""
         self._unsaved[node.name].discard(dataset_name)
         if self._unsaved[node.name]:
             return
-        seconds = time.perf_counter() - self._started.pop(node.name)
+        started, fingerprint = self._started.pop(node.name)
+        seconds = time.perf_counter() - started
         LOGGER.info("%-40s %6.1f s", node.name, seconds)
-        part_of_transfer = stage_of(node) not in FURTHER  # else the summary of the next run would count it
-        if part_of_transfer and self._catalog is not None and NODE_SECONDS in self._catalog:
-            self._catalog.save(NODE_SECONDS, {node.name: seconds})
+        if self._records is None or self._catalog is None or fingerprint is None:
+            return
+        images = self._images.pop(node.name, None)
+        record = {
+            "node": node.name,
+            "fingerprint": fingerprint.value,
+            "inputs": fingerprint.inputs,
+            "outputs": {name: self._digest(name) for name in node.outputs},
+            "seconds": round(seconds, 3),
+            "peak_memory_mb": peak_memory_mb(),
+            "images_per_second": images and round(images / seconds, 1),
+            "reused_from": None,
+            "finished": time.time(),
+        }
+        self._records.save({node.name: record})
+
+    def _digest(self, name: str) -> str:
+        if self._catalog and (dataset := versioned(self._catalog, name)):
+            return versions.digest(dataset, str(dataset.resolve_save_version()))
+        return f"not versioned, made {time.time()}"
 
 
 class SummaryHooks:

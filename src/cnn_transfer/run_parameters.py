@@ -27,6 +27,8 @@ class RunParameters(Parameters):
     source_images: str | None = None  # path or address, read by the catalog; None: the bundled set
     target_images: str | None = None
     precision: Precision
+    run_id: str | int | None = None  # see run_identity; None: from the environment, or made
+    reuse: bool  # what earlier runs made from the same
     preprocess: PreprocessParameters
     pretrain_source: PretrainParameters
     import_source: ImportParameters

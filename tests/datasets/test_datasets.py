@@ -14,7 +14,6 @@ from cnn_transfer.datasets import (
     FeaturesDataset,
     ImageSetDataset,
     KerasModelDataset,
-    NodeSecondsDataset,
     RawImagesDataset,
 )
 from cnn_transfer.models import build_network
@@ -127,12 +126,6 @@ def test_model_with_a_lambda_layer_is_refused(tmp_path):
 def test_model_needs_the_keras_suffix(tmp_path):
     with pytest.raises(DatasetError, match=r"must end in .keras. Received: .*model.h5"):
         KerasModelDataset(filepath=str(tmp_path / "model.h5"))
-
-
-def test_node_seconds_add_up_over_processes_and_replace_their_own(tmp_path):
-    NodeSecondsDataset(filepath=str(tmp_path / "seconds")).save({"a.b": 1.0, "c": 2.0})
-    NodeSecondsDataset(filepath=str(tmp_path / "seconds")).save({"a.b": 3.0})
-    assert NodeSecondsDataset(filepath=str(tmp_path / "seconds")).load() == {"c": 2.0, "a.b": 3.0}
 
 
 def test_raw_images_are_never_written(tmp_path):

@@ -59,4 +59,4 @@ def test_an_imported_source_takes_the_place_of_source_images_and_pretraining():
     assert namespaces == {"preprocess.target", "import_source", "migrate_model", "finetune_target", "evaluate"}
     assert pipelines["import_source"].outputs() == pipelines["pretrain_source"].outputs()
     read = {name for name in pretrained.inputs() if not name.startswith("params:")}
-    assert read == {"pretrained_networks", "target_raw_images", "node_seconds", "parameters", "environment"}
+    assert read == {"pretrained_networks", "target_raw_images", "run_records", "parameters", "environment"}

@@ -83,7 +83,10 @@ def make():
             model_card={"precision": "mixed_bfloat16", "strategy": "50% lp_ft", "initialised_from": "fashion"},
             delivered_card={"strategy": "from scratch", "initialised_from": "random weights"},
             counts=pd.DataFrame({"training": [10, 20], "validation": validation, "test": [600, 600]}),
-            seconds={"a.train": 12.4, "b.read": 3.0} if seconds is None else seconds,
+            node_records={
+                node: {"seconds": taken, "peak_memory_mb": 1200.0, "images_per_second": 80.0, "reused_from": None}
+                for node, taken in ({"a.train": 12.4, "b.read": 3.0} if seconds is None else seconds).items()
+            },
         )
 
     return summary
@@ -102,6 +105,8 @@ def test_the_summary_has_every_figure_that_programs_read(make):
     assert (summary["knowledge"]["estimate"], summary["method"]["estimate"]) == (0.101, -0.055)
     assert (summary["strategy"], summary["delivered"]) == ("50% lp_ft", "from scratch, from random weights")
     assert summary["seconds"] == {"a.train": 12.4, "b.read": 3.0}
+    assert summary["peak_memory_mb"] == {"a.train": 1200.0, "b.read": 1200.0}
+    assert summary["images_per_second"] == {"a.train": 80.0, "b.read": 80.0}
 
 
 def test_without_a_threshold_no_share_is_answered(make):
@@ -134,7 +139,7 @@ def test_the_lines_say_the_figures(make):
     assert "Verdict         Transfer is better." in text
     assert "Plan            A ridge on 2 of 3 depths." in text
     assert "Delivered       from scratch, from random weights" in text
-    assert "15 s in nodes, most in a.train (12 s); precision mixed_bfloat16" in text
+    assert "15 s in nodes, most in a.train (12 s); at most 1.2 GB of memory; precision mixed_bfloat16" in text
     assert len({len(line) - len(line[16:].lstrip()) for line in lines}) == 1  # the figures stand below one another
 
 

@@ -122,7 +122,9 @@ def usual(parameters, manifest, tmp_path_factory):
     known = named_parameters(parameters, BEFORE.inputs() | EVALUATE.inputs()) | {
         "source_raw_images": list_images(ROOT / "data/01_raw/fashion_mnist.parquet"),
         "target_raw_images": list_images(manifest),
-        "node_seconds": {"a.node": 1.0},
+        "run_records": {
+            "a.node": {"seconds": 1.0, "peak_memory_mb": 900.0, "images_per_second": None, "reused_from": None}
+        },
         "environment": EnvironmentDataset().load(),
     }
     pipeline = BEFORE + EVALUATE

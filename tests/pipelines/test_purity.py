@@ -86,7 +86,8 @@ def in_memory_catalog(parameters: dict, folder: Path) -> DataCatalog:
             catalog[name] = Kept(copy_mode="assign")
     catalog["source_raw_images"].save(list_images(ROOT / "data/01_raw/fashion_mnist.parquet"))
     catalog["target_raw_images"].save(list_images(ROOT / "data/01_raw/mnist_digits.parquet"))
-    catalog["node_seconds"].save({"a.node": 1.0})
+    record = {"seconds": 1.0, "peak_memory_mb": 900.0, "images_per_second": None, "reused_from": None}
+    catalog["run_records"].save({"a.node": record})
     return catalog
 
 

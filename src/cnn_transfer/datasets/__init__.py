@@ -5,19 +5,21 @@ Every write goes to a temporary name and is renamed when it is complete: a versi
 
 from cnn_transfer.datasets.all_versions_dataset import AllVersionsDataset
 from cnn_transfer.datasets.atomic import JSONDataset, MatplotlibDataset, ParquetDataset, TextDataset
+from cnn_transfer.datasets.claim import ClaimedError
 from cnn_transfer.datasets.curve_points_dataset import CurvePointsDataset
 from cnn_transfer.datasets.environment_dataset import EnvironmentDataset
 from cnn_transfer.datasets.feature_collection_dataset import FeatureCollectionDataset
 from cnn_transfer.datasets.features_dataset import FeaturesDataset
 from cnn_transfer.datasets.image_set_dataset import ImageSetDataset
 from cnn_transfer.datasets.keras_model_dataset import KerasModelDataset
-from cnn_transfer.datasets.node_seconds_dataset import NodeSecondsDataset
 from cnn_transfer.datasets.pretrained_networks_dataset import PretrainedNetworksDataset
 from cnn_transfer.datasets.raw_images_dataset import CIFAR10Dataset, RawImagesDataset
+from cnn_transfer.datasets.run_records_dataset import RunRecordsDataset
 
 __all__ = [
     "AllVersionsDataset",
     "CIFAR10Dataset",
+    "ClaimedError",
     "CurvePointsDataset",
     "EnvironmentDataset",
     "FeatureCollectionDataset",
@@ -26,9 +28,9 @@ __all__ = [
     "JSONDataset",
     "KerasModelDataset",
     "MatplotlibDataset",
-    "NodeSecondsDataset",
     "ParquetDataset",
     "PretrainedNetworksDataset",
     "RawImagesDataset",
+    "RunRecordsDataset",
     "TextDataset",
 ]

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 from kedro.io import AbstractDataset
 from kedro.io.core import DatasetError
 
-from cnn_transfer.images import ImageListing, list_cifar10, list_images, open_location
+from cnn_transfer.images import ImageListing, fingerprint_of, list_cifar10, list_images, open_location
 
 
 class RawImagesDataset(AbstractDataset[NoReturn, ImageListing]):
@@ -40,6 +40,13 @@ class RawImagesDataset(AbstractDataset[NoReturn, ImageListing]):
     def load(self) -> ImageListing:
         return list_images(self.filepath, self._follow_links, **self._storage_options)
 
+    def fingerprint(self) -> str | None:
+        """Digest of the names, sizes, times and checksums that the file system has: equal when nothing has changed.
+
+        None for a manifest, whose images lie elsewhere.
+        """
+        return fingerprint_of(self.filepath, self._storage_options)
+
     def save(self, data: NoReturn) -> None:
         raise DatasetError(f"Raw images are never written. Received: {type(data).__name__} for {self.filepath}.")
 
@@ -66,6 +73,10 @@ class CIFAR10Dataset(AbstractDataset[NoReturn, ImageListing]):
 
     def load(self) -> ImageListing:
         return list_cifar10(self._origin, self._sha256)
+
+    def fingerprint(self) -> str:
+        """The archive's digest."""
+        return self._sha256
 
     def save(self, data: NoReturn) -> None:
         raise DatasetError(f"CIFAR-10 is never written. Received: {type(data).__name__}.")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+OF_A_PROCESS = {"run_id", "reuse"}  # parameters that change nothing in what a run makes
+
 
 def provenance(
     parameters: Mapping[str, Any], fingerprints: Mapping[str, str], precision: str, environment: Mapping[str, Any]
@@ -12,7 +14,8 @@ def provenance(
     """Put it together; the keys are an interface that other programs read.
 
     Args:
-        parameters: All blocks of the configuration; anchors of the YAML files, with a leading underscore, are left out.
+        parameters: All blocks of the configuration; anchors of the YAML files, with a leading
+            underscore, and the run's id are left out.
         fingerprints: Of the image sets, by name.
         precision: The Keras dtype policy that the target's networks were trained in.
         environment: `python`, `packages` and `hardware`; see `cnn_transfer.datasets.EnvironmentDataset`.
@@ -21,7 +24,11 @@ def provenance(
         `parameters`, `data`, `precision`, `python`, `packages`, `hardware`.
     """
     return {
-        "parameters": {key: _plain(value) for key, value in parameters.items() if not key.startswith("_")},
+        "parameters": {
+            key: _plain(value)
+            for key, value in parameters.items()
+            if not key.startswith("_") and key not in OF_A_PROCESS
+        },
         "data": dict(fingerprints),
         "precision": precision,
         **{name: _plain(environment[name]) for name in ("python", "packages", "hardware")},

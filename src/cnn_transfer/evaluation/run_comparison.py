@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from cnn_transfer.evaluation.figures import BASELINE_COLOUR, TRANSFER_COLOUR, Figure, drawable, new_figure
+from cnn_transfer.evaluation.summary import seconds_of_run
 
 FIGURES = [
     "target_accuracy", "target_accuracy_low", "target_accuracy_high", "baseline_accuracy", "random_accuracy",
@@ -67,17 +68,17 @@ def runs_table(runs: Sequence[Run]) -> pd.DataFrame:
     Returns:
         Columns `run`, `status` (`complete`, `provenance unknown`, `skipped`), `problem`, `verdict`, `source`,
         `strategy`, `delivered`, `precision`, the accuracies and their difference with intervals (0-1),
-        `training_cost_ratio`, `n_train`, `n_validation`, `n_test`, `seconds` (of all nodes together). What a run does
-        not say is missing.
+        `training_cost_ratio`, `n_train`, `n_validation`, `n_test`, `seconds` (of the nodes that it did itself). What a
+        run does not say is missing.
     """
     rows = []
     for run in runs:
-        seconds = run.summary.get("seconds")
+        seconds = seconds_of_run(run.summary) if isinstance(run.summary.get("seconds"), Mapping) else {}
         row: dict[str, Any] = {"run": run.version, "status": run.status, "problem": run.problem}
         row |= {name: _text(run.summary.get(name)) for name in WORDS}
         row |= {name: _number(run.summary.get(name)) for name in FIGURES}
         row |= {name: _number(run.summary.get(name)) for name in ("n_train", "n_validation", "n_test")}
-        times = [_number(value) for value in seconds.values()] if isinstance(seconds, Mapping) else []
+        times = [_number(value) for value in seconds.values()]
         rows.append(row | {"seconds": float(np.nansum(times)) if times else np.nan})
     columns = ["run", "status", "problem", *WORDS, *FIGURES, "n_train", "n_validation", "n_test", "seconds"]
     types = dict.fromkeys(["run", "status", "problem", *WORDS], "str")

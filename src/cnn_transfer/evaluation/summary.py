@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+NODE_FIGURES = ("seconds", "peak_memory_mb", "images_per_second", "reused_from")
+
 
 def summarise(
     target_metrics: Mapping[str, Any],
@@ -24,7 +26,7 @@ def summarise(
     model_card: Mapping[str, Any],
     delivered_card: Mapping[str, Any],
     counts: pd.DataFrame,
-    seconds: Mapping[str, float],
+    node_records: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Put the figures of a run together; the keys are an interface that other programs read.
 
@@ -44,8 +46,9 @@ def summarise(
         model_card: Card of the transferred network.
         delivered_card: Card of the network that is delivered.
         counts: Images of each class in each split of the target.
-        seconds: Wall time of each node that has finished, in seconds: the pictures of the evaluation and its report
-            come later.
+        node_records: Of each node that has finished, by its name: `seconds` of wall time, `peak_memory_mb`,
+            `images_per_second` (None where not known) and `reused_from`, the run that made what this one took over, or
+            None. The pictures of the evaluation and its report come later.
     """
     answers = abstention["on_test"]["threshold"] is not None
     return {
@@ -86,7 +89,7 @@ def summarise(
         "plan": plan["sentence"],
         "delivered": f"{delivered_card['strategy']}, from {delivered_card['initialised_from']}",
         "precision": model_card["precision"],
-        "seconds": dict(seconds),
+        **{column: {node: record[column] for node, record in node_records.items()} for column in NODE_FIGURES},
     }
 
 
@@ -110,11 +113,27 @@ def describe_summary(summary: Mapping[str, Any]) -> list[str]:
     lines += [f"Note            {statement}" for statement in summary["statements"]]
     lines.append(f"Plan            {summary['plan']}")
     lines.append(f"Delivered       {summary['delivered']}")
-    seconds = summary["seconds"]
-    slowest = max(seconds, key=seconds.get) if seconds else ""
-    time = f"{sum(seconds.values()):.0f} s in nodes, most in {slowest} ({seconds[slowest]:.0f} s)" if seconds else "-"
-    lines.append(f"Time            {time}; precision {summary['precision']}")
+    lines.append(f"Time            {_cost(summary)}; precision {summary['precision']}")
     return lines
+
+
+def seconds_of_run(summary: Mapping[str, Any]) -> dict[str, float]:
+    """Wall time of the nodes that this run did itself, by name."""
+    reused = summary.get("reused_from") or {}
+    return {node: seconds for node, seconds in summary["seconds"].items() if not reused.get(node)}
+
+
+def _cost(summary: Mapping[str, Any]) -> str:
+    """Time and memory of a run, in words."""
+    own = seconds_of_run(summary)
+    slowest = max(own, key=lambda node: own[node], default="")
+    parts = [f"{sum(own.values()):.0f} s in nodes, most in {slowest} ({own[slowest]:.0f} s)" if own else "-"]
+    if saved := sum(summary["seconds"].values()) - sum(own.values()):
+        parts.append(f"{saved:.0f} s saved by what earlier runs had made")
+    memory = [value for value in summary["peak_memory_mb"].values() if value]
+    if memory:
+        parts.append(f"at most {max(memory) / 1000:.1f} GB of memory")
+    return "; ".join(parts)
 
 
 def _missing(counts: pd.DataFrame) -> list[str]:

@@ -12,7 +12,7 @@ from cnn_transfer.images.decoding import ImageFormat, UnusableImageError, decode
 from cnn_transfer.images.duplicates import NearDuplicates
 from cnn_transfer.images.feeding import Examples, image_batches, ordered_batches, split_examples, training_batches
 from cnn_transfer.images.image_set import ImageSet, class_names, open_image_set, write_image_set
-from cnn_transfer.images.listing import ImageListing, list_images, open_location
+from cnn_transfer.images.listing import ImageListing, fingerprint_of, list_images, open_location
 from cnn_transfer.images.preparation import DecodedImages, Workers
 from cnn_transfer.images.splits import SPLITS, SplitRule, assign_splits, count_splits
 
@@ -38,6 +38,7 @@ __all__ = [
     "class_names",
     "count_splits",
     "decode_image",
+    "fingerprint_of",
     "image_batches",
     "list_cifar10",
     "list_images",

@@ -130,6 +130,29 @@ def list_images(location: str | Path, follow_links: bool = False, **storage_opti
     return _named(listing, Path(path).stem)
 
 
+def fingerprint_of(location: str | Path, storage_options: Mapping[str, Any]) -> str | None:
+    """Digest of all that a file system says of the images at a place, without reading them.
+
+    Returns:
+        A digest of the files' names, sizes, times of change and checksums; None where the images lie elsewhere, as
+        those that a manifest names.
+
+    Raises:
+        ModuleNotFoundError: When the file system needs a package that is not installed.
+    """
+    from cnn_transfer.images.tables import TABLE_SUFFIXES, holds_images
+
+    filesystem, path = open_location(location, storage_options)
+    filesystem.invalidate_cache()
+    if Path(path).suffix.lower() in TABLE_SUFFIXES and filesystem.isfile(path) and not holds_images(filesystem, path):
+        return None
+    total = hashlib.blake2b(digest_size=16)
+    for name, info in sorted(filesystem.find(path, detail=True).items()):
+        known = [str(info[key]) for key in ("size", "mtime", "LastModified", "ETag", "md5Hash") if key in info]
+        total.update("\0".join([name.removeprefix(path), *known, ""]).encode())
+    return total.hexdigest()
+
+
 def open_location(location: str | Path, storage_options: Mapping[str, Any]) -> tuple[Any, str]:
     """The file system of an address and the path in it; a local path becomes absolute.
 

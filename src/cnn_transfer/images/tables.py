@@ -56,6 +56,16 @@ def list_table(filesystem: Any, path: str) -> ImageListing:
     return _list_images(filesystem, path, schema, image_column)
 
 
+def holds_images(filesystem: Any, path: str) -> bool:
+    """Whether a file holds the images themselves; a manifest names them, and so does a damaged file."""
+    if path.lower().endswith(".csv"):
+        return False
+    try:
+        return _image_column(_Reader(filesystem, path).schema) is not None
+    except (pa.ArrowInvalid, OSError):
+        return False
+
+
 def _read_csv(filesystem: Any, path: str) -> pd.DataFrame:
     """The table as text, without conversion: a class may be called "NA", "007" or "1.0"."""
     with filesystem.open(path, "rb") as stream:

@@ -346,9 +346,10 @@ def test_provenance_names_data_programs_machine_times_and_parameters(results):
     text = said(results, "provenance")
     for part in ("a processor", "graphics cards none", "source images f00d", "seed 7", "keras 3.15.1", "seed: 7"):
         assert part in text
-    assert "Time of each stage, 4 s together" in text
-    assert "preprocess 1.8 evaluate 2.5" in text
-    assert "evaluate.measure 2.5 preprocess.target.list_images 1.5 preprocess.target.check 0.2" in text
+    assert "Time of each stage, 3 s together" in text
+    assert "what earlier runs had made saved 2 s" in text
+    assert "preprocess 0.2 evaluate 2.5" in text
+    assert "evaluate.measure 2.5 – – – preprocess.target.list_images 1.5 900 2,000 nightly-1" in text
 
 
 def test_many_classes_with_long_names_scroll_in_a_frame(results):

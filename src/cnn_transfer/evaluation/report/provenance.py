@@ -6,8 +6,9 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from cnn_transfer.evaluation.report.blocks import Beside, Code, Column, Details, Section, Table, seconds, table
+from cnn_transfer.evaluation.report.blocks import Beside, Code, Column, Details, Section, Table, count, seconds, table
 from cnn_transfer.evaluation.report.run_results import RunResults
+from cnn_transfer.evaluation.summary import NODE_FIGURES
 
 
 def provenance(results: RunResults) -> Section:
@@ -61,17 +62,29 @@ def _facts(name: str, caption: str, facts: dict[str, Any]) -> Table:
 
 
 def _times(results: RunResults) -> list[Table | Details]:
-    taken = pd.DataFrame(list(results.summary["seconds"].items()), columns=["node", "seconds"])
-    stages = taken["seconds"].groupby(taken["node"].str.split(".").str[0], sort=False).sum()
-    columns = [Column("node", "node"), Column("seconds", "seconds", seconds)]
-    every = table("seconds", taken.sort_values("seconds", ascending=False), columns, "Time of each node", "summary")
+    taken = pd.DataFrame({name: results.summary[name] for name in NODE_FIGURES}).rename_axis("node").reset_index()
+    taken["stage"] = taken["node"].str.split(".").str[0]
+    own = taken[taken["reused_from"].isna()]
+    stages = own["seconds"].groupby(own["stage"], sort=False).sum()
+    columns = [
+        Column("node", "node"),
+        Column("seconds", "seconds", seconds),
+        Column("peak_memory_mb", "peak memory, MB", count),
+        Column("images_per_second", "images a second", count),
+        Column("reused_from", "taken over from the run"),
+    ]
+    nodes = taken.sort_values("seconds", ascending=False)
+    every = table("nodes", nodes, columns, "Time and memory of each node", "summary")
+    title = f"Time of each stage, {stages.sum():,.0f} s together; the last pictures and this page take a few more"
+    if saved := taken["seconds"].sum() - stages.sum():
+        title += f"; what earlier runs had made saved {saved:,.0f} s"
     return [
         table(
             "stage-seconds",
             stages.rename_axis("stage").reset_index(),
             [Column("stage", "stage"), Column("seconds", "seconds", seconds)],
-            f"Time of each stage, {stages.sum():,.0f} s together; the last pictures and this page take a few more",
+            title,
             "summary",
         ),
-        Details("Time of each node", [every]),
+        Details("Time and memory of each node", [every]),
     ]

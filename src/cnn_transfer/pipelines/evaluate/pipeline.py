@@ -183,7 +183,7 @@ def create_pipeline() -> Pipeline:
                 "target_model_card",
                 "delivered_model_card",
                 "target_image_counts",
-                "node_seconds",
+                "run_records",
             ],
             outputs="summary",
             name="summarise",

@@ -1,0 +1,54 @@
+"""Kedro's context and session for this project: a run has one identity, goes on after a stop, reuses what is there."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from kedro.framework.context import KedroContext
+from kedro.framework.session import KedroSession
+from kedro.io import CatalogProtocol, DataCatalog
+from kedro.runner import AbstractRunner, SequentialRunner
+
+from cnn_transfer.run_identity import given_run_id
+from cnn_transfer.runner import ResumingRunner
+from cnn_transfer.termination import ended_by_signals
+
+
+class RunContext(KedroContext):
+    """Pins the versions that a run saves and loads to its id.
+
+    Kedro gives each process a version to save of its own and loads the latest one, which may be another run's.
+    """
+
+    def _get_catalog(
+        self,
+        catalog_class: type = DataCatalog,
+        save_version: str | None = None,
+        load_versions: dict[str, str] | None = None,
+    ) -> CatalogProtocol[str, Any]:
+        """The catalog of the run that was named, else of the run that begins; without any run, of the latest versions.
+
+        Args:
+            catalog_class: Kedro's.
+            save_version: Kedro's timestamp, when a run begins.
+            load_versions: Versions that the command line asks for, which are loaded as they are.
+        """
+        run_id = given_run_id(self._runtime_params) or save_version
+        if run_id is not None:
+            entries = self.config_loader["catalog"]
+            versioned = [name for name, entry in entries.items() if isinstance(entry, dict) and entry.get("versioned")]
+            load_versions = dict.fromkeys(versioned, run_id) | (load_versions or {})
+        return super()._get_catalog(catalog_class, run_id, load_versions)
+
+
+class RunSession(KedroSession):
+    """Runs with a runner that skips what is done, and stops at SIGTERM with what is needed to go on."""
+
+    def run(self, *, runner: AbstractRunner | None = None, **options: Any) -> dict[str, Any]:  # type: ignore[override]
+        """Kedro's `KedroSession.run`, by names; another runner than the sequential one is left as it is."""
+        if runner is None or type(runner) is SequentialRunner:
+            runner = ResumingRunner(is_async=bool(runner and runner._is_async))
+        with ended_by_signals(logging.getLogger("cnn_transfer")):
+            result: dict[str, Any] = super().run(runner=runner, **options)
+        return result

@@ -1,0 +1,166 @@
+"""A runner that does what is not done yet: a run goes on where it was stopped, and takes over what others have made.
+
+For each node, in this order:
+
+1. made in this run, from the same: skipped. From something else: the run stops, since its versions stay as they are;
+2. made by another run from the same (fingerprint): its outputs become this run's, unless `reuse` is false;
+3. being made in this run by another process: the run stops;
+4. otherwise it runs. Its record, written by the hooks after its last output, makes it done.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from itertools import chain
+from typing import Any
+
+import click
+from kedro.io import AbstractVersionedDataset, CatalogProtocol
+from kedro.pipeline import Pipeline
+from kedro.pipeline.node import Node
+from kedro.runner import SequentialRunner
+from kedro.runner.task import Task
+from pluggy import PluginManager
+
+from cnn_transfer.datasets import ClaimedError, RunRecordsDataset, versions
+from cnn_transfer.fingerprints import Fingerprints
+
+LOGGER = logging.getLogger("cnn_transfer")
+RUN_RECORDS = "run_records"
+DONE = ("node was done already in this run", "nodes were done already in this run")
+UNCHANGED = "unchanged since an earlier run, whose results are taken over (--params reuse=false makes them anew)"
+TAKEN_OVER = (f"node is {UNCHANGED}", f"nodes are {UNCHANGED}")
+
+
+def run_records(catalog: CatalogProtocol[str, Any]) -> RunRecordsDataset | None:
+    """The records of the run that a catalog belongs to; None in catalogs that keep none."""
+    return catalog.get(RUN_RECORDS) if RUN_RECORDS in catalog else None
+
+
+def versioned(catalog: CatalogProtocol[str, Any], name: str) -> AbstractVersionedDataset[Any, Any] | None:
+    """A dataset of the catalog that has versions; None for others."""
+    dataset = catalog.get(name)
+    return dataset if isinstance(dataset, AbstractVersionedDataset) else None
+
+
+class ResumingRunner(SequentialRunner):
+    """Kedro's sequential runner, for catalogs that keep `run_records`; with others it is that runner."""
+
+    def __str__(self) -> str:
+        kind = f"{SequentialRunner.__module__}.{SequentialRunner.__qualname__}"
+        return f"<{kind} object that goes on>"  # kedro-viz shows the status of runs with that runner only
+
+    @property
+    def _logger(self) -> logging.Logger:
+        return logging.getLogger("kedro.runner")  # whose lines the hooks' ones stand for
+
+    def _run(
+        self,
+        pipeline: Pipeline,
+        catalog: CatalogProtocol[str, Any],
+        hook_manager: PluginManager | None = None,
+        run_id: str | None = None,
+    ) -> None:
+        records = run_records(catalog)
+        if records is None:
+            super()._run(pipeline, catalog, hook_manager, run_id)
+            return
+        progress = _Progress(catalog, records)
+        uses_left = Counter(chain.from_iterable(node.inputs for node in pipeline.nodes))
+        try:
+            for node in pipeline.nodes:
+                if not progress.is_done(node):
+                    self._make(node, progress, hook_manager, run_id)
+                self._release_datasets(node, catalog, uses_left, pipeline)
+        except BaseException:
+            progress.tell()
+            LOGGER.warning(
+                "What is done is kept. To go on from here, give the same command with TRANSFER_RUN_ID=%s.",
+                records.run_id,
+            )
+            raise
+        progress.tell()
+
+    def _make(self, node: Node, progress: _Progress, hook_manager: PluginManager | None, run_id: str | None) -> None:
+        try:
+            with progress.records.claim(node.name):
+                if progress.is_done(node) or progress.take_over(node):
+                    return
+                progress.tell_once()
+                Task(node, progress.catalog, self._is_async, hook_manager, run_id).execute()
+        except ClaimedError as error:
+            raise click.ClickException(str(error)) from error
+
+
+class _Progress:
+    """What of a run is done, and what can be taken over from other runs."""
+
+    def __init__(self, catalog: CatalogProtocol[str, Any], records: RunRecordsDataset) -> None:
+        self.catalog, self.records = catalog, records
+        self._fingerprints = Fingerprints(catalog, records)
+        self._reuses = bool(catalog.load("params:reuse"))
+        self._told = False
+        self._untold: Counter[tuple[tuple[str, str], str]] = Counter()
+
+    def is_done(self, node: Node) -> bool:
+        """Whether this run has made the node's outputs, from what it would make them from now.
+
+        Raises:
+            ClickException: When it has made them from something else.
+        """
+        record = self.records.records().get(node.name)
+        if record is None or not self._exist(node, self.records.run_id):
+            return False
+        changes = self._fingerprints.of(node).changes(record["inputs"])
+        if changes:
+            raise click.ClickException(
+                f"The run {self.records.run_id} has made {', '.join(node.outputs)} with other "
+                f"{', '.join(name.removeprefix('params:') for name in changes)}. What a run has made stays as it is: "
+                "give this run another id (TRANSFER_RUN_ID), or none. What has not changed is taken over from the "
+                "earlier run."
+            )
+        self._note(DONE, node)
+        return True
+
+    def take_over(self, node: Node) -> bool:
+        """Make the outputs of another run that were made from the same this run's; False when there are none."""
+        fingerprint = self._fingerprints.of(node).value
+        found = self.records.find(fingerprint) if self._reuses and fingerprint else None
+        if found is None:
+            return False
+        run, record = found
+        if run == self.records.run_id or not self._exist(node, run):
+            return False
+        for dataset in filter(None, self._outputs(node)):
+            versions.discard(dataset, self.records.run_id)
+            versions.adopt(dataset, run, self.records.run_id)
+        maker = record["reused_from"] or run
+        self.records.save({node.name: record | {"reused_from": maker, "finished": time.time()}})
+        self._note(TAKEN_OVER, node)
+        return True
+
+    def tell_once(self) -> None:
+        """Say what was not run before the first node that is; of what comes later, the end of the run tells."""
+        if not self._told:
+            self.tell()
+        self._told = True
+
+    def tell(self) -> None:
+        """Say in a line what was not run."""
+        for why in dict.fromkeys(why for why, _ in self._untold):
+            counts = {stage: count for (reason, stage), count in self._untold.items() if reason == why}
+            total = sum(counts.values())
+            stages = ", ".join(f"{stage} ({count})" for stage, count in counts.items())
+            LOGGER.info("%d %s: %s", total, why[0] if total == 1 else why[1], stages)
+        self._untold.clear()
+
+    def _exist(self, node: Node, run: str) -> bool:
+        return all(dataset is not None and versions.exists(dataset, run) for dataset in self._outputs(node))
+
+    def _outputs(self, node: Node) -> list[AbstractVersionedDataset[Any, Any] | None]:
+        return [versioned(self.catalog, name) for name in node.outputs]
+
+    def _note(self, why: tuple[str, str], node: Node) -> None:
+        self._untold[why, str(node.namespace).split(".", maxsplit=1)[0]] += 1
