@@ -17,6 +17,7 @@ from kedro.pipeline.node import Node
 
 from cnn_transfer.datasets import (
     AllVersionsDataset,
+    CheckpointsDataset,
     CurvePointsDataset,
     FeatureCollectionDataset,
     FeaturesDataset,
@@ -110,7 +111,10 @@ class CheckHooks:
     def after_context_created(self, context: KedroContext) -> None:
         """Keep the parameters for the check before the run."""
         self._parameters = context.params
-        self._run_is_given = given_run_id(context.params) is not None
+        try:
+            self._run_is_given = given_run_id(context.params) is not None
+        except ParameterError as error:
+            raise click.ClickException(str(error)) from error
 
     @hook_impl
     def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
@@ -267,6 +271,9 @@ class RecordHooks:
             "finished": time.time(),
         }
         self._records.save({node.name: record})
+        for name in node.inputs:
+            if isinstance(dataset := self._catalog.get(name), CheckpointsDataset):
+                dataset.load().clear()
 
     def _digest(self, name: str) -> str:
         if self._catalog and (dataset := versioned(self._catalog, name)):

@@ -48,13 +48,15 @@ def test_classes_are_drawn_equally_often_if_asked(
     rare = shape_splits["label"].eq("row") & (shape_splits.groupby("label").cumcount() % 5 > 0)
     data = shapes, shape_splits[~rare]
     nothing = FeatureSet(pd.DataFrame({"id": []}), np.empty((0, 0)), (), {}, "", 0)
-    fine_tuning = parameters["finetune_target"] | {"balanced": balanced}
+    block = parameters["finetune_target"]
+    shared = block["augmentation"], balanced, "float32", 0
+    tuning = block["fine_tuning"], block["pseudo_labels"], *shared
     pretraining = parameters["pretrain_source"] | {"balanced": balanced}
     start = {
         "pretrain": lambda: pretrain_source.pretrain(*data, pretraining, "float32", 0),
-        "finetune": lambda: finetune_target.finetune(network, card, plan, nothing, *data, fine_tuning, "float32", 0),
+        "finetune": lambda: finetune_target.finetune(network, card, plan, nothing, *data, *tuning),
         "train_from_scratch": lambda: finetune_target.train_from_scratch(
-            network, card, *data, fine_tuning, "float32", 0
+            network, card, *data, block["baseline"], *shared
         ),
     }
     with pytest.raises(ReachedTheFitError):

@@ -64,6 +64,8 @@ def catalog_of(pipeline, known, folder=None):
     for name in sorted(pipeline.datasets() | {*known}):
         if name in known:
             catalog[name] = Kept(data=known[name])
+        elif name.endswith("_checkpoints"):
+            catalog[name] = Kept(data=None)
         elif name in {"source_images", "target_images"}:
             catalog[name] = ImageSetDataset(filepath=str(folder / name))
         elif name in {"target_features", "random_features"}:
@@ -298,9 +300,9 @@ def test_baseline_that_learnt_nothing_is_called_failed(usual):
 
 def test_without_baseline_nothing_is_compared(usual, parameters):
     block = parameters["finetune_target"]
-    off = block | {"baseline": block["baseline"] | {"enabled": False}}
+    off = block["baseline"] | {"enabled": False}
     scratch = FINETUNE.only_nodes("finetune_target.train_from_scratch")
-    made = run_again(usual, scratch, params__finetune_target=off)
+    made = run_again(usual, scratch, **{"params:finetune_target.baseline": off})
     data = run_again(usual, **{name: made[name] for name in scratch.all_outputs()})
     check_honest(data)
     summary = data["summary"]
@@ -337,8 +339,8 @@ def test_without_random_weights_the_origin_is_not_claimed(usual):
 def test_without_validation_images_says_what_is_missing(usual, parameters):
     splits = usual["target_splits"].replace({"split": {"validation": "unused"}})
     block = parameters["finetune_target"]
-    auto = block | {"fine_tuning": block["fine_tuning"] | {"strategy": "auto"}}
-    made = run_again(usual, FINETUNE, target_splits=splits, params__finetune_target=auto)
+    auto = block["fine_tuning"] | {"strategy": "auto"}
+    made = run_again(usual, FINETUNE, target_splits=splits, **{"params:finetune_target.fine_tuning": auto})
     changed = {name: made[name] for name in FINETUNE.all_outputs() & EVALUATE.inputs()}
     data = with_splits(usual, splits, **changed)
     check_honest(data)

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from cnn_transfer.models import ModelCard
+from cnn_transfer.parameters import ParameterError
 from cnn_transfer.pipelines.finetune_target import nodes
 from cnn_transfer.pipelines.finetune_target.nodes import deliver, finetune, train_from_scratch
 from cnn_transfer.pipelines.migrate_model.nodes import extract_features, extract_random_features, migrate, plan
-from cnn_transfer.training import LOG_COLUMNS
+from cnn_transfer.training import LOG_COLUMNS, Checkpoints
 from cnn_transfer.transfer import no_search
 
 
@@ -26,16 +27,27 @@ def migrated(network, shapes, shape_splits, parameters, card, written):
     return decision, migrate(network, decision, weights), features
 
 
-def probing(parameters):
+def tuning(parameters, **changes):
+    """The blocks that `finetune` takes."""
+    block = parameters["finetune_target"] | changes
+    return [block[name] for name in ("fine_tuning", "pseudo_labels", "augmentation", "balanced")]
+
+
+def scratch(parameters, **changes):
+    """The blocks that `train_from_scratch` takes; name what differs in the baseline's."""
     block = parameters["finetune_target"]
-    return block | {"fine_tuning": block["fine_tuning"] | {"strategy": "probe"}}
+    return [block["baseline"] | changes, block["augmentation"], block["balanced"]]
+
+
+def strategy(parameters, name):
+    return {"fine_tuning": parameters["finetune_target"]["fine_tuning"] | {"strategy": name}}
 
 
 def test_with_the_strategy_probe_the_head_is_delivered_as_it_is(migrated, card, shapes, shape_splits, parameters):
     decision, network, features = migrated
-    settings = probing(parameters)
+    settings = tuning(parameters, **strategy(parameters, "probe"))
     got, got_card, log, trials = finetune(
-        network, card, decision, features, shapes, shape_splits, settings, "float32", 0
+        network, card, decision, features, shapes, shape_splits, *settings, "float32", 0
     )
     for mine, theirs in zip(got.get_weights(), network.get_weights(), strict=True):
         np.testing.assert_array_equal(mine, theirs)
@@ -52,7 +64,7 @@ def test_with_the_strategy_probe_the_head_is_delivered_as_it_is(migrated, card, 
 def test_without_a_plan_nothing_is_trained(network, card, shapes, shape_splits, parameters, migrated):
     features = migrated[2]
     got, got_card, log, trials = finetune(
-        network, card, {}, features, shapes, shape_splits, parameters["finetune_target"], "float32", 0
+        network, card, {}, features, shapes, shape_splits, *tuning(parameters), "float32", 0
     )
     assert got is network
     assert (got_card["training_images"], got_card["strategy"], got_card["metrics"]) == (0, "", {})
@@ -61,18 +73,16 @@ def test_without_a_plan_nothing_is_trained(network, card, shapes, shape_splits, 
 
 
 def test_a_disabled_baseline_is_not_trained(migrated, card, shapes, shape_splits, parameters):
-    block = parameters["finetune_target"]
-    block |= {"baseline": block["baseline"] | {"enabled": False}}
-    _, got_card, log, trials = train_from_scratch(migrated[1], card, shapes, shape_splits, block, "float32", 0)
+    block = scratch(parameters, enabled=False)
+    _, got_card, log, trials = train_from_scratch(migrated[1], card, shapes, shape_splits, *block, "float32", 0)
     assert (got_card["training_images"], got_card["metrics"]) == (0, {})
     assert (len(log), len(trials)) == (0, 0)
 
 
 def test_the_card_of_a_baseline_of_another_architecture_names_it(migrated, card, shapes, shape_splits, parameters):
-    block = parameters["finetune_target"]
     short = {"architecture": "compact_cnn", "learning_rates": [0.01], "steps": 1, "validations": 1, "most_doublings": 0}
-    block |= {"baseline": block["baseline"] | short}
-    network, got_card, *_ = train_from_scratch(migrated[1], card, shapes, shape_splits, block, "float32", 0)
+    block = scratch(parameters, **short)
+    network, got_card, *_ = train_from_scratch(migrated[1], card, shapes, shape_splits, *block, "float32", 0)
     assert network.name == got_card["architecture"] == "compact_cnn"
     assert got_card["strategy"] == "from scratch"
 
@@ -91,9 +101,9 @@ def test_pseudo_labels_are_drawn_where_the_head_gained_by_images_without_a_label
         return no_search(network, "float32")
 
     monkeypatch.setattr(nodes, "fine_tune", tune)
-    settings = parameters["finetune_target"] | {"pseudo_labels": {"share": share, "kept": 0.5}}
+    settings = tuning(parameters, pseudo_labels={"share": share, "kept": 0.5})
     told = decision | {"self_trained": self_trained}
-    finetune(network, card, told, features, shapes, shape_splits, settings, "float32", 0)
+    finetune(network, card, told, features, shapes, shape_splits, *settings, "float32", 0)
     training = seen["training"]
     split = shape_splits.set_index("id")["split"].loc[shapes.table["id"].iloc[training.rows]].to_numpy()
     assert (split == "training").sum() == 160
@@ -135,14 +145,15 @@ def test_another_network_is_delivered_only_when_it_is_clearly_better(random, bas
 def test_without_validation_images_the_head_stays_as_it_is(migrated, card, shapes, shape_splits, parameters):
     decision, network, features = migrated
     splits = shape_splits[shape_splits["split"] != "validation"]
-    block = parameters["finetune_target"]
-    got, got_card, log, trials = finetune(network, card, decision, features, shapes, splits, block, "float32", 0)
+    settings = tuning(parameters)
+    got, got_card, log, trials = finetune(network, card, decision, features, shapes, splits, *settings, "float32", 0)
     for mine, theirs in zip(got.get_weights(), network.get_weights(), strict=True):
         np.testing.assert_array_equal(mine, theirs)
     assert (got_card["strategy"], got_card["metrics"]) == ("probe", {})
     assert trials["validation_accuracy"].isna().all()
     assert len(log) == 1
-    _, baseline_card, baseline_log, _ = train_from_scratch(network, card, shapes, splits, block, "float32", 0)
+    block = scratch(parameters)
+    _, baseline_card, baseline_log, _ = train_from_scratch(network, card, shapes, splits, *block, "float32", 0)
     assert (baseline_card["training_images"], len(baseline_log)) == (0, 0)
     assert deliver(got, got_card, network, baseline_card, network, baseline_card)[1] == got_card
 
@@ -150,7 +161,22 @@ def test_without_validation_images_the_head_stays_as_it_is(migrated, card, shape
 def test_a_strategy_that_trains_needs_validation_images(migrated, card, shapes, shape_splits, parameters):
     decision, network, features = migrated
     splits = shape_splits[shape_splits["split"] != "validation"]
-    block = parameters["finetune_target"]
-    block |= {"fine_tuning": block["fine_tuning"] | {"strategy": "lp_ft"}}
+    settings = tuning(parameters, **strategy(parameters, "lp_ft"))
     with pytest.raises(ValueError, match=r"must be auto or probe .* Received: lp_ft. Raise .*validation_ratio"):
-        finetune(network, card, decision, features, shapes, splits, block, "float32", 0)
+        finetune(network, card, decision, features, shapes, splits, *settings, "float32", 0)
+
+
+def test_a_wrong_value_is_named_with_its_block(network, card, shapes, shape_splits, parameters):
+    block = scratch(parameters, step=3)
+    with pytest.raises(ParameterError, match=r"finetune_target\.baseline\.step is not a parameter"):
+        train_from_scratch(network, card, shapes, shape_splits, *block, "float32", 0)
+
+
+def test_the_states_of_fits_are_kept_where_the_node_is_told(network, card, shapes, shape_splits, parameters, tmp_path):
+    short = {"learning_rates": [0.01, 0.02], "steps": 1, "validations": 1, "most_doublings": 0}
+    node = network, card, shapes, shape_splits, *scratch(parameters, **short), "float32", 0
+    first, *_ = train_from_scratch(*node, Checkpoints(tmp_path))
+    assert len(list(tmp_path.iterdir())) == 2
+    again, *_ = train_from_scratch(*node, Checkpoints(tmp_path))
+    for mine, theirs in zip(first.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)

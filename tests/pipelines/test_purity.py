@@ -78,6 +78,8 @@ def in_memory_catalog(parameters: dict, folder: Path) -> DataCatalog:
             catalog[name] = ImageSetDataset(filepath=str(folder / name))
         elif name.endswith(PICTURES):  # saved as figures, loaded as vectors
             catalog[name] = MatplotlibDataset(filepath=str(folder / f"{name}.png"), version=Version(None, "1"))
+        elif name.endswith("_checkpoints"):  # else a node that is run again would take its result from there
+            catalog[name] = Kept(None)
         elif name == "environment":
             catalog[name] = EnvironmentDataset()
         elif name in {"target_features", "random_features"}:

@@ -30,6 +30,7 @@ class CurvePointsDataset(LocalFolder[list[PlannedPoint], list[CurvePoint]]):
 
     WHAT = "A collection of points is"
     LAST_FILE = CONTENTS
+    KEEPS_UNFINISHED = True  # see versions.discard
 
     def load(self) -> list[CurvePoint]:
         return open_curve_points(Path(self._get_load_path()))

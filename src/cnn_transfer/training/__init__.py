@@ -1,7 +1,18 @@
-"""One fit: optimisation, precision, validation, early stopping, progress."""
+"""One fit: optimisation, precision, validation, early stopping, progress, checkpoints."""
 
+from cnn_transfer.training.checkpoints import Checkpoints
 from cnn_transfer.training.fit import LOG_COLUMNS, Fit, fit
 from cnn_transfer.training.precision import PRECISIONS, Precision, choose_precision
 from cnn_transfer.training.schedule import Optimisation, Schedule
 
-__all__ = ["LOG_COLUMNS", "PRECISIONS", "Fit", "Optimisation", "Precision", "Schedule", "choose_precision", "fit"]
+__all__ = [
+    "LOG_COLUMNS",
+    "PRECISIONS",
+    "Checkpoints",
+    "Fit",
+    "Optimisation",
+    "Precision",
+    "Schedule",
+    "choose_precision",
+    "fit",
+]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,7 @@ from tqdm import tqdm
 
 from cnn_transfer.images import Augmentation, Examples, ordered_batches, training_batches
 from cnn_transfer.models import with_precision
+from cnn_transfer.training.checkpoints import Checkpoints, FitState, NoCheckpoints, StoppedBy, key_of_fit
 from cnn_transfer.training.optimizer import build_optimizer
 from cnn_transfer.training.schedule import Optimisation, Pace
 
@@ -24,8 +27,6 @@ LOGGER = logging.getLogger(__name__)
 LOG_COLUMNS = [
     "phase", "step", "images_processed", "training_loss", "training_accuracy", "validation_loss", "validation_accuracy",
 ]  # fmt: skip
-
-StoppedBy = Literal["length", "patience", "not_finite"]
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,16 @@ def fit(
     precision: str,
     seed: int,
     phase: str,
+    checkpoints: Checkpoints | None = None,
 ) -> Fit:
     """Train the trainable layers of a network; the network itself is left as it is.
 
     A loss that is not finite ends the fit. When a validation before it was better than the start, its weights are the
     result, with a logged warning and `stopped_by` in the result; otherwise there is nothing to hand back.
+
+    With checkpoints, a fit that was cut off goes on after the last validation whose state was kept, and ends with the
+    same result as one that was not; one that was finished is not repeated. The newest state is written when the fit
+    ends by an exception, such as the `SystemExit` of a process that is told to stop.
 
     Args:
         network: A network that returns class probabilities.
@@ -76,8 +82,9 @@ def fit(
         optimisation: The schedule.
         augmentation: How training images are changed.
         precision: Keras dtype policy, `float32` or `mixed_bfloat16`.
-        seed: Seed of order and augmentation.
+        seed: Seed of order, augmentation and dropout.
         phase: Name of the fit in its log and its progress bar.
+        checkpoints: Where its state is kept; None: nowhere.
 
     Raises:
         FloatingPointError: When the loss is not finite before any validation is better than the start.
@@ -85,14 +92,22 @@ def fit(
     """
     import tensorflow as tf
 
+    checkpoints = checkpoints or NoCheckpoints()
     pace = optimisation.pace(len(training))
+    key = key_of_fit(network, training, validation, optimisation, augmentation, precision, seed, phase)
+    state = checkpoints.read(key)
+    if state and state.finished:
+        LOGGER.info("%s was finished before.", phase)
+        return _result(network, state, precision)
     model = with_precision(network, precision)
+    _seed_layers(model, seed)
     _compile(model, optimisation, pace)
-    watch = _watch(phase, pace, optimisation, precision)
+    watch = _watch(phase, pace, optimisation, precision, partial(checkpoints.write, key))
     try:
-        _train(model, training, validation, optimisation, augmentation, seed, pace, watch)
+        _train(model, training, validation, optimisation, augmentation, seed, pace, watch, state)
     except FloatingPointError as error:
         if not watch.improved:
+            checkpoints.flush()
             raise
         LOGGER.warning("%s The best weights before it are kept.", error)
     except (tf.errors.ResourceExhaustedError, MemoryError) as error:
@@ -102,11 +117,26 @@ def fit(
             f"{width} px. Lower batch_size, and raise accumulated_batches (now {optimisation.accumulated_batches}) by "
             "the same factor to keep the images a step; or lower image_size_px."
         ) from error
+    except BaseException:
+        checkpoints.flush()
+        raise
     finally:
         watch.close()
-    result = with_precision(network, "float32")
-    result.set_weights(watch.best_weights)
-    return Fit(result, pd.DataFrame(watch.rows, columns=LOG_COLUMNS), precision, watch.stopped_by)
+    checkpoints.write(key, watch.finished())
+    return _result(network, watch.finished(), precision)
+
+
+def _result(network: keras.Model, state: FitState, precision: str) -> Fit:
+    best = with_precision(network, "float32")
+    best.set_weights(state.best_weights)
+    return Fit(best, pd.DataFrame(state.rows, columns=LOG_COLUMNS), precision, state.stopped_by)
+
+
+def _seed_layers(model: keras.Model, seed: int) -> None:
+    """Let dropout and other random layers draw from the seed of the fit; Keras draws theirs anew in each process."""
+    generators = [variable for variable in model.variables if variable.name == "seed_generator_state"]
+    for index, generator in enumerate(generators):
+        generator.assign([(1000 * seed + index) % 2**32, 0])  # the second number counts the draws
 
 
 def _compile(model: keras.Model, optimisation: Optimisation, pace: Pace) -> None:
@@ -131,12 +161,20 @@ def _train(
     seed: int,
     pace: Pace,
     watch: Any,
+    state: FitState | None,
 ) -> None:
     validation_batches = ordered_batches(validation)
-    watch.start(model.get_weights(), *model.evaluate(validation_batches, verbose=0))
+    if state:
+        watch.go_on(model, state)
+    else:
+        watch.start(model.get_weights(), *model.evaluate(validation_batches, verbose=0))
+    if watch.is_over:
+        return
+    batches_an_epoch = pace.interval * optimisation.accumulated_batches
     model.fit(
-        training_batches(training, optimisation.batch_size, seed, augmentation),
-        steps_per_epoch=pace.interval * optimisation.accumulated_batches,
+        training_batches(training, optimisation.batch_size, seed, augmentation, watch.epoch * batches_an_epoch),
+        steps_per_epoch=batches_an_epoch,
+        initial_epoch=watch.epoch,
         epochs=pace.validations,
         validation_data=validation_batches,
         callbacks=[watch],
@@ -145,11 +183,11 @@ def _train(
     )
 
 
-def _watch(phase: str, pace: Pace, optimisation: Optimisation, precision: str) -> Any:
-    """A callback that logs each validation, keeps the best weights, stops early and shows progress.
+def _watch(phase: str, pace: Pace, optimisation: Optimisation, precision: str, keep: Callable[[FitState], None]) -> Any:
+    """A callback that logs each validation, keeps the best weights and all else, stops early and shows progress.
 
     Keras's EarlyStopping cannot start from the validation before the first step, so that a fit could end worse than it
-    began; its TerminateOnNaN forgets the weights.
+    began; its TerminateOnNaN forgets the weights; its BackupAndRestore restores no other callback.
     """
     import keras
 
@@ -162,6 +200,7 @@ def _watch(phase: str, pace: Pace, optimisation: Optimisation, precision: str) -
             self.best_weights: list[np.ndarray] = []
             self.improved = False  # whether a validation was better than the start
             self.stopped_by: StoppedBy = "length"
+            self.epoch = 0  # validations that are done
             self._best_loss, self._waited = math.nan, 0
             total = pace.interval * pace.validations * images_per_step
             self._progress = tqdm(total=total, unit="images", desc=phase, disable=None)
@@ -172,11 +211,29 @@ def _watch(phase: str, pace: Pace, optimisation: Optimisation, precision: str) -
             self.rows.append([phase, 0, 0, np.nan, np.nan, loss, accuracy])
             self.best_weights, self._best_loss = weights, loss
 
+        def go_on(self, model: keras.Model, state: FitState) -> None:
+            """Take everything back to where it was when its state was kept."""
+            LOGGER.info("%s goes on after epoch %d of %d.", phase, state.epoch, pace.validations)
+            self.rows, self.best_weights, self._best_loss = state.rows, state.best_weights, state.best_loss
+            self.improved, self._waited = state.improved, state.waited
+            self.stopped_by, self.epoch = state.stopped_by, state.epoch
+            model.optimizer.build(model.trainable_variables)
+            for variables, values in ((model.variables, state.variables), (model.optimizer.variables, state.optimizer)):
+                for variable, value in zip(variables, values, strict=True):
+                    variable.assign(value)
+            self._progress.update(self.epoch * pace.interval * images_per_step)
+
+        @property
+        def is_over(self) -> bool:
+            """Whether there is nothing left to train."""
+            return self.stopped_by != "length" or self.epoch == pace.validations
+
         def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
             self._check(self.rows[-1][1] + (batch + 1) // optimisation.accumulated_batches, logs["loss"])
 
         def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-            step = (epoch + 1) * pace.interval
+            self.epoch = epoch + 1
+            step = self.epoch * pace.interval
             self._check(step, logs["loss"], logs["val_loss"])
             figures = [logs["loss"], logs["accuracy"], logs["val_loss"], logs["val_accuracy"]]
             self.rows.append([phase, step, step * images_per_step, *figures])
@@ -187,12 +244,29 @@ def _watch(phase: str, pace: Pace, optimisation: Optimisation, precision: str) -
                 self.best_weights = self.model.get_weights()
             else:
                 self._waited += 1
-                if self._waited >= optimisation.patience and epoch + 1 < pace.validations:
+                if self._waited >= optimisation.patience and self.epoch < pace.validations:
                     self.model.stop_training, self.stopped_by = True, "patience"
+            model, optimizer = self.model.variables, self.model.optimizer.variables
+            keep(replace(self._state(), variables=_values(model), optimizer=_values(optimizer)))
+
+        def finished(self) -> FitState:
+            """What is left when there is nothing more to do."""
+            return replace(self._state(), finished=True)
 
         def close(self) -> None:
             """Leave the progress bar as it is."""
             self._progress.close()
+
+        def _state(self) -> FitState:
+            return FitState(
+                [*self.rows],
+                self.best_weights,
+                self._best_loss,
+                self.improved,
+                self._waited,
+                self.stopped_by,
+                self.epoch,
+            )
 
         def _check(self, step: int, *losses: float) -> None:
             if all(math.isfinite(loss) for loss in losses):
@@ -209,3 +283,8 @@ def _watch(phase: str, pace: Pace, optimisation: Optimisation, precision: str) -
             )
 
     return Watch()
+
+
+def _values(variables: Iterable[Any]) -> list[np.ndarray]:
+    """Copies of their values; NumPy's view of a variable would change with it."""
+    return [np.array(variable) for variable in variables]

@@ -15,7 +15,7 @@ from pydantic import field_validator, model_validator
 from cnn_transfer.images import Augmentation, Examples
 from cnn_transfer.models import ARCHITECTURES, build_network, reinitialise
 from cnn_transfer.parameters import did_you_mean
-from cnn_transfer.training import Fit, Optimisation, fit
+from cnn_transfer.training import Checkpoints, Fit, Optimisation, fit
 from cnn_transfer.transfer.search import Search, SearchFit, no_search, run_search
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def train_baseline(
     augmentation: Augmentation,
     precision: str,
     seed: int,
+    checkpoints: Checkpoints | None = None,
 ) -> SearchFit:
     """Train the architecture of `network` from new random weights, at several learning rates, until it converges.
 
@@ -64,6 +65,7 @@ def train_baseline(
         augmentation: How training images are moved.
         precision: Keras dtype policy.
         seed: Seed of weights, order and augmentation.
+        checkpoints: Where the states of its fits are kept; None: nowhere.
 
     Returns:
         The best trial and all logs; without `enabled`, the untrained network and empty tables.
@@ -78,6 +80,6 @@ def train_baseline(
 
     def train(optimisation: Optimisation) -> Fit:
         phase = f"from scratch, rate {optimisation.learning_rate:g}"
-        return fit(start, training, validation, optimisation, augmentation, precision, seed, phase)
+        return fit(start, training, validation, optimisation, augmentation, precision, seed, phase, checkpoints)
 
     return run_search(baseline, train, "from scratch", validation)

@@ -22,7 +22,7 @@ from pydantic import Field, model_validator
 
 from cnn_transfer.images import Augmentation, Examples, ordered_batches
 from cnn_transfer.models import copy_network, randomise_head, unfreeze, with_precision
-from cnn_transfer.training import LOG_COLUMNS, Fit, Optimisation, fit
+from cnn_transfer.training import LOG_COLUMNS, Checkpoints, Fit, Optimisation, fit
 from cnn_transfer.transfer.search import Search, SearchFit, Trial, collect, judge, run_trials
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def fine_tune(
     seed: int,
     forward_images: int = 0,
     phase: str = "fine-tuning",
+    checkpoints: Checkpoints | None = None,
 ) -> SearchFit:
     """Try what the strategy names, always from the network handed in, which is left as it is.
 
@@ -76,6 +77,7 @@ def fine_tune(
         forward_images: Images that went through the network once for the head; in the log each counts a third of a
             training image.
         phase: Name in the progress bar.
+        checkpoints: Where the states of its fits are kept; None: nowhere.
 
     Returns:
         The best candidate and the table and log of all.
@@ -89,7 +91,7 @@ def fine_tune(
 
         def train(optimisation: Optimisation, start: keras.Model = start, before: float = before) -> Fit:
             name = f"{phase}, rate {optimisation.learning_rate:g}"
-            result = fit(start, training, validation, optimisation, augmentation, precision, seed, name)
+            result = fit(start, training, validation, optimisation, augmentation, precision, seed, name, checkpoints)
             log = result.log.assign(images_processed=result.log["images_processed"] + before)
             return replace(result, log=log)
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
-from cnn_transfer.images import ImageSet, class_names, split_examples
+from cnn_transfer.images import Augmentation, ImageSet, class_names, split_examples
 from cnn_transfer.models import ModelCard, Network
-from cnn_transfer.pipelines.finetune_target.parameters import FinetuneParameters
-from cnn_transfer.training import choose_precision
+from cnn_transfer.parameters import Parameters
+from cnn_transfer.training import Checkpoints, choose_precision
 from cnn_transfer.transfer import (
+    Baseline,
     FeatureSet,
+    FineTuning,
+    PseudoLabels,
     SearchFit,
     TransferPlan,
     fine_tune,
@@ -24,6 +27,8 @@ from cnn_transfer.transfer import (
     train_baseline,
 )
 
+Block = TypeVar("Block", bound=Parameters)
+
 
 def finetune(
     migrated_model: Network,
@@ -32,15 +37,19 @@ def finetune(
     features: FeatureSet,
     images: ImageSet,
     splits: pd.DataFrame,
-    parameters: Mapping[str, Any],
+    fine_tuning: Mapping[str, Any],
+    pseudo_labels: Mapping[str, Any],
+    augmentation: Mapping[str, Any],
+    balanced: bool,
     precision: str,
     seed: int,
+    checkpoints: Checkpoints | None = None,
 ) -> tuple[Network, dict[str, Any], pd.DataFrame, pd.DataFrame]:
     """Fine-tune as the strategy says, from the head in closed form; without a plan, nothing is trained.
 
     Without validation images the head stays as it is: nothing would say whether fine-tuning made it better.
     """
-    block = FinetuneParameters.parse(parameters, "finetune_target")
+    rule, pseudo = _block(FineTuning, fine_tuning, "fine_tuning"), _block(PseudoLabels, pseudo_labels, "pseudo_labels")
     policy = choose_precision(precision)
     source_card = ModelCard.model_validate(source_model_card)
     if not transfer_plan:
@@ -49,26 +58,27 @@ def finetune(
     plan = TransferPlan.model_validate(transfer_plan)
     origin = f"{plan.source} up to {plan.cut_layer}"
     if not (splits["split"] == "validation").any():
-        result = keep_probe(migrated_model, block.fine_tuning, policy, len(features.table))
+        result = keep_probe(migrated_model, rule, policy, len(features.table))
         return result.fit.network, _card(result, images, splits, source_card, origin), result.log, result.trials
     training, validation = (
-        split_examples(images, splits, "training", block.balanced),
+        split_examples(images, splits, "training", balanced),
         split_examples(images, splits, "validation"),
     )
-    if plan.self_trained and block.pseudo_labels.share:
+    if plan.self_trained and pseudo.share:
         rows = rows_of_pool(features, images, splits)
-        pool = pseudo_label(migrated_model, training, rows, block.pseudo_labels.kept)
-        training = training.joined(pool, block.pseudo_labels.share)
+        pool = pseudo_label(migrated_model, training, rows, pseudo.kept)
+        training = training.joined(pool, pseudo.share)
     result = fine_tune(
         migrated_model,
         training,
         validation,
-        block.fine_tuning,
-        block.augmentation,
+        rule,
+        _block(Augmentation, augmentation, "augmentation"),
         policy,
         seed,
         forward_images=len(features.table),
         phase=f"from {plan.source}",
+        checkpoints=checkpoints,
     )
     return result.fit.network, _card(result, images, splits, source_card, origin), result.log, result.trials
 
@@ -78,27 +88,31 @@ def train_from_scratch(
     source_model_card: Mapping[str, Any],
     images: ImageSet,
     splits: pd.DataFrame,
-    parameters: Mapping[str, Any],
+    baseline: Mapping[str, Any],
+    augmentation: Mapping[str, Any],
+    balanced: bool,
     precision: str,
     seed: int,
+    checkpoints: Checkpoints | None = None,
 ) -> tuple[Network, dict[str, Any], pd.DataFrame, pd.DataFrame]:
     """Train the same architecture, or the one named, from random weights, tuned on validation and to convergence.
 
     Without validation images there is nothing to tune it on, and an untuned baseline would flatter the transfer: none
     is trained.
     """
-    block = FinetuneParameters.parse(parameters, "finetune_target")
+    search = _block(Baseline, baseline, "baseline")
     policy = choose_precision(precision)
     if (splits["split"] == "validation").any():
         training, validation = (
-            split_examples(images, splits, "training", block.balanced),
+            split_examples(images, splits, "training", balanced),
             split_examples(images, splits, "validation"),
         )
-        result = train_baseline(migrated_model, training, validation, block.baseline, block.augmentation, policy, seed)
+        moves = _block(Augmentation, augmentation, "augmentation")
+        result = train_baseline(migrated_model, training, validation, search, moves, policy, seed, checkpoints)
     else:
         result = no_search(migrated_model, policy)
     source_card = ModelCard.model_validate(source_model_card)
-    own = source_card.model_copy(update={"architecture": block.baseline.architecture or source_card.architecture})
+    own = source_card.model_copy(update={"architecture": search.architecture or source_card.architecture})
     return result.fit.network, _card(result, images, splits, own, "random weights"), result.log, result.trials
 
 
@@ -120,6 +134,11 @@ def deliver(
         if other["metrics"] and card["metrics"] and is_clearly_better(other["metrics"], card["metrics"]):
             chosen, card = network, other
     return chosen, dict(card)
+
+
+def _block(model: type[Block], block: Mapping[str, Any], name: str) -> Block:
+    """One block of the stage's parameters: what a node reads is all that it is given, and all that it depends on."""
+    return model.parse(block, f"finetune_target.{name}")
 
 
 def _card(

@@ -8,23 +8,49 @@ from cnn_transfer.pipelines.finetune_target.nodes import deliver, finetune, trai
 def create_pipeline() -> Pipeline:
     """The stage as a namespace that shares its datasets with the other stages."""
     images = ["target_images", "target_splits"]
-    settings = ["params:finetune_target", "params:precision", "params:seed"]
+    shared = [
+        f"params:{name}" for name in ("finetune_target.augmentation", "finetune_target.balanced", "precision", "seed")
+    ]
+    tuning = ["params:finetune_target.fine_tuning", "params:finetune_target.pseudo_labels", *shared]
     nodes = [
         Node(
             finetune,
-            inputs=["migrated_model", "source_model_card", "transfer_plan", "target_features", *images, *settings],
+            inputs=[
+                "migrated_model",
+                "source_model_card",
+                "transfer_plan",
+                "target_features",
+                *images,
+                *tuning,
+                "finetune_checkpoints",
+            ],
             outputs=["target_model", "target_model_card", "target_training_log", "target_trials"],
             name="finetune",
         ),
         Node(
             finetune,
-            inputs=["migrated_random_model", "source_model_card", "random_plan", "random_features", *images, *settings],
+            inputs=[
+                "migrated_random_model",
+                "source_model_card",
+                "random_plan",
+                "random_features",
+                *images,
+                *tuning,
+                "finetune_random_checkpoints",
+            ],
             outputs=["random_model", "random_model_card", "random_training_log", "random_trials"],
             name="finetune_random",
         ),
         Node(
             train_from_scratch,
-            inputs=["migrated_model", "source_model_card", *images, *settings],
+            inputs=[
+                "migrated_model",
+                "source_model_card",
+                *images,
+                "params:finetune_target.baseline",
+                *shared,
+                "train_from_scratch_checkpoints",
+            ],
             outputs=["baseline_model", "baseline_model_card", "baseline_training_log", "baseline_trials"],
             name="train_from_scratch",
         ),

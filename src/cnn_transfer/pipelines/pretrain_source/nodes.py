@@ -10,7 +10,7 @@ import pandas as pd
 from cnn_transfer.images import ImageSet, split_examples
 from cnn_transfer.models import ModelCard, Network, build_network
 from cnn_transfer.pipelines.pretrain_source.parameters import PretrainParameters
-from cnn_transfer.training import choose_precision, fit
+from cnn_transfer.training import Checkpoints, choose_precision, fit
 
 
 def pretrain(
@@ -19,6 +19,7 @@ def pretrain(
     parameters: Mapping[str, Any],
     precision: str,
     seed: int,
+    checkpoints: Checkpoints | None = None,
 ) -> tuple[Network, dict[str, Any], pd.DataFrame]:
     """Train a network on the source from random weights."""
     block = PretrainParameters.parse(parameters, "pretrain_source")
@@ -27,7 +28,17 @@ def pretrain(
     class_names = training.images.class_names
     network = build_network(block.architecture, images.image_shape, len(class_names), seed)
     policy = choose_precision(precision)
-    result = fit(network, training, validation, block.optimisation, block.augmentation, policy, seed, "pretraining")
+    result = fit(
+        network,
+        training,
+        validation,
+        block.optimisation,
+        block.augmentation,
+        policy,
+        seed,
+        "pretraining",
+        checkpoints,
+    )
     card = ModelCard(
         architecture=block.architecture,
         image_shape=images.image_shape,

@@ -15,6 +15,7 @@ def create_pipeline() -> Pipeline:
             "params:pretrain_source",
             "params:precision",
             "params:seed",
+            "pretrain_checkpoints",
         ],
         outputs=["source_model", "source_model_card", "source_training_log"],
         name="pretrain",

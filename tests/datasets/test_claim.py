@@ -1,0 +1,101 @@
+"""Only one process works on a thing at a time, and a dead one does not keep it."""
+
+import json
+import multiprocessing
+import os
+import signal
+import threading
+
+import fsspec
+import pytest
+
+from cnn_transfer.datasets import claim
+from cnn_transfer.datasets.claim import Claim, ClaimedError
+
+
+@pytest.fixture(params=["folder", "s3"])
+def place(request, tmp_path):
+    """A file system and the path of a claim in it."""
+    if request.param == "folder":
+        return fsspec.filesystem("file"), str(tmp_path / "run/node.claim")
+    return fsspec.filesystem("s3"), f"{request.getfixturevalue('bucket')}/run/node.claim"
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(claim, "BEAT_SECONDS", 0.1)
+    monkeypatch.setattr(claim, "PATIENCE_SECONDS", 0.5)
+
+
+def test_a_claim_is_given_back(place):
+    for _ in range(2):
+        with Claim(*place, "work"):
+            assert place[0].exists(place[1])
+    place[0].invalidate_cache()
+    assert not place[0].exists(place[1])
+
+
+def test_a_second_process_is_told_who_works(place):
+    with (
+        Claim(*place, "node of the run a"),
+        pytest.raises(ClaimedError, match=rf"node of the run a is being worked on by process {os.getpid()} on") as told,
+        Claim(*place, "node of the run a"),
+    ):
+        pass
+    assert "give this run another id" in str(told.value)
+
+
+def test_a_claim_of_an_error_is_given_back(place):
+    with pytest.raises(ValueError, match="broken"), Claim(*place, "work"):
+        raise ValueError("broken")
+    with Claim(*place, "work"):
+        pass
+
+
+def hold(path):
+    with Claim(fsspec.filesystem("file"), path, "work"):
+        signal.pause()
+
+
+def test_the_claim_of_a_killed_process_of_this_machine_is_free_at_once(tmp_path):
+    path = str(tmp_path / "node.claim")
+    holder = multiprocessing.get_context("spawn").Process(target=hold, args=(path,))
+    holder.start()
+    while not os.path.exists(path) or not os.path.getsize(path):
+        holder.join(0.05)
+    with pytest.raises(ClaimedError), Claim(fsspec.filesystem("file"), path, "work"):
+        pass
+    holder.kill()
+    holder.join()
+    with Claim(fsspec.filesystem("file"), path, "work"):
+        pass
+
+
+def other_machine(place, beat=0):
+    filesystem, path = place
+    content = {"host": "far", "process": 7, "process_started": "1", "claim": "c", "since": "today", "beat": beat}
+    filesystem.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+    filesystem.pipe_file(path, json.dumps(content).encode())
+
+
+def test_another_machine_that_shows_no_sign_of_life_is_not_waited_for_for_long(place, quick):
+    other_machine(place)
+    with Claim(*place, "work"):
+        pass
+
+
+def test_another_machine_that_works_on_is_told_of(place, quick):
+    other_machine(place)
+    beat = threading.Timer(0.2, other_machine, (place, 1))
+    beat.start()
+    with pytest.raises(ClaimedError, match="process 7 on far since today"), Claim(*place, "work"):
+        pass
+    beat.join()
+
+
+def test_a_holder_shows_signs_of_life(tmp_path, quick):
+    path = tmp_path / "node.claim"
+    with Claim(fsspec.filesystem("file"), str(path), "work"):
+        first = path.read_text()
+        threading.Event().wait(0.3)
+        assert path.read_text() != first

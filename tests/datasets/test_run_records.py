@@ -1,0 +1,79 @@
+"""What a run has made, told across processes."""
+
+import json
+
+import pytest
+from kedro.io import DatasetError, Version
+
+from cnn_transfer.datasets import RunRecordsDataset
+
+
+@pytest.fixture(params=["folder", "s3"])
+def place(request, tmp_path):
+    if request.param == "folder":
+        return str(tmp_path / "records")
+    return f"s3://{request.getfixturevalue('bucket')}/records"
+
+
+def records(place, run):
+    return RunRecordsDataset(filepath=place, version=Version(run, run))
+
+
+def record(finished=1.0, fingerprint="f00d", outputs=None, reused_from=None):
+    return {
+        "fingerprint": fingerprint,
+        "inputs": {},
+        "outputs": {"y": "digest"} if outputs is None else outputs,
+        "seconds": 2.0,
+        "reused_from": reused_from,
+        "finished": finished,
+    }
+
+
+def test_records_of_a_run_add_up_over_processes_in_the_order_of_their_ends(place):
+    records(place, "a").save({"stage.late": record(2.0)})
+    records(place, "a").save({"stage.early": record(1.0)})
+    records(place, "b").save({"stage.other": record(3.0)})
+    assert list(records(place, "a").load()) == ["stage.early", "stage.late"]
+    assert records(place, "a").digests() == {"y": "digest"}
+    assert records(place, "c").load() == {}
+
+
+def test_a_fingerprint_tells_the_run_that_made_it(place):
+    records(place, "a").save({"node": record(fingerprint="f00d")})
+    assert records(place, "b").find("f00d") == ("a", record(fingerprint="f00d"))
+    assert records(place, "b").find("beef") is None
+
+
+def test_a_run_that_was_deleted_or_did_it_anew_is_not_found(tmp_path):
+    kept = records(str(tmp_path), "a")
+    kept.save({"node": record(fingerprint="f00d")})
+    file = tmp_path / "a/node.json"
+    file.write_text(json.dumps(record(fingerprint="other")))
+    assert records(str(tmp_path), "b").find("f00d") is None
+    file.unlink()
+    assert records(str(tmp_path), "b").find("f00d") is None
+
+
+def test_inputs_taken_over_count_as_the_runs_own_and_bring_their_costs(place):
+    records(place, "a").save({"stage.node": record(outputs={"x": "1"})})
+    mine = records(place, "b")
+    mine.save_inputs({"x": "1"}, "a")
+    mine.save({"stage.next": record(outputs={"y": "2"})})
+    assert mine.digests() == {"x": "1", "y": "2"}
+    told = records(place, "b").load()
+    assert {node: entry["reused_from"] for node, entry in told.items()} == {"stage.node": "a", "stage.next": None}
+
+
+def test_without_a_run_the_latest_one_is_read(tmp_path):
+    for run in ("z", "a"):
+        records(str(tmp_path), run).save({run: record()})
+    assert list(RunRecordsDataset(filepath=str(tmp_path), version=Version(None, "new")).load()) == ["a"]
+    with pytest.raises(DatasetError, match="no run has finished a node"):
+        RunRecordsDataset(filepath=str(tmp_path / "none"), version=Version(None, "new")).load()
+
+
+def test_a_half_written_record_is_not_read(tmp_path):
+    records(str(tmp_path), "a").save({"node": record()})
+    (tmp_path / "a/.partial-123.json").write_text('{"half')
+    assert list(records(str(tmp_path), "a").load()) == ["node"]

@@ -1,0 +1,229 @@
+"""What a run does again, what it skips, and what it takes over from another one."""
+
+import json
+import logging
+
+import click
+import pytest
+from kedro.framework.hooks.manager import _create_hook_manager
+from kedro.io import DataCatalog, MemoryDataset, Version
+from kedro.pipeline import Node, Pipeline
+
+from cnn_transfer.datasets import JSONDataset, RunRecordsDataset
+from cnn_transfer.hooks import CheckHooks, RecordHooks, take_over_inputs
+from cnn_transfer.runner import ResumingRunner
+
+CALLS: list[str] = []
+
+
+def double(x):
+    CALLS.append("double")
+    return 2 * x
+
+
+def halve(x):
+    CALLS.append("halve")
+    return x / 2
+
+
+def parity(x):
+    CALLS.append("parity")
+    return x % 2
+
+
+def fail(x):
+    raise ValueError(f"{x} is no good")
+
+
+def describe(x, y):
+    CALLS.append("describe")
+    return {"x": x, "y": y}
+
+
+def node(function, inputs, outputs):
+    return Node(function, inputs, outputs, name=function.__name__)
+
+
+def stage(*nodes):
+    return Pipeline(nodes, namespace="stage", prefix_datasets_with_namespace=False)
+
+
+GRAPH = stage(
+    node(parity, "params:number", "odd"),
+    node(double, "odd", "doubled"),
+    node(describe, ["doubled", "params:word"], "text"),
+)
+
+
+@pytest.fixture
+def catalog(tmp_path):
+    """The catalog of one run, with its parameters."""
+
+    def make(run, number=3, word="a", reuse=True, names=("odd", "doubled", "text", "halved")):
+        version = Version(run, run)
+        entries = {name: JSONDataset(filepath=str(tmp_path / f"{name}.json"), version=version) for name in names}
+        parameters = {"params:number": number, "params:word": word, "params:reuse": reuse}
+        return DataCatalog(
+            {
+                **entries,
+                **{name: MemoryDataset(value) for name, value in parameters.items()},
+                "run_records": RunRecordsDataset(filepath=str(tmp_path / "records"), version=version),
+            }
+        )
+
+    return make
+
+
+@pytest.fixture
+def run():
+    """Run a pipeline as a session does; gives the names of the functions that were called."""
+
+    def run_pipeline(pipeline, catalog):
+        hooks = _create_hook_manager()
+        hooks.register(RecordHooks())
+        hooks.hook.after_catalog_created(
+            catalog=catalog, conf_catalog={}, conf_creds={}, parameters={}, save_version="", load_versions={}
+        )
+        CALLS.clear()
+        ResumingRunner().run(pipeline, catalog, hook_manager=hooks, run_id="session")
+        return list(CALLS)
+
+    return run_pipeline
+
+
+def test_a_run_that_is_done_does_nothing_again(catalog, run, tmp_path):
+    assert run(GRAPH, catalog("a")) == ["parity", "double", "describe"]
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    assert run(GRAPH, catalog("a")) == []
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == files
+
+
+def test_a_run_goes_on_where_it_failed(catalog, run):
+    broken = stage(node(parity, "params:number", "odd"), node(fail, "odd", "doubled"))
+    with pytest.raises(ValueError, match="1 is no good"):
+        run(broken, catalog("a"))
+    assert run(GRAPH, catalog("a")) == ["double", "describe"]
+    assert catalog("a").load("text") == {"x": 2, "y": "a"}
+
+
+def test_how_to_go_on_is_told_when_a_run_fails(catalog, run, caplog):
+    with pytest.raises(ValueError, match="no good"):
+        run(stage(node(fail, "params:number", "odd")), catalog("nightly-3"))
+    assert "the same command with TRANSFER_RUN_ID=nightly-3" in caplog.text
+
+
+def test_another_run_takes_over_what_has_not_changed(catalog, run, tmp_path, caplog):
+    run(GRAPH, catalog("a"))
+    caplog.set_level(logging.INFO)
+    assert run(GRAPH, catalog("b", word="other")) == ["describe"]
+    assert "2 nodes are unchanged since an earlier run, whose results are taken over" in caplog.text
+    assert "stage (2)" in caplog.text
+    assert catalog("b").load("doubled") == 2
+    told = catalog("b").load("run_records")
+    assert {name: record["reused_from"] for name, record in told.items()} == {
+        "stage.parity": "a",
+        "stage.double": "a",
+        "stage.describe": None,
+    }
+
+
+def test_a_change_that_changes_nothing_ends_there(catalog, run):
+    run(GRAPH, catalog("a", number=3))
+    assert run(GRAPH, catalog("b", number=5)) == ["parity"], "3 and 5 are both odd"
+
+
+def test_what_was_taken_over_stays_when_its_origin_is_deleted(catalog, run, tmp_path):
+    run(GRAPH, catalog("a"))
+    run(GRAPH, catalog("b"))
+    for name in ("odd", "doubled", "text"):
+        (tmp_path / f"{name}.json/a/{name}.json").unlink()
+    assert catalog("b").load("text") == {"x": 2, "y": "a"}
+    assert run(GRAPH, catalog("c")) == [], "the run that took it over has it"
+
+
+def test_nothing_is_taken_over_when_that_is_not_wanted(catalog, run):
+    run(GRAPH, catalog("a"))
+    assert run(GRAPH, catalog("b", reuse=False)) == ["parity", "double", "describe"]
+
+
+def test_a_run_refuses_to_change_what_it_has_made(catalog, run):
+    run(GRAPH, catalog("a"))
+    with pytest.raises(click.ClickException) as refused:
+        run(GRAPH, catalog("a", word="other"))
+    assert "The run a has made text with other word." in refused.value.message
+    assert catalog("a").load("text")["y"] == "a"
+
+
+def test_other_code_makes_other_fingerprints(catalog, run, monkeypatch):
+    run(GRAPH, catalog("a"))
+    monkeypatch.setattr("cnn_transfer.fingerprints._source", lambda module: f"{module} changed")
+    assert run(GRAPH, catalog("b")) == ["parity", "double", "describe"]
+    monkeypatch.undo()
+    with pytest.raises(click.ClickException, match="with other code"):
+        run(GRAPH, catalog("b"))
+
+
+def test_leftovers_of_a_killed_node_are_replaced(catalog, run, tmp_path):
+    folder = tmp_path / "doubled.json/a"
+    folder.mkdir(parents=True)
+    (folder / "doubled.json").write_text("whole, but of unknown origin")
+    (folder / ".partial-doubled.json").write_text("half")
+    assert run(GRAPH, catalog("a")) == ["parity", "double", "describe"]
+    assert [path.name for path in folder.iterdir()] == ["doubled.json"]
+    assert json.loads((folder / "doubled.json").read_text()) == 2
+
+
+def test_a_node_that_another_process_works_on_stops_the_run(catalog, run):
+    with (
+        catalog("a").get("run_records").claim("stage.double"),
+        pytest.raises(click.ClickException, match=r"stage\.double of the run a is being worked on by process"),
+    ):
+        run(GRAPH, catalog("a"))
+    assert run(GRAPH, catalog("a")) == ["double", "describe"]
+
+
+def test_records_say_time_and_memory(catalog, run):
+    run(GRAPH, catalog("a"))
+    record = catalog("a").load("run_records")["stage.double"]
+    assert record["seconds"] >= 0
+    assert 10 < record["peak_memory_mb"] < 100_000
+    assert record["inputs"]["odd"] == catalog("a").load("run_records")["stage.parity"]["outputs"]["odd"]
+
+
+def test_a_run_of_its_own_takes_its_inputs_from_the_latest_run_that_has_them_all(catalog, run, caplog):
+    rest = stage(node(describe, ["doubled", "odd"], "text"))
+    run(GRAPH, catalog("a", number=2))
+    run(GRAPH, catalog("b", number=3))
+    run(stage(node(parity, "params:number", "odd")), catalog("c", number=2))  # has only one of them
+    caplog.set_level(logging.INFO)
+    new = catalog("d")
+    take_over_inputs(rest, new)
+    assert "Takes doubled, odd from the run b." in caplog.text
+    assert run(rest, new) == ["describe"]
+    assert catalog("d").load("text") == {"x": 2, "y": 1}
+
+
+def test_inputs_that_no_single_run_has_come_from_the_latest_that_has_each(catalog, run):
+    run(stage(node(parity, "params:number", "odd")), catalog("a"))
+    only_doubled = catalog("b")
+    only_doubled.save("doubled", 8)
+    new = catalog("c")
+    take_over_inputs(stage(node(describe, ["doubled", "odd"], "text")), new)
+    assert (new.load("doubled"), new.load("odd")) == (8, 1)
+
+
+def test_a_run_that_was_named_takes_nothing_by_itself_and_says_what_is_there(catalog, run):
+    for name in ("a", "b"):
+        run(GRAPH, catalog(name, reuse=False))
+    hooks = CheckHooks()
+    told = hooks._missing("doubled", catalog("c"))
+    assert told.startswith("doubled: no version c in")
+    assert "there are b, a. Run the stages before this one with the same run id first" in told
+
+
+def test_a_catalog_without_records_runs_as_kedro_runs_it():
+    for _ in range(2):
+        CALLS.clear()
+        plain = DataCatalog({"params:number": MemoryDataset(3), "odd": MemoryDataset()})
+        ResumingRunner().run(stage(*[node(parity, "params:number", "odd")]), plain)
+        assert CALLS == ["parity"]

@@ -1,0 +1,62 @@
+"""SIGTERM ends a run in order."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from cnn_transfer.termination import EXIT_CODE, Terminated, ended_by_signals
+
+
+def wait_for_the_signal():
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+    except Exception as error:
+        raise AssertionError("no handler of errors sees it") from error
+
+
+def test_the_signal_becomes_an_exception_that_is_no_error(caplog):
+    with pytest.raises(Terminated) as told, ended_by_signals(logging.getLogger("test")):
+        wait_for_the_signal()
+    assert told.value.code == EXIT_CODE == 75
+    assert "Stopping at SIGTERM" in caplog.text
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_other_threads_leave_signals_alone():
+    before, seen = signal.getsignal(signal.SIGTERM), []
+
+    def work():
+        with ended_by_signals(None):
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [before]
+
+
+STUCK = """
+import logging, time
+from cnn_transfer import termination
+termination.GRACE_SECONDS = 0.5
+with termination.ended_by_signals(logging.getLogger()):
+    print("ready", flush=True)
+    try:
+        time.sleep(60)
+    except BaseException:
+        time.sleep(60)  # as a library that computes on
+"""
+
+
+def test_a_process_that_cannot_be_interrupted_ends_all_the_same():
+    with subprocess.Popen([sys.executable, "-c", STUCK], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.terminate()
+        assert process.wait(10) == EXIT_CODE
