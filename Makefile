@@ -10,7 +10,6 @@ export AIRFLOW__CORE__DAGS_FOLDER ?= $(CURDIR)/deploy/airflow/dags
 export AIRFLOW__CORE__LOAD_EXAMPLES ?= False
 export AIRFLOW__API__HOST ?= 127.0.0.1
 export DAGSTER_HOME ?= $(CURDIR)/.dagster
-LOCKED := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock"
 
 .PHONY: help transfer test lint format viz airflow airflow-dag dagster bench notebooks data lock clean
 
@@ -33,7 +32,7 @@ help:  ## list the targets
 	rm -rf .venv-$*
 	$(BIN)/uv venv --quiet --python $(BIN)/python .venv-$*
 	$(BIN)/uv pip install --quiet --python .venv-$*/bin/python --require-hashes --no-deps -r $<
-	@touch $@
+	@sha256sum $< | head -c 64 > $@
 
 transfer: .venv/.ready  ## run the main job: Fashion-MNIST → handwritten digits, 20 labels a class (about 2 minutes)
 	$(BIN)/kedro run --pipelines transfer
@@ -97,11 +96,15 @@ notebooks: .venv/.ready  ## execute the notebooks on a small run of their own
 data: .venv/.ready  ## rebuild the bundled images byte for byte (needs npm and apt-get)
 	$(BIN)/python data/01_raw/build.py
 
-lock: .venv/.ready  ## resolve requirements.lock anew, then those of the orchestrators
-	$(BIN)/uv pip compile $(LOCKED) --upgrade --all-extras --group dev pyproject.toml -o requirements.lock
-	$(BIN)/uv pip compile $(LOCKED) --upgrade deploy/airflow/requirements.in -o deploy/airflow/requirements.lock
+LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock"
+
+lock: .venv/.ready  ## resolve requirements.lock anew, and those of the container, the MLflow server and the orchestrators
+	$(LOCK) --upgrade --all-extras --group dev pyproject.toml -o requirements.lock
+	$(LOCK) --extra s3 --extra mlflow --constraint requirements.lock pyproject.toml -o deploy/container/requirements.lock
+	$(LOCK) --upgrade deploy/mlflow/requirements.in -o deploy/mlflow/requirements.lock
+	$(LOCK) --upgrade deploy/airflow/requirements.in -o deploy/airflow/requirements.lock
 	cp requirements.lock deploy/dagster/requirements.lock  # its versions are kept where Dagster allows it
-	$(BIN)/uv pip compile $(LOCKED) pyproject.toml deploy/dagster/requirements.in -o deploy/dagster/requirements.lock
+	$(LOCK) pyproject.toml deploy/dagster/requirements.in -o deploy/dagster/requirements.lock
 
 clean:  ## delete what runs and checks made; the bundled data stays
 	rm -rf build .viz .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache data/0[2-8]_*

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from environments import environment, free_port, running, wait_until
+from servers import running, wait_until
 
 from cnn_transfer.pipeline_registry import register_pipelines
+from conftest import free_port, make_environment
 from projects import KEDRO, ROOT, make_project, results, run_kedro
 
 pytestmark = pytest.mark.timeout(900)
@@ -47,7 +48,7 @@ class Airflow:
 
     def __init__(self, home: Path, project: Path, dags: Path) -> None:
         self.project, self.home, self.log = project, home, home / "servers.log"
-        self.bin, self.port = environment("airflow"), free_port()
+        self.bin, self.port = make_environment(".venv-airflow", ROOT / "deploy/airflow/requirements.lock"), free_port()
         self.env = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ} | {
             "AIRFLOW_HOME": str(home),
             "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
@@ -105,6 +106,11 @@ class Airflow:
         """Start a DAG run."""
         conf = {"environment": "test", "parameters": parameters}
         self.api(f"dags/{DAG}/dagRuns", {"dag_run_id": name, "logical_date": None, "conf": conf})
+
+    def stop(self, name: str, task: str) -> None:
+        """Clear a task that runs: it is stopped, and begins anew."""
+        what = {"dag_run_id": name, "task_ids": [task], "dry_run": False, "only_failed": False}
+        self.api(f"dags/{DAG}/clearTaskInstances", what)
 
     def tries(self, name: str) -> dict[str, tuple[str | None, int]]:
         """State and number of the present try of each task of a DAG run."""
@@ -188,7 +194,7 @@ def test_dags_test_runs_all_tasks_as_one_run(airflow, project):
     assert written == {run_id}
 
 
-def test_overlapping_runs_keep_apart_and_a_failed_task_is_tried_again(airflow, project, tmp_path):
+def test_overlapping_runs_keep_apart_and_failed_and_stopped_tasks_are_tried_again(airflow, project, tmp_path):
     (with_seed_1,) = runs(project)
     alone = run_kedro(project, "run", "--env", "test", "--params", "run_id=alone")
     assert alone.returncode == 0, alone.stdout
@@ -207,15 +213,23 @@ def test_overlapping_runs_keep_apart_and_a_failed_task_is_tried_again(airflow, p
         assert f"target_raw_images: nothing at {digits}. Check the parameter target_images." in log
         assert "Command exited with return code 1" in log
 
+        def training() -> list[Path]:
+            return list((project / "data/08_reporting/run_records").glob("*_seed_1/pretrain_source.pretrain.claim"))
+
+        wait_until("seed_1 trains its source network", training, 300, airflow.log)
+        airflow.stop("seed_1", "pretrain_source")
+
         def ended() -> bool:
             states = [airflow.api(f"dags/{DAG}/dagRuns/{name}")["state"] for name in ("seed_1", "late")]
             return all(state in {"success", "failed"} for state in states)
 
         wait_until("both runs ended", ended, 600, airflow.log)
         tries = {name: airflow.tries(name) for name in ("seed_1", "late")}
+        stopped = airflow.log_of("seed_1", "pretrain_source", 1)
     assert {task: state for task, (state, _) in tries["late"].items()} == dict.fromkeys(TASKS, "success")
     assert tries["late"]["preprocess.target"][1] == 2
-    assert tries["seed_1"] == dict.fromkeys(TASKS, ("success", 1))
+    assert tries["seed_1"] == dict.fromkeys(TASKS, ("success", 1)) | {"pretrain_source": ("success", 2)}
+    assert "Stopping at SIGTERM." in stopped
     ids = {name: next(run for run in runs(project) if run.endswith(f"_transfer_{name}")) for name in tries}
     assert results(project, ids["late"]) == results(project, "alone")
     assert results(project, ids["seed_1"]) == results(project, with_seed_1) != results(project, "alone")

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from environments import environment, free_port, running, wait_until
+from servers import running, wait_until
 
 from cnn_transfer.pipeline_registry import register_pipelines
+from conftest import free_port, make_environment
 from projects import ROOT, make_project, results, run_kedro
 
 pytestmark = pytest.mark.timeout(900)
@@ -45,7 +46,7 @@ class Dagster:
 
     def __init__(self, home: Path, project: Path) -> None:
         self.project, self.log, self.port = project, home / "servers.log", free_port()
-        programs = environment("dagster")
+        programs = make_environment(".venv-dagster", ROOT / "deploy/dagster/requirements.lock")
         self.dagster = programs / "dagster"
         shutil.copy(ROOT / "deploy/dagster/dagster.yaml", home)
         self.env = {name: os.environ[name] for name in ("HOME", "LANG", "TMPDIR") if name in os.environ} | {

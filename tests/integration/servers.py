@@ -1,31 +1,14 @@
-"""Environments of their own for programs that cannot live beside the project, and processes to run in them."""
+"""Servers that start processes of their own, some of which outlive them: all end with the block that needs them."""
 
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-
-from projects import ROOT
-
-
-def environment(name: str) -> Path:
-    """The folder of programs of the environment `.venv-<name>`, made when it is not there or not up to date."""
-    folder = ROOT / f".venv-{name}"
-    subprocess.run(["make", "--silent", "-C", str(ROOT), f"{folder.name}/.ready"], check=True)
-    return folder / "bin"
-
-
-def free_port() -> int:
-    """A port of the loopback interface that nothing listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port
 
 
 @contextlib.contextmanager
