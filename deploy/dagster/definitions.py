@@ -62,7 +62,7 @@ logging.getLogger("kedro_dagster").setLevel(logging.ERROR)  # it warns of every 
 # kedro-dagster 0.8 asks for all pipelines once an output, and Kedro's search makes them anew each time: 10 s.
 project.find_pipelines = lambda: dict(project.pipelines)
 
-location = KedroProjectTranslator(env=os.environ.get("KEDRO_ENV", "base"), project_path=PROJECT).to_dagster()
+location = KedroProjectTranslator(env=os.environ.get("KEDRO_ENV", "local"), project_path=PROJECT).to_dagster()
 
 defs = dg.Definitions(
     jobs=list(location.named_jobs.values()),
