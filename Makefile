@@ -73,8 +73,12 @@ notebooks: .venv/.ready  ## execute the notebooks on a small run of their own
 data: .venv/.ready  ## rebuild the bundled images byte for byte (needs npm and apt-get)
 	$(BIN)/python data/01_raw/build.py
 
-lock: .venv/.ready  ## resolve requirements.lock anew
-	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade --all-extras --group dev pyproject.toml -o requirements.lock --custom-compile-command "make lock"
+LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock"
+
+lock: .venv/.ready  ## resolve requirements.lock anew, and those of the container and the MLflow server
+	$(LOCK) --upgrade --all-extras --group dev pyproject.toml -o requirements.lock
+	$(LOCK) --extra s3 --extra mlflow --constraint requirements.lock pyproject.toml -o deploy/container/requirements.lock
+	$(LOCK) --upgrade deploy/mlflow/requirements.in -o deploy/mlflow/requirements.lock
 
 clean:  ## delete what runs and checks made; the bundled data stays
 	rm -rf build .viz .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache data/0[2-8]_*

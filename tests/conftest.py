@@ -95,6 +95,7 @@ def bucket(s3_server, monkeypatch, tmp_path):
 
     for name, value in s3_server.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setenv("TRANSFER_CACHE", str(tmp_path / "cache"))
     name = f"photos-{hashlib.blake2b(bytes(tmp_path), digest_size=8).hexdigest()}"
     s3fs.S3FileSystem().mkdir(name)
     return name

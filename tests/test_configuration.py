@@ -24,8 +24,8 @@ DATASETS = set().union(*(pipeline.datasets() for pipeline in register_pipelines(
 
 
 @pytest.fixture(autouse=True)
-def store(monkeypatch, tmp_path):
-    monkeypatch.setenv("TRANSFER_STORE", str(tmp_path))
+def store(monkeypatch):
+    monkeypatch.setenv("TRANSFER_STORE", "s3://bucket/prefix")
 
 
 def load(environment: str) -> OmegaConfigLoader:

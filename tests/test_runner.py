@@ -217,8 +217,8 @@ def test_a_run_that_was_named_takes_nothing_by_itself_and_says_what_is_there(cat
         run(GRAPH, catalog(name, reuse=False))
     hooks = CheckHooks()
     told = hooks._missing("doubled", catalog("c"))
-    assert told.startswith("doubled: no version c in")
-    assert "there are b, a. Run the stages before this one with the same run id first" in told
+    assert "There is no version c of" in told
+    assert "There are, the newest first: b, a. Run the stages before this one" in told
 
 
 def test_a_catalog_without_records_runs_as_kedro_runs_it():

@@ -1,12 +1,13 @@
-"""What configuration takes from the machine: environment variables, by the resolver `${environment:NAME}`."""
+"""What configuration takes from the machine: environment variables, and credentials that no repository holds."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import click
-from kedro.config import OmegaConfigLoader
+from kedro.config import MissingConfigException, OmegaConfigLoader
 from omegaconf.errors import InterpolationResolutionError
 
 
@@ -25,10 +26,30 @@ def environment(name: str) -> str:
 
 
 class ConfigLoader(OmegaConfigLoader):
-    """Kedro's, with a message instead of a traceback where a variable is not set."""
+    """Kedro's, which also knows the store; a variable that is not set is a message, not a traceback."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         try:
             super().__init__(*args, **kwargs)  # reads globals.yml
         except InterpolationResolutionError as error:
             raise click.ClickException(str(error).splitlines()[0]) from error
+
+    def store(self, project: Path) -> str:
+        """The address of the store; a relative folder is one of the project."""
+        address = str(self["globals"]["store"])
+        return address if "://" in address else str(project / address)
+
+    def store_credentials(self) -> dict[str, Any]:
+        """The block `store` of conf/local/credentials.yml, in every environment; none when there is no such file.
+
+        Raises:
+            ClickException: When the file cannot be read; no part of it is shown.
+        """
+        folder, patterns = Path(self.conf_source) / "local", self.config_patterns["credentials"]
+        try:
+            found = self.load_and_merge_dir_config(str(folder), patterns, "credentials", set(), True)
+        except MissingConfigException:
+            return {}
+        except Exception as error:
+            raise click.ClickException(f"{folder}/credentials.yml cannot be read: {type(error).__name__}.") from None
+        return dict(found.get("store") or {})

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import click
 from kedro.framework.context import KedroContext
 from kedro.framework.session import KedroSession
 from kedro.io import CatalogProtocol, DataCatalog
 from kedro.runner import AbstractRunner, SequentialRunner
 
+from cnn_transfer.log_origin import ORIGIN
 from cnn_transfer.run_identity import given_run_id
 from cnn_transfer.runner import ResumingRunner
 from cnn_transfer.termination import ended_by_signals
@@ -49,6 +51,13 @@ class RunSession(KedroSession):
         """Kedro's `KedroSession.run`, by names; another runner than the sequential one is left as it is."""
         if runner is None or type(runner) is SequentialRunner:
             runner = ResumingRunner(is_async=bool(runner and runner._is_async))
-        with ended_by_signals(logging.getLogger("cnn_transfer")):
-            result: dict[str, Any] = super().run(runner=runner, **options)
+        logger = logging.getLogger("cnn_transfer")
+        try:
+            with ended_by_signals(logger):
+                result: dict[str, Any] = super().run(runner=runner, **options)
+        except click.ClickException as error:
+            if not ORIGIN.for_collectors:
+                raise
+            logger.error(error.message)  # else click prints it
+            raise SystemExit(error.exit_code) from error
         return result

@@ -15,6 +15,7 @@ from kedro.io import AbstractVersionedDataset, DataCatalog
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
+from cnn_transfer.configuration import ConfigLoader
 from cnn_transfer.datasets import (
     AllVersionsDataset,
     CheckpointsDataset,
@@ -27,10 +28,12 @@ from cnn_transfer.datasets import (
     RunRecordsDataset,
     versions,
 )
+from cnn_transfer.datasets.store import StoreError, check_store, configure_store
 from cnn_transfer.evaluation import describe_intake, describe_ranking, describe_summary
 from cnn_transfer.evaluation.learning_curve import describe_labels_saved
 from cnn_transfer.evaluation.run_comparison import describe_runs
 from cnn_transfer.fingerprints import Fingerprint, Fingerprints
+from cnn_transfer.log_origin import ORIGIN, current_node
 from cnn_transfer.parameters import ParameterError
 from cnn_transfer.resources import count_images, peak_memory_mb, reset_peak_memory
 from cnn_transfer.run_identity import given_run_id
@@ -44,7 +47,6 @@ RANKING, CHOICE = "source_ranking", "source_choice"
 LABELS_SAVED = "labels_saved"
 ALL_SUMMARIES = "all_summaries"
 RUNS, CHANGES = "runs_table", "runs_differences"
-VERSIONS_LISTED = 5  # in an error
 WITH_TENSORFLOW = (
     CurvePointsDataset, FeatureCollectionDataset, FeaturesDataset, KerasModelDataset, PretrainedNetworksDataset,
 )  # fmt: skip
@@ -53,20 +55,6 @@ WITH_TENSORFLOW = (
 def stage_of(node: Node) -> str:
     """The stage that a node belongs to, which begins its namespace."""
     return str(node.namespace).split(".", maxsplit=1)[0]
-
-
-def missing_version(dataset: AbstractVersionedDataset[Any, Any]) -> str:
-    """That a version is not there, which ones are, and what to do."""
-    there = dataset.list_versions(full_path=False)
-    if not there:
-        return f"no version in {dataset._filepath}. Run the stages before this one first, or all: kedro run"
-    listed = ", ".join(there[:VERSIONS_LISTED]) + (
-        f" and {len(there) - VERSIONS_LISTED} older" * (len(there) > VERSIONS_LISTED)
-    )
-    return (
-        f"no version {dataset.resolve_load_version()} in {dataset._filepath}; there are {listed}. Run the stages "
-        "before this one with the same run id first, or take one of these with --load-versions."
-    )
 
 
 def take_over_inputs(pipeline: Pipeline, catalog: DataCatalog) -> None:
@@ -154,10 +142,39 @@ class CheckHooks:
                 remedy = f"Check the parameter {parameter}."
             return f"{name}: nothing at {dataset.filepath}. {remedy}"
         if isinstance(dataset, AbstractVersionedDataset) and not dataset.exists():
-            return f"{name}: {missing_version(dataset)}"
+            told = versions.missing_version(dataset, str(dataset.resolve_load_version()))
+            return f"{name}: {told} Run the stages before this one first, in this run, or all: kedro run"
         if isinstance(dataset, AllVersionsDataset) and name == ALL_SUMMARIES and not dataset.exists():
             return f"{name}: no run has written a summary yet. Make one with: kedro run"
         return ""
+
+
+class StoreHooks:
+    """Give the store its credentials, and stop a run before its first node when it cannot be used."""
+
+    def __init__(self) -> None:
+        self._address: str | None = None
+
+    @hook_impl(tryfirst=True)
+    def after_context_created(self, context: KedroContext) -> None:
+        """Configure the file system before the catalog makes use of it."""
+        if not isinstance(context.config_loader, ConfigLoader):
+            return
+        self._address = context.config_loader.store(context.project_path)
+        try:
+            configure_store(self._address, context.config_loader.store_credentials())
+        except StoreError as error:
+            raise click.ClickException(str(error)) from error
+
+    @hook_impl(tryfirst=True)
+    def before_pipeline_run(self) -> None:
+        """Try it, before other checks look for inputs there."""
+        if self._address is None:
+            return
+        try:
+            check_store(self._address)
+        except StoreError as error:
+            raise click.ClickException(f"Nothing was run. {error}") from error
 
 
 class IntakeHooks:
@@ -281,6 +298,38 @@ class RecordHooks:
         return f"not versioned, made {time.time()}"
 
 
+class LogHooks:
+    """Tell the lines of JSON logs which run and node they come from."""
+
+    def __init__(self) -> None:
+        self._run_id: str | None = None
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Keep the run's id, when it was given."""
+        self._run_id = given_run_id(context.params)
+
+    @hook_impl(tryfirst=True)
+    def before_pipeline_run(self, run_params: dict[str, Any]) -> None:
+        """Name the run."""
+        ORIGIN.run_id = self._run_id or str(run_params["run_id"])
+
+    @hook_impl(tryfirst=True)
+    def before_dataset_loaded(self, node: Node) -> None:
+        """Name the node, which begins with its first input."""
+        current_node.set(node.name)
+
+    @hook_impl(tryfirst=True)
+    def before_node_run(self, node: Node) -> None:
+        """Name it again: inputs may have been loaded in other threads."""
+        current_node.set(node.name)
+
+    @hook_impl(tryfirst=True)
+    def after_pipeline_run(self) -> None:
+        """What comes now, comes from no node."""
+        current_node.set(None)
+
+
 class SummaryHooks:
     """End a run that made a summary, a ranking, a learning curve or a comparison, with a few lines on the terminal."""
 
@@ -308,6 +357,11 @@ class SummaryHooks:
             self._print(describe_runs(catalog.load(RUNS), catalog.load(CHANGES)), catalog.get(RUNS))
 
     def _print(self, lines: list[str], dataset: Any) -> None:
+        if ORIGIN.for_collectors:
+            LOGGER.info("\n".join(lines))
+            return
         click.echo("\n" + "\n".join(lines))
         if isinstance(dataset, AbstractVersionedDataset):
-            click.echo(f"Where to look   {dataset._get_load_path()}, pictures and tables beside it; kedro viz run\n")
+            click.echo(
+                f"Where to look   {versions.address_of(dataset)}, pictures and tables beside it; kedro viz run\n"
+            )

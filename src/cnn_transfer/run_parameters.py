@@ -28,6 +28,7 @@ class RunParameters(Parameters):
     target_images: str | None = None
     precision: Precision
     run_id: str | int | None = None  # see run_identity; None: from the environment, or made
+    mlflow: bool  # read by the hooks of tracking
     reuse: bool  # what earlier runs made from the same
     preprocess: PreprocessParameters
     pretrain_source: PretrainParameters

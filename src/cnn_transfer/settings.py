@@ -2,9 +2,19 @@
 
 from cnn_transfer.configuration import ConfigLoader, environment
 from cnn_transfer.context import RunContext, RunSession
-from cnn_transfer.hooks import CheckHooks, IntakeHooks, RecordHooks, SummaryHooks, TensorFlowHooks
+from cnn_transfer.hooks import CheckHooks, IntakeHooks, LogHooks, RecordHooks, StoreHooks, SummaryHooks, TensorFlowHooks
+from cnn_transfer.tracking import TrackingHooks
 
-HOOKS = (CheckHooks(), IntakeHooks(), TensorFlowHooks(), RecordHooks(), SummaryHooks())
+HOOKS = (
+    LogHooks(),
+    CheckHooks(),
+    StoreHooks(),
+    IntakeHooks(),
+    TensorFlowHooks(),
+    RecordHooks(),
+    TrackingHooks(),
+    SummaryHooks(),
+)
 
 CONTEXT_CLASS = RunContext
 SESSION_CLASS = RunSession
@@ -13,6 +23,7 @@ CONFIG_LOADER_CLASS = ConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",
+    "config_patterns": {"tracking": ["tracking*"]},
     "merge_strategy": {"parameters": "soft"},  # an environment changes single values, not whole blocks
     "custom_resolvers": {"environment": environment},
 }

@@ -34,8 +34,3 @@ def test_nothing_is_left_of_a_version_whose_network_cannot_be_read(wanted, tmp_p
         dataset(tmp_path, "1").save(wanted | {"broken": fail})
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
     assert not dataset(tmp_path, "1").exists()
-
-
-def test_a_remote_folder_is_refused():
-    with pytest.raises(DatasetError, match=r"local folder. Received: s3://bucket/features"):
-        FeatureCollectionDataset(filepath="s3://bucket/features")

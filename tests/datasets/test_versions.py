@@ -1,12 +1,26 @@
 """Versions as folders: content, copies, removal, on a local disk and in an object store."""
 
+import json
 import os
+import shutil
+import zipfile
+from datetime import UTC, datetime
 
 import fsspec
+import keras
 import pytest
 from kedro.io import Version
+from kedro.io.core import VersionNotFoundError
 
-from cnn_transfer.datasets import JSONDataset, MatplotlibDataset, TextDataset, versions
+from cnn_transfer.datasets import (
+    AllVersionsDataset,
+    ImageSetDataset,
+    JSONDataset,
+    KerasModelDataset,
+    MatplotlibDataset,
+    TextDataset,
+    versions,
+)
 from cnn_transfer.evaluation.figures import new_figure
 
 
@@ -27,8 +41,20 @@ def test_the_digest_is_of_the_content_and_not_of_the_version(place):
         dataset(place, version).save(content)
     one, two, three = (versions.digest(dataset(place, "one"), version) for version in ("one", "two", "three"))
     assert one == two != three
-    with pytest.raises(FileNotFoundError, match="no version four of"):
+    with pytest.raises(VersionNotFoundError, match=r"no version four of .*There are, the newest first: .*three"):
         versions.digest(dataset(place, "one"), "four")
+
+
+def test_how_much_was_computed_anew_is_no_content(image_set_folder, tmp_path):
+    store = ImageSetDataset(filepath=str(tmp_path / "shapes"), version=Version("a", "a"))
+    for version, decoded in (("a", 400), ("b", 0)):
+        folder = tmp_path / f"shapes/{version}/shapes"
+        shutil.copytree(image_set_folder, folder)
+        (folder / "written.json").write_text(json.dumps({"decoded": decoded}))
+    assert versions.digest(store, "a") == versions.digest(store, "b")
+    about = json.loads((folder / "set.json").read_text())
+    (folder / "set.json").write_text(json.dumps(about | {"name": "other"}))
+    assert versions.digest(store, "a") != versions.digest(store, "b")
 
 
 def test_an_adopted_version_is_the_same_and_stands_by_itself(place):
@@ -82,3 +108,41 @@ def test_what_a_killed_process_left_is_no_version_and_goes_with_it(place):
     versions.discard(store, "cut")
     filesystem.invalidate_cache()
     assert not filesystem.exists(folder)
+
+
+def test_versions_are_ordered_by_time_whatever_their_names(tmp_path):
+    times = {
+        "nightly-9": "2026-01-01T00:00",
+        "nightly-10": "2026-01-03T00:00",
+        "2026-01-02T00.00.00.000Z": "2030-01-01",
+    }
+    for version, time in times.items():
+        dataset(tmp_path, version).save({})
+        seconds = datetime.fromisoformat(time).replace(tzinfo=UTC).timestamp()
+        os.utime(tmp_path / "figures.json" / version, (seconds, seconds))
+    latest = dataset(tmp_path, None)
+    assert latest.list_versions(full_path=False) == ["nightly-10", "2026-01-02T00.00.00.000Z", "nightly-9"]
+    assert latest.resolve_load_version() == "nightly-10"
+    everything = AllVersionsDataset(filepath=str(tmp_path / "figures.json"))
+    assert list(everything.load()) == ["nightly-9", "2026-01-02T00.00.00.000Z", "nightly-10"]
+
+
+def test_a_network_is_always_stored_as_the_same_bytes(tmp_path):
+    inputs = keras.Input((4,))
+    shared = keras.initializers.HeNormal(seed=0)  # Keras names what layers share by its address in memory
+
+    def network():
+        layers = [keras.layers.Dense(3, kernel_initializer=shared, name=name) for name in "ab"]
+        return keras.Model(inputs, [layer(inputs) for layer in layers], name="same")
+
+    for version in ("a", "b"):
+        keras.utils.set_random_seed(0)
+        dataset(tmp_path, version, KerasModelDataset, "model.keras").save(network())
+        shared = keras.initializers.HeNormal(seed=0)
+    a, b = (tmp_path / "model.keras" / version / "model.keras" for version in "ab")
+    assert a.read_bytes() == b.read_bytes()
+    with zipfile.ZipFile(a) as archive:
+        assert b'"shared_object_id": 0' in archive.read("config.json")
+        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+        assert b'"date_saved": ""' in archive.read("metadata.json")
+    assert dataset(tmp_path, "a", KerasModelDataset, "model.keras").load().name == "same"

@@ -32,8 +32,7 @@ def kept(project):
 
 
 def computed(project):
-    entries = json.loads((of(project, "07_model_output/learning_curve_points") / "points.json").read_text())
-    return [entry["computed"] for entry in entries]
+    return json.loads((of(project, "07_model_output/learning_curve_points") / "written.json").read_text())["computed"]
 
 
 @pytest.fixture(scope="module")

@@ -274,7 +274,7 @@ def test_a_second_run_over_the_same_images_decodes_none_and_takes_no_room(tmp_pa
     assert decoded_second == 1  # the torn one, of which nothing is kept
     assert_same(second, first)
     assert files(tmp_path / "2") == files(tmp_path / "1")
-    assert json.loads((tmp_path / "2/set.json").read_text())["decoded"] == 0
+    assert json.loads((tmp_path / "2/written.json").read_text())["decoded"] == 0
 
 
 def test_a_second_set_outlives_the_first(tmp_path, content):

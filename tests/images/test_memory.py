@@ -34,7 +34,7 @@ write_image_set(images, folder, *map(Path, earlier))
 peak = status("VmHWM")  # imports included, since they are what a user sees, too
 stored = open_image_set(folder)
 print(json.dumps({"images": len(stored), "bytes": sum(s.nbytes for s in stored.shards), "peak": peak,
-    "decoded": json.loads((folder / "set.json").read_text())["decoded"]}))
+    "decoded": json.loads((folder / "written.json").read_text())["decoded"]}))
 """
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

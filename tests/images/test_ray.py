@@ -116,7 +116,7 @@ def test_decodes_only_what_an_earlier_set_lacks(cluster, photos, tmp_path):
     some = replace(listing, table=listing.table[3:].reset_index(drop=True), read=lambda rows: listing.read(rows + 3))
     prepare(some, tmp_path / "earlier", "threads")
     remote = prepare(listing, tmp_path / "remote", "ray", tmp_path / "earlier")
-    assert json.loads((tmp_path / "remote/set.json").read_text())["decoded"] == 3
+    assert json.loads((tmp_path / "remote/written.json").read_text())["decoded"] == 3
     assert_same(prepare(listing, tmp_path / "local", "threads"), remote)
 
 

@@ -29,7 +29,7 @@ def folder(extraction, tmp_path_factory):
 
 
 def computed(folder):
-    return json.loads((folder / "features.json").read_text())["computed"]
+    return json.loads((folder / "written.json").read_text())["computed"]
 
 
 def test_features_are_what_the_network_says_of_the_pixels(extraction, shapes, folder):

@@ -10,6 +10,8 @@ import fsspec
 from kedro.io import AbstractDataset
 from kedro.io.core import DatasetError, get_protocol_and_path
 
+from cnn_transfer.datasets.versions import find_versions
+
 
 class AllVersionsDataset(AbstractDataset[NoReturn, dict[str, Any]]):
     """Read-only: each version's content by its name, the oldest first; of a file that cannot be read, the reason.
@@ -37,7 +39,8 @@ class AllVersionsDataset(AbstractDataset[NoReturn, dict[str, Any]]):
         raise DatasetError(f"{self._filepath} is written by its own entry. Received: {type(data).__name__}.")
 
     def _files(self) -> list[str]:
-        return sorted(self._fs.glob(str(self._filepath / "*" / self._filepath.name)))
+        versions = reversed(find_versions(self._fs, self._filepath))
+        return [str(self._filepath / version / self._filepath.name) for version in versions]
 
     def _read(self, file: str) -> Any:
         try:

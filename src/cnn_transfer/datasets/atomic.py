@@ -1,43 +1,67 @@
-"""Whole or not at all: versioned datasets that write under a temporary name and rename.
+"""Whole or not at all: versioned datasets of single files that become visible when they are complete.
 
-Kedro's file datasets open the final path for writing, so that a killed process leaves half a file, which a later load
-takes for the latest version. Here the data first goes to `<version>/.partial-<name>`, which no load looks for.
+Kedro's file datasets open the final path for writing, so that a killed process leaves half a file, and so does, on any
+store, an error, which closes the file. Here the data first goes to a local file that no load looks for: on a disk
+beside the final one, `<version>/.partial-<name>`, which is renamed then; for other stores to a temporary folder, from
+where it is uploaded (an object is there when all of it has arrived).
 """
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+import fsspec
+import pandas as pd
+from kedro.io import DatasetError
 from kedro_datasets import json, matplotlib, pandas, text
 
+from cnn_transfer.datasets.versions import PART_BYTES, PARTIAL, VersionsByTime, is_local, remove
 from cnn_transfer.evaluation import Figure, as_svg
 
 
-class AtomicSave:
+class AtomicSave(VersionsByTime):
     """Put before a versioned fsspec dataset in the list of base classes: `class X(AtomicSave, JSONDataset)`."""
 
-    _fs: Any
-    _writing: bool = False
+    _staged: PurePosixPath | None = None
 
     def _get_save_path(self) -> PurePosixPath:
-        path: PurePosixPath = super()._get_save_path()  # type: ignore[misc]
-        return path.with_name(f".partial-{path.name}") if self._writing else path
+        return self._staged or super()._get_save_path()  # type: ignore[misc]
 
     def save(self, data: Any) -> None:
-        """Write to a temporary name beside the final one, then rename; nothing is left when writing fails."""
-        final = self._get_save_path()
-        self._writing = True
-        partial = str(self._get_save_path())
+        """Write to a local file, then rename or upload it; nothing is left when writing fails."""
+        final, store = str(self._get_save_path()), self._fs
+        with _staged(store, final) as staged:
+            self._fs, self._staged = fsspec.filesystem("file"), PurePosixPath(staged)
+            try:
+                super().save.__wrapped__(self, data)  # type: ignore[misc]
+            finally:
+                self._fs, self._staged = store, None
+            if is_local(store):
+                staged.replace(final)
+                return
+            try:
+                store.put_file(str(staged), final, chunksize=PART_BYTES)
+            except FileNotFoundError as error:  # Kedro would say that a file of the same name exists
+                raise DatasetError(f"{final} cannot be written: {error}.") from error
+
+
+@contextlib.contextmanager
+def _staged(store: fsspec.AbstractFileSystem, final: str) -> Iterator[Path]:
+    """Where a file is written first; it is removed in the end if it is still there."""
+    if is_local(store):
+        staged = Path(final).with_name(f"{PARTIAL}{Path(final).name}")
+        staged.parent.mkdir(parents=True, exist_ok=True)
         try:
-            super().save.__wrapped__(self, data)  # type: ignore[misc]
-            self._fs.mv(partial, str(final), recursive=True)
-        except BaseException:
-            if self._fs.exists(partial):
-                self._fs.rm(partial, recursive=True)
-            raise
+            yield staged
         finally:
-            self._writing = False
+            staged.unlink(missing_ok=True)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder) / PurePosixPath(final).name
 
 
 class JSONDataset(AtomicSave, json.JSONDataset):
@@ -46,6 +70,12 @@ class JSONDataset(AtomicSave, json.JSONDataset):
 
 class ParquetDataset(AtomicSave, pandas.ParquetDataset):
     """Kedro's pandas Parquet dataset, written atomically."""
+
+    def preview(self, nrows: int = 5) -> dict[str, Any]:
+        """The first rows, for kedro-viz; Kedro's reads local files only."""
+        with self._fs.open(str(self._get_load_path()), "rb") as file:
+            table = pd.read_parquet(file)
+        return dict(table.head(nrows).to_dict(orient="split"))
 
 
 class TextDataset(AtomicSave, text.TextDataset):
@@ -64,8 +94,7 @@ class MatplotlibDataset(AtomicSave, matplotlib.MatplotlibDataset):
             self._fs.pipe_file(vector, drawn)
             super().save(data)  # last: a version exists when its PNG does
         except BaseException:
-            if self._fs.exists(vector):
-                self._fs.rm(vector)
+            remove(self._fs, vector)
             raise
 
     def load(self) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cnn_transfer.datasets.atomic import AtomicSave
 from cnn_transfer.datasets.local_folder import LocalFolder
 from cnn_transfer.transfer import FeatureSet
 from cnn_transfer.transfer.feature_collection import (
@@ -15,24 +14,23 @@ from cnn_transfer.transfer.feature_collection import (
 )
 
 
-class _FeatureCollectionFolder(LocalFolder[Extractions, dict[str, FeatureSet]]):
-    WHAT = "A collection of features is"
-    LAST_FILE = CONTENTS
-
-    def load(self) -> dict[str, FeatureSet]:
-        return open_feature_collection(Path(self._get_load_path()))
-
-    def save(self, data: Extractions) -> None:
-        write_feature_collection(data, Path(self._get_save_path()), self._earlier())
-
-
-class FeatureCollectionDataset(AtomicSave, _FeatureCollectionFolder):
+class FeatureCollectionDataset(LocalFolder[Extractions, dict[str, FeatureSet]]):
     """A folder with one folder of features a network: saving computes and writes them, loading opens them.
 
     What an earlier version holds of the same network and the same pixels is not computed again, whatever its name was.
 
     Args:
-        filepath: Local folder.
+        filepath: Folder, on this machine or on a store.
         version: Kedro's version.
+        credentials: For the file system.
         metadata: For Kedro's plugins.
     """
+
+    LAST_FILE = CONTENTS
+    NOT_CONTENT = ("written.json",)
+
+    def _open(self, folder: Path) -> dict[str, FeatureSet]:
+        return open_feature_collection(folder)
+
+    def _write(self, data: Extractions, folder: Path) -> None:
+        write_feature_collection(data, folder, self._earlier())

@@ -4,29 +4,27 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cnn_transfer.datasets.atomic import AtomicSave
 from cnn_transfer.datasets.local_folder import LocalFolder
 from cnn_transfer.transfer.features import FeatureExtraction, FeatureSet, open_features, write_features
 
 
-class _FeaturesFolder(LocalFolder[FeatureExtraction, FeatureSet]):
-    WHAT = "A set of features is"
-    LAST_FILE = "features.json"
-
-    def load(self) -> FeatureSet:
-        return open_features(Path(self._get_load_path()))
-
-    def save(self, data: FeatureExtraction) -> None:
-        write_features(data, Path(self._get_save_path()), self._earlier())
-
-
-class FeaturesDataset(AtomicSave, _FeaturesFolder):
+class FeaturesDataset(LocalFolder[FeatureExtraction, FeatureSet]):
     """A folder that holds features: saving computes and writes them, loading opens them.
 
     What an earlier version holds of the same network and the same pixels is not computed again.
 
     Args:
-        filepath: Local folder.
+        filepath: Folder, on this machine or on a store.
         version: Kedro's version.
+        credentials: For the file system.
         metadata: For Kedro's plugins.
     """
+
+    LAST_FILE = "features.json"
+    NOT_CONTENT = ("written.json",)
+
+    def _open(self, folder: Path) -> FeatureSet:
+        return open_features(folder)
+
+    def _write(self, data: FeatureExtraction, folder: Path) -> None:
+        write_features(data, folder, self._earlier())

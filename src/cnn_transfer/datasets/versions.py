@@ -1,4 +1,13 @@
-"""Versions of datasets as folders `<filepath>/<version>/` of a file system: their content, copies, and removal.
+"""Versions of a dataset on any file system of fsspec: which are complete, which is the newest; copies and removal.
+
+A version is a folder of the dataset's own, named after the run that wrote it:
+
+    <filepath>/<version>/<name>                 a file, perhaps with others beside it, or a folder
+    <filepath>/<version>/.partial-<name>        being written, or left by a process that was killed
+    <filepath>/.partial-<version>-<random>/     the same of a version that is being adopted
+
+It is complete, and exists for every reader, when its last file is there: `<name>`, or `<name>/<LAST_FILE>`. On a disk
+that comes with a rename; an object store has none, and the last file is uploaded last.
 
 A run has the version of everything it works with under its own name. What it takes from another run becomes a version
 of its own, so that each run can be read, moved and deleted by itself; on a local disk that costs no space (hard links).
@@ -6,128 +15,232 @@ of its own, so that each run can be read, moved and deleted by itself; on a loca
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import re
 import shutil
 import uuid
+from datetime import UTC, datetime
+from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, ClassVar
 
-from kedro.io import AbstractVersionedDataset
+from fsspec import AbstractFileSystem
+from kedro.io import AbstractVersionedDataset, Version
+from kedro.io.core import VersionNotFoundError
 
-PARTIAL = ".partial-"  # names of what is being written, or was when its process was killed
-CHECKSUMS = ("ETag", "etag", "md5Hash", "content_md5")  # that object stores give without reading
+PARTIAL = ".partial-"  # begins the names of what is being written, or was when its process was killed
+TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d)\.(\d\d)\.(\d\d\.\d+)Z")  # Kedro's versions, in UTC
+PART_BYTES = 256 * 2**20  # files below two parts are uploaded at once: an object store's checksum is of their content
+MOST_LISTED = 10  # versions named in an error
+
+Dataset = AbstractVersionedDataset[Any, Any]
+Info = dict[str, Any]
 
 
-def version_folder(dataset: AbstractVersionedDataset[Any, Any], version: str) -> str:
-    """The folder of a version, whether it is there or not."""
-    return str(dataset._get_versioned_path(version).parent)
+class VersionsByTime:
+    """Put before a versioned dataset in the list of base classes: its versions are ordered by time, not by name.
+
+    Kedro takes the greatest name for the latest version, which is wrong for `nightly-9` and `nightly-10`, and for names
+    beside timestamps.
+    """
+
+    LAST_FILE: ClassVar[str] = ""  # of a version that is a folder: what makes it complete
+    KEEPS_UNFINISHED: ClassVar[bool] = False  # whether the next save goes on with what a killed process left
+    NOT_CONTENT: ClassVar[tuple[str, ...]] = ()  # patterns of files that say how a version was made, or repeat others
+
+    _fs: Any
+    _filepath: PurePosixPath
+    _version: Version | None
+
+    def _get_versions(self) -> list[str]:
+        found = find_versions(self._fs, self._filepath, self.LAST_FILE)
+        return [str(self._filepath / version / self._filepath.name) for version in found]
+
+    def _get_load_path(self) -> PurePosixPath:
+        path: PurePosixPath = super()._get_load_path()  # type: ignore[misc]
+        if self._version and self._version.load and not self._is_complete(path):
+            raise VersionNotFoundError(missing_version(self, self._version.load))
+        return path
+
+    def _is_complete(self, path: str | PurePosixPath) -> bool:
+        return bool(self._fs.exists(str(PurePosixPath(path) / self.LAST_FILE)))
 
 
-def exists(dataset: AbstractVersionedDataset[Any, Any], version: str) -> bool:
-    """Whether there is a complete version of this name."""
-    filesystem, path = _filesystem(dataset), dataset._get_versioned_path(version)
+def find_versions(filesystem: AbstractFileSystem, filepath: PurePosixPath, last_file: str = "") -> list[str]:
+    """The complete versions at a path, the newest first.
+
+    The time of a version is the one that its name says, if that is a timestamp of Kedro's, or else the one when it was
+    completed: of its folder on a disk, of its last file on other stores.
+    """
+    last = filepath.name / PurePosixPath(last_file)
+    times = {}
+    for path, info in find_files(filesystem, filepath).items():
+        version, *rest = PurePosixPath(path).relative_to(filepath).parts
+        if PurePosixPath(*rest) == last and not version.startswith(PARTIAL):
+            times[version] = _time(filesystem, filepath / version, info)
+    return sorted(times, key=lambda version: (times[version], version), reverse=True)
+
+
+def find_files(filesystem: AbstractFileSystem, folder: PurePosixPath) -> dict[str, Info]:
+    """All files below a folder; on an object store one request for a thousand of them, and nothing from memory."""
     filesystem.invalidate_cache()
-    last = getattr(dataset, "LAST_FILE", None)  # its presence makes a folder complete
-    return bool(filesystem.exists(str(path / last if last else path)))
+    found: dict[str, Info] = filesystem.find(str(folder), detail=True)
+    return {path: info for path, info in found.items() if path != str(folder)}
 
 
-def digest(dataset: AbstractVersionedDataset[Any, Any], version: str) -> str:
+def version_folder(dataset: Dataset, version: str) -> PurePosixPath:
+    """The folder of a version, whether it is there or not."""
+    return dataset._get_versioned_path(version).parent
+
+
+def address_of(dataset: Dataset) -> str:
+    """Where the version lies that a dataset loads: a path of this machine, or an address."""
+    path, filesystem = str(dataset._get_load_path()), _filesystem(dataset)
+    return path if is_local(filesystem) else str(filesystem.unstrip_protocol(path))
+
+
+def exists(dataset: Dataset, version: str) -> bool:
+    """Whether there is a complete version of this name."""
+    filesystem, last = _filesystem(dataset), str(_last_file(dataset, version))
+    filesystem.invalidate_cache()
+    return bool(filesystem.exists(last))
+
+
+def digest(dataset: Dataset, version: str) -> str:
     """What a version holds, as one digest of its files' names and contents; from checksums where the store has them.
 
+    An object store's checksum (ETag) of a file below 512 MB is the same for a copy. Names that begin with `.partial-`
+    and those in `NOT_CONTENT` are left out.
+
     Raises:
-        FileNotFoundError: When there is no such version.
+        VersionNotFoundError: When there is no such version.
     """
-    total = hashlib.blake2b(digest_size=16)
-    for name, info in _files(dataset, version).items():
-        total.update(f"{name}\0{info['size']}\0{_content(_filesystem(dataset), info)}\0".encode())
-    return total.hexdigest()
+    whole = hashlib.blake2b(digest_size=16)
+    for name, info in sorted(_files(dataset, version).items()):
+        if not any(fnmatch(PurePosixPath(name).name, pattern) for pattern in getattr(dataset, "NOT_CONTENT", ())):
+            content = info.get("ETag") or _content_digest(_filesystem(dataset), info["name"])
+            whole.update(f"{name}\0{info['size']}\0{content}\0".encode())
+    return whole.hexdigest()
 
 
-def adopt(dataset: AbstractVersionedDataset[Any, Any], version: str, as_version: str) -> None:
+def adopt(dataset: Dataset, version: str, as_version: str) -> None:
     """Make the content of a version a version of another name too, whole or not at all.
 
-    On a local disk files are linked, or copied where links are not possible; an object store copies them itself.
+    On a local disk files are linked, or copied where links are not possible; an object store copies them itself. Two
+    processes may do the same at once.
 
     Raises:
-        FileNotFoundError: When there is no such version.
+        VersionNotFoundError: When there is no such version.
     """
-    files = _files(dataset, version)
-    origin, goal = version_folder(dataset, version), version_folder(dataset, as_version)
-    if _is_local(dataset):
-        _link(origin, goal, list(files))
+    if exists(dataset, as_version):
         return
-    last = getattr(dataset, "LAST_FILE", None)
-    filesystem = _filesystem(dataset)
-    for name in sorted(files, key=lambda name: (PurePosixPath(name).name == last, name)):
-        filesystem.copy(f"{origin}/{name}", f"{goal}/{name}")
+    files, filesystem = _files(dataset, version), _filesystem(dataset)
+    origin, goal = version_folder(dataset, version), version_folder(dataset, as_version)
+    if is_local(filesystem):
+        _link_folder(dataset, list(files), Path(origin), Path(goal))
+        return
+    for path in find_files(filesystem, goal):
+        if str(PurePosixPath(path).relative_to(goal)) not in files:
+            remove(filesystem, path)  # of a process that was killed
+    last = str(_last_file(dataset, version).relative_to(origin))
+    for name in sorted(files, key=lambda name: (name == last, name)):
+        filesystem.cp_file(str(origin / name), str(goal / name))
 
 
-def discard(dataset: AbstractVersionedDataset[Any, Any], version: str) -> None:
+def discard(dataset: Dataset, version: str) -> None:
     """Remove a version with what a killed process left of it; nothing happens when there is none.
 
-    Datasets that go on from what is unfinished (`KEEPS_UNFINISHED`) keep that.
+    What is unfinished stays where the next save goes on with it (`KEEPS_UNFINISHED`).
     """
     filesystem, folder = _filesystem(dataset), version_folder(dataset, version)
-    filesystem.invalidate_cache()
-    if not filesystem.exists(folder):
+    remove(filesystem, str(_last_file(dataset, version)))  # first: nobody takes the rest for a version
+    if getattr(dataset, "KEEPS_UNFINISHED", False):
         return
-    if not getattr(dataset, "KEEPS_UNFINISHED", False):
-        filesystem.rm(folder, recursive=True)
-        return
-    for path in filesystem.ls(folder, detail=False):
-        if not PurePosixPath(path).name.startswith(PARTIAL):
-            filesystem.rm(path, recursive=True)
+    remove(filesystem, str(folder))
+    if is_local(filesystem):
+        for partial in Path(dataset._filepath).glob(f"{PARTIAL}{version}-{'?' * 32}"):
+            shutil.rmtree(partial, ignore_errors=True)
 
 
-def _filesystem(dataset: AbstractVersionedDataset[Any, Any]) -> Any:
-    return dataset._fs  # type: ignore[attr-defined]  # as all datasets of kedro-datasets call it
-
-
-def _is_local(dataset: AbstractVersionedDataset[Any, Any]) -> bool:
-    protocol = _filesystem(dataset).protocol
+def is_local(filesystem: AbstractFileSystem) -> bool:
+    """Whether paths of this file system are paths of this machine."""
+    protocol = filesystem.protocol
     return "file" in ([protocol] if isinstance(protocol, str) else protocol)
 
 
-def _files(dataset: AbstractVersionedDataset[Any, Any], version: str) -> dict[str, dict[str, Any]]:
-    """What the file system knows of each file of a version, by its name in the folder, in order."""
-    filesystem, folder = _filesystem(dataset), version_folder(dataset, version)
-    filesystem.invalidate_cache()
-    found = filesystem.find(folder, detail=True)
-    whole = {
-        path.rsplit(folder, maxsplit=1)[-1].lstrip("/"): found[path] for path in sorted(found) if PARTIAL not in path
-    }
-    if not whole:
-        raise FileNotFoundError(f"There is no version {version} of {dataset._filepath}.")
-    return whole
+def modified(info: Info) -> float | None:
+    """When a file was written last, in seconds since 1970, if the file system says so in its listing."""
+    time = info.get("LastModified", info.get("mtime"))
+    return time.timestamp() if isinstance(time, datetime) else time
 
 
-def _content(filesystem: Any, info: dict[str, Any]) -> str:
-    for key in CHECKSUMS:
-        if info.get(key):
-            return str(info[key])
-    with filesystem.open(info["name"], "rb") as stream:
-        total = hashlib.blake2b(digest_size=16)
-        while chunk := stream.read(2**20):
-            total.update(chunk)
-    return total.hexdigest()
+def remove(filesystem: AbstractFileSystem, *paths: str) -> None:
+    """Remove files and folders, one after the other, as far as they are there."""
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            filesystem.rm(path, recursive=True)
 
 
-def _link(origin: str, goal: str, names: list[str]) -> None:
-    """Build the folder one level too deep for anybody who looks for versions, then move it to its place."""
-    workplace = Path(goal).parent / f"{PARTIAL}{uuid.uuid4().hex}"
-    new = workplace / Path(goal).name
+def _filesystem(dataset: Any) -> Any:
+    return dataset._fs  # as all datasets of kedro-datasets call it
+
+
+def _last_file(dataset: Dataset, version: str) -> PurePosixPath:
+    return dataset._get_versioned_path(version) / getattr(dataset, "LAST_FILE", "")
+
+
+def missing_version(dataset: Any, version: str) -> str:
+    """That a version is not there, and which ones are."""
+    there = find_versions(dataset._fs, dataset._filepath, getattr(dataset, "LAST_FILE", ""))
+    more = f" and {len(there) - MOST_LISTED} older ones" if len(there) > MOST_LISTED else ""
+    listed = f"There are, the newest first: {', '.join(there[:MOST_LISTED])}{more}." if there else "There is none."
+    return f"There is no version {version} of {dataset._filepath}. {listed}"
+
+
+def _files(dataset: Dataset, version: str) -> dict[str, Info]:
+    """What a store says of the files of a version, by their path in its folder."""
+    if not exists(dataset, version):
+        raise VersionNotFoundError(missing_version(dataset, version))
+    folder = version_folder(dataset, version)
+    found = find_files(_filesystem(dataset), folder).items()
+    files = {str(PurePosixPath(path).relative_to(folder)): info for path, info in found}
+    return {name: info for name, info in files.items() if not name.startswith(PARTIAL)}
+
+
+def _time(filesystem: AbstractFileSystem, folder: PurePosixPath, info: Info) -> float:
+    if match := TIMESTAMP.fullmatch(folder.name):
+        with contextlib.suppress(ValueError):  # a thirteenth month
+            return datetime.fromisoformat(":".join(match.groups())).replace(tzinfo=UTC).timestamp()
+    if is_local(filesystem):
+        return os.stat(folder).st_mtime  # of the folder: an adopted file keeps its own
+    return modified(info) or float(filesystem.modified(info["name"]).timestamp())
+
+
+def _content_digest(filesystem: AbstractFileSystem, path: str) -> str:
+    whole = hashlib.blake2b(digest_size=16)
+    with filesystem.open(path, "rb") as file:
+        while block := file.read(2**20):
+            whole.update(block)
+    return whole.hexdigest()
+
+
+def _link_folder(dataset: Dataset, names: list[str], origin: Path, goal: Path) -> None:
+    """Build the folder under a name that is no version's, then give it its name unless another process was first."""
+    partial = goal.with_name(f"{PARTIAL}{goal.name}-{uuid.uuid4().hex}")
     try:
         for name in names:
-            (new / name).parent.mkdir(parents=True, exist_ok=True)
+            (partial / name).parent.mkdir(parents=True, exist_ok=True)
             try:
-                os.link(Path(origin) / name, new / name)
+                os.link(origin / name, partial / name)
             except OSError:
-                shutil.copy2(Path(origin) / name, new / name)
+                shutil.copy2(origin / name, partial / name)
         try:
-            new.rename(goal)
+            partial.rename(goal)
         except OSError:
-            if not Path(goal).exists():  # else another process was faster
-                raise
+            if not exists(dataset, goal.name):
+                shutil.rmtree(goal)  # what a killed process left
+                partial.rename(goal)
     finally:
-        shutil.rmtree(workplace, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)

@@ -3,6 +3,7 @@
 A point is what a network that learnt from so many labels says of the test images. A collection is a folder:
 
     <side>-<labels>-<seed>-<digest>.parquet     the predictions of one point
+    written.json                                which of them were measured for it, in the same order
     points.json                                 the points of the curve, in order; written last
 
 The digest in a name is of all that a point is made from. A file of the same name is the same point, wherever it lies:
@@ -69,16 +70,22 @@ class CurvePoint:
     predictions: pd.DataFrame
 
 
-def write_curve_points(planned: Sequence[PlannedPoint], folder: Path, earlier: Sequence[Path] = ()) -> None:
+def write_curve_points(
+    planned: Sequence[PlannedPoint],
+    folder: Path,
+    earlier: Sequence[Path] = (),
+    kept: Callable[[Path], object] = lambda _: None,
+) -> None:
     """Measure the points that are nowhere yet, and keep each at once.
 
     Args:
         planned: The points, in order.
         folder: Where they are kept. What it holds already, of a run that was cut off, is taken as it is.
         earlier: Other collections, finished or not, to take points from.
+        kept: Called with each file as soon as it is complete.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    entries = []
+    entries, computed = [], []
     for number, point in enumerate(planned, start=1):
         target = folder / point.file
         found = next((place / point.file for place in (folder, *earlier) if (place / point.file).exists()), None)
@@ -87,16 +94,20 @@ def write_curve_points(planned: Sequence[PlannedPoint], folder: Path, earlier: S
             _write(point.measure(), target)
         elif found != target:
             _link(found, target)
+        kept(target)
+        computed.append(found is None)
         entries.append({"side": point.side, "labels": point.labels, "seed": point.seed, "file": point.file})
         LOGGER.info(
             "point %d of %d: %s, %d labels a class, seed %d: %s",
             *(number, len(planned), point.side, point.labels, point.seed),
             f"{time.perf_counter() - start:.1f} s" if found is None else "known already",
         )
-        entries[-1]["computed"] = found is None
+    (folder / "written.json").write_text(json.dumps({"computed": computed}))
+    kept(folder / "written.json")
     partial = folder / f".{CONTENTS}"
     partial.write_text(json.dumps(entries, indent=2))
     partial.replace(folder / CONTENTS)
+    kept(folder / CONTENTS)
 
 
 def open_curve_points(folder: Path) -> list[CurvePoint]:

@@ -8,7 +8,8 @@ A set is a folder:
     attributes.parquet    id and the other columns of a manifest
     states.parquet        size and times of the files, by which the next set recognises them without reading
     pixels-00000.arrow …  the images in the order of the table, as Arrow's fixed-shape tensors of uint8
-    set.json              name, format, class names, number of images, fingerprint
+    written.json          how many images were decoded for it; the others were known from an earlier set
+    set.json              name, format, class names, number of images, fingerprint; written last
 
 The shards are memory-mapped: reading an image touches its pages only, in any order. `pandas.read_parquet` reads the
 tables; pyarrow, polars and Ray read the shards.
@@ -166,12 +167,12 @@ def write_image_set(images: DecodedImages, folder: Path, earlier: Path | None = 
     card = {
         "name": images.listing.name,
         "images": len(table),
-        "decoded": len(table) - shards.reused,
         "image_format": image_format,
         "decoder": DECODER,
         "class_names": sorted(table["label"].dropna().unique()),
         "fingerprint": _fingerprint(table),
     }
+    (folder / "written.json").write_text(json.dumps({"decoded": len(table) - shards.reused}))
     (folder / "set.json").write_text(json.dumps(card, indent=2))
 
 

@@ -8,7 +8,7 @@ an earlier collection, or from a set just written, as with random weights of an 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from cnn_transfer.transfer.features import FeatureExtraction, FeatureSet, open_features, write_features
@@ -19,7 +19,7 @@ Extractions = Mapping[str, Callable[[], FeatureExtraction]]
 FeatureSets = Mapping[str, FeatureSet]
 
 
-def write_feature_collection(extractions: Extractions, folder: Path, earlier: Sequence[Path] = ()) -> None:
+def write_feature_collection(extractions: Extractions, folder: Path, earlier: Iterable[Path] = ()) -> None:
     """Compute features and write them; the caller makes them visible by renaming `folder`.
 
     Args:

@@ -5,7 +5,8 @@ A set of features is a folder:
     table.parquet    one row a row of the values: id and pixel digest of the image, and copy: 0 the image itself, from 1
                      on its moved copies
     values.npy       (rows, features) float32, memory-mapped
-    features.json    the network's digest, taps, grids
+    written.json     how many rows were computed for it; the others were known from an earlier set
+    features.json    the network's digest, taps, grids; written last
 
 What the features depend on is their key: the network's weights and layers, the taps, the grids, the pixels of the image
 and, for a copy, its number and how far it may be moved. Nothing else enters, neither seed nor split, so that a later
@@ -17,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -187,7 +188,7 @@ class FeatureSet:
         return values
 
 
-def write_features(extraction: FeatureExtraction, folder: Path, earlier: Sequence[Path] = ()) -> None:
+def write_features(extraction: FeatureExtraction, folder: Path, earlier: Iterable[Path] = ()) -> None:
     """Compute features and write them; the caller makes them visible by renaming `folder`.
 
     Args:
@@ -213,14 +214,14 @@ def write_features(extraction: FeatureExtraction, folder: Path, earlier: Sequenc
         "taps": extraction.taps,
         "widths": {str(grid): widths for grid, widths in extraction.widths.items()},
         "copies": extraction.copies,
-        "computed": int((stored < 0).sum()),
     }
+    (folder / "written.json").write_text(json.dumps({"computed": int((stored < 0).sum())}))
     (folder / "features.json").write_text(json.dumps(card, indent=2))
 
 
 def open_features(folder: Path) -> FeatureSet:
     """Open features without reading their values."""
-    card = json.loads((folder / "features.json").read_text())
+    card, written = (json.loads((folder / name).read_text()) for name in ("features.json", "written.json"))
     return FeatureSet(
         table=pd.read_parquet(folder / "table.parquet"),
         values=np.load(folder / "values.npy", mmap_mode="r"),
@@ -228,7 +229,7 @@ def open_features(folder: Path) -> FeatureSet:
         widths={int(grid): widths for grid, widths in card["widths"].items()},
         network_digest=card["network_digest"],
         copies=card["copies"],
-        computed=card["computed"],
+        computed=written["computed"],
     )
 
 
@@ -237,7 +238,7 @@ def draws_of(pixel_digest: str, copy: int) -> np.ndarray:
     return np.random.default_rng([int(pixel_digest[:16], 16), copy]).uniform(-1, 1, len(DRAWS))
 
 
-def _known(network_digest: str, earlier: Sequence[Path]) -> FeatureSet | None:
+def _known(network_digest: str, earlier: Iterable[Path]) -> FeatureSet | None:
     for folder in earlier:
         if json.loads((folder / "features.json").read_text())["network_digest"] == network_digest:
             return open_features(folder)

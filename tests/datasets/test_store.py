@@ -1,0 +1,99 @@
+"""The store's credentials and errors; servers that do not answer are met in tests/integration/test_store.py."""
+
+import click
+import fsspec
+import pytest
+
+from cnn_transfer.configuration import ConfigLoader
+from cnn_transfer.datasets.store import StoreError, check_store, configure_store
+from cnn_transfer.settings import CONFIG_LOADER_ARGS
+
+
+@pytest.fixture(autouse=True)
+def settings():
+    yield
+    fsspec.config.conf.pop("s3", None)
+
+
+@pytest.fixture
+def loader(tmp_path):
+    """A configuration with credentials that are not those of its environment."""
+    for folder in ("base", "production", "local"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "base/globals.yml").write_text("store: data\n")
+    (tmp_path / "production/globals.yml").write_text("store: ${environment:TRANSFER_STORE}\n")
+    return lambda: ConfigLoader(str(tmp_path), env="production", **CONFIG_LOADER_ARGS)
+
+
+def test_the_store_is_that_of_the_environment_variable(loader, monkeypatch, tmp_path):
+    for address, expected in (("s3://b/c", "s3://b/c"), ("out", str(tmp_path / "out")), ("/out", "/out")):
+        monkeypatch.setenv("TRANSFER_STORE", address)
+        assert loader().store(tmp_path) == expected
+
+
+def test_a_variable_that_is_not_set_is_named(loader, monkeypatch):
+    monkeypatch.setenv("TRANSFER_STORE", "")
+    with pytest.raises(click.ClickException, match="TRANSFER_STORE must be set and is not"):
+        loader()
+
+
+def test_local_credentials_serve_in_every_environment(loader, monkeypatch, tmp_path):
+    monkeypatch.setenv("TRANSFER_STORE", "s3://b")
+    assert loader().store_credentials() == {}
+    (tmp_path / "local/credentials.yml").write_text("store: {key: somebody, secret: hush}\n")
+    configure_store("s3://b", loader().store_credentials())
+    assert fsspec.filesystem("s3").secret == "hush"
+    configure_store("s3://b", {})
+    assert fsspec.filesystem("s3").secret is None
+
+
+def test_a_credentials_file_that_cannot_be_read_is_not_shown(loader, monkeypatch, tmp_path):
+    monkeypatch.setenv("TRANSFER_STORE", "s3://b")
+    (tmp_path / "local/credentials.yml").write_text("store: {secret: hush\n")
+    with pytest.raises(click.ClickException, match=r"credentials\.yml cannot be read: \w+\.$") as caught:
+        loader().store_credentials()
+    assert "hush" not in str(caught.value)
+    assert caught.value.__suppress_context__
+
+
+def test_unknown_arguments_are_named_without_their_values():
+    with pytest.raises(StoreError, match=r"arguments of s3fs: key, secret.*Received: secrt\.") as caught:
+        configure_store("s3://b", {"secrt": "hush"})
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("zzz://b", "folder or an address such as s3://bucket/prefix. Received: zzz://b"),
+        ("s3://me:hush@b/c", "must hold no password"),
+        ("{file}/below", "NotADirectoryError.*Choose a folder that can be written"),
+    ],
+)
+def test_an_address_that_is_no_store_is_refused(tmp_path, address, expected):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match=expected) as caught:
+        check_store(address.format(file=tmp_path / "file"))
+    assert "hush" not in str(caught.value)
+
+
+def test_a_store_that_can_be_used_is_left_as_it_was(bucket, tmp_path):
+    for address in (f"s3://{bucket}/prefix", str(tmp_path / "new/folder")):
+        check_store(address)
+        filesystem, path = fsspec.core.url_to_fs(address)
+        filesystem.invalidate_cache()
+        assert filesystem.find(path) == []
+
+
+def test_a_bucket_that_is_not_there_is_named(bucket):
+    with pytest.raises(
+        StoreError, match=r"s3://none-such/x cannot be used(.|\n)*Endpoint: http://127(.|\n)*Make the bucket"
+    ):
+        check_store("s3://none-such/x")
+
+
+def test_the_folder_for_local_copies_is_checked_too(bucket, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("TRANSFER_CACHE", str(tmp_path / "file"))
+    with pytest.raises(StoreError, match=r"folder for local copies of the store, .*TRANSFER_CACHE names another"):
+        check_store(f"s3://{bucket}")

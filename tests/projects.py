@@ -1,0 +1,39 @@
+"""Projects to run the real command line in: the repository's code and configuration, data of their own."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+KEDRO = Path(sys.executable).with_name("kedro")
+
+
+def make_project(folder: Path) -> Path:
+    """A project folder with a copy of the configuration; the code is the installed one, the raw data a link."""
+    folder.mkdir(parents=True)
+    shutil.copytree(ROOT / "conf", folder / "conf", ignore=shutil.ignore_patterns("local"))
+    (folder / "conf/local").mkdir()
+    (folder / "data").mkdir()
+    (folder / "src").mkdir()  # the code is found where it is installed
+    (folder / "data/01_raw").symlink_to(ROOT / "data/01_raw")
+    (folder / "notebooks").symlink_to(ROOT / "notebooks")
+    for name in ("pyproject.toml", ".telemetry"):
+        shutil.copy(ROOT / name, folder)
+    return folder
+
+
+def run_kedro(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run kedro in a new process; standard error and output together in `stdout`."""
+    environment = os.environ | {"DO_NOT_TRACK": "1", "COLUMNS": "200"}
+    return subprocess.run(
+        [str(KEDRO), *arguments],
+        cwd=project,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=280,
+        check=False,
+    )

@@ -1,0 +1,75 @@
+"""Manifests of Kubernetes and the Dockerfile hold together with each other and with the code."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from cnn_transfer.pipeline_registry import register_pipelines
+from cnn_transfer.run_identity import VARIABLE
+from cnn_transfer.termination import EXIT_CODE, GRACE_SECONDS
+
+ROOT = Path(__file__).parents[1]
+DOCKERFILE = ROOT / "deploy/container/Dockerfile"
+MANIFESTS = sorted((ROOT / "deploy/kubernetes").glob("*.yml"))
+
+
+def load(name):
+    return yaml.safe_load((ROOT / "deploy/kubernetes" / name).read_text())
+
+
+def job_of(manifest):
+    return manifest["spec"]["jobTemplate"]["spec"] if manifest["kind"] == "CronJob" else manifest["spec"]
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
+def test_a_manifest_fits_the_schema_of_kubernetes(path):
+    manifest = load(path.name)
+    manifest["metadata"].setdefault("name", "made-by-the-server")  # from generateName
+    kubernetes_validate.validate(manifest, "1.37", strict=True)
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
+def test_a_job_goes_on_after_a_stop_and_has_no_rights(path):
+    job = job_of(load(path.name))
+    stopped = [rule["onExitCodes"] for rule in job["podFailurePolicy"]["rules"] if "onExitCodes" in rule]
+    assert stopped == [{"operator": "In", "values": [EXIT_CODE]}]
+    pod = job["template"]["spec"]
+    assert pod["restartPolicy"] == "Never"
+    assert pod["terminationGracePeriodSeconds"] > 2 * GRACE_SECONDS
+    user = re.search(r"^USER (\d+):(\d+)$", DOCKERFILE.read_text(), re.MULTILINE)
+    assert (pod["securityContext"]["runAsUser"], pod["securityContext"]["runAsGroup"]) == tuple(map(int, user.groups()))
+    for container in [*pod.get("initContainers", []), *pod["containers"]]:
+        assert container["securityContext"]["readOnlyRootFilesystem"]
+        assert container["resources"].keys() == {"requests", "limits"}
+        variables = {variable["name"]: variable for variable in container["env"]}
+        assert "job-name" in variables[VARIABLE]["valueFrom"]["fieldRef"]["fieldPath"]  # shared by a Job's pods
+
+
+def test_the_nightly_job_is_the_single_one():
+    nightly, single = job_of(load("cronjob.yml")), job_of(load("job.yml"))
+    single.pop("ttlSecondsAfterFinished")  # the CronJob's history limits do that
+    assert nightly == single
+
+
+def test_stages_in_their_containers_are_the_whole_graph():
+    pod = job_of(load("stages.yml"))["template"]["spec"]
+    graphs = register_pipelines()
+    stages = []
+    for container in [*pod["initContainers"], *pod["containers"]]:
+        command, *arguments = container["args"]
+        assert (command, arguments[:3]) == ("run", ["--env", "production", "--pipelines"])
+        stages.append(arguments[3])
+    assert sum((graphs[stage] for stage in stages), start=graphs[stages[0]]).nodes == graphs["transfer"].nodes
+
+
+def test_the_dockerfile_passes_its_linter():
+    hadolint = Path(sys.executable).with_name("hadolint")
+    command = shutil.which("hadolint") if not hadolint.exists() else str(hadolint)
+    checked = subprocess.run([command, str(DOCKERFILE)], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout
