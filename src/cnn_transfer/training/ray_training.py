@@ -55,7 +55,7 @@ def train_on_ray(given: Given, checkpoints: Checkpoints | None, workers: int) ->
         trainer = TensorflowTrainer(
             _work,
             train_loop_config={"given": [ray.put(part) for part in packed], "checkpoints": checkpoints},
-            scaling_config=ScalingConfig(workers, use_gpu=ray.cluster_resources().get("GPU", 0) >= workers),
+            scaling_config=ScalingConfig(num_workers=workers, use_gpu=ray.cluster_resources().get("GPU", 0) >= workers),
             run_config=RunConfig(storage_path=folder),
         )
         try:

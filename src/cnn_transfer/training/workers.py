@@ -163,10 +163,14 @@ class Team:
 
     @contextlib.contextmanager
     def at_work(self, task: str = "") -> Iterator[None]:
-        """Let the fits of this process train on all; the chief names the task to the others."""
-        if self.index == 0:
+        """Let the fits of this process train on all.
+
+        Args:
+            task: What the chief has begun, for the others, who wait for it in `tasks`; empty where they know.
+        """
+        if task and self.index == 0:
             with self.losses_named():
-                self._tell(task or "-")
+                self._tell(task)
         _at_work.append(self)
         try:
             yield
