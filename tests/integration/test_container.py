@@ -54,7 +54,9 @@ def make_base():
     root = STORE / "debian"
     packages = "--include=python3,python3-venv,ca-certificates"
     suite = release["VERSION_CODENAME"].strip('"')
-    command = ["debootstrap", "--variant=minbase", packages, suite, str(root), source]
+    shutil.rmtree(root, ignore_errors=True)  # of a test that was killed
+    # What debootstrap mounts there is gone with its namespace.
+    command = ["unshare", "--mount", "debootstrap", "--variant=minbase", packages, suite, str(root), source]
     subprocess.run(command, check=True, capture_output=True)
     container = buildah("from", "scratch")
     buildah("copy", "--quiet", container, str(root), "/")
