@@ -157,7 +157,7 @@ def test_sigterm_reaches_the_run_and_the_next_container_goes_on(image, data):
     assert time.monotonic() - begun < 10
 
     goes_on = start(image, data, *command, TRANSFER_RUN_ID="nightly")
-    printed, _ = goes_on.communicate(timeout=280)
+    printed, _ = goes_on.communicate(timeout=500)
     assert goes_on.returncode == 0, printed
     assert "done already in this run" in printed
     assert "Verdict" in printed
