@@ -54,7 +54,9 @@ def make_base():
     root = STORE / "debian"
     packages = "--include=python3,python3-venv,ca-certificates"
     suite = release["VERSION_CODENAME"].strip('"')
-    command = ["debootstrap", "--variant=minbase", packages, suite, str(root), source]
+    shutil.rmtree(root, ignore_errors=True)  # of a test that was killed
+    # What debootstrap mounts there is gone with its namespace.
+    command = ["unshare", "--mount", "debootstrap", "--variant=minbase", packages, suite, str(root), source]
     subprocess.run(command, check=True, capture_output=True)
     container = buildah("from", "scratch")
     buildah("copy", "--quiet", container, str(root), "/")
@@ -155,7 +157,7 @@ def test_sigterm_reaches_the_run_and_the_next_container_goes_on(image, data):
     assert time.monotonic() - begun < 10
 
     goes_on = start(image, data, *command, TRANSFER_RUN_ID="nightly")
-    printed, _ = goes_on.communicate(timeout=280)
+    printed, _ = goes_on.communicate(timeout=500)
     assert goes_on.returncode == 0, printed
     assert "done already in this run" in printed
     assert "Verdict" in printed

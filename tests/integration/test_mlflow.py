@@ -14,6 +14,8 @@ import requests
 from conftest import free_port, make_environment, serving
 from projects import KEDRO, ROOT, make_project
 
+pytestmark = pytest.mark.timeout(600)
+
 RUN = ["run", "--env", "test"]
 TARGET = [*RUN, "--namespaces", "preprocess.target"]
 TRACKED = ["--params", "mlflow=true"]
@@ -68,7 +70,7 @@ def start(project, arguments, **variables):
 def run(project, arguments, **variables):
     """Exit code and what was printed, standard error and output together."""
     process = start(project, arguments, **variables)
-    printed, _ = process.communicate(timeout=280)
+    printed, _ = process.communicate(timeout=500)
     return process.returncode, printed
 
 
