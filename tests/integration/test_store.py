@@ -110,6 +110,7 @@ def written(endpoint, path):
     return store(endpoint).cat_file(f"transfer/nightly/{path}")
 
 
+@pytest.mark.timeout(600)  # two runs
 def test_the_whole_graph_gives_what_it_gives_on_a_disk(project, kedro, server):
     start = time.monotonic()
     result = kedro("run", "--env", "production", TRANSFER_RUN_ID="nightly-9")
