@@ -110,6 +110,7 @@ def written(endpoint, path):
     return store(endpoint).cat_file(f"transfer/nightly/{path}")
 
 
+@pytest.mark.timeout(600)  # two runs
 def test_the_whole_graph_gives_what_it_gives_on_a_disk(project, kedro, server):
     start = time.monotonic()
     result = kedro("run", "--env", "production", TRANSFER_RUN_ID="nightly-9")
@@ -126,11 +127,10 @@ def test_the_whole_graph_gives_what_it_gives_on_a_disk(project, kedro, server):
     here = {str(file.relative_to(project / "disk")): file for file in (project / "disk").rglob("*") if file.is_file()}
     there = [path.removeprefix("transfer/nightly/") for path in objects(server)]
     assert {path for path in there if "/.made/" not in path} == {path for path in here if "/.made/" not in path}
-    for path, file in here.items():
-        if path.endswith(
-            (".keras", "metrics.json", "verdict.json", "predictions.parquet", "splits.parquet", "plan.json")
-        ):
-            assert written(server, path) == file.read_bytes(), path
+    same = (".keras", "metrics.json", "verdict.json", "predictions.parquet", "splits.parquet", "plan.json", ".svg")
+    compared = [path for path in here if path.endswith(same) and "/run_records/" not in path]
+    assert len(compared) > 40
+    assert [path for path in compared if written(server, path) != here[path].read_bytes()] == []
 
 
 def test_a_stage_alone_on_another_machine_goes_on_from_the_latest_run(kedro, server, tmp_path):
@@ -228,7 +228,7 @@ def test_without_any_credentials_the_message_says_where_to_put_them(kedro, proje
 
 
 def test_credentials_are_in_nothing_that_is_written_or_shown(kedro, project, server):
-    assert kedro("viz", "build", "--include-previews", "--env", "production").returncode == 0
+    assert kedro("viz", "build", "--include-previews", KEDRO_ENV="production").returncode == 0
     shown = [file for file in (project / "build").rglob("*") if file.is_file()]
     assert any(b"nightly-9" in file.read_bytes() or b"target_metrics" in file.read_bytes() for file in shown)
     for file in shown:
