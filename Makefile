@@ -5,8 +5,13 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 export DO_NOT_TRACK := 1
+export AIRFLOW_HOME ?= $(CURDIR)/.airflow
+export AIRFLOW__CORE__DAGS_FOLDER ?= $(CURDIR)/deploy/airflow/dags
+export AIRFLOW__CORE__LOAD_EXAMPLES ?= False
+export AIRFLOW__API__HOST ?= 127.0.0.1
+export DAGSTER_HOME ?= $(CURDIR)/.dagster
 
-.PHONY: help transfer test lint format viz bench notebooks data lock clean
+.PHONY: help transfer test test-integration lint format viz airflow airflow-dag dagster bench notebooks data lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z.-]+):.*## */\1\t/' | expand -t 14
@@ -22,14 +27,24 @@ help:  ## list the targets
 	@$(BIN)/python -m pip check
 	@touch $@
 
+# Orchestrators whose packages do not go together with the project's or Kedro's have environments of their own.
+.venv-airflow/.ready .venv-dagster/.ready: .venv-%/.ready: deploy/%/requirements.lock .venv/.ready
+	rm -rf .venv-$*
+	$(BIN)/uv venv --quiet --python $(BIN)/python .venv-$*
+	$(BIN)/uv pip install --quiet --python .venv-$*/bin/python --require-hashes --no-deps -r $<
+	@sha256sum $< | head -c 64 > $@
+
 transfer: .venv/.ready  ## run the main job: Fashion-MNIST → handwritten digits, 20 labels a class (about 2 minutes)
 	$(BIN)/kedro run --pipelines transfer
 
-test: .venv/.ready  ## run all tests with coverage (about 10 minutes)
+test: .venv/.ready  ## run the tests with coverage (about 10 minutes)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n 2 --dist loadfile
+	$(BIN)/coverage run -m pytest -n 2 --dist loadfile --ignore tests/integration
 	@$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+test-integration: .venv/.ready  ## run the tests with Airflow, Dagster, MLflow, S3, Ray, containers, killed processes (about 20 minutes)
+	$(BIN)/python -m pytest tests/integration
 
 lint: .venv/.ready  ## check style, types and the three floors
 	$(BIN)/ruff format --check .
@@ -46,7 +61,18 @@ viz: .venv/.ready  ## build the graph with previews as a static site in build/
 	$(BIN)/kedro viz build --include-previews
 	@echo "Look at it with: $(BIN)/python -m http.server --directory build"
 
-bench: .venv/.ready  ## measure the default run, the article's script, intake, feeding, augmentation, few labels, the ranking of sources and the labels saved (about 70 minutes)
+airflow-dag: .venv/.ready  ## write the pipelines as Airflow DAGs to deploy/airflow/dags
+	$(BIN)/kedro airflow create --pipelines transfer,transfer_pretrained --jinja-file deploy/airflow/dag.py.jinja --target-dir deploy/airflow/dags
+
+airflow: .venv-airflow/.ready airflow-dag  ## run Airflow with these DAGs on this machine, http://localhost:8080
+	PATH=$(CURDIR)/.venv-airflow/bin:$$PATH airflow standalone
+
+dagster: .venv-dagster/.ready  ## run Dagster with the pipelines as jobs on this machine, http://localhost:3000
+	mkdir -p $(DAGSTER_HOME)
+	test -e $(DAGSTER_HOME)/dagster.yaml || cp deploy/dagster/dagster.yaml $(DAGSTER_HOME)
+	PATH=$(CURDIR)/.venv-dagster/bin:$$PATH dagster dev --module-name definitions --working-directory deploy/dagster
+
+bench: .venv/.ready  ## measure the default run, the article's script, intake, feeding, augmentation, few labels, the ranking of sources, the labels saved, kills, overlapping runs and several machines (about 2 hours)
 	$(BIN)/python benchmarks/default_run.py
 	$(BIN)/python benchmarks/article.py
 	$(BIN)/python benchmarks/own_source.py
@@ -66,6 +92,10 @@ bench: .venv/.ready  ## measure the default run, the article's script, intake, f
 	$(BIN)/kedro run --pipelines transfer
 	$(BIN)/python benchmarks/attribution.py .
 	$(BIN)/python benchmarks/labels_saved.py
+	$(BIN)/python benchmarks/kills.py
+	$(BIN)/python benchmarks/interleaved.py
+	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/workers.py
 
 notebooks: .venv/.ready  ## execute the notebooks on a small run of their own
 	$(BIN)/python -m pytest tests/end_to_end/test_notebooks.py
@@ -75,10 +105,13 @@ data: .venv/.ready  ## rebuild the bundled images byte for byte (needs npm and a
 
 LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock"
 
-lock: .venv/.ready  ## resolve requirements.lock anew, and those of the container and the MLflow server
+lock: .venv/.ready  ## resolve requirements.lock anew, and those of the container, the MLflow server and the orchestrators
 	$(LOCK) --upgrade --all-extras --group dev pyproject.toml -o requirements.lock
 	$(LOCK) --extra s3 --extra mlflow --constraint requirements.lock pyproject.toml -o deploy/container/requirements.lock
 	$(LOCK) --upgrade deploy/mlflow/requirements.in -o deploy/mlflow/requirements.lock
+	$(LOCK) --upgrade deploy/airflow/requirements.in -o deploy/airflow/requirements.lock
+	cp requirements.lock deploy/dagster/requirements.lock  # its versions are kept where Dagster allows it
+	$(LOCK) pyproject.toml deploy/dagster/requirements.in -o deploy/dagster/requirements.lock
 
 clean:  ## delete what runs and checks made; the bundled data stays
 	rm -rf build .viz .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache data/0[2-8]_*

@@ -1,13 +1,16 @@
 """Projects to run the real command line in: the repository's code and configuration, data of their own."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 KEDRO = Path(sys.executable).with_name("kedro")
+OF_THE_MACHINE = {"seconds", "peak_memory_mb", "images_per_second"}
 
 
 def make_project(folder: Path) -> Path:
@@ -37,3 +40,9 @@ def run_kedro(project: Path, *arguments: str) -> subprocess.CompletedProcess[str
         timeout=280,
         check=False,
     )
+
+
+def results(project: Path, run_id: str) -> dict[str, Any]:
+    """What a run found out, without what depends on how busy the machine was."""
+    summary = json.loads((project / f"data/08_reporting/summary.json/{run_id}/summary.json").read_text())
+    return {key: value for key, value in summary.items() if key not in OF_THE_MACHINE}

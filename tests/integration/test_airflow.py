@@ -1,0 +1,235 @@
+"""The DAGs under Airflow, in an environment of its own: `airflow dags test`, and runs that its scheduler starts.
+
+The servers listen on the loopback interface only and keep everything in a temporary folder.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from servers import running, wait_until
+
+from cnn_transfer.pipeline_registry import register_pipelines
+from conftest import free_port, make_environment
+from projects import KEDRO, ROOT, make_project, results, run_kedro
+
+pytestmark = pytest.mark.timeout(900)
+DAG = "cnn_transfer.transfer"
+TASKS = {
+    "preprocess.source": set(),
+    "preprocess.target": set(),
+    "pretrain_source": {"preprocess.source"},
+    "migrate_model": {"preprocess.target", "pretrain_source"},
+    "finetune_target.finetune": {"migrate_model"},
+    "finetune_target.finetune_random": {"migrate_model"},
+    "finetune_target.train_from_scratch": {"migrate_model"},
+    "finetune_target.deliver": {
+        "finetune_target.finetune", "finetune_target.finetune_random", "finetune_target.train_from_scratch",
+    },
+    "evaluate": {"finetune_target.deliver"},
+}  # fmt: skip
+
+
+def runs(project: Path) -> set[str]:
+    """The ids of the runs that have written a summary."""
+    return {path.parent.name for path in (project / "data/08_reporting").glob("summary.json/*/summary.json")}
+
+
+class Airflow:
+    """Airflow's command line and its REST API."""
+
+    def __init__(self, home: Path, project: Path, dags: Path) -> None:
+        self.project, self.home, self.log = project, home, home / "servers.log"
+        self.bin, self.port = make_environment(".venv-airflow", ROOT / "deploy/airflow/requirements.lock"), free_port()
+        self.env = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ} | {
+            "AIRFLOW_HOME": str(home),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{self.port}/execution/",
+            "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+            "TRANSFER_PROJECT": str(project),
+            "TRANSFER_KEDRO": str(KEDRO),
+            "DO_NOT_TRACK": "1",
+        }
+        self._token = ""
+
+    def __call__(self, *arguments: str) -> str:
+        done = subprocess.run(
+            [str(self.bin / "airflow"), *arguments],
+            cwd=self.home, env=self.env, text=True, capture_output=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
+        return done.stdout
+
+    def servers(self) -> Any:
+        """What `airflow standalone` starts, but for the triggerer and the server of logs to other machines."""
+        airflow = str(self.bin / "airflow")
+        return running(
+            [airflow, "api-server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"],
+            [airflow, "dag-processor"],
+            [airflow, "scheduler", "--skip-serve-logs"],
+            env=self.env,
+            cwd=self.home,
+            log=self.log,
+        )
+
+    def api(self, path: str, body: Any = None) -> Any:
+        """A request to the REST API; None while the server does not answer, or has nothing of the name yet."""
+        address = f"http://127.0.0.1:{self.port}"
+        try:
+            if not self._token:
+                with urllib.request.urlopen(f"{address}/auth/token", timeout=20) as answer:
+                    self._token = json.load(answer)["access_token"]
+            headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
+            data = None if body is None else json.dumps(body).encode()
+            request = urllib.request.Request(f"{address}/api/v2/{path}", data, headers)
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            if error.code == 404:
+                return None
+            raise AssertionError(f"{path}: {error.code} {error.read().decode()}") from error
+        except urllib.error.URLError:
+            return None
+
+    def trigger(self, name: str, parameters: str) -> None:
+        """Start a DAG run."""
+        conf = {"environment": "test", "parameters": parameters}
+        self.api(f"dags/{DAG}/dagRuns", {"dag_run_id": name, "logical_date": None, "conf": conf})
+
+    def stop(self, name: str, task: str) -> None:
+        """Clear a task that runs: it is stopped, and begins anew."""
+        what = {"dag_run_id": name, "task_ids": [task], "dry_run": False, "only_failed": False}
+        self.api(f"dags/{DAG}/clearTaskInstances", what)
+
+    def tries(self, name: str) -> dict[str, tuple[str | None, int]]:
+        """State and number of the present try of each task of a DAG run."""
+        instances = self.api(f"dags/{DAG}/dagRuns/{name}/taskInstances")["task_instances"]
+        return {task["task_id"]: (task["state"], task["try_number"]) for task in instances}
+
+    def log_of(self, name: str, task: str, attempt: int) -> str:
+        """The log of a try, as a user sees it."""
+        answer = self.api(f"dags/{DAG}/dagRuns/{name}/taskInstances/{task}/logs/{attempt}?full_content=true")
+        return "\n".join(str(line["event"]) if isinstance(line, dict) else line for line in answer["content"])
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose tasks are tried again after seconds, and whose digits are not there yet."""
+    project = make_project(tmp_path_factory.mktemp("airflow") / "project")
+    settings = project / "conf/base/airflow.yml"
+    text = re.sub(r"(?m)^( +retry_delay_seconds:) \d+", r"\1 2", settings.read_text())
+    settings.write_text(re.sub(r"(?m)^( +max_active_tasks:) \d+", r"\1 1", text))  # of a run; two runs, two cores
+    return project
+
+
+@pytest.fixture(scope="module")
+def dags(project: Path) -> Path:
+    """A folder with the DAG files."""
+    template = ROOT / "deploy/airflow/dag.py.jinja"
+    folder = project.parent / "dags"
+    done = run_kedro(
+        project,
+        *("airflow", "create", "--pipelines", "transfer,transfer_pretrained"),
+        *("--jinja-file", str(template), "--target-dir", str(folder)),
+    )
+    assert done.returncode == 0, done.stdout
+    return folder
+
+
+@pytest.fixture(scope="module")
+def airflow(project: Path, dags: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
+    """Airflow with an empty database."""
+    airflow = Airflow(tmp_path_factory.mktemp("home"), project, dags)
+    airflow("db", "migrate")
+    yield airflow
+    shutil.rmtree(airflow.home)
+
+
+def tasks_of(file: Path) -> dict[str, tuple[str, list[str], str]]:
+    """The table of tasks of a DAG file, read without Airflow."""
+    table = re.search(r"(?ms)^TASKS: .*? = (\{.*?^\})", file.read_text())
+    assert table is not None
+    return dict(eval(table[1]))  # written by the project's own template
+
+
+def test_tasks_and_their_order_come_from_the_pipelines(dags):
+    pipelines = register_pipelines()
+    for name in ("transfer", "transfer_pretrained"):
+        tasks = tasks_of(dags / f"cnn_transfer_{name}_dag.py")
+        nodes = {node.name: part.split() for node in pipelines[name].nodes for part, _, _ in tasks.values()}
+        assert len(nodes) == len(pipelines[name].nodes)
+        run_by = {
+            node.name: [task for task, (part, _, _) in tasks.items() if part.split()[1] in (node.name, node.namespace)]
+            for node in pipelines[name].nodes
+        }
+        assert all(len(found) == 1 for found in run_by.values()), run_by
+
+        def ancestors(task, tasks=tasks):
+            return set(tasks[task][1]).union(*(ancestors(parent) for parent in tasks[task][1]))
+
+        for node, parents in pipelines[name].node_dependencies.items():
+            (task,) = run_by[node.name]
+            assert {run_by[parent.name][0] for parent in parents} <= ancestors(task) | {task}
+    transfer = tasks_of(dags / "cnn_transfer_transfer_dag.py")
+    assert {task: set(before) for task, (_, before, _) in transfer.items()} == TASKS
+
+
+def test_dags_test_runs_all_tasks_as_one_run(airflow, project):
+    conf = json.dumps({"environment": "test", "parameters": "seed=1"})
+    airflow("dags", "test", DAG, "--conf", conf)
+    (run_id,) = runs(project)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d\.\d\d\.\d\d\.\d{6}Z_transfer_manual__[\w.+-]+", run_id)
+    written = {path.name for path in (project / "data").glob("0[2-8]_*/*/[!.]*")}
+    assert written == {run_id}
+
+
+def test_overlapping_runs_keep_apart_and_failed_and_stopped_tasks_are_tried_again(airflow, project, tmp_path):
+    (with_seed_1,) = runs(project)
+    alone = run_kedro(project, "run", "--env", "test", "--params", "run_id=alone")
+    assert alone.returncode == 0, alone.stdout
+    digits = tmp_path / "digits.parquet"  # comes when the first try has failed
+    with airflow.servers():
+        wait_until("the DAG is there", lambda: airflow.api(f"dags/{DAG}"), 120, airflow.log)
+        airflow.trigger("seed_1", "seed=1,reuse=false")
+        airflow.trigger("late", f"target_images={digits}")
+
+        def failed() -> bool:
+            return airflow.tries("late").get("preprocess.target") == ("up_for_retry", 1)
+
+        wait_until("the first try of preprocess.target failed", failed, 120, airflow.log)
+        digits.symlink_to(ROOT / "data/01_raw/mnist_digits.parquet")
+        log = airflow.log_of("late", "preprocess.target", 1)
+        assert f"target_raw_images: nothing at {digits}. Check the parameter target_images." in log
+        assert "Command exited with return code 1" in log
+
+        def training() -> list[Path]:
+            return list((project / "data/08_reporting/run_records").glob("*_seed_1/pretrain_source.pretrain.claim"))
+
+        wait_until("seed_1 trains its source network", training, 300, airflow.log)
+        airflow.stop("seed_1", "pretrain_source")
+
+        def ended() -> bool:
+            states = [airflow.api(f"dags/{DAG}/dagRuns/{name}")["state"] for name in ("seed_1", "late")]
+            return all(state in {"success", "failed"} for state in states)
+
+        wait_until("both runs ended", ended, 600, airflow.log)
+        tries = {name: airflow.tries(name) for name in ("seed_1", "late")}
+        stopped = airflow.log_of("seed_1", "pretrain_source", 1)
+    assert {task: state for task, (state, _) in tries["late"].items()} == dict.fromkeys(TASKS, "success")
+    assert tries["late"]["preprocess.target"][1] == 2
+    assert tries["seed_1"] == dict.fromkeys(TASKS, ("success", 1)) | {"pretrain_source": ("success", 2)}
+    assert "Stopping at SIGTERM." in stopped
+    ids = {name: next(run for run in runs(project) if run.endswith(f"_transfer_{name}")) for name in tries}
+    assert results(project, ids["late"]) == results(project, "alone")
+    assert results(project, ids["seed_1"]) == results(project, with_seed_1) != results(project, "alone")
