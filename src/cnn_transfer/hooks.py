@@ -39,6 +39,7 @@ from cnn_transfer.resources import count_images, peak_memory_mb, reset_peak_memo
 from cnn_transfer.run_identity import given_run_id
 from cnn_transfer.run_parameters import parse_run_parameters
 from cnn_transfer.runner import run_records, versioned
+from cnn_transfer.training.workers import role
 
 LOGGER = logging.getLogger("cnn_transfer")
 INTAKE = "intake"
@@ -352,7 +353,9 @@ class SummaryHooks:
 
     @hook_impl
     def after_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Print them and where to look."""
+        """Print them and where to look, on one of several machines."""
+        if role() == "worker":
+            return
         made = pipeline.all_outputs()
         if SUMMARY in made:
             self._print(describe_summary(catalog.load(SUMMARY)), catalog.get(REPORT if REPORT in made else SUMMARY))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,12 @@ def train_on_ray(given: Given, checkpoints: Checkpoints | None, workers: int) ->
     _, state = find_state(given, checkpoints)
     if state and state.finished:
         return state
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Ray 2.60 warns of its own settings
+        return _run(given, checkpoints, workers)
+
+
+def _run(given: Given, checkpoints: Checkpoints, workers: int) -> FitState:
     try:
         import ray
         from ray.train import RunConfig, ScalingConfig, TrainingFailedError
