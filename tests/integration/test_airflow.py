@@ -38,11 +38,6 @@ TASKS = {
 }  # fmt: skip
 
 
-def runs(project: Path) -> set[str]:
-    """The ids of the runs that have written a summary."""
-    return {path.parent.name for path in (project / "data/08_reporting").glob("summary.json/*/summary.json")}
-
-
 class Airflow:
     """Airflow's command line and its REST API."""
 
@@ -84,28 +79,30 @@ class Airflow:
         )
 
     def api(self, path: str, body: Any = None) -> Any:
-        """A request to the REST API; None while the server does not answer, or has nothing of the name yet."""
+        """A request to the REST API; None while the server does not answer in time, or has nothing of the name yet."""
         address = f"http://127.0.0.1:{self.port}"
         try:
             if not self._token:
-                with urllib.request.urlopen(f"{address}/auth/token", timeout=20) as answer:
+                with urllib.request.urlopen(f"{address}/auth/token", timeout=60) as answer:
                     self._token = json.load(answer)["access_token"]
             headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
             data = None if body is None else json.dumps(body).encode()
             request = urllib.request.Request(f"{address}/api/v2/{path}", data, headers)
-            with urllib.request.urlopen(request, timeout=20) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
-            if error.code == 404:
+            if error.code in {404, 503}:
                 return None
             raise AssertionError(f"{path}: {error.code} {error.read().decode()}") from error
-        except urllib.error.URLError:
+        except OSError:
             return None
 
     def trigger(self, name: str, parameters: str) -> None:
         """Start a DAG run."""
         conf = {"environment": "test", "parameters": parameters}
-        self.api(f"dags/{DAG}/dagRuns", {"dag_run_id": name, "logical_date": None, "conf": conf})
+        run = {"dag_run_id": name, "logical_date": None, "conf": conf}
+        found = self.api(f"dags/{DAG}/dagRuns", run)
+        assert found or wait_until(f"{name} is there", lambda: self.api(f"dags/{DAG}/dagRuns/{name}"), 60, self.log)
 
     def stop(self, name: str, task: str) -> None:
         """Clear a task that runs: it is stopped, and begins anew."""
@@ -114,8 +111,8 @@ class Airflow:
 
     def tries(self, name: str) -> dict[str, tuple[str | None, int]]:
         """State and number of the present try of each task of a DAG run."""
-        instances = self.api(f"dags/{DAG}/dagRuns/{name}/taskInstances")["task_instances"]
-        return {task["task_id"]: (task["state"], task["try_number"]) for task in instances}
+        found = self.api(f"dags/{DAG}/dagRuns/{name}/taskInstances") or {"task_instances": []}
+        return {task["task_id"]: (task["state"], task["try_number"]) for task in found["task_instances"]}
 
     def log_of(self, name: str, task: str, attempt: int) -> str:
         """The log of a try, as a user sees it."""
@@ -131,6 +128,15 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     text = re.sub(r"(?m)^( +retry_delay_seconds:) \d+", r"\1 2", settings.read_text())
     settings.write_text(re.sub(r"(?m)^( +max_active_tasks:) \d+", r"\1 1", text))  # of a run; two runs, two cores
     return project
+
+
+@pytest.fixture(scope="module")
+def alone(project: Path) -> list[dict[str, Any]]:
+    """The results with seed 0 and seed 1, each in one process of `kedro run`."""
+    for seed in (0, 1):
+        done = run_kedro(project, "run", "--env", "test", "--params", f"seed={seed},run_id=alone_{seed}")
+        assert done.returncode == 0, done.stdout
+    return [results(project, f"alone_{seed}") for seed in (0, 1)]
 
 
 @pytest.fixture(scope="module")
@@ -185,29 +191,25 @@ def test_tasks_and_their_order_come_from_the_pipelines(dags):
     assert {task: set(before) for task, (_, before, _) in transfer.items()} == TASKS
 
 
-def test_dags_test_runs_all_tasks_as_one_run(airflow, project):
-    conf = json.dumps({"environment": "test", "parameters": "seed=1"})
-    airflow("dags", "test", DAG, "--conf", conf)
-    (run_id,) = runs(project)
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d\.\d\d\.\d\d\.\d{6}Z_transfer_manual__[\w.+-]+", run_id)
+def test_dags_test_runs_all_tasks_as_one_run(airflow, project, alone):
+    airflow("dags", "test", DAG, "--conf", json.dumps({"environment": "test", "parameters": "seed=1"}))
     written = {path.name for path in (project / "data").glob("0[2-8]_*/*/[!.]*")}
-    assert written == {run_id}
+    (run_id,) = written - {"alone_0", "alone_1"}
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d\.\d\d\.\d\d\.\d{6}Z_transfer_manual__[\w.+-]+", run_id)
+    assert results(project, run_id) == alone[1]
 
 
-def test_overlapping_runs_keep_apart_and_failed_and_stopped_tasks_are_tried_again(airflow, project, tmp_path):
-    (with_seed_1,) = runs(project)
-    alone = run_kedro(project, "run", "--env", "test", "--params", "run_id=alone")
-    assert alone.returncode == 0, alone.stdout
+def test_overlapping_runs_keep_apart_and_failed_and_stopped_tasks_are_tried_again(airflow, project, alone, tmp_path):
     digits = tmp_path / "digits.parquet"  # comes when the first try has failed
     with airflow.servers():
-        wait_until("the DAG is there", lambda: airflow.api(f"dags/{DAG}"), 120, airflow.log)
+        wait_until("the DAG is there", lambda: airflow.api(f"dags/{DAG}"), 240, airflow.log)
         airflow.trigger("seed_1", "seed=1,reuse=false")
         airflow.trigger("late", f"target_images={digits}")
 
         def failed() -> bool:
             return airflow.tries("late").get("preprocess.target") == ("up_for_retry", 1)
 
-        wait_until("the first try of preprocess.target failed", failed, 120, airflow.log)
+        wait_until("the first try of preprocess.target failed", failed, 240, airflow.log)
         digits.symlink_to(ROOT / "data/01_raw/mnist_digits.parquet")
         log = airflow.log_of("late", "preprocess.target", 1)
         assert f"target_raw_images: nothing at {digits}. Check the parameter target_images." in log
@@ -220,8 +222,8 @@ def test_overlapping_runs_keep_apart_and_failed_and_stopped_tasks_are_tried_agai
         airflow.stop("seed_1", "pretrain_source")
 
         def ended() -> bool:
-            states = [airflow.api(f"dags/{DAG}/dagRuns/{name}")["state"] for name in ("seed_1", "late")]
-            return all(state in {"success", "failed"} for state in states)
+            found = [airflow.api(f"dags/{DAG}/dagRuns/{name}") for name in ("seed_1", "late")]
+            return all(run and run["state"] in {"success", "failed"} for run in found)
 
         wait_until("both runs ended", ended, 600, airflow.log)
         tries = {name: airflow.tries(name) for name in ("seed_1", "late")}
@@ -230,6 +232,7 @@ def test_overlapping_runs_keep_apart_and_failed_and_stopped_tasks_are_tried_agai
     assert tries["late"]["preprocess.target"][1] == 2
     assert tries["seed_1"] == dict.fromkeys(TASKS, ("success", 1)) | {"pretrain_source": ("success", 2)}
     assert "Stopping at SIGTERM." in stopped
-    ids = {name: next(run for run in runs(project) if run.endswith(f"_transfer_{name}")) for name in tries}
-    assert results(project, ids["late"]) == results(project, "alone")
-    assert results(project, ids["seed_1"]) == results(project, with_seed_1) != results(project, "alone")
+    for name, expected in (("late", alone[0]), ("seed_1", alone[1])):
+        (run_id,) = {path.name for path in (project / "data/08_reporting/summary.json").glob(f"*_transfer_{name}")}
+        assert results(project, run_id) == expected
+    assert alone[0] != alone[1]

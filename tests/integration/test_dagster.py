@@ -126,11 +126,11 @@ def dagster(project: Path, tmp_path: Path) -> Iterator[Dagster]:
 
 
 def test_a_failed_job_says_why_and_goes_on_under_the_same_run_id_to_the_results_of_kedro_run(dagster, project):
-    jobs = wait_until("the jobs are there", dagster.jobs, 120, dagster.log)
+    jobs = wait_until("the jobs are there", dagster.jobs, 240, dagster.log)
     assert {name for name in jobs if not name.startswith("__")} == {"test__transfer"}
 
     first = dagster.ask(LAUNCH, selector=jobs["test__transfer"])["launchRun"]["run"]["runId"]
-    status, _ = dagster.outcome(first, 180)
+    status, _ = dagster.outcome(first, 300)
     assert status == "FAILURE"
     failures = [event for event in dagster.ask(ERRORS, run=first)["logsForRun"]["events"] if event]
     message = json.dumps(failures)
