@@ -1,6 +1,7 @@
 """Two processes train as one does; when one is killed the other says so, and the same command goes on."""
 
 import json
+import logging
 import os
 import re
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnn_transfer.training import fit
+from cnn_transfer.training import Checkpoints, fit
 
 sys.path.insert(0, str(Path(__file__).parent))
 import together
@@ -102,16 +103,34 @@ def test_a_killed_process_ends_the_others_and_the_same_command_goes_on(image_set
         np.testing.assert_array_equal(values, by_two[name])
 
 
-def test_ray_starts_the_processes_and_hands_back_the_result(image_set_folder, tmp_path, monkeypatch):
+class StoppedError(BaseException):
+    """What a signal handler raises."""
+
+
+class StopsAfterOneEpoch(Checkpoints):
+    def write(self, key, state):
+        super().write(key, state)
+        raise StoppedError
+
+
+def test_ray_starts_the_processes_which_go_on_and_hand_back_the_result(image_set_folder, tmp_path, monkeypatch, caplog):
     ray = pytest.importorskip("ray")
+    caplog.set_level(logging.INFO, "cnn_transfer")
     monkeypatch.setenv("RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS", "0")
     given = together.network(), *together.examples(image_set_folder), together.course(steps=4, validations=2)
     given = *given, together.moves(), "float32", 0, "phase"
+    alone = fit(*given)
+    with pytest.raises(StoppedError):
+        fit(*given, StopsAfterOneEpoch(tmp_path))
     try:
-        by_ray = fit(*given, workers=2)
+        ray.init(_node_ip_address="127.0.0.1", log_to_driver=False, include_dashboard=False, configure_logging=False)
+        by_ray = fit(*given, Checkpoints(tmp_path), workers=2)
     finally:
         ray.shutdown()
-    alone = fit(*given)
     assert by_ray.log["step"].tolist() == [0, 2, 4]
     figures = [name for name in alone.log if name != "phase"]
+    np.testing.assert_array_equal(by_ray.log[figures][:2], alone.log[figures][:2])
     np.testing.assert_allclose(by_ray.log[figures].to_numpy(float), alone.log[figures].to_numpy(float), rtol=1e-3)
+    assert fit(*given, Checkpoints(tmp_path), workers=2).log.equals(by_ray.log)  # without starting anything
+    said = [record.getMessage() for record in caplog.records if record.name == "cnn_transfer.training.fit"]
+    assert said == ["phase goes on after epoch 1 of 2.", "phase was finished before."]
