@@ -14,7 +14,8 @@ from kedro.runner import AbstractRunner, SequentialRunner
 from cnn_transfer.log_origin import ORIGIN
 from cnn_transfer.run_identity import given_run_id
 from cnn_transfer.runner import ResumingRunner
-from cnn_transfer.termination import ended_by_signals
+from cnn_transfer.termination import EXIT_CODE, ended_by_signals
+from cnn_transfer.training.workers import WorkerLostError
 
 
 class RunContext(KedroContext):
@@ -60,4 +61,7 @@ class RunSession(KedroSession):
                 raise
             logger.error(error.message)  # else click prints it
             raise SystemExit(error.exit_code) from error
+        except WorkerLostError as error:
+            logger.error(str(error))
+            raise SystemExit(EXIT_CODE) from error
         return result

@@ -116,6 +116,11 @@ class CheckHooks:
         unread = [text for role in ("source", "target") if (text := self._unread(role, catalog))]
         if unread:
             raise click.ClickException("Wrong parameters; nothing was run.\n" + "\n".join(unread))
+        if role() != "alone" and not self._run_is_given:
+            raise click.ClickException(
+                "TF_CONFIG names several machines, which must be given the id of their run: set TRANSFER_RUN_ID to the "
+                "same on all of them."
+            )
         missing = [text for name in sorted(pipeline.inputs()) if (text := self._missing(name, catalog))]
         if missing:
             raise click.ClickException("Missing inputs; nothing was run.\n" + "\n".join(missing))
@@ -206,6 +211,12 @@ class TensorFlowHooks:
     def after_catalog_created(self, catalog: DataCatalog) -> None:
         """Keep the catalog, which tells what a node needs; some orchestrators make one a node and run no pipeline."""
         self._catalog = catalog
+
+    @hook_impl(trylast=True)  # after the checks
+    def before_pipeline_run(self) -> None:
+        """Import it at once where several machines train together, which meet before the first node."""
+        if role() != "alone":
+            self._import()
 
     @hook_impl(tryfirst=True)  # before a node's clock starts
     def before_dataset_loaded(self, node: Node) -> None:

@@ -1,8 +1,8 @@
 """SIGTERM ends a run in order: unfinished training leaves its state, claims are given back, the exit code says why.
 
 Spot instances and Kubernetes send it some seconds before they kill. An exception out of the signal's handler ends the
-node at the next line of Python; where a library computes on for longer, the process ends without waiting for it: all
-that it has written is whole.
+node at the next line of Python; where a library computes on for longer, a thread that the signal wakes ends the process
+without waiting for it: all that it has written is whole.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,14 +34,27 @@ def ended_by_signals(logger: logging.Logger) -> Iterator[None]:
     def end(signum: int, frame: FrameType | None) -> None:
         del signum, frame
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
-        last_resort = threading.Timer(GRACE_SECONDS, os._exit, [EXIT_CODE])
-        last_resort.daemon = True
-        last_resort.start()
         logger.warning("Stopping at SIGTERM.")
         raise Terminated(EXIT_CODE)
 
+    left = threading.Event()
+    woken, wakes = socket.socketpair()
+    wakes.setblocking(False)
     before = signal.signal(signal.SIGTERM, end)
+    descriptor = signal.set_wakeup_fd(wakes.fileno(), warn_on_full_buffer=False)
+    threading.Thread(target=_end_anyway, args=(woken, left), daemon=True).start()
     try:
         yield
     finally:
+        left.set()
+        signal.set_wakeup_fd(descriptor)
         signal.signal(signal.SIGTERM, before)
+        wakes.close()
+
+
+def _end_anyway(woken: socket.socket, left: threading.Event) -> None:
+    """Wait for the number of a signal, which Python's own handler writes even while a library computes."""
+    with woken:
+        while numbers := woken.recv(16):
+            if signal.SIGTERM in numbers and not left.wait(GRACE_SECONDS):
+                os._exit(EXIT_CODE)
