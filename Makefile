@@ -11,7 +11,7 @@ export AIRFLOW__CORE__LOAD_EXAMPLES ?= False
 export AIRFLOW__API__HOST ?= 127.0.0.1
 export DAGSTER_HOME ?= $(CURDIR)/.dagster
 
-.PHONY: help transfer test lint format viz airflow airflow-dag dagster bench notebooks data lock clean
+.PHONY: help transfer test test-integration lint format viz airflow airflow-dag dagster bench notebooks data lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z.-]+):.*## */\1\t/' | expand -t 14
@@ -37,11 +37,14 @@ help:  ## list the targets
 transfer: .venv/.ready  ## run the main job: Fashion-MNIST → handwritten digits, 20 labels a class (about 2 minutes)
 	$(BIN)/kedro run --pipelines transfer
 
-test: .venv/.ready  ## run all tests with coverage (about 10 minutes)
+test: .venv/.ready  ## run the tests with coverage (about 10 minutes)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n 2 --dist loadfile
+	$(BIN)/coverage run -m pytest -n 2 --dist loadfile --ignore tests/integration
 	@$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+test-integration: .venv/.ready  ## run the tests with Airflow, Dagster, MLflow, S3, Ray, containers, killed processes (about 20 minutes)
+	$(BIN)/python -m pytest tests/integration
 
 lint: .venv/.ready  ## check style, types and the three floors
 	$(BIN)/ruff format --check .
@@ -69,7 +72,7 @@ dagster: .venv-dagster/.ready  ## run Dagster with the pipelines as jobs on this
 	test -e $(DAGSTER_HOME)/dagster.yaml || cp deploy/dagster/dagster.yaml $(DAGSTER_HOME)
 	PATH=$(CURDIR)/.venv-dagster/bin:$$PATH dagster dev --module-name definitions --working-directory deploy/dagster
 
-bench: .venv/.ready  ## measure the default run, the article's script, intake, feeding, augmentation, few labels, the ranking of sources and the labels saved (about 70 minutes)
+bench: .venv/.ready  ## measure the default run, the article's script, intake, feeding, augmentation, few labels, the ranking of sources, the labels saved, kills, overlapping runs and several machines (about 2 hours)
 	$(BIN)/python benchmarks/default_run.py
 	$(BIN)/python benchmarks/article.py
 	$(BIN)/python benchmarks/own_source.py
@@ -89,6 +92,10 @@ bench: .venv/.ready  ## measure the default run, the article's script, intake, f
 	$(BIN)/kedro run --pipelines transfer
 	$(BIN)/python benchmarks/attribution.py .
 	$(BIN)/python benchmarks/labels_saved.py
+	$(BIN)/python benchmarks/kills.py
+	$(BIN)/python benchmarks/interleaved.py
+	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/workers.py
 
 notebooks: .venv/.ready  ## execute the notebooks on a small run of their own
 	$(BIN)/python -m pytest tests/end_to_end/test_notebooks.py

@@ -216,9 +216,13 @@ def test_a_run_that_was_named_takes_nothing_by_itself_and_says_what_is_there(cat
     for name in ("a", "b"):
         run(GRAPH, catalog(name, reuse=False))
     hooks = CheckHooks()
+    hooks._run_is_given = True
     told = hooks._missing("doubled", catalog("c"))
     assert "There is no version c of" in told
     assert "There are, the newest first: b, a. Run the stages before this one" in told
+    hooks._run_is_given = False
+    assert hooks._missing("doubled", catalog("c")) == "", "a run that begins takes it over"
+    assert hooks._missing("halved", catalog("c")).startswith("halved: no version in")
 
 
 def test_a_catalog_without_records_runs_as_kedro_runs_it():

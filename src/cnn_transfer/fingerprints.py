@@ -80,7 +80,8 @@ class Fingerprints:
 
     def _read_digest(self, name: str) -> str | None:
         if name.startswith("params:"):
-            return digest_of(self._catalog.load(name))
+            counts = name.removeprefix("params:") not in OF_A_PROCESS
+            return digest_of(self._catalog.load(name) if counts else None)
         if name == "parameters":
             everything = self._catalog.load(name)
             return digest_of({key: everything[key] for key in everything if key not in OF_A_PROCESS})

@@ -39,6 +39,7 @@ from cnn_transfer.resources import count_images, peak_memory_mb, reset_peak_memo
 from cnn_transfer.run_identity import given_run_id
 from cnn_transfer.run_parameters import parse_run_parameters
 from cnn_transfer.runner import run_records, versioned
+from cnn_transfer.training.workers import role
 
 LOGGER = logging.getLogger("cnn_transfer")
 INTAKE = "intake"
@@ -115,11 +116,11 @@ class CheckHooks:
         unread = [text for role in ("source", "target") if (text := self._unread(role, catalog))]
         if unread:
             raise click.ClickException("Wrong parameters; nothing was run.\n" + "\n".join(unread))
-        if not self._run_is_given:
-            take_over_inputs(pipeline, catalog)
         missing = [text for name in sorted(pipeline.inputs()) if (text := self._missing(name, catalog))]
         if missing:
             raise click.ClickException("Missing inputs; nothing was run.\n" + "\n".join(missing))
+        if not self._run_is_given:
+            take_over_inputs(pipeline, catalog)
 
     def _unread(self, role: str, catalog: DataCatalog) -> str:
         """What is wrong with a path of images that this environment's catalog does not read, or nothing."""
@@ -142,11 +143,19 @@ class CheckHooks:
                 remedy = f"Check the parameter {parameter}."
             return f"{name}: nothing at {dataset.filepath}. {remedy}"
         if isinstance(dataset, AbstractVersionedDataset) and not dataset.exists():
-            told = versions.missing_version(dataset, str(dataset.resolve_load_version()))
-            return f"{name}: {told} Run the stages before this one first, in this run, or all: kedro run"
+            return self._missing_version(name, dataset, catalog)
         if isinstance(dataset, AllVersionsDataset) and name == ALL_SUMMARIES and not dataset.exists():
             return f"{name}: no run has written a summary yet. Make one with: kedro run"
         return ""
+
+    def _missing_version(self, name: str, dataset: AbstractVersionedDataset[Any, Any], catalog: DataCatalog) -> str:
+        """The same of a version; what an earlier run has is there for a run that begins, which takes it over."""
+        records, wanted = run_records(catalog), str(dataset.resolve_load_version())
+        begins = records is not None and wanted == records.run_id and not self._run_is_given
+        if begins and dataset.list_versions():
+            return ""
+        told = f"no version in {dataset._filepath}." if begins else versions.missing_version(dataset, wanted)
+        return f"{name}: {told} Run the stages before this one first, in this run, or all: kedro run"
 
 
 class StoreHooks:
@@ -344,7 +353,9 @@ class SummaryHooks:
 
     @hook_impl
     def after_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Print them and where to look."""
+        """Print them and where to look, on one of several machines."""
+        if role() == "worker":
+            return
         made = pipeline.all_outputs()
         if SUMMARY in made:
             self._print(describe_summary(catalog.load(SUMMARY)), catalog.get(REPORT if REPORT in made else SUMMARY))

@@ -27,6 +27,7 @@ class RunParameters(Parameters):
     source_images: str | None = None  # path or address, read by the catalog; None: the bundled set
     target_images: str | None = None
     precision: Precision
+    workers: int = Field(ge=1, le=1024)  # machines that train together
     run_id: str | int | None = None  # see run_identity; None: from the environment, or made
     mlflow: bool  # read by the hooks of tracking
     reuse: bool  # what earlier runs made from the same

@@ -6,6 +6,9 @@ For each node, in this order:
 2. made by another run from the same (fingerprint): its outputs become this run's, unless `reuse` is false;
 3. being made in this run by another process: the run stops;
 4. otherwise it runs. Its record, written by the hooks after its last output, makes it done.
+
+Where TF_CONFIG names several machines and each of them is given the same command, the chief does all of this; the
+others take part in the nodes that train, and save nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
+from contextlib import nullcontext
 from itertools import chain
 from typing import Any
 
@@ -26,6 +30,7 @@ from pluggy import PluginManager
 
 from cnn_transfer.datasets import ClaimedError, RunRecordsDataset, versions
 from cnn_transfer.fingerprints import Fingerprints
+from cnn_transfer.training.workers import Team, join
 
 LOGGER = logging.getLogger("cnn_transfer")
 RUN_RECORDS = "run_records"
@@ -45,8 +50,23 @@ def versioned(catalog: CatalogProtocol[str, Any], name: str) -> AbstractVersione
     return dataset if isinstance(dataset, AbstractVersionedDataset) else None
 
 
+def trains(node: Node) -> bool:
+    """Whether fits of a node can go on from checkpoints, and on several machines."""
+    return any(name.endswith("_checkpoints") for name in node.inputs)
+
+
+def take_part(team: Team, pipeline: Pipeline, catalog: CatalogProtocol[str, Any]) -> None:
+    """Run the nodes that the chief runs and that train, when it does, and throw away what they return."""
+    nodes = {node.name: node for node in pipeline.nodes}
+    for name in team.tasks():
+        LOGGER.info("Taking part in %s.", name)
+        nodes[name].run({dataset: catalog.load(dataset) for dataset in nodes[name].inputs})
+
+
 class ResumingRunner(SequentialRunner):
     """Kedro's sequential runner, for catalogs that keep `run_records`; with others it is that runner."""
+
+    _team: Team | None = None
 
     def __str__(self) -> str:
         kind = f"{SequentialRunner.__module__}.{SequentialRunner.__qualname__}"
@@ -67,6 +87,10 @@ class ResumingRunner(SequentialRunner):
         if records is None:
             super()._run(pipeline, catalog, hook_manager, run_id)
             return
+        self._team = join() if any(trains(node) for node in pipeline.nodes) else None
+        if self._team and self._team.index:
+            take_part(self._team, pipeline, catalog)
+            return
         progress = _Progress(catalog, records)
         uses_left = Counter(chain.from_iterable(node.inputs for node in pipeline.nodes))
         try:
@@ -82,6 +106,8 @@ class ResumingRunner(SequentialRunner):
             )
             raise
         progress.tell()
+        if self._team:
+            self._team.dismiss()
 
     def _make(self, node: Node, progress: _Progress, hook_manager: PluginManager | None, run_id: str | None) -> None:
         try:
@@ -89,7 +115,8 @@ class ResumingRunner(SequentialRunner):
                 if progress.is_done(node) or progress.take_over(node):
                     return
                 progress.tell_once()
-                Task(node, progress.catalog, self._is_async, hook_manager, run_id).execute()
+                with self._team.at_work(node.name) if self._team and trains(node) else nullcontext():
+                    Task(node, progress.catalog, self._is_async, hook_manager, run_id).execute()
         except ClaimedError as error:
             raise click.ClickException(str(error)) from error
 

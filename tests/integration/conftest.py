@@ -1,7 +1,6 @@
 """Real programs beside the project: servers on loopback and environments of their own, made once and kept."""
 
 import hashlib
-import importlib.util
 import os
 import socket
 import subprocess
@@ -13,12 +12,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-BIN = Path(sys.executable).parent
+from projects import ROOT, make_project
 
-_specification = importlib.util.spec_from_file_location("projects", ROOT / "tests/end_to_end/conftest.py")
-projects = importlib.util.module_from_spec(_specification)
-_specification.loader.exec_module(projects)
+BIN = Path(sys.executable).parent
 
 
 def make_environment(name: str, lock: Path) -> Path:
@@ -63,4 +59,4 @@ def serving(command: list[str], log: Path, is_up: Callable[[], bool], environmen
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A project in which nothing has run."""
-    return projects.make_project(tmp_path / "project")
+    return make_project(tmp_path / "project")

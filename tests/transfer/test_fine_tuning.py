@@ -171,7 +171,7 @@ def test_a_candidate_must_be_as_good_as_the_floor_in_loss_and_accuracy(floor, ot
 
 
 def test_a_lower_loss_at_a_lower_accuracy_is_not_delivered(tune, rule, monkeypatch):
-    def train(network, training, validation, optimisation, augmentation, precision, seed, phase, checkpoints):
+    def train(network, training, validation, optimisation, augmentation, precision, seed, phase, checkpoints, workers):
         rows = [[phase, 0, 0.0, 1.0, 0.5, 1.0, 0.5], [phase, 9, 180.0, 0.1, 0.2, 1e-9, 0.0]]
         return Fit(network, pd.DataFrame(rows, columns=LOG_COLUMNS), precision)
 

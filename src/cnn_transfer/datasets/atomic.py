@@ -19,7 +19,7 @@ import pandas as pd
 from kedro.io import DatasetError
 from kedro_datasets import json, matplotlib, pandas, text
 
-from cnn_transfer.datasets.versions import PART_BYTES, PARTIAL, VersionsByTime, is_local, remove
+from cnn_transfer.datasets.versions import PART_BYTES, PARTIAL, VersionsByTime, is_local, remove, write_whole
 from cnn_transfer.evaluation import Figure, as_svg
 
 
@@ -89,9 +89,8 @@ class MatplotlibDataset(AtomicSave, matplotlib.MatplotlibDataset):
         vector = self._vector(self._get_save_path())
         drawn = as_svg(data).encode()
         data.set_layout_engine("none")  # it has been laid out: again for the PNG would take a third of the time
-        self._fs.makedirs(str(PurePosixPath(vector).parent), exist_ok=True)
         try:
-            self._fs.pipe_file(vector, drawn)
+            write_whole(self._fs, vector, drawn)
             super().save(data)  # last: a version exists when its PNG does
         except BaseException:
             remove(self._fs, vector)

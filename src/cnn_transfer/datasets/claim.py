@@ -21,6 +21,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from cnn_transfer.datasets.versions import is_local
+
 LOGGER = logging.getLogger("cnn_transfer")
 
 BEAT_SECONDS, PATIENCE_SECONDS = 5.0, 20.0
@@ -75,8 +77,8 @@ class Claim:
     def _create(self) -> bool:
         """Write the file unless there is one; the test and the writing are one operation of the store."""
         try:
-            parent = self._path.rsplit("/", maxsplit=1)[0]
-            self._filesystem.makedirs(parent, exist_ok=True)
+            if is_local(self._filesystem):
+                self._filesystem.makedirs(self._path.rsplit("/", maxsplit=1)[0], exist_ok=True)
             with self._filesystem.open(self._path, "xb") as stream:
                 stream.write(self._content(0))
         except FileExistsError:
@@ -139,8 +141,8 @@ class Claim:
         )
 
     def _remove(self) -> None:
-        if self._filesystem.exists(self._path):
-            self._filesystem.rm(self._path)
+        with contextlib.suppress(FileNotFoundError):
+            self._filesystem.rm_file(self._path)
 
 
 def _process_started(process: int) -> str:

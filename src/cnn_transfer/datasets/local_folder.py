@@ -89,13 +89,15 @@ class LocalFolder(VersionsByTime, AbstractVersionedDataset[Saved, Loaded]):
     def _upload(self, folder: Path, final: str) -> None:
         files = [file for file in folder.rglob("*") if file.is_file()]
         last = folder / self.LAST_FILE
-        remove(self._fs, f"{final}/{self.LAST_FILE}", final)  # of a process that was killed, or there without versions
+        remove(
+            self._fs, final, first=f"{final}/{self.LAST_FILE}"
+        )  # of a process that was killed, or there without versions
         try:
             for file in sorted(files, key=lambda file: (file == last, file)):
                 path = f"{final}/{file.relative_to(folder).as_posix()}"
                 self._fs.put_file(str(file), path, chunksize=PART_BYTES)
         except BaseException:
-            remove(self._fs, f"{final}/{self.LAST_FILE}", final)
+            remove(self._fs, final, first=f"{final}/{self.LAST_FILE}")
             raise
 
     def _earlier(self) -> Generator[Path]:

@@ -11,7 +11,6 @@ All of them are small files that are written whole, on any file system of fsspec
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import PurePosixPath
@@ -22,7 +21,7 @@ from kedro.io import AbstractDataset, Version
 from kedro.io.core import DatasetError, get_protocol_and_path
 
 from cnn_transfer.datasets.claim import Claim
-from cnn_transfer.datasets.versions import PARTIAL
+from cnn_transfer.datasets.versions import PARTIAL, write_whole
 
 Record = dict[str, Any]
 INPUTS = ".inputs"
@@ -153,16 +152,7 @@ class RunRecordsDataset(AbstractDataset[Mapping[str, Record], dict[str, Record]]
         return content
 
     def _write(self, name: str, record: Mapping[str, Any]) -> None:
-        path = self._filepath / name
-        partial = str(path.with_name(f"{PARTIAL}{uuid.uuid4().hex}"))
-        try:
-            self._fs.makedirs(str(path.parent), exist_ok=True)
-            self._fs.pipe_file(partial, json.dumps(record, indent=1).encode())
-            self._fs.mv(partial, str(path))
-        except BaseException:
-            if self._fs.exists(partial):
-                self._fs.rm(partial)
-            raise
+        write_whole(self._fs, str(self._filepath / name), json.dumps(record, indent=1).encode())
 
     def _latest(self) -> str:
         """The run that was worked on last."""

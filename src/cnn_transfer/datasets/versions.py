@@ -134,17 +134,18 @@ def adopt(dataset: Dataset, version: str, as_version: str) -> None:
     Raises:
         VersionNotFoundError: When there is no such version.
     """
-    if exists(dataset, as_version):
-        return
-    files, filesystem = _files(dataset, version), _filesystem(dataset)
+    filesystem = _filesystem(dataset)
     origin, goal = version_folder(dataset, version), version_folder(dataset, as_version)
+    last = str(_last_file(dataset, version).relative_to(origin))
+    there = [str(PurePosixPath(path).relative_to(goal)) for path in find_files(filesystem, goal)]
+    if last in there:
+        return
+    files = _files(dataset, version)
     if is_local(filesystem):
         _link_folder(dataset, list(files), Path(origin), Path(goal))
         return
-    for path in find_files(filesystem, goal):
-        if str(PurePosixPath(path).relative_to(goal)) not in files:
-            remove(filesystem, path)  # of a process that was killed
-    last = str(_last_file(dataset, version).relative_to(origin))
+    for name in set(there) - files.keys():
+        remove(filesystem, str(goal / name))  # of a process that was killed
     for name in sorted(files, key=lambda name: (name == last, name)):
         filesystem.cp_file(str(origin / name), str(goal / name))
 
@@ -154,14 +155,28 @@ def discard(dataset: Dataset, version: str) -> None:
 
     What is unfinished stays where the next save goes on with it (`KEEPS_UNFINISHED`).
     """
-    filesystem, folder = _filesystem(dataset), version_folder(dataset, version)
-    remove(filesystem, str(_last_file(dataset, version)))  # first: nobody takes the rest for a version
+    filesystem, folder, last = _filesystem(dataset), version_folder(dataset, version), _last_file(dataset, version)
     if getattr(dataset, "KEEPS_UNFINISHED", False):
+        remove(filesystem, str(last))
         return
-    remove(filesystem, str(folder))
+    remove(filesystem, str(folder), first=str(last))
     if is_local(filesystem):
         for partial in Path(dataset._filepath).glob(f"{PARTIAL}{version}-{'?' * 32}"):
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_whole(filesystem: AbstractFileSystem, path: str, content: bytes) -> None:
+    """Write a small file that is there when all of it is: under another name first on a disk, at once elsewhere."""
+    if not is_local(filesystem):
+        filesystem.pipe_file(path, content)
+        return
+    partial = Path(path).with_name(f"{PARTIAL}{uuid.uuid4().hex}")
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def is_local(filesystem: AbstractFileSystem) -> bool:
@@ -176,11 +191,17 @@ def modified(info: Info) -> float | None:
     return time.timestamp() if isinstance(time, datetime) else time
 
 
-def remove(filesystem: AbstractFileSystem, *paths: str) -> None:
-    """Remove files and folders, one after the other, as far as they are there."""
-    for path in paths:
-        with contextlib.suppress(FileNotFoundError):
-            filesystem.rm(path, recursive=True)
+def remove(filesystem: AbstractFileSystem, path: str, first: str | None = None) -> None:
+    """Remove a file or a folder, if it is there, and before all else in it what makes it a complete version."""
+    if is_local(filesystem):
+        for place in (first, path):
+            with contextlib.suppress(FileNotFoundError):
+                if place is not None:
+                    filesystem.rm(place, recursive=True)
+        return
+    filesystem.invalidate_cache()
+    for file in sorted(filesystem.find(path), key=lambda file: file != first):  # one request if there is nothing
+        filesystem.rm_file(file)
 
 
 def _filesystem(dataset: Any) -> Any:
@@ -201,11 +222,11 @@ def missing_version(dataset: Any, version: str) -> str:
 
 def _files(dataset: Dataset, version: str) -> dict[str, Info]:
     """What a store says of the files of a version, by their path in its folder."""
-    if not exists(dataset, version):
+    folder, last = version_folder(dataset, version), str(_last_file(dataset, version))
+    found = find_files(_filesystem(dataset), folder)
+    if last not in found:
         raise VersionNotFoundError(missing_version(dataset, version))
-    folder = version_folder(dataset, version)
-    found = find_files(_filesystem(dataset), folder).items()
-    files = {str(PurePosixPath(path).relative_to(folder)): info for path, info in found}
+    files = {str(PurePosixPath(path).relative_to(folder)): info for path, info in found.items()}
     return {name: info for name, info in files.items() if not name.startswith(PARTIAL)}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-OF_A_PROCESS = {"run_id", "reuse", "mlflow"}  # parameters that change nothing in what a run makes
+OF_A_PROCESS = {"run_id", "reuse", "mlflow", "workers"}  # parameters that change nothing in what a run makes
 
 
 def provenance(

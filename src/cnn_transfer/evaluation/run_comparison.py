@@ -53,13 +53,13 @@ class Run:
 
 
 def collect_runs(summaries: Mapping[str, Any], provenances: Mapping[str, Any]) -> list[Run]:
-    """Bring the parts of each run together, the oldest run first.
+    """Bring the parts of each run together.
 
     Args:
-        summaries: By version; see `summarise`. A text says why one cannot be read.
+        summaries: By version, the oldest first; see `summarise`. A text says why one cannot be read.
         provenances: By version; see `provenance`. A text says why one cannot be read.
     """
-    return [_run(version, summaries[version], provenances.get(version)) for version in sorted(summaries)]
+    return [_run(version, summaries[version], provenances.get(version)) for version in summaries]
 
 
 def runs_table(runs: Sequence[Run]) -> pd.DataFrame:

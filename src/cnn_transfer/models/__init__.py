@@ -28,6 +28,7 @@ from cnn_transfer.models.surgery import (
     head_layers,
     randomise_head,
     reinitialise,
+    synchronised,
     unfreeze,
     with_precision,
 )
@@ -62,6 +63,7 @@ __all__ = [
     "read_network",
     "read_pytorch_weights",
     "reinitialise",
+    "synchronised",
     "tap_layers",
     "tap_network",
     "tap_widths",

@@ -152,6 +152,18 @@ def with_precision(network: keras.Model, policy: str) -> keras.Model:
     return copy
 
 
+def synchronised(network: keras.Model) -> keras.Model:
+    """A copy whose batch normalisation takes its statistics over the batches of all processes that train together."""
+
+    def change(_: int, config: dict[str, Any]) -> None:
+        if "synchronized" in config:
+            config["synchronized"] = True
+
+    copy = _rebuild(network, change)
+    copy.set_weights(network.get_weights())
+    return copy
+
+
 def _rebuild(network: keras.Model, change: Callable[[int, dict[str, Any]], None]) -> keras.Model:
     """Build the network again from its layers' configurations after `change(index, config)` edited each."""
     import keras

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,12 +19,16 @@ from cnn_transfer.models import with_precision
 from cnn_transfer.training.checkpoints import Checkpoints, FitState, NoCheckpoints, StoppedBy, key_of_fit
 from cnn_transfer.training.optimizer import build_optimizer
 from cnn_transfer.training.schedule import Optimisation, Pace
+from cnn_transfer.training.workers import Team, cluster, team_at_work
 
 if TYPE_CHECKING:
     import keras
 
 LOGGER = logging.getLogger(__name__)
 
+SAME = (
+    "Code, libraries, parameters and images must be the same on all, and checkpoints must lie where all of them look."
+)
 LOG_COLUMNS = [
     "phase", "step", "images_processed", "training_loss", "training_accuracy", "validation_loss", "validation_accuracy",
 ]  # fmt: skip
@@ -65,6 +70,7 @@ def fit(
     seed: int,
     phase: str,
     checkpoints: Checkpoints | None = None,
+    workers: int = 1,
 ) -> Fit:
     """Train the trainable layers of a network; the network itself is left as it is.
 
@@ -85,58 +91,107 @@ def fit(
         seed: Seed of order, augmentation and dropout.
         phase: Name of the fit in its log and its progress bar.
         checkpoints: Where its state is kept; None: nowhere.
+        workers: Machines that train together. Those that TF_CONFIG names are used whatever it says (`workers.py`);
+            without TF_CONFIG, more than one are started on a Ray cluster, for this fit (`ray_training.py`).
 
     Raises:
         FloatingPointError: When the loss is not finite before any validation is better than the start.
         MemoryError: When a batch does not fit into the memory of the processor or the graphics card.
+        WorkerLostError: When one of the machines is gone.
     """
+    given = Given(network, training, validation, optimisation, augmentation, precision, seed, phase)
+    if workers > 1 and cluster() is None:
+        from cnn_transfer.training.ray_training import train_on_ray
+
+        state = train_on_ray(given, checkpoints, workers)
+    else:
+        state = train(given, checkpoints)
+    best = with_precision(network, "float32")
+    best.set_weights(state.best_weights)
+    return Fit(best, pd.DataFrame(state.rows, columns=LOG_COLUMNS), precision, state.stopped_by)
+
+
+class Given(NamedTuple):
+    """What `fit` is given, but for where its state is kept; nothing else decides on its result."""
+
+    network: keras.Model
+    training: Examples
+    validation: Examples
+    optimisation: Optimisation
+    augmentation: Augmentation
+    precision: str
+    seed: int
+    phase: str
+
+    @property
+    def pace(self) -> Pace:
+        """How its steps are grouped."""
+        return self.optimisation.pace(len(self.training))
+
+
+def train(given: Given, checkpoints: Checkpoints | None) -> FitState:
+    """Train in this process, and in the others of its team at work; see `fit`."""
     import tensorflow as tf
 
-    checkpoints = checkpoints or NoCheckpoints()
-    pace = optimisation.pace(len(training))
-    key = key_of_fit(network, training, validation, optimisation, augmentation, precision, seed, phase)
-    state = checkpoints.read(key)
+    checkpoints, team = checkpoints or NoCheckpoints(), team_at_work()
+    key, state = find_state(given, checkpoints)
+    if team:
+        team.agree(f"{key} {state and (state.epoch, state.finished)}", SAME)
+        if team.index:
+            checkpoints = NoCheckpoints()  # the chief writes
     if state and state.finished:
-        LOGGER.info("%s was finished before.", phase)
-        return _result(network, state, precision)
-    model = with_precision(network, precision)
-    _seed_layers(model, seed)
-    _compile(model, optimisation, pace)
-    watch = _watch(phase, pace, optimisation, precision, partial(checkpoints.write, key))
+        return state
+    model = with_precision(given.network, given.precision)
+    if team:
+        model = team.model(model, given.optimisation.batch_size)
+    _compile(model, given.optimisation, given.pace)
+    watch = _watch(given, partial(checkpoints.write, key), team)
     try:
-        _train(model, training, validation, optimisation, augmentation, seed, pace, watch, state)
+        with team.losses_named(watch.goes_on_later) if team else nullcontext():
+            _train(model, given, watch, state, team)
     except FloatingPointError as error:
         if not watch.improved:
             checkpoints.flush()
             raise
         LOGGER.warning("%s The best weights before it are kept.", error)
     except (tf.errors.ResourceExhaustedError, MemoryError) as error:
-        height, width, _ = training.images.image_shape
+        height, width, _ = given.training.images.image_shape
+        batch, accumulated = given.optimisation.batch_size, given.optimisation.accumulated_batches
         raise MemoryError(
-            f"The memory is too small for {phase} with batches of {optimisation.batch_size} images of {height} × "
-            f"{width} px. Lower batch_size, and raise accumulated_batches (now {optimisation.accumulated_batches}) by "
-            "the same factor to keep the images a step; or lower image_size_px."
+            f"The memory is too small for {given.phase} with batches of {batch} images of {height} × {width} px. Lower "
+            f"batch_size, and raise accumulated_batches (now {accumulated}) by the same factor to keep the images a "
+            "step; or lower image_size_px."
         ) from error
     except BaseException:
         checkpoints.flush()
         raise
     finally:
         watch.close()
-    checkpoints.write(key, watch.finished())
-    return _result(network, watch.finished(), precision)
+    finished: FitState = watch.finished()
+    checkpoints.write(key, finished)
+    return finished
 
 
-def _result(network: keras.Model, state: FitState, precision: str) -> Fit:
-    best = with_precision(network, "float32")
-    best.set_weights(state.best_weights)
-    return Fit(best, pd.DataFrame(state.rows, columns=LOG_COLUMNS), precision, state.stopped_by)
+def find_state(given: Given, checkpoints: Checkpoints) -> tuple[str, FitState | None]:
+    """Key and kept state of a fit, with a logged line on what it is."""
+    key = key_of_fit(*given)
+    state = checkpoints.read(key)
+    if state and state.finished:
+        LOGGER.info("%s was finished before.", given.phase)
+    elif state:
+        LOGGER.info("%s goes on after epoch %d of %d.", given.phase, state.epoch, given.pace.validations)
+    return key, state
 
 
-def _seed_layers(model: keras.Model, seed: int) -> None:
-    """Let dropout and other random layers draw from the seed of the fit; Keras draws theirs anew in each process."""
+def _seed_layers(model: keras.Model, seed: int, part: int) -> None:
+    """Let dropout and other random layers draw from the seed of the fit; Keras draws theirs anew in each process.
+
+    Each part of a batch that several machines share has random numbers of its own.
+    """
     generators = [variable for variable in model.variables if variable.name == "seed_generator_state"]
     for index, generator in enumerate(generators):
-        generator.assign([(1000 * seed + index) % 2**32, 0])  # the second number counts the draws
+        draws = int(np.array(generator)[1])
+        generator.assign([(1000 * seed + index + 1_000_003 * part) % 2**32, draws])
 
 
 def _compile(model: keras.Model, optimisation: Optimisation, pace: Pace) -> None:
@@ -152,38 +207,33 @@ def _compile(model: keras.Model, optimisation: Optimisation, pace: Pace) -> None
     )
 
 
-def _train(
-    model: keras.Model,
-    training: Examples,
-    validation: Examples,
-    optimisation: Optimisation,
-    augmentation: Augmentation,
-    seed: int,
-    pace: Pace,
-    watch: Any,
-    state: FitState | None,
-) -> None:
-    validation_batches = ordered_batches(validation)
+def _train(model: keras.Model, given: Given, watch: Any, state: FitState | None, team: Team | None) -> None:
+    validation_batches = ordered_batches(given.validation)
     if state:
         watch.go_on(model, state)
     else:
         watch.start(model.get_weights(), *model.evaluate(validation_batches, verbose=0))
     if watch.is_over:
         return
-    batches_an_epoch = pace.interval * optimisation.accumulated_batches
+    _seed_layers(model, given.seed, team.index if team else 0)
+    batch_size, accumulated = given.optimisation.batch_size, given.optimisation.accumulated_batches
+    batches_an_epoch = given.pace.interval * accumulated
+    batches = training_batches(
+        given.training, batch_size, given.seed, given.augmentation, watch.epoch * batches_an_epoch
+    )
     model.fit(
-        training_batches(training, optimisation.batch_size, seed, augmentation, watch.epoch * batches_an_epoch),
+        team.part(batches, batch_size) if team else batches,
         steps_per_epoch=batches_an_epoch,
         initial_epoch=watch.epoch,
-        epochs=pace.validations,
-        validation_data=validation_batches,
+        epochs=given.pace.validations,
+        validation_data=validation_batches,  # all of it on each machine
         callbacks=[watch],
         shuffle=False,
         verbose=0,
     )
 
 
-def _watch(phase: str, pace: Pace, optimisation: Optimisation, precision: str, keep: Callable[[FitState], None]) -> Any:
+def _watch(given: Given, keep: Callable[[FitState], None], team: Team | None) -> Any:
     """A callback that logs each validation, keeps the best weights and all else, stops early and shows progress.
 
     Keras's EarlyStopping cannot start from the validation before the first step, so that a fit could end worse than it
@@ -191,6 +241,7 @@ def _watch(phase: str, pace: Pace, optimisation: Optimisation, precision: str, k
     """
     import keras
 
+    optimisation, pace, phase = given.optimisation, given.pace, given.phase
     images_per_step = optimisation.images_per_step
 
     class Watch(keras.callbacks.Callback):  # type: ignore[misc]
@@ -207,13 +258,13 @@ def _watch(phase: str, pace: Pace, optimisation: Optimisation, precision: str, k
 
         def start(self, weights: list[np.ndarray], loss: float, accuracy: float) -> None:
             """Take note of the network before its first step."""
+            loss, accuracy = team.share([loss, accuracy]) if team else (loss, accuracy)
             self._check(0, loss)
             self.rows.append([phase, 0, 0, np.nan, np.nan, loss, accuracy])
             self.best_weights, self._best_loss = weights, loss
 
         def go_on(self, model: keras.Model, state: FitState) -> None:
             """Take everything back to where it was when its state was kept."""
-            LOGGER.info("%s goes on after epoch %d of %d.", phase, state.epoch, pace.validations)
             self.rows, self.best_weights, self._best_loss = state.rows, state.best_weights, state.best_loss
             self.improved, self._waited = state.improved, state.waited
             self.stopped_by, self.epoch = state.stopped_by, state.epoch
@@ -234,13 +285,15 @@ def _watch(phase: str, pace: Pace, optimisation: Optimisation, precision: str, k
         def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
             self.epoch = epoch + 1
             step = self.epoch * pace.interval
-            self._check(step, logs["loss"], logs["val_loss"])
-            figures = [logs["loss"], logs["accuracy"], logs["val_loss"], logs["val_accuracy"]]
+            figures = [logs[name] for name in ("loss", "accuracy", "val_loss", "val_accuracy")]
+            figures = team.share(figures) if team else figures
+            loss, _, validation_loss, validation_accuracy = figures
+            self._check(step, loss, validation_loss)
             self.rows.append([phase, step, step * images_per_step, *figures])
             self._progress.update(pace.interval * images_per_step)
-            self._progress.set_postfix(validation_accuracy=f"{logs['val_accuracy']:.3f}")
-            if logs["val_loss"] < self._best_loss:
-                self._best_loss, self._waited, self.improved = logs["val_loss"], 0, True
+            self._progress.set_postfix(validation_accuracy=f"{validation_accuracy:.3f}")
+            if validation_loss < self._best_loss:
+                self._best_loss, self._waited, self.improved = validation_loss, 0, True
                 self.best_weights = self.model.get_weights()
             else:
                 self._waited += 1
@@ -248,6 +301,10 @@ def _watch(phase: str, pace: Pace, optimisation: Optimisation, precision: str, k
                     self.model.stop_training, self.stopped_by = True, "patience"
             model, optimizer = self.model.variables, self.model.optimizer.variables
             keep(replace(self._state(), variables=_values(model), optimizer=_values(optimizer)))
+
+        def goes_on_later(self) -> str:
+            """What to do when a machine is gone."""
+            return f"Start the same command again: {phase} goes on after epoch {self.epoch} of {pace.validations}."
 
         def finished(self) -> FitState:
             """What is left when there is nothing more to do."""
@@ -278,7 +335,7 @@ def _watch(phase: str, pace: Pace, optimisation: Optimisation, precision: str, k
                 else "The network has weights that are not finite or far too large: make it again."
             )
             raise FloatingPointError(
-                f"The loss of {phase} is not finite after {step} steps (precision {precision}, learning rate "
+                f"The loss of {phase} is not finite after {step} steps (precision {given.precision}, learning rate "
                 f"{optimisation.learning_rate}, batch size {optimisation.batch_size}). {remedy}"
             )
 

@@ -54,6 +54,7 @@ def train_baseline(
     precision: str,
     seed: int,
     checkpoints: Checkpoints | None = None,
+    workers: int = 1,
 ) -> SearchFit:
     """Train the architecture of `network` from new random weights, at several learning rates, until it converges.
 
@@ -66,6 +67,7 @@ def train_baseline(
         precision: Keras dtype policy.
         seed: Seed of weights, order and augmentation.
         checkpoints: Where the states of its fits are kept; None: nowhere.
+        workers: Machines that train together; see `fit`.
 
     Returns:
         The best trial and all logs; without `enabled`, the untrained network and empty tables.
@@ -80,6 +82,8 @@ def train_baseline(
 
     def train(optimisation: Optimisation) -> Fit:
         phase = f"from scratch, rate {optimisation.learning_rate:g}"
-        return fit(start, training, validation, optimisation, augmentation, precision, seed, phase, checkpoints)
+        return fit(
+            start, training, validation, optimisation, augmentation, precision, seed, phase, checkpoints, workers
+        )
 
     return run_search(baseline, train, "from scratch", validation)

@@ -60,6 +60,7 @@ def fine_tune(
     forward_images: int = 0,
     phase: str = "fine-tuning",
     checkpoints: Checkpoints | None = None,
+    workers: int = 1,
 ) -> SearchFit:
     """Try what the strategy names, always from the network handed in, which is left as it is.
 
@@ -78,6 +79,7 @@ def fine_tune(
             training image.
         phase: Name in the progress bar.
         checkpoints: Where the states of its fits are kept; None: nowhere.
+        workers: Machines that train together; see `fit`.
 
     Returns:
         The best candidate and the table and log of all.
@@ -91,7 +93,9 @@ def fine_tune(
 
         def train(optimisation: Optimisation, start: keras.Model = start, before: float = before) -> Fit:
             name = f"{phase}, rate {optimisation.learning_rate:g}"
-            result = fit(start, training, validation, optimisation, augmentation, precision, seed, name, checkpoints)
+            result = fit(
+                start, training, validation, optimisation, augmentation, precision, seed, name, checkpoints, workers
+            )
             log = result.log.assign(images_processed=result.log["images_processed"] + before)
             return replace(result, log=log)
 

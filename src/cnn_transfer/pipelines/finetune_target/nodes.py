@@ -44,6 +44,7 @@ def finetune(
     precision: str,
     seed: int,
     checkpoints: Checkpoints | None = None,
+    workers: int = 1,
 ) -> tuple[Network, dict[str, Any], pd.DataFrame, pd.DataFrame]:
     """Fine-tune as the strategy says, from the head in closed form; without a plan, nothing is trained.
 
@@ -79,6 +80,7 @@ def finetune(
         forward_images=len(features.table),
         phase=f"from {plan.source}",
         checkpoints=checkpoints,
+        workers=workers,
     )
     return result.fit.network, _card(result, images, splits, source_card, origin), result.log, result.trials
 
@@ -94,6 +96,7 @@ def train_from_scratch(
     precision: str,
     seed: int,
     checkpoints: Checkpoints | None = None,
+    workers: int = 1,
 ) -> tuple[Network, dict[str, Any], pd.DataFrame, pd.DataFrame]:
     """Train the same architecture, or the one named, from random weights, tuned on validation and to convergence.
 
@@ -108,7 +111,7 @@ def train_from_scratch(
             split_examples(images, splits, "validation"),
         )
         moves = _block(Augmentation, augmentation, "augmentation")
-        result = train_baseline(migrated_model, training, validation, search, moves, policy, seed, checkpoints)
+        result = train_baseline(migrated_model, training, validation, search, moves, policy, seed, checkpoints, workers)
     else:
         result = no_search(migrated_model, policy)
     source_card = ModelCard.model_validate(source_model_card)

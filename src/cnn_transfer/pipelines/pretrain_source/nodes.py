@@ -20,6 +20,7 @@ def pretrain(
     precision: str,
     seed: int,
     checkpoints: Checkpoints | None = None,
+    workers: int = 1,
 ) -> tuple[Network, dict[str, Any], pd.DataFrame]:
     """Train a network on the source from random weights."""
     block = PretrainParameters.parse(parameters, "pretrain_source")
@@ -38,6 +39,7 @@ def pretrain(
         seed,
         "pretraining",
         checkpoints,
+        workers,
     )
     card = ModelCard(
         architecture=block.architecture,

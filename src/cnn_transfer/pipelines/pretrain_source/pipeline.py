@@ -16,6 +16,7 @@ def create_pipeline() -> Pipeline:
             "params:precision",
             "params:seed",
             "pretrain_checkpoints",
+            "params:workers",
         ],
         outputs=["source_model", "source_model_card", "source_training_log"],
         name="pretrain",
