@@ -39,12 +39,12 @@ transfer: .venv/.ready  ## run the main job: Fashion-MNIST → handwritten digit
 
 test: .venv/.ready  ## run the tests with coverage (about 10 minutes)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n 2 --dist loadfile --ignore tests/integration
+	$(BIN)/coverage run -m pytest -n 2 --dist loadfile -m "not slow"
 	@$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-test-integration: .venv/.ready  ## run the tests with Airflow, Dagster, MLflow, S3, Ray, containers, killed processes (about 20 minutes)
-	$(BIN)/python -m pytest tests/integration
+test-integration: .venv/.ready  ## run the slow tests: Airflow, Dagster, MLflow, S3, Ray, containers, killed processes (about 20 minutes)
+	$(BIN)/python -m pytest tests/integration tests/end_to_end -m slow
 
 lint: .venv/.ready  ## check style, types and the three floors
 	$(BIN)/ruff format --check .

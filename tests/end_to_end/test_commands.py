@@ -59,4 +59,5 @@ def test_an_imported_source_takes_the_place_of_source_images_and_pretraining():
     assert namespaces == {"preprocess.target", "import_source", "migrate_model", "finetune_target", "evaluate"}
     assert pipelines["import_source"].outputs() == pipelines["pretrain_source"].outputs()
     read = {name for name in pretrained.inputs() if not name.startswith("params:")}
-    assert read == {"pretrained_networks", "target_raw_images", "run_records", "parameters", "environment"}
+    states = {f"{node}_checkpoints" for node in ("finetune", "finetune_random", "train_from_scratch")}
+    assert read == {"pretrained_networks", "target_raw_images", "run_records", "parameters", "environment"} | states

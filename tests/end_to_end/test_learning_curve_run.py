@@ -63,6 +63,7 @@ def test_both_sides_are_measured_and_the_headline_is_said(whole):
     assert of(project, "08_reporting/learning_curve_plot.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_between_points_goes_on_with_the_missing_ones(whole, projects, kedro):
     project = projects[1]
     process = subprocess.Popen(
@@ -105,4 +106,4 @@ def test_without_a_run_before_it_says_what_to_do(project, kedro):
     result = kedro(project, *RUN)
     assert result.returncode == 1
     assert "nothing was run" in result.stdout
-    assert "Run the stages before this one first, or all: kedro run" in result.stdout
+    assert "Run the stages before this one first, in this run, or all: kedro run" in result.stdout

@@ -50,6 +50,7 @@ def card_of(project):
     return json.loads(latest(project / "data/06_models/source_model_card.json").read_text())
 
 
+@pytest.mark.slow
 def test_imagenet_moves_to_a_folder_of_images_without_a_source_set(project, photos, run):
     result = run(photos, TINY, SIZES.format(32))
     assert result.returncode == 0, result.stdout

@@ -7,6 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pandas as pd
+import pytest
 import yaml
 
 from cnn_transfer.pipeline_registry import register_pipelines
@@ -72,6 +73,7 @@ def test_every_output_is_a_version_of_one_run(finished_project):
     assert len({found[0].name for found in versions.values()}) == 1
 
 
+@pytest.mark.slow
 def test_stage_by_stage_in_separate_processes_gives_the_same_result(finished_project, project, kedro):
     for stage in STAGES:
         result = kedro(project, "run", "--env", "test", "--pipelines", stage)
@@ -87,6 +89,7 @@ def test_stage_by_stage_in_separate_processes_gives_the_same_result(finished_pro
         pd.testing.assert_frame_equal(first, second)
 
 
+@pytest.mark.slow
 def test_article_environment_reports_no_baseline(project, kedro):
     small = {
         "preprocess.source.max_images_per_class": 40,

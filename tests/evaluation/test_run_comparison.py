@@ -64,7 +64,7 @@ def runs():
         "2026-03": made_with(seed=1, steps=600, target="t2"),
         "2026-07": "OSError: gone",
     }
-    return collect_runs(summaries, provenances)
+    return collect_runs(dict(sorted(summaries.items())), provenances)
 
 
 def test_every_run_has_a_row_in_the_order_of_time(runs):

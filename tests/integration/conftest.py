@@ -17,6 +17,13 @@ from projects import ROOT, make_project
 BIN = Path(sys.executable).parent
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All that is here is slow."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.slow)
+
+
 def make_environment(name: str, lock: Path) -> Path:
     """The folder `bin` of an environment at the top of the checkout, made anew when its lock file has changed."""
     folder = ROOT / name

@@ -25,6 +25,7 @@ from cnn_transfer.images import count_splits, list_images
 from cnn_transfer.models import copy_network, reinitialise
 from cnn_transfer.pipeline_registry import register_pipelines
 from cnn_transfer.settings import CONFIG_LOADER_ARGS
+from cnn_transfer.training.checkpoints import NoCheckpoints
 
 ROOT = Path(__file__).parents[2]
 PIPELINES = register_pipelines()
@@ -65,7 +66,7 @@ def catalog_of(pipeline, known, folder=None):
         if name in known:
             catalog[name] = Kept(data=known[name])
         elif name.endswith("_checkpoints"):
-            catalog[name] = Kept(data=None)
+            catalog[name] = Kept(data=NoCheckpoints())
         elif name in {"source_images", "target_images"}:
             catalog[name] = ImageSetDataset(filepath=str(folder / name))
         elif name in {"target_features", "random_features"}:
