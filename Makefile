@@ -114,4 +114,4 @@ lock: .venv/.ready  ## resolve requirements.lock anew, and those of the containe
 	$(LOCK) pyproject.toml deploy/dagster/requirements.in -o deploy/dagster/requirements.lock
 
 clean:  ## delete what runs and checks made; the bundled data stays
-	rm -rf build .viz .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache data/0[2-8]_*
+	rm -rf build .viz .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .airflow .dagster .container deploy/airflow/dags data/0[2-8]_*

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import running, wait_until
+from servers import free_port, make_environment, running, wait_until
 
 from cnn_transfer.pipeline_registry import register_pipelines
-from conftest import free_port, make_environment
 from projects import ROOT, make_project, results, run_kedro
 
 pytestmark = pytest.mark.timeout(900)

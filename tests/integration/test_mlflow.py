@@ -10,8 +10,8 @@ import time
 
 import pytest
 import requests
+from servers import free_port, make_environment, serving
 
-from conftest import free_port, make_environment, serving
 from projects import KEDRO, ROOT, make_project
 
 pytestmark = pytest.mark.timeout(600)

@@ -17,8 +17,8 @@ import time
 import pandas as pd
 import pytest
 import s3fs
+from servers import BIN, free_port, serving
 
-from conftest import BIN, free_port, serving
 from projects import KEDRO, make_project
 
 SECRET = "hush-7f3a9c2e5b"
