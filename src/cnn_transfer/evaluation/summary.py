@@ -128,7 +128,7 @@ def _cost(summary: Mapping[str, Any]) -> str:
     own = seconds_of_run(summary)
     slowest = max(own, key=lambda node: own[node], default="")
     parts = [f"{sum(own.values()):.0f} s in nodes, most in {slowest} ({own[slowest]:.0f} s)" if own else "-"]
-    if saved := sum(summary["seconds"].values()) - sum(own.values()):
+    if saved := sum(seconds for node, seconds in summary["seconds"].items() if node not in own):
         parts.append(f"{saved:.0f} s saved by what earlier runs had made")
     memory = [value for value in summary["peak_memory_mb"].values() if value]
     if memory:

@@ -76,7 +76,7 @@ def _times(results: RunResults) -> list[Table | Details]:
     nodes = taken.sort_values("seconds", ascending=False)
     every = table("nodes", nodes, columns, "Time and memory of each node", "summary")
     title = f"Time of each stage, {stages.sum():,.0f} s together; the last pictures and this page take a few more"
-    if saved := taken["seconds"].sum() - stages.sum():
+    if saved := taken.loc[taken["reused_from"].notna(), "seconds"].sum():
         title += f"; what earlier runs had made saved {saved:,.0f} s"
     return [
         table(
