@@ -22,11 +22,12 @@ def wait_for_the_signal():
 
 
 def test_the_signal_becomes_an_exception_that_is_no_error(caplog):
+    before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Terminated) as told, ended_by_signals(logging.getLogger("test")):
         wait_for_the_signal()
     assert told.value.code == EXIT_CODE == 75
     assert "Stopping at SIGTERM" in caplog.text
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_other_threads_leave_signals_alone():

@@ -1,4 +1,4 @@
-"""The store's credentials and errors; servers that do not answer are met in tests/integration/test_store.py."""
+"""The store's credentials and errors; servers that do not answer are met in tests/integration/test_runs_on_s3.py."""
 
 import click
 import fsspec

@@ -12,6 +12,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+pytestmark = pytest.mark.slow
+
 KEDRO = Path(sys.executable).with_name("kedro")
 RUN = ("run", "--env", "test", "--pipelines", "learning_curve")
 POINTS = 6  # 1 transfer and 2 scratch, 2 seeds each
@@ -63,7 +65,6 @@ def test_both_sides_are_measured_and_the_headline_is_said(whole):
     assert of(project, "08_reporting/learning_curve_plot.png").stat().st_size > 10_000
 
 
-@pytest.mark.slow
 def test_a_run_that_is_killed_between_points_goes_on_with_the_missing_ones(whole, projects, kedro):
     project = projects[1]
     process = subprocess.Popen(

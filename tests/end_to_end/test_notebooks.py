@@ -10,6 +10,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
+pytestmark = pytest.mark.slow
+
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 WALKTHROUGH = NOTEBOOKS / "01_walkthrough_of_a_run.ipynb"
 LIBRARY = NOTEBOOKS / "02_library_without_kedro.ipynb"

@@ -67,6 +67,7 @@ def test_imagenet_moves_to_a_folder_of_images_without_a_source_set(project, phot
     assert not (project / "data/02_intermediate/source_images").exists()
 
 
+@pytest.mark.slow
 def test_a_network_of_ones_own_is_imported_and_migrated(project, photos, run):
     inputs = keras.Input((None, None, 3))
     base = keras.Sequential(

@@ -3,8 +3,11 @@
 import json
 
 import pandas as pd
+import pytest
 
 from cnn_transfer.models import build_network
+
+pytestmark = pytest.mark.slow
 
 
 def latest(path):

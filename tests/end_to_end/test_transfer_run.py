@@ -106,6 +106,7 @@ def test_article_environment_reports_no_baseline(project, kedro):
     assert json.loads(latest(project / "data/06_models/random_plan.json").read_text()) == {}
 
 
+@pytest.mark.slow
 def test_the_probe_alone_is_the_planned_network(finished_project, project, kedro):
     shutil.rmtree(project / "data")
     shutil.copytree(finished_project / "data", project / "data", symlinks=True)
@@ -122,6 +123,7 @@ def test_the_probe_alone_is_the_planned_network(finished_project, project, kedro
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_without_validation_images_the_graph_runs_on_from_the_splits(finished_project, project, kedro):
     shutil.rmtree(project / "data")
     shutil.copytree(finished_project / "data", project / "data", symlinks=True)

@@ -15,6 +15,8 @@ from PIL import Image
 from cnn_transfer.images import DecodedImages, ImageFormat, Workers, list_images, open_image_set, write_image_set
 from cnn_transfer.images.listing import RemoteFile
 
+pytestmark = pytest.mark.slow
+
 IMAGE_FORMAT = ImageFormat(image_size_px=512, channels=3)  # 10 images a chunk
 
 

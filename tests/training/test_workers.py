@@ -1,4 +1,4 @@
-"""Who trains together, as TF_CONFIG says; what they do is in tests/integration/test_workers.py."""
+"""Who trains together, as TF_CONFIG says; what they do is in tests/integration/test_several_machines.py."""
 
 import json
 
