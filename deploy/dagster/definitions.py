@@ -28,7 +28,7 @@ class OneRunExecutor(MultiprocessExecutor):
     def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[dg.DagsterEvent]:
         """Run the ops in processes that inherit the run's id in their environment.
 
-        The id begins with the time, because Kedro takes the last in the alphabet for the latest. A run that goes on
+        The id begins with the time, so that people find the latest at the end of a list. A run that goes on
         with one that failed has that one's id, and so reads what that has finished.
         """
         first = plan_context.dagster_run.root_run_id or plan_context.run_id
