@@ -63,7 +63,6 @@ class Fingerprints:
     def __init__(self, catalog: CatalogProtocol[str, Any], records: RunRecordsDataset) -> None:
         self._catalog, self._records = catalog, records
         self._code: dict[str, str] = {}
-        self._content: dict[str, str | None] = {}
 
     def of(self, node: Node) -> Fingerprint:
         """The fingerprint of a node; all that it reads from this run must be there."""
@@ -74,9 +73,9 @@ class Fingerprints:
     def _digest(self, name: str) -> str | None:
         if name in self._records.digests():
             return self._records.digests()[name]
-        if name not in self._content:
-            self._content[name] = self._read_digest(name)
-        return self._content[name]
+        if name not in self._records.contents:
+            self._records.contents[name] = self._read_digest(name)
+        return self._records.contents[name]
 
     def _read_digest(self, name: str) -> str | None:
         if name.startswith("params:"):

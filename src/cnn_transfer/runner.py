@@ -22,13 +22,14 @@ from typing import Any
 
 import click
 from kedro.io import AbstractVersionedDataset, CatalogProtocol
+from kedro.io.core import VersionNotFoundError
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 from kedro.runner import SequentialRunner
 from kedro.runner.task import Task
 from pluggy import PluginManager
 
-from cnn_transfer.datasets import ClaimedError, RunRecordsDataset, versions
+from cnn_transfer.datasets import CheckpointsDataset, ClaimedError, RunRecordsDataset, versions
 from cnn_transfer.fingerprints import Fingerprints
 from cnn_transfer.training.workers import Team, join
 
@@ -50,9 +51,9 @@ def versioned(catalog: CatalogProtocol[str, Any], name: str) -> AbstractVersione
     return dataset if isinstance(dataset, AbstractVersionedDataset) else None
 
 
-def trains(node: Node) -> bool:
+def trains(node: Node, catalog: CatalogProtocol[str, Any]) -> bool:
     """Whether fits of a node can go on from checkpoints, and on several machines."""
-    return any(name.endswith("_checkpoints") for name in node.inputs)
+    return any(isinstance(catalog.get(name), CheckpointsDataset) for name in node.inputs)
 
 
 def take_part(team: Team, pipeline: Pipeline, catalog: CatalogProtocol[str, Any]) -> None:
@@ -87,7 +88,7 @@ class ResumingRunner(SequentialRunner):
         if records is None:
             super()._run(pipeline, catalog, hook_manager, run_id)
             return
-        self._team = join() if any(trains(node) for node in pipeline.nodes) else None
+        self._team = join() if any(trains(node, catalog) for node in pipeline.nodes) else None
         if self._team and self._team.index:
             take_part(self._team, pipeline, catalog)
             return
@@ -115,7 +116,7 @@ class ResumingRunner(SequentialRunner):
                 if progress.is_done(node) or progress.take_over(node):
                     return
                 progress.tell_once()
-                with self._team.at_work(node.name) if self._team and trains(node) else nullcontext():
+                with self._team.at_work(node.name) if self._team and trains(node, progress.catalog) else nullcontext():
                     Task(node, progress.catalog, self._is_async, hook_manager, run_id).execute()
         except ClaimedError as error:
             raise click.ClickException(str(error)) from error
@@ -160,9 +161,12 @@ class _Progress:
         run, record = found
         if run == self.records.run_id or not self._exist(node, run):
             return False
-        for dataset in filter(None, self._outputs(node)):
-            versions.discard(dataset, self.records.run_id)
-            versions.adopt(dataset, run, self.records.run_id)
+        try:
+            for dataset in filter(None, self._outputs(node)):
+                versions.discard(dataset, self.records.run_id)
+                versions.adopt(dataset, run, self.records.run_id)
+        except VersionNotFoundError:  # somebody deletes that run just now
+            return False
         maker = record["reused_from"] or run
         self.records.save({node.name: record | {"reused_from": maker, "finished": time.time()}})
         self._note(TAKEN_OVER, node)

@@ -54,6 +54,7 @@ class RunRecordsDataset(AbstractDataset[Mapping[str, Record], dict[str, Record]]
         self._filepath = PurePosixPath(path)
         self._version = version
         self.metadata = metadata
+        self.contents: dict[str, str | None] = {}  # digests of what the run reads but does not make, found once
         self._known: dict[str, Record] | None = None
 
     @property
@@ -63,7 +64,7 @@ class RunRecordsDataset(AbstractDataset[Mapping[str, Record], dict[str, Record]]
 
     def load(self) -> dict[str, Record]:
         run = self._version.load or self._latest() if self._version else self.run_id
-        known = self._read(run)
+        known = self.of_run(run)
         known = known.pop(INPUTS, {"nodes": {}})["nodes"] | known
         return dict(sorted(known.items(), key=lambda item: item[1]["finished"]))
 
@@ -81,7 +82,7 @@ class RunRecordsDataset(AbstractDataset[Mapping[str, Record], dict[str, Record]]
         The records of that run become part of what this one loads: they say what its inputs cost.
         """
         before = self.records().get(INPUTS, {"outputs": {}, "taken_from": {}, "nodes": {}})
-        theirs = self._read(run)
+        theirs = self.of_run(run)
         theirs = theirs.pop(INPUTS, {"nodes": {}})["nodes"] | theirs
         record = {
             "outputs": before["outputs"] | dict(digests),
@@ -95,16 +96,12 @@ class RunRecordsDataset(AbstractDataset[Mapping[str, Record], dict[str, Record]]
     def records(self) -> dict[str, Record]:
         """All records of the run as they were when first asked for, and what was saved here since."""
         if self._known is None:
-            self._known = self._read(self.run_id)
+            self._known = self.of_run(self.run_id)
         return self._known
 
     def digests(self) -> dict[str, str]:
         """Digests of all that the run has made or taken over, by name."""
         return {name: value for record in self.records().values() for name, value in record["outputs"].items()}
-
-    def of_run(self, run: str) -> dict[str, Record]:
-        """The records of another run."""
-        return self._read(run)
 
     def find(self, fingerprint: str) -> tuple[str, Record] | None:
         """The run that has made what has this fingerprint, and its record; None when none has, or it was deleted."""
@@ -132,7 +129,8 @@ class RunRecordsDataset(AbstractDataset[Mapping[str, Record], dict[str, Record]]
     def release(self) -> None:
         self._known = None
 
-    def _read(self, run: str) -> dict[str, Record]:
+    def of_run(self, run: str) -> dict[str, Record]:
+        """The records of any run."""
         folder = str(self._filepath / run)
         self._fs.invalidate_cache()
         try:
