@@ -6,11 +6,10 @@ import json
 from pathlib import PurePosixPath
 from typing import Any, NoReturn
 
-import fsspec
 from kedro.io import AbstractDataset
-from kedro.io.core import DatasetError, get_protocol_and_path
+from kedro.io.core import DatasetError
 
-from cnn_transfer.datasets.versions import find_versions
+from cnn_transfer.datasets.versions import find_versions, open_path
 
 
 class AllVersionsDataset(AbstractDataset[NoReturn, dict[str, Any]]):
@@ -27,9 +26,7 @@ class AllVersionsDataset(AbstractDataset[NoReturn, dict[str, Any]]):
     def __init__(
         self, filepath: str, credentials: dict[str, Any] | None = None, metadata: dict[str, Any] | None = None
     ) -> None:
-        protocol, path = get_protocol_and_path(filepath)
-        self._fs = fsspec.filesystem(protocol, **(credentials or {}))
-        self._filepath = PurePosixPath(path)
+        self._fs, self._filepath = open_path(filepath, credentials=credentials)
         self.metadata = metadata
 
     def load(self) -> dict[str, Any]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
-import fsspec
 from kedro.io import AbstractDataset, Version
-from kedro.io.core import DatasetError, get_protocol_and_path
+from kedro.io.core import DatasetError
 
+from cnn_transfer.datasets.versions import open_path
 from cnn_transfer.training import Checkpoints
 
 
@@ -31,14 +31,12 @@ class CheckpointsDataset(AbstractDataset[NoReturn, Checkpoints]):
         credentials: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        self._protocol, self._filepath = get_protocol_and_path(filepath)
-        self._version, self._credentials, self.metadata = version, credentials, metadata
+        self._fs, self._filepath = open_path(filepath, version, credentials)
+        self._version, self.metadata = version, metadata
 
     def load(self) -> Checkpoints:
-        local = {"auto_mkdir": True} if self._protocol == "file" else {}
-        filesystem = fsspec.filesystem(self._protocol, **local, **(self._credentials or {}))
         version = self._version.save if self._version else None
-        return Checkpoints("/".join(part for part in (self._filepath, version) if part), filesystem)
+        return Checkpoints(str(self._filepath / (version or "")), self._fs)
 
     def fingerprint(self) -> str:
         """The same for all states: where a fit goes on changes nothing in its result."""
@@ -51,4 +49,4 @@ class CheckpointsDataset(AbstractDataset[NoReturn, Checkpoints]):
         return True
 
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._filepath, "protocol": self._protocol, "version": self._version}
+        return {"filepath": self._filepath, "version": self._version}

@@ -9,14 +9,14 @@ import re
 import shutil
 import tempfile
 import zipfile
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import fsspec
 from kedro.io import AbstractVersionedDataset, Version
-from kedro.io.core import DatasetError, get_protocol_and_path
+from kedro.io.core import DatasetError
 
 from cnn_transfer.datasets.atomic import AtomicSave
+from cnn_transfer.datasets.versions import open_path
 
 if TYPE_CHECKING:
     import keras
@@ -35,11 +35,9 @@ class _KerasModelFile(AbstractVersionedDataset["keras.Model", "keras.Model"]):
     ) -> None:
         if not filepath.endswith(".keras"):
             raise DatasetError(f"The filepath of a Keras model must end in .keras. Received: {filepath}.")
-        protocol, path = get_protocol_and_path(filepath, version)
-        arguments = {"auto_mkdir": True} if protocol == "file" else {}
-        self._fs = fsspec.filesystem(protocol, **(credentials or {}), **arguments)
+        self._fs, path = open_path(filepath, version, credentials)
         self.metadata = metadata
-        super().__init__(PurePosixPath(path), version, self._fs.exists, self._fs.glob)
+        super().__init__(path, version, self._fs.exists, self._fs.glob)
 
     def load(self) -> keras.Model:
         import keras

@@ -11,12 +11,10 @@ from collections.abc import Generator
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, TypeVar
 
-import fsspec
 from kedro.io import AbstractVersionedDataset, Version
-from kedro.io.core import get_protocol_and_path
 
 from cnn_transfer.datasets.cache import keep, local_copy, working_folder
-from cnn_transfer.datasets.versions import PART_BYTES, PARTIAL, VersionsByTime, is_local, remove
+from cnn_transfer.datasets.versions import PART_BYTES, PARTIAL, VersionsByTime, is_local, open_path, remove
 
 MOST_FETCHED = 3  # earlier versions that are fetched to save computing
 
@@ -36,11 +34,9 @@ class LocalFolder(VersionsByTime, AbstractVersionedDataset[Saved, Loaded]):
         credentials: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        protocol, path = get_protocol_and_path(filepath, version)
-        arguments = {"auto_mkdir": True} if protocol == "file" else {}
-        self._fs = fsspec.filesystem(protocol, **(credentials or {}), **arguments)
+        self._fs, path = open_path(filepath, version, credentials)
         self.metadata = metadata
-        super().__init__(PurePosixPath(path), version, self._is_complete, self._fs.glob)
+        super().__init__(path, version, self._is_complete, self._fs.glob)
 
     @abstractmethod
     def _open(self, folder: Path) -> Loaded:

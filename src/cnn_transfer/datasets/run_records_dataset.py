@@ -16,12 +16,11 @@ from contextlib import contextmanager
 from pathlib import PurePosixPath
 from typing import Any
 
-import fsspec
 from kedro.io import AbstractDataset, Version
-from kedro.io.core import DatasetError, get_protocol_and_path
+from kedro.io.core import DatasetError
 
 from cnn_transfer.datasets.claim import Claim
-from cnn_transfer.datasets.versions import PARTIAL, write_whole
+from cnn_transfer.datasets.versions import PARTIAL, open_path, write_whole
 
 Record = dict[str, Any]
 INPUTS = ".inputs"
@@ -48,10 +47,7 @@ class RunRecordsDataset(AbstractDataset[Mapping[str, Record], dict[str, Record]]
         credentials: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        protocol, path = get_protocol_and_path(filepath, version)
-        arguments = {"auto_mkdir": True} if protocol == "file" else {}
-        self._fs = fsspec.filesystem(protocol, **(credentials or {}), **arguments)
-        self._filepath = PurePosixPath(path)
+        self._fs, self._filepath = open_path(filepath, version, credentials)
         self._version = version
         self.metadata = metadata
         self.contents: dict[str, str | None] = {}  # digests of what the run reads but does not make, found once

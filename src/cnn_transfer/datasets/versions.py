@@ -26,9 +26,10 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
+import fsspec
 from fsspec import AbstractFileSystem
 from kedro.io import AbstractVersionedDataset, Version
-from kedro.io.core import VersionNotFoundError
+from kedro.io.core import VersionNotFoundError, get_protocol_and_path
 
 PARTIAL = ".partial-"  # begins the names of what is being written, or was when its process was killed
 TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d)\.(\d\d)\.(\d\d\.\d+)Z")  # Kedro's versions, in UTC
@@ -66,6 +67,15 @@ class VersionsByTime:
 
     def _is_complete(self, path: str | PurePosixPath) -> bool:
         return bool(self._fs.exists(str(PurePosixPath(path) / self.LAST_FILE)))
+
+
+def open_path(
+    filepath: str, version: Version | None = None, credentials: dict[str, Any] | None = None
+) -> tuple[AbstractFileSystem, PurePosixPath]:
+    """The file system of an entry of the catalog, which makes folders by itself, and the path in it."""
+    protocol, path = get_protocol_and_path(filepath, version)
+    arguments = {"auto_mkdir": True} if protocol == "file" else {}
+    return fsspec.filesystem(protocol, **(credentials or {}), **arguments), PurePosixPath(path)
 
 
 def find_versions(filesystem: AbstractFileSystem, filepath: PurePosixPath, last_file: str = "") -> list[str]:
