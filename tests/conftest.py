@@ -22,6 +22,7 @@ import pytest
 from hypothesis import settings
 from PIL import Image
 
+from cnn_transfer.evaluation import calibrate, choose_threshold, fit_calibration, fit_sets, predict
 from cnn_transfer.images import (
     Augmentation,
     DecodedImages,
@@ -32,7 +33,8 @@ from cnn_transfer.images import (
     open_image_set,
     write_image_set,
 )
-from cnn_transfer.models import add_head
+from cnn_transfer.models import ModelCard, add_head
+from cnn_transfer.prediction import build_predictor
 from cnn_transfer.training import Optimisation
 
 # The cores of a test machine are shared, so that a time limit for one example would fail by chance.
@@ -192,6 +194,44 @@ def tiny_network():
         return add_head(keras.Model(inputs, x, name="tiny"), n_classes, seed)
 
     return build
+
+
+@pytest.fixture(scope="session")
+def shapes_network(tiny_network, shapes, shape_splits):
+    """A tiny network that knows blobs, columns, diagonals and rows."""
+    import keras
+
+    network = tiny_network()
+    keras.utils.set_random_seed(0)
+    rows = shapes.rows(shape_splits, "training")
+    network.compile(keras.optimizers.AdamW(0.01), "sparse_categorical_crossentropy")
+    network.fit(shapes.pixels(rows), shapes.classes[rows], batch_size=32, epochs=12, verbose=0)
+    return network
+
+
+@pytest.fixture(scope="session")
+def predictor(shapes_network, shapes, shape_splits):
+    """A predictor of shapes, as the stage evaluate makes them."""
+    validation = predict(shapes_network, shapes, shape_splits, "validation")
+    calibration = fit_calibration(validation)
+    calibrated = calibrate(validation, calibration)
+    card = ModelCard(
+        architecture="tiny", image_shape=IMAGE_SHAPE, class_names=CLASS_NAMES, trained_on="shapes",
+        training_fingerprint=shapes.fingerprint, training_images=160, precision="float32",
+        initialised_from="random weights", strategy="full", metrics={}, licence="MIT",
+    )  # fmt: skip
+    return build_predictor(
+        shapes_network, card.model_dump(mode="json"), "# Shapes\n\nA card.\n", shapes, shape_splits, validation,
+        calibration, choose_threshold(calibrated, 0.9, 0.9), fit_sets(calibrated, 0.9), 0.05, 0,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def predictor_folder(predictor, tmp_path_factory):
+    """The same on disk, where a catalog has it."""
+    folder = tmp_path_factory.mktemp("predictors") / "2026-01-01T00.00.00.000Z" / "predictor"
+    predictor.save(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

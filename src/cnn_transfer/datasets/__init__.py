@@ -13,6 +13,7 @@ from cnn_transfer.datasets.feature_collection_dataset import FeatureCollectionDa
 from cnn_transfer.datasets.features_dataset import FeaturesDataset
 from cnn_transfer.datasets.image_set_dataset import ImageSetDataset
 from cnn_transfer.datasets.keras_model_dataset import KerasModelDataset
+from cnn_transfer.datasets.predictor_dataset import ChosenPredictorDataset, PredictorDataset
 from cnn_transfer.datasets.pretrained_networks_dataset import PretrainedNetworksDataset
 from cnn_transfer.datasets.raw_images_dataset import CIFAR10Dataset, RawImagesDataset
 from cnn_transfer.datasets.run_records_dataset import RunRecordsDataset
@@ -21,6 +22,7 @@ __all__ = [
     "AllVersionsDataset",
     "CIFAR10Dataset",
     "CheckpointsDataset",
+    "ChosenPredictorDataset",
     "ClaimedError",
     "CurvePointsDataset",
     "EnvironmentDataset",
@@ -31,6 +33,7 @@ __all__ = [
     "KerasModelDataset",
     "MatplotlibDataset",
     "ParquetDataset",
+    "PredictorDataset",
     "PretrainedNetworksDataset",
     "RawImagesDataset",
     "RunRecordsDataset",

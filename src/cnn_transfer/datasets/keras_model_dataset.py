@@ -5,10 +5,7 @@ Kedro's TensorFlowModelDataset imports TensorFlow with its module, which every `
 
 from __future__ import annotations
 
-import re
-import shutil
 import tempfile
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +14,10 @@ from kedro.io.core import DatasetError
 
 from cnn_transfer.datasets.atomic import AtomicSave
 from cnn_transfer.datasets.versions import open_path
+from cnn_transfer.models import write_keras_file
 
 if TYPE_CHECKING:
     import keras
-
-SHARED_OBJECT = re.compile(rb'("shared_object_id": )(\d+)')
-BLOCK_BYTES = 2**20
 
 
 class _KerasModelFile(AbstractVersionedDataset["keras.Model", "keras.Model"]):
@@ -48,10 +43,7 @@ class _KerasModelFile(AbstractVersionedDataset["keras.Model", "keras.Model"]):
             return keras.models.load_model(local, compile=False, safe_mode=True)
 
     def save(self, data: keras.Model) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            written = Path(folder) / "model.keras"
-            data.save(written)
-            write_without_times(written, Path(self._get_save_path()))  # a local path, which AtomicSave gives
+        write_keras_file(data, Path(self._get_save_path()))  # a local path, which AtomicSave gives
 
     def _exists(self) -> bool:
         return bool(self._fs.exists(str(self._get_load_path())))
@@ -69,25 +61,3 @@ class KerasModelDataset(AtomicSave, _KerasModelFile):
         credentials: For the file system.
         metadata: For Kedro's plugins.
     """
-
-
-def write_without_times(keras_file: Path, target: Path) -> None:
-    """Write a `.keras` file without what differs from one saving to the next.
-
-    That is the times in it, and the addresses in memory by which Keras names objects that layers share: they are
-    numbered in the order of their first mention.
-    """
-    with zipfile.ZipFile(keras_file) as saved, zipfile.ZipFile(target, "w") as new:
-        for entry in saved.infolist():
-            with saved.open(entry) as content, new.open(zipfile.ZipInfo(entry.filename), "w", force_zip64=True) as copy:
-                if entry.filename == "metadata.json":
-                    copy.write(re.sub(rb'"date_saved": "[^"]*"', b'"date_saved": ""', content.read()))
-                elif entry.filename == "config.json":
-                    copy.write(_numbered(content.read()))
-                else:
-                    shutil.copyfileobj(content, copy, BLOCK_BYTES)
-
-
-def _numbered(config: bytes) -> bytes:
-    numbers: dict[bytes, int] = {}
-    return SHARED_OBJECT.sub(lambda found: b"%b%d" % (found[1], numbers.setdefault(found[2], len(numbers))), config)

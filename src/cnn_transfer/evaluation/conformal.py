@@ -96,19 +96,33 @@ def prediction_sets(predictions: pd.DataFrame, sets: Mapping[str, Any]) -> pd.Da
             f"The sets were fitted for the classes {', '.join(sets['classes'])}. The predictions are of "
             f"{', '.join(data.classes)}. Fit them on validation images of the same network."
         )
-    held = data.values >= sets["least_probability"]
-    order = np.argsort(-data.values, axis=1, kind="stable")
-    names = np.asarray(data.classes, object)
-    texts = [SEPARATOR.join(names[row[mask[row]]]) for row, mask in zip(order, held, strict=True)]
+    held, texts = sets_of(data.values, sets)
     return pd.DataFrame(
         {
             "id": predictions["id"].to_numpy(),
             "label": predictions["label"].to_numpy(),
             "size": held.sum(axis=1).astype(int),
-            "set": np.asarray(texts, dtype=object),
+            "set": texts,
             "covered": held[np.arange(len(held)), data.labels],
         }
     ).astype({"set": "str"})
+
+
+def sets_of(probabilities: np.ndarray, sets: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """The set of each image, from its probabilities alone.
+
+    Args:
+        probabilities: (n, c), in the order of the classes.
+        sets: What `fit_sets` returned.
+
+    Returns:
+        Which classes each set holds, (n, c) booleans, and its text, (n,), see `prediction_sets`.
+    """
+    held = probabilities >= sets["least_probability"]
+    order = np.argsort(-probabilities, axis=1, kind="stable")
+    names = np.asarray(sets["classes"], object)
+    texts = [SEPARATOR.join(names[row[mask[row]]]) for row, mask in zip(order, held, strict=True)]
+    return held, np.asarray(texts, dtype=object)
 
 
 def measure_sets(table: pd.DataFrame, confidence: float) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def penultimate_features(network: keras.Model, images: ImageSet, rows: np.ndarra
     """
     import keras
 
-    dense = _last_dense(network)
+    dense = last_dense(network)
     if not len(rows):
         return np.empty((0, dense.input.shape[-1]), np.float32)
     features = keras.Model(network.input, dense.input).predict(image_batches(images, rows), verbose=0)
@@ -95,7 +95,7 @@ def embed_images(network: keras.Model, images: ImageSet, rows: np.ndarray) -> Em
         ValueError: When the network has no dense layer at its end.
     """
     features = penultimate_features(network, images, rows)
-    kernel = np.asarray(_last_dense(network).get_weights()[0], np.float32)
+    kernel = np.asarray(last_dense(network).get_weights()[0], np.float32)
     table = images.table.iloc[rows]
     logits = features @ (kernel - kernel.mean(axis=1, keepdims=True))  # a softmax ignores what all classes share
     return EmbeddedImages(table["id"].to_numpy(object), table["label"].to_numpy(object), features, logits)
@@ -309,7 +309,12 @@ def _range_of_rate(n: int, rank: int) -> dict[str, float | None]:
     return {"false_alarm_low": low, "false_alarm_high": high}
 
 
-def _last_dense(network: keras.Model) -> keras.layers.Dense:
+def last_dense(network: keras.Model) -> keras.layers.Dense:
+    """The dense layer at the end of a network, whose inputs are its features.
+
+    Raises:
+        ValueError: When it has none.
+    """
     import keras
 
     dense = [layer for layer in network.layers if isinstance(layer, keras.layers.Dense)]

@@ -53,7 +53,7 @@ def image_attributes(images: ImageSet, splits: pd.DataFrame, split: str) -> pd.D
     """
     rows = images.rows(splits, split)
     listed = images.table.iloc[rows]
-    parts = [_grey_figures(images.pixels(rows[start : start + CHUNK])) for start in range(0, len(rows), CHUNK)]
+    parts = [grey_figures(images.pixels(rows[start : start + CHUNK])) for start in range(0, len(rows), CHUNK)]
     brightness, sharpness = np.concatenate(parts, axis=1) if parts else np.empty((2, 0))
     table = pd.DataFrame(
         {
@@ -67,6 +67,19 @@ def image_attributes(images: ImageSet, splits: pd.DataFrame, split: str) -> pd.D
         columns={name: f"{name} (manifest)" for name in table.columns.intersection(images.attributes.columns[1:])}
     )
     return table.merge(others, on="id", how="left")
+
+
+def grey_figures(pixels: np.ndarray) -> np.ndarray:
+    """Brightness and sharpness of images, (2, n) float64, see `image_attributes`.
+
+    Args:
+        pixels: (n, height, width, channels) uint8.
+    """
+    values = pixels.astype(np.float32) / 255
+    grey = values @ GREY.astype(np.float32) if pixels.shape[-1] == 3 else values.mean(axis=-1)
+    around = grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:]
+    laplacian = around - 4 * grey[:, 1:-1, 1:-1]
+    return np.stack([grey.mean(axis=(1, 2)), laplacian.var(axis=(1, 2))]).astype(float)
 
 
 def slice_table(predictions: pd.DataFrame, attributes: pd.DataFrame, confidence: float) -> pd.DataFrame:
@@ -108,15 +121,6 @@ def slice_table(predictions: pd.DataFrame, attributes: pd.DataFrame, confidence:
     table = pd.DataFrame(found, columns=COLUMNS)
     table["conspicuous"] = _holm(table["p_value"].to_numpy(float)) < 1 - confidence
     return table
-
-
-def _grey_figures(pixels: np.ndarray) -> np.ndarray:
-    """Brightness and sharpness (2, n) of pixels (n, h, w, channels) uint8."""
-    values = pixels.astype(np.float32) / 255
-    grey = values @ GREY.astype(np.float32) if pixels.shape[-1] == 3 else values.mean(axis=-1)
-    around = grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:]
-    laplacian = around - 4 * grey[:, 1:-1, 1:-1]
-    return np.stack([grey.mean(axis=(1, 2)), laplacian.var(axis=(1, 2))]).astype(float)
 
 
 def _slices(values: pd.Series) -> list[tuple[str, np.ndarray]]:

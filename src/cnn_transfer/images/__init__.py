@@ -12,7 +12,7 @@ from cnn_transfer.images.decoding import ImageFormat, UnusableImageError, decode
 from cnn_transfer.images.duplicates import NearDuplicates
 from cnn_transfer.images.feeding import Examples, image_batches, ordered_batches, split_examples, training_batches
 from cnn_transfer.images.image_set import ImageSet, class_names, open_image_set, write_image_set
-from cnn_transfer.images.listing import ImageListing, fingerprint_of, list_images, open_location
+from cnn_transfer.images.listing import ImageListing, fingerprint_of, list_images, list_unlabelled, open_location
 from cnn_transfer.images.preparation import DecodedImages, Workers
 from cnn_transfer.images.splits import SPLITS, SplitRule, assign_splits, count_splits
 
@@ -42,6 +42,7 @@ __all__ = [
     "image_batches",
     "list_cifar10",
     "list_images",
+    "list_unlabelled",
     "move_copies",
     "open_image_set",
     "open_location",

@@ -85,6 +85,27 @@ def list_folder(filesystem: Any, folder: str, follow_links: bool) -> ImageListin
     return ImageListing(table, partial(_read, tuple(files)), rejected=rejected_table(rejected), notes=note_table(notes))
 
 
+def list_flat(filesystem: Any, folder: str, follow_links: bool) -> ImageListing:
+    """List every file below a folder as an unlabelled image, wherever it lies.
+
+    Raises:
+        ValueError: When there is none.
+    """
+    entries = _walk_local(Path(folder), follow_links) if is_local(filesystem) else _walk_remote(filesystem, folder)
+    names, files, rejected = [], [], []
+    for entry in sorted(entries, key=lambda entry: entry.parts):
+        name = _printable("/".join(entry.parts))
+        if not entry.reason:
+            names.append(name)
+            files.append(entry.file)
+        elif entry.reason != EMPTY_FOLDER:
+            rejected.append((name, None, entry.reason, entry.detail))
+    if not files:
+        raise ValueError(f"There is no image in {folder}. Expected image files in it, or in folders below it.")
+    table = listing_table(pd.DataFrame({"id": names}))
+    return ImageListing(table, partial(_read, tuple(files)), rejected=rejected_table(rejected))
+
+
 def _read(files: tuple[str | RemoteFile, ...], rows: np.ndarray) -> Iterator[Encoded]:
     return (files[row] for row in rows)
 

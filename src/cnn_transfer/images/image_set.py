@@ -31,7 +31,7 @@ import pandas as pd
 import pyarrow as pa
 from tqdm import tqdm
 
-from cnn_transfer.images.decoding import DECODER
+from cnn_transfer.images.decoding import DECODER, ImageFormat
 from cnn_transfer.images.listing import no_attributes
 from cnn_transfer.images.preparation import IMAGE_COLUMNS, NOT_STORED, Chunk, DecodedImages, StoredImages
 from cnn_transfer.images.reasons import note_table
@@ -56,6 +56,7 @@ class ImageSet:
         name: What people call the set.
         notes: What is remarkable about the set as a whole: `id`, `label`, `note`, `detail`.
         attributes: `id` and what else a manifest says of its images, numbers or text; images may be missing.
+        image_format: How they were decoded; None where that is not known.
     """
 
     table: pd.DataFrame
@@ -67,6 +68,7 @@ class ImageSet:
     name: str = ""
     notes: pd.DataFrame = field(default_factory=lambda: note_table([]))
     attributes: pd.DataFrame = field(default_factory=no_attributes)
+    image_format: ImageFormat | None = None
 
     def __len__(self) -> int:
         return len(self.table)
@@ -328,6 +330,7 @@ def open_image_set(folder: Path) -> ImageSet:
         name=card["name"],
         notes=pd.read_parquet(folder / "notes.parquet"),
         attributes=_read_attributes(folder),
+        image_format=ImageFormat.model_validate(card["image_format"]),
     )
 
 

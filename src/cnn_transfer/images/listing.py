@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -114,10 +115,7 @@ def list_images(location: str | Path, follow_links: bool = False, **storage_opti
     from cnn_transfer.images.folders import list_folder
     from cnn_transfer.images.tables import TABLE_SUFFIXES, list_table
 
-    filesystem, path = open_location(location, storage_options)
-    filesystem.invalidate_cache()  # fsspec remembers what it listed earlier in this process
-    if not filesystem.exists(path):
-        raise FileNotFoundError(f"Images were expected at {location}, but nothing is there.")
+    filesystem, path = _open_existing(location, storage_options)
     if Path(path).suffix.lower() in TABLE_SUFFIXES and filesystem.isfile(path):
         listing = list_table(filesystem, path)
     elif filesystem.isdir(path):
@@ -128,6 +126,46 @@ def list_images(location: str | Path, follow_links: bool = False, **storage_opti
             f"Received: {location}."
         )
     return _named(listing, Path(path).stem)
+
+
+def list_unlabelled(location: str | Path, follow_links: bool = False, **storage_options: Any) -> ImageListing:
+    """List images that need no labels: all files of a folder, a manifest or table without `label`, or one image.
+
+    Args:
+        location: Local path or fsspec address.
+        follow_links: Whether links in a local folder may lead out of it.
+        storage_options: For the file system of fsspec.
+
+    Raises:
+        FileNotFoundError: When nothing is at `location`.
+        ModuleNotFoundError: When the file system needs a package that is not installed.
+        ValueError: When a table has no images, or a folder no file.
+    """
+    from cnn_transfer.images.folders import list_flat
+    from cnn_transfer.images.tables import TABLE_SUFFIXES, list_table
+
+    filesystem, path = _open_existing(location, storage_options)
+    if filesystem.isdir(path):
+        listing = list_flat(filesystem, path, follow_links)
+    elif Path(path).suffix.lower() in TABLE_SUFFIXES:
+        listing = list_table(filesystem, path, labelled=False)
+    else:
+        file = Path(path) if is_local(filesystem) else RemoteFile(filesystem, path)
+        table = listing_table(pd.DataFrame({"id": [Path(path).name]}))
+        listing = ImageListing(table, partial(_read_one, file))
+    return replace(listing, name=Path(path).stem)
+
+
+def _read_one(file: Encoded, rows: np.ndarray) -> Iterator[Encoded]:
+    return (file for _ in rows)
+
+
+def _open_existing(location: str | Path, storage_options: Mapping[str, Any]) -> tuple[Any, str]:
+    filesystem, path = open_location(location, storage_options)
+    filesystem.invalidate_cache()  # fsspec remembers what it listed earlier in this process
+    if not filesystem.exists(path):
+        raise FileNotFoundError(f"Images were expected at {location}, but nothing is there.")
+    return filesystem, path
 
 
 def fingerprint_of(location: str | Path, storage_options: Mapping[str, Any]) -> str | None:

@@ -38,22 +38,27 @@ ARROW_SUFFIXES = {".arrow", ".feather"}
 TABLE_SUFFIXES = {".csv", ".parquet", *ARROW_SUFFIXES}
 
 
-def list_table(filesystem: Any, path: str) -> ImageListing:
+def list_table(filesystem: Any, path: str, labelled: bool = True) -> ImageListing:
     """List a CSV, Parquet or Arrow file.
+
+    Args:
+        filesystem: Where it is.
+        path: Of the file.
+        labelled: Whether images must have labels; the column may be missing otherwise.
 
     Raises:
         ValueError: When a needed column is missing, naming those found, or a split is none.
     """
     if path.lower().endswith(".csv"):
-        return _list_manifest(_read_csv(filesystem, path), filesystem, path)
+        return _list_manifest(_read_csv(filesystem, path), filesystem, path, labelled)
     try:
         schema = _Reader(filesystem, path).schema
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path} is damaged, or neither a Parquet nor an Arrow file. {error}") from error
     image_column = _image_column(schema)
     if image_column is None:
-        return _list_manifest(_Reader(filesystem, path).frame(schema.names), filesystem, path)
-    return _list_images(filesystem, path, schema, image_column)
+        return _list_manifest(_Reader(filesystem, path).frame(schema.names), filesystem, path, labelled)
+    return _list_images(filesystem, path, schema, image_column, labelled)
 
 
 def holds_images(filesystem: Any, path: str) -> bool:
@@ -75,8 +80,8 @@ def _read_csv(filesystem: Any, path: str) -> pd.DataFrame:
             raise ValueError(f"{path} must be a CSV file in UTF-8 with a line of column names. {error}") from error
 
 
-def _list_manifest(frame: pd.DataFrame, filesystem: Any, manifest: str) -> ImageListing:
-    _need(["path", "label"], list(frame.columns), manifest)
+def _list_manifest(frame: pd.DataFrame, filesystem: Any, manifest: str, labelled: bool) -> ImageListing:
+    _need(["path", "label"] if labelled else ["path"], list(frame.columns), manifest)
     table = _common_columns(frame, manifest).assign(id=_strings(frame["path"]))
     others = [name for name in frame.columns if name not in {"path", *LISTING_COLUMNS}]
     pairs = table.groupby("id", dropna=False)["label"]
@@ -92,7 +97,8 @@ def _list_manifest(frame: pd.DataFrame, filesystem: Any, manifest: str) -> Image
     kept = table["id"].notna() & ~conflicting & ~repeated
     attributes = _attributes(table["id"][kept], frame[others][kept])
     table = table[kept].reset_index(drop=True)
-    _need_labels(table, manifest)
+    if labelled:
+        _need_labels(table, manifest)
     folder = str(PurePosixPath(manifest).parent)
     files = tuple(_file(filesystem, folder, name) for name in table["id"])
     return ImageListing(table, partial(_read_files, files), rejected=rejected_table(rejected), attributes=attributes)
@@ -118,20 +124,23 @@ def _read_files(files: tuple[Encoded, ...], rows: np.ndarray) -> Iterator[Encode
     return (files[row] for row in rows)
 
 
-def _list_images(filesystem: Any, path: str, schema: pa.Schema, column: str) -> ImageListing:
-    _need(["label"], schema.names, path)
+def _list_images(filesystem: Any, path: str, schema: pa.Schema, column: str, labelled: bool) -> ImageListing:
+    if labelled:
+        _need(["label"], schema.names, path)
     kind = schema.field(column).type
     has_paths = pa.types.is_struct(kind) and kind.get_field_index("path") >= 0
     wanted = [name for name in ("label", "split", "group") if name in schema.names]
     taken = {column, "path", *LISTING_COLUMNS}
     others = [field.name for field in schema if field.name not in taken and _is_plain(field)]
     frame = _Reader(filesystem, path).frame([*wanted, *others, *([f"{column}.path"] if has_paths else [])])
-    frame["label"] = _class_names(frame["label"], schema)
+    if "label" in frame:
+        frame["label"] = _class_names(frame["label"], schema)
     names = _strings(frame["path"]) if "path" in frame else pd.Series(pd.NA, frame.index, dtype="str")
     nameless = names.isna() | names.duplicated(keep=False)
     numbered = pd.Series([f"row {row:08d}" for row in range(len(frame))], frame.index, dtype="str")
     table = _common_columns(frame, path).assign(id=names.where(~nameless, numbered))
-    _need_labels(table, path)
+    if labelled:
+        _need_labels(table, path)
     attributes = _attributes(table["id"], frame[others])
     return ImageListing(table, partial(_read_images, filesystem, path, column), attributes=attributes)
 

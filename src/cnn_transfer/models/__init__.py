@@ -9,7 +9,7 @@ from cnn_transfer.models.card import ModelCard
 from cnn_transfer.models.efficientnet_lite import efficientnet_lite0, load_imagenet_weights
 from cnn_transfer.models.flat_graph import flatten
 from cnn_transfer.models.keras_applications import keras_applications
-from cnn_transfer.models.keras_file import load_keras_file
+from cnn_transfer.models.keras_file import load_keras_file, write_keras_file
 from cnn_transfer.models.network import Network
 from cnn_transfer.models.pretrained import (
     PRETRAINED_NETWORKS,
@@ -69,4 +69,5 @@ __all__ = [
     "tap_widths",
     "unfreeze",
     "with_precision",
+    "write_keras_file",
 ]

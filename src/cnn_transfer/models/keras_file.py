@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 _WEIGHTS = "model.weights.h5"
 _REGISTERED = re.compile(r"[\w.]+>[\w.]+")  # package>name, as Keras calls functions that users registered
+_SHARED_OBJECT = re.compile(rb'("shared_object_id": )(\d+)')
+_BLOCK_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,32 @@ def load_keras_file(
             f"The network in {path} cannot take images of {image_shape[0]} × {image_shape[1]} px or be made one flat "
             f"graph: {error}"
         ) from error
+
+
+def write_keras_file(network: keras.Model, path: Path) -> None:
+    """Write a network so that the same network always gives the same bytes.
+
+    What Keras's own file has of the moment is left out: the times in it, and the addresses in memory by which it names
+    objects that layers share, which are numbered in the order of their first mention.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        written = Path(folder) / "model.keras"
+        network.save(written)
+        with zipfile.ZipFile(written) as saved, zipfile.ZipFile(path, "w") as new:
+            for entry in saved.infolist():
+                fresh = zipfile.ZipInfo(entry.filename)
+                with saved.open(entry) as content, new.open(fresh, "w", force_zip64=True) as copy:
+                    if entry.filename == "metadata.json":
+                        copy.write(re.sub(rb'"date_saved": "[^"]*"', b'"date_saved": ""', content.read()))
+                    elif entry.filename == "config.json":
+                        copy.write(_numbered(content.read()))
+                    else:
+                        shutil.copyfileobj(content, copy, _BLOCK_BYTES)
+
+
+def _numbered(config: bytes) -> bytes:
+    numbers: dict[bytes, int] = {}
+    return _SHARED_OBJECT.sub(lambda found: b"%b%d" % (found[1], numbers.setdefault(found[2], len(numbers))), config)
 
 
 def _scaled(inputs: Any, file: KerasFile, pixel_range: tuple[float, float] | None) -> Any:

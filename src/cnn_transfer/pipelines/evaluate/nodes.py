@@ -56,6 +56,7 @@ from cnn_transfer.evaluation.provenance import provenance
 from cnn_transfer.images import ImageSet
 from cnn_transfer.models import ModelCard, Network
 from cnn_transfer.pipelines.evaluate.parameters import EvaluateParameters
+from cnn_transfer.prediction import Predictor, build_predictor
 
 NEAREST_SHOWN = 8  # mistakes that are shown beside the training images nearest to them
 
@@ -314,6 +315,35 @@ def describe_delivered_model(
 ) -> str:
     """Write the card of the delivered model."""
     return write_model_card(card, metrics, per_class_metrics, summary, calibration["statement"])
+
+
+def pack_predictor(
+    network: Network,
+    card: Mapping[str, Any],
+    card_text: str,
+    images: ImageSet,
+    splits: pd.DataFrame,
+    validation_predictions: pd.DataFrame,
+    calibration: Mapping[str, Any],
+    abstention: Mapping[str, Any],
+    sets: Mapping[str, Any],
+    false_alarm_rate: float,
+    seed: int,
+) -> Predictor:
+    """Put the delivered network together with all that is needed to label new images."""
+    return build_predictor(
+        network,
+        card,
+        card_text,
+        images,
+        splits,
+        validation_predictions,
+        calibration,
+        abstention["chosen_on_validation"],
+        sets,
+        false_alarm_rate,
+        seed,
+    )
 
 
 def describe_run(

@@ -1,0 +1,97 @@
+"""Predictors as versioned folders, and the one of all versions that is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+from kedro.io import AbstractDataset, Version
+from kedro.io.core import DatasetError, VersionNotFoundError
+
+from cnn_transfer.datasets import versions
+from cnn_transfer.datasets.cache import local_copy
+from cnn_transfer.datasets.local_folder import LocalFolder
+from cnn_transfer.prediction import Predictor
+
+
+class PredictorDataset(LocalFolder[Predictor, Predictor]):
+    """A folder that holds a predictor.
+
+    Args:
+        filepath: Folder, on this machine or on a store.
+        version: Kedro's version.
+        credentials: For the file system.
+        metadata: For Kedro's plugins.
+    """
+
+    LAST_FILE = "predictor.json"
+
+    def _open(self, folder: Path) -> Predictor:
+        return Predictor.load(folder)
+
+    def _write(self, data: Predictor, folder: Path) -> None:
+        data.save(folder)
+
+
+class ChosenPredictorDataset(AbstractDataset[NoReturn, Predictor]):
+    """Read-only: one version of the predictors that another entry writes, whatever run it is of.
+
+    Args:
+        filepath: That of the versioned entry, local or an address.
+        model_version: Its version; None: the newest.
+        credentials: For the file system.
+        metadata: For Kedro's plugins.
+    """
+
+    def __init__(
+        self,
+        filepath: str,
+        model_version: str | int | None = None,
+        credentials: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        self.metadata = metadata
+        self._model_version = None if model_version is None else str(model_version)
+        self._versioned = PredictorDataset(filepath, Version(None, None), credentials)
+
+    def load(self) -> Predictor:
+        filesystem, path = self._versioned._fs, self._path()
+        if versions.is_local(filesystem):
+            found = Predictor.load(path)
+        else:
+            with local_copy(filesystem, path, PredictorDataset.LAST_FILE) as folder:
+                found = Predictor.load(folder)
+        return replace(found, version=self.version())
+
+    def save(self, data: NoReturn) -> None:
+        raise DatasetError(f"{self._versioned._filepath} is written by its own entry. Received: {type(data).__name__}.")
+
+    def fingerprint(self) -> str:
+        """Digest of the predictor's content."""
+        return versions.digest(self._versioned, self.version())
+
+    def version(self) -> str:
+        """Name of the version that is read.
+
+        Raises:
+            VersionNotFoundError: When it is not there, with those that are.
+        """
+        there = versions.find_versions(self._versioned._fs, self._versioned._filepath, PredictorDataset.LAST_FILE)
+        if self._model_version is None and there:
+            return there[0]
+        if self._model_version in there:
+            return str(self._model_version)
+        raise VersionNotFoundError(versions.missing_version(self._versioned, self._model_version or "at all"))
+
+    def _path(self) -> str:
+        return str(self._versioned._get_versioned_path(self.version()))
+
+    def _exists(self) -> bool:
+        try:
+            return bool(self.version())
+        except VersionNotFoundError:
+            return False
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._versioned._filepath, "model_version": self._model_version or "newest"}

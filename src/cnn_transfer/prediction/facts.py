@@ -1,0 +1,49 @@
+"""What a predictor is and promises, beside its weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from cnn_transfer.images import ImageFormat
+from cnn_transfer.models import ModelCard
+
+FORM = 1  # of the folder; a predictor of another form is refused
+
+
+class PredictorFacts(BaseModel):
+    """The facts that a predictor works by.
+
+    Attributes:
+        form: Of the folder that holds it.
+        card: What the network expects and is.
+        image_format: How images are decoded and resized; the same as in training.
+        calibration: What makes its probabilities honest, see `evaluation.fit_calibration`. It is part of what the
+            runtimes compute.
+        threshold: Confidence from which an image is answered, see `evaluation.choose_threshold`; None: there is none
+            that keeps the promise, and nothing is answered.
+        wished_accuracy: Accuracy of the answered images that the threshold promises, 0-1.
+        confidence: With which it does, 0-1.
+        sets: How improbable a class may be to be in a prediction set, see `evaluation.fit_sets`; empty: no sets.
+        familiarity: How far from the training images an image may be, see `evaluation.fit_familiarity`.
+        statements: What holds for its answers, in sentences.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    form: int = FORM
+    card: ModelCard
+    image_format: ImageFormat
+    calibration: dict[str, Any]
+    threshold: float | None
+    wished_accuracy: float
+    confidence: float
+    sets: dict[str, Any]
+    familiarity: dict[str, Any]
+    statements: tuple[str, ...]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """In the order of the probabilities."""
+        return self.card.class_names

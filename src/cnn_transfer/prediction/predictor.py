@@ -1,0 +1,340 @@
+"""Labels for new images with honest confidence, through the same intake as in training; works without Kedro.
+
+    from cnn_transfer.prediction import Predictor
+
+    predictor = Predictor.load("data/06_models/predictor/<run>/predictor")
+    table = predictor("photos")
+
+A predictor is a folder that needs nothing else:
+
+    model.keras           the network with its calibration inside
+    training.parquet, features.npz, validation.parquet     what it keeps of the images it was made with: `references`
+    README.md             the card of the model
+    predictor.json        `PredictorFacts`; written last
+    model.onnx, model.tflite, model_int8.tflite, saved_model/      exports, where they were made
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from pydantic import ValidationError
+
+from cnn_transfer.evaluation import calibrate, fit_familiarity
+from cnn_transfer.evaluation.conformal import sets_of
+from cnn_transfer.evaluation.familiarity import EmbeddedImages, familiarity_table
+from cnn_transfer.evaluation.predictions import PROBABILITY
+from cnn_transfer.evaluation.slices import grey_figures
+from cnn_transfer.images import DecodedImages, ImageFormat, ImageListing, ImageSet, list_unlabelled
+from cnn_transfer.images.preparation import Chunk
+from cnn_transfer.models import ModelCard, write_keras_file
+from cnn_transfer.prediction.calibrated_network import calibrated_network
+from cnn_transfer.prediction.facts import FORM, PredictorFacts
+from cnn_transfer.prediction.references import References, embed, gather_references, training_rows
+from cnn_transfer.prediction.runtimes import MOST_BYTES, KerasRuntime, Outputs, Runtime, open_runtime
+
+if TYPE_CHECKING:
+    import keras
+
+FACTS, CARD = "predictor.json", "README.md"
+NEAREST = 3  # training images named beside each image
+UNFAMILIAR, UNSURE, NO_THRESHOLD = "unfamiliar", "unsure", "no_threshold"
+WITHHELD = {  # why an image has no answer
+    UNFAMILIAR: "unlike the training images",
+    UNSURE: "less sure than the threshold that keeps the promised accuracy",
+    NO_THRESHOLD: "no threshold keeps the promised accuracy",
+}
+TRAINING_IMAGE = "training_image"  # a note: the network was trained on this very picture
+
+
+class Labelled(NamedTuple):
+    """What a predictor says of some images.
+
+    Attributes:
+        predictions: One row a usable image: `id`, `answer` (class; missing where none is given), `withheld` (why not,
+            a code of `WITHHELD`; empty), `predicted`, `confidence` (0-1, calibrated), `set` (classes that may be it,
+            joined by ` · `; missing where no sets were fitted), `unfamiliar` (missing where nothing can be called so),
+            `distance` and `percentile` (see `evaluation.familiarity_table`), `probability_<class>` (float32), and
+            `nearest_1` … (ids of training images), `width_px`, `height_px`, `brightness`, `sharpness`, `notes` (codes,
+            separated by spaces).
+        rejected: One row an image that cannot be used: `id`, `reason`, `detail`.
+    """
+
+    predictions: pd.DataFrame
+    rejected: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A network with all that is needed to label new images.
+
+    Attributes:
+        facts: What it is and promises.
+        references: What it keeps of training and validation images.
+        card: The card of the model, Markdown.
+        runtime: What computes its network.
+        version: Name of its version; empty where it has none.
+    """
+
+    facts: PredictorFacts
+    references: References
+    card: str
+    runtime: Runtime
+    version: str = ""
+
+    @classmethod
+    def load(cls, path: str | Path, runtime: str = "keras", threads: int | None = None) -> Predictor:
+        """Open a predictor's folder.
+
+        Args:
+            path: The folder.
+            runtime: What computes the network: one of `RUNTIMES`.
+            threads: That compute one batch; None: one a core.
+
+        Raises:
+            FileNotFoundError: When there is no predictor, or no file for the runtime.
+            ValueError: When the folder is damaged, of another form, or its network brings code of its own.
+        """
+        folder = Path(path)
+        facts = _read_facts(folder)
+        references = References.load(folder)
+        card = (folder / CARD).read_text(encoding="utf-8")
+        return cls(facts, references, card, open_runtime(folder, runtime, threads), folder.resolve().parent.name)
+
+    def save(self, folder: Path) -> None:
+        """Write the predictor into a new folder.
+
+        Raises:
+            ValueError: When its network is not computed by Keras, and cannot be written.
+        """
+        if not isinstance(self.runtime, KerasRuntime):
+            raise ValueError(
+                "Only a predictor whose runtime is keras can be saved. Received: one with "
+                f"{type(self.runtime).__name__}. Load it with runtime='keras'."
+            )
+        folder.mkdir(parents=True)
+        write_keras_file(self.runtime.network, folder / KerasRuntime.FILE)
+        self.references.save(folder)
+        (folder / CARD).write_text(self.card, encoding="utf-8")
+        (folder / FACTS).write_text(self.facts.model_dump_json(indent=2), encoding="utf-8")
+
+    def __call__(self, images: Any) -> pd.DataFrame:
+        """Label images; see `Labelled.predictions`, with `rejected` in the table's `attrs`.
+
+        Args:
+            images: A folder, a manifest or a table of images (path or address), one file, or a list of paths, encoded
+                images, arrays (height, width, channels) uint8 and pictures of Pillow.
+
+        Raises:
+            FileNotFoundError: When nothing is at a path.
+            ValueError: When there is no image at all.
+        """
+        parts = list(self.stream(as_listing(images)))
+        table = pd.concat([part.predictions for part in parts], ignore_index=True)
+        rejected = [part.rejected for part in parts if len(part.rejected)]
+        table.attrs["rejected"] = pd.concat(rejected or [parts[0].rejected], ignore_index=True).to_dict("records")
+        return table
+
+    def stream(self, listing: ImageListing, rows: np.ndarray | None = None) -> Iterator[Labelled]:
+        """Label images part by part, in their order: memory does not grow with their number.
+
+        Args:
+            listing: The images.
+            rows: Row numbers of the listing, increasing; None: all. What is no image of the listing at all
+                (`ImageListing.rejected`) is not repeated.
+        """
+        wanted = np.arange(len(listing.table)) if rows is None else rows
+        for chunk in DecodedImages(listing, self.facts.image_format, wanted).chunks():
+            yield self.label_chunk(chunk)
+
+    def label_chunk(self, chunk: Chunk) -> Labelled:
+        """Label images that are decoded."""
+        rejected = chunk.rejected[["id", "reason", "detail"]]
+        return Labelled(self.label(chunk.pixels, chunk.table), rejected)
+
+    def label(self, pixels: np.ndarray, images: pd.DataFrame) -> pd.DataFrame:
+        """Label pixels.
+
+        Args:
+            pixels: (n, height, width, channels) uint8 in the network's size; n may be 0.
+            images: What is known of them: `id`, `width_px`, `height_px`, `notes`, `pixel_digest`.
+        """
+        outputs = self.compute(pixels)
+        names = self.facts.class_names
+        queries = self.references.embed(outputs.features)
+        near = familiarity_table(self._embedded, queries, self.facts.familiarity, NEAREST)
+        confidence = outputs.probabilities.max(axis=1, initial=0.0).astype(float)
+        predicted = np.asarray(names, object)[outputs.probabilities.argmax(axis=1)]
+        withheld = self._withheld(confidence, near["unfamiliar"])
+        brightness, sharpness = grey_figures(pixels)
+        table = pd.DataFrame(
+            {
+                "id": images["id"].to_numpy(object),
+                "answer": np.where(withheld == "", predicted, None),
+                "withheld": withheld,
+                "predicted": predicted,
+                "confidence": confidence,
+                "set": sets_of(outputs.probabilities, self.facts.sets)[1] if self.facts.sets else None,
+            }
+        ).astype(dict.fromkeys(("id", "answer", "withheld", "predicted", "set"), "str"))
+        columns = [PROBABILITY + name for name in names]
+        figures = {
+            "width_px": images["width_px"].to_numpy(int),
+            "height_px": images["height_px"].to_numpy(int),
+            "brightness": brightness,
+            "sharpness": sharpness,
+            "notes": self._notes(images),
+        }
+        return pd.concat(
+            [
+                table,
+                near.drop(columns=["id", "label", "nearest_labels"]),
+                pd.DataFrame(outputs.probabilities, columns=columns),
+                pd.DataFrame(figures).astype({"notes": "str"}),
+            ],
+            axis=1,
+        )
+
+    def compute(self, pixels: np.ndarray) -> Outputs:
+        """What the network says of pixels, (n, height, width, channels) uint8, some at a time.
+
+        Raises:
+            ValueError: When the pixels are others, or a probability is not finite.
+        """
+        card = self.facts.card
+        if pixels.dtype != np.uint8 or pixels.shape[1:] != card.image_shape:
+            raise ValueError(
+                f"pixels must be uint8 of the shape (n, {', '.join(map(str, card.image_shape))}). Received: "
+                f"{pixels.dtype} {pixels.shape}. Give files or encoded images, which are resized as in training."
+            )
+        if not len(pixels):
+            return Outputs(
+                *(
+                    np.empty((0, width), np.float32)
+                    for width in (*[len(card.class_names)] * 2, len(self.references.kernel))
+                )
+            )
+        size = max(1, MOST_BYTES // int(np.prod(card.image_shape)))
+        parts = [self.runtime(pixels[start : start + size]) for start in range(0, len(pixels), size)]
+        outputs = parts[0] if len(parts) == 1 else Outputs(*map(np.concatenate, zip(*parts, strict=True)))
+        if not np.isfinite(outputs.probabilities).all():
+            raise ValueError(
+                f"Probabilities must be finite. The model {self.version} gives NaN or infinity: its weights are "
+                "damaged. Take another version."
+            )
+        return outputs
+
+    @cached_property
+    def _embedded(self) -> EmbeddedImages:
+        return self.references.embedded()
+
+    def _withheld(self, confidence: np.ndarray, unfamiliar: pd.Series) -> np.ndarray:
+        threshold = self.facts.threshold
+        unsure = (
+            np.full(len(confidence), NO_THRESHOLD)
+            if threshold is None
+            else np.where(confidence < threshold, UNSURE, "")
+        )
+        return np.where(unfamiliar.fillna(False).to_numpy(bool), UNFAMILIAR, unsure)
+
+    def _notes(self, images: pd.DataFrame) -> list[str]:
+        known = images["pixel_digest"].isin(self.references.training["pixel_digest"]).to_numpy(bool)
+        notes = images["notes"].to_numpy(object)
+        return [f"{note} {TRAINING_IMAGE}".strip() if seen else note for note, seen in zip(notes, known, strict=True)]
+
+
+def as_listing(images: Any) -> ImageListing:
+    """Images as people hand them over, see `Predictor.__call__`."""
+    if isinstance(images, ImageListing):
+        return images
+    if isinstance(images, str | Path):
+        return list_unlabelled(images)
+    if isinstance(images, bytes | np.ndarray | Image.Image):
+        raise ValueError(
+            f"images must be a path, or a list of paths, encoded images, arrays or pictures. Received: one "
+            f"{type(images).__name__}. Put it into a list."
+        )
+    return _listing_of(images)
+
+
+def _listing_of(images: Iterable[Any]) -> ImageListing:
+    given = list(images)
+    if not given:
+        raise ValueError("There is no image to label: the list is empty.")
+    encoded = [np.asarray(image.convert("RGB")) if isinstance(image, Image.Image) else image for image in given]
+    names = [str(image) if isinstance(image, str | Path) else f"image {place}" for place, image in enumerate(given)]
+    table = pd.DataFrame({"id": names, "label": None, "split": None, "group": None}).astype("str")
+    return ImageListing(table, lambda rows: (encoded[row] for row in rows))
+
+
+def build_predictor(
+    network: keras.Model,
+    card: Mapping[str, Any],
+    card_text: str,
+    images: ImageSet,
+    splits: pd.DataFrame,
+    validation_predictions: pd.DataFrame,
+    calibration: Mapping[str, Any],
+    threshold: Mapping[str, Any],
+    sets: Mapping[str, Any],
+    false_alarm_rate: float,
+    seed: int,
+) -> Predictor:
+    """Put a network together with what was fitted for it.
+
+    Args:
+        network: From raw pixels to probabilities, not calibrated.
+        card: Its card.
+        card_text: The same for people, Markdown.
+        images: The set that it was trained on.
+        splits: Which image is in which split.
+        validation_predictions: Of the network, not calibrated; may be empty.
+        calibration: See `evaluation.fit_calibration`.
+        threshold: See `evaluation.choose_threshold`.
+        sets: See `evaluation.fit_sets`; empty: none.
+        false_alarm_rate: Share of images like the validation images that may be called unfamiliar.
+        seed: Of the draw from a large training set.
+    """
+    training = embed(network, images, training_rows(images, splits, seed))
+    validation = embed(network, images, images.rows(splits, "validation"))
+    familiarity = fit_familiarity(training[1], validation[1], false_alarm_rate)
+    calibrated = calibrate(validation_predictions, calibration)
+    facts = PredictorFacts(
+        card=ModelCard.model_validate(card),
+        image_format=images.image_format
+        or ImageFormat(image_size_px=images.image_shape[0], channels=images.image_shape[2]),
+        calibration=dict(calibration),
+        threshold=threshold["threshold"],
+        wished_accuracy=threshold["wished_accuracy"],
+        confidence=threshold["confidence"],
+        sets=dict(sets),
+        familiarity=familiarity,
+        statements=tuple(
+            part["statement"] for part in (calibration, threshold, sets, familiarity) if part.get("statement")
+        ),
+    )
+    references = gather_references(network, images, training, validation, calibrated, familiarity)
+    return Predictor(facts, references, card_text, KerasRuntime.of(calibrated_network(network, calibration)))
+
+
+def _read_facts(folder: Path) -> PredictorFacts:
+    if not (folder / FACTS).is_file():
+        raise FileNotFoundError(
+            f"There is no predictor in {folder}: {FACTS} is missing. Name the folder that holds it, such as "
+            "data/06_models/predictor/<run>/predictor; a run makes one at its end: kedro run"
+        )
+    try:
+        content = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        if content.get("form") != FORM:
+            raise ValueError(f"its form is {content.get('form')}, this program reads {FORM}; run evaluate again")
+        return PredictorFacts.model_validate(content)
+    except (ValidationError, ValueError) as error:
+        raise ValueError(f"The predictor in {folder} cannot be read: {error}") from error

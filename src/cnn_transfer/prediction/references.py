@@ -1,0 +1,149 @@
+"""What a predictor keeps of the images that it was made with: to say which of them a new image is like, and how far.
+
+Of training images their features and small pictures are kept, of validation images only what is compared in sum with
+new images (`drift`). A large training set is drawn from: the distance to the nearest of 10,000 images stands for all.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from cnn_transfer.evaluation.familiarity import EmbeddedImages, embed_images, familiarity_table, last_dense
+from cnn_transfer.evaluation.slices import grey_figures
+from cnn_transfer.images import ImageSet
+from cnn_transfer.images.listing import hash_ranks
+
+if TYPE_CHECKING:
+    import keras
+
+MOST_IMAGES = 10_000  # of the training set
+THUMBNAIL_PX = 96  # longest side
+CHUNK = 256  # images in memory at once
+FIGURES = ["width_px", "height_px", "brightness", "sharpness"]
+
+
+@dataclass(frozen=True)
+class References:
+    """Images that a predictor was made with.
+
+    Attributes:
+        training: One row a kept training image: `id`, `label`, `pixel_digest`, `thumbnail` (an encoded picture), and
+            `width_px`, `height_px` before resizing, `brightness`, `sharpness` (see `evaluation.image_attributes`).
+        features: (kept images, d) float32, what the last dense layer reads.
+        kernel: (d, c) float32, what that layer multiplies by, without what all classes share.
+        validation: One row a validation image: the same figures, and `predicted`, `confidence` (calibrated, 0-1),
+            `distance` (see `evaluation.familiarity_table`); empty without validation images.
+    """
+
+    training: pd.DataFrame
+    features: np.ndarray
+    kernel: np.ndarray
+    validation: pd.DataFrame
+
+    def embedded(self) -> EmbeddedImages:
+        """The training images as the network sees them."""
+        names, labels = (self.training[column].to_numpy(object) for column in ("id", "label"))
+        return EmbeddedImages(names, labels, self.features, self.features @ self.kernel)
+
+    def embed(self, features: np.ndarray) -> EmbeddedImages:
+        """New images as the network sees them; whatever they are called, none is one of the training images."""
+        nameless = np.full(len(features), "", object)
+        return EmbeddedImages(nameless, nameless, features, features @ self.kernel)
+
+    def save(self, folder: Path) -> None:
+        """Write three files into a folder that is there."""
+        self.training.to_parquet(folder / "training.parquet", index=False)
+        self.validation.to_parquet(folder / "validation.parquet", index=False)
+        with open(folder / "features.npz", "wb") as file:
+            np.savez(file, features=self.features, kernel=self.kernel)
+
+    @classmethod
+    def load(cls, folder: Path) -> References:
+        """Read what `save` wrote."""
+        with np.load(folder / "features.npz", allow_pickle=False) as arrays:
+            features, kernel = arrays["features"], arrays["kernel"]
+        training, validation = (pd.read_parquet(folder / f"{name}.parquet") for name in ("training", "validation"))
+        return cls(training, features, kernel, validation)
+
+
+def training_rows(images: ImageSet, splits: pd.DataFrame, seed: int) -> np.ndarray:
+    """Row numbers of the training images that are kept: all, or 10,000 drawn whatever their order."""
+    rows = images.rows(splits, "training")
+    if len(rows) <= MOST_IMAGES:
+        return rows
+    ranks = np.asarray(hash_ranks(images.table["id"].iloc[rows], seed))
+    return np.sort(rows[np.argsort(ranks)[:MOST_IMAGES]])
+
+
+def gather_references(
+    network: keras.Model,
+    images: ImageSet,
+    training: tuple[np.ndarray, EmbeddedImages],
+    validation: tuple[np.ndarray, EmbeddedImages],
+    validation_predictions: pd.DataFrame,
+    familiarity: Mapping[str, Any],
+) -> References:
+    """Keep what is needed of training and validation images.
+
+    Args:
+        network: The network that the features are of.
+        images: The set of both.
+        training: Row numbers of the training images, and these as the network sees them.
+        validation: The same of the validation images; may be empty.
+        validation_predictions: Calibrated predictions of the validation images, in the same order.
+        familiarity: What was fitted on both.
+    """
+    kernel = np.asarray(last_dense(network).get_weights()[0], np.float32)
+    rows, embedded = training
+    kept = images.table.iloc[rows][["id", "label", "pixel_digest"]].reset_index(drop=True)
+    kept["thumbnail"] = [thumbnail(images.pixels(rows[place : place + 1])[0]) for place in range(len(rows))]
+    others, others_embedded = validation
+    distances = familiarity_table(embedded, others_embedded, familiarity, nearest=1)["distance"]
+    columns = [name for name in validation_predictions if str(name).startswith("probability_")]
+    judged = pd.DataFrame(
+        {
+            "predicted": validation_predictions["predicted"].to_numpy(object),
+            "confidence": validation_predictions[columns].to_numpy(float).max(axis=1, initial=0.0),
+            "distance": distances.to_numpy(float),
+        }
+    ).astype({"predicted": "str"})
+    return References(
+        training=pd.concat([kept, _figures(images, rows)], axis=1),
+        features=embedded.features,
+        kernel=kernel - kernel.mean(axis=1, keepdims=True),
+        validation=pd.concat([_figures(images, others), judged], axis=1),
+    )
+
+
+def embed(network: keras.Model, images: ImageSet, rows: np.ndarray) -> tuple[np.ndarray, EmbeddedImages]:
+    """Row numbers with their images as the network sees them."""
+    return rows, embed_images(network, images, rows)
+
+
+def thumbnail(pixels: np.ndarray) -> bytes:
+    """A small picture as WebP, at most 96 px wide and high.
+
+    Args:
+        pixels: (height, width, channels) uint8.
+    """
+    picture = Image.fromarray(pixels.squeeze(axis=-1) if pixels.shape[-1] == 1 else pixels)
+    picture.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+    stream = io.BytesIO()
+    picture.convert("RGB").save(stream, "WEBP", quality=90)
+    return stream.getvalue()
+
+
+def _figures(images: ImageSet, rows: np.ndarray) -> pd.DataFrame:
+    """Size, brightness and sharpness of images, one row each."""
+    parts = [grey_figures(images.pixels(rows[start : start + CHUNK])) for start in range(0, len(rows), CHUNK)]
+    brightness, sharpness = np.concatenate(parts, axis=1) if parts else np.empty((2, 0))
+    sizes = images.table[["width_px", "height_px"]].iloc[rows].reset_index(drop=True)
+    return sizes.assign(brightness=brightness, sharpness=sharpness)[FIGURES]

@@ -1,0 +1,209 @@
+"""A predictor says of new images what the pipeline says of test images, and holds its promises in words and codes."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from cnn_transfer.evaluation import calibrate, embed_images, familiarity_table, predict
+from cnn_transfer.prediction import Predictor
+
+
+@pytest.fixture(scope="module")
+def loaded(predictor_folder):
+    return Predictor.load(predictor_folder)
+
+
+@pytest.fixture(scope="module")
+def labelled(loaded, class_folder):
+    return loaded(class_folder)
+
+
+def test_says_of_files_what_the_pipeline_says_of_their_pixels(
+    labelled, predictor, shapes_network, shapes, shape_splits
+):
+    expected = calibrate(predict(shapes_network, shapes, shape_splits, "test"), predictor.facts.calibration)
+    found = labelled.set_index("id").loc[expected["id"]].reset_index()
+    columns = [name for name in expected if name.startswith("probability_")]
+    np.testing.assert_allclose(found[columns], expected[columns], atol=1e-5)
+    assert (found["predicted"] == expected["predicted"]).all()
+
+
+def test_measures_familiarity_as_the_pipeline_does(labelled, predictor, shapes_network, shapes, shape_splits):
+    training, test = (embed_images(shapes_network, shapes, shapes.rows(shape_splits, s)) for s in ("training", "test"))
+    expected = familiarity_table(training, test, predictor.facts.familiarity)
+    found = labelled.set_index("id").loc[expected["id"]].reset_index()
+    np.testing.assert_allclose(found["distance"], expected["distance"], atol=1e-4)
+    assert (found["nearest_1"] == expected["nearest_1"]).mean() > 0.95  # ties may fall otherwise
+
+
+def test_answers_are_the_sure_and_familiar_ones(labelled, loaded):
+    threshold = loaded.facts.threshold
+    assert threshold is not None
+    answered = labelled["answer"].notna()
+    assert answered.any()
+    assert (labelled["answer"] == labelled["predicted"])[answered].all()
+    assert (labelled["confidence"][answered] >= threshold).all()
+    assert not labelled["unfamiliar"][answered].any()
+    assert (labelled["withheld"][answered] == "").all()
+    assert (labelled["confidence"][labelled["withheld"] == "unsure"] < threshold).all()
+    assert set(labelled["withheld"][~answered]) <= {"unsure", "unfamiliar"}
+
+
+def test_promised_accuracy_is_kept_on_images_that_it_was_not_trained_on(labelled, loaded):
+    new = labelled[(labelled["notes"] != "training_image") & labelled["answer"].notna()]
+    right = new["answer"] == new["id"].str.split("/").str[0]
+    assert right.mean() >= loaded.facts.wished_accuracy - 0.03
+
+
+def test_foreign_images_have_no_answer_but_a_reason(loaded):
+    rng = np.random.default_rng(0)
+    noise = loaded([rng.integers(0, 256, (28, 28, 1), np.uint8) for _ in range(20)])
+    assert (noise["withheld"] == "unfamiliar").mean() > 0.8
+    assert noise["answer"][noise["withheld"] == "unfamiliar"].isna().all()
+
+
+def test_without_a_threshold_nothing_is_answered(predictor, class_folder):
+    none = replace(predictor, facts=predictor.facts.model_copy(update={"threshold": None}))
+    table = none(class_folder / "blob")
+    assert table["answer"].isna().all()
+    assert set(table["withheld"]) <= {"no_threshold", "unfamiliar"}
+    assert table["predicted"].notna().all()
+
+
+def test_pictures_of_the_training_are_marked(labelled, shapes, shape_splits):
+    marked = set(labelled["id"][labelled["notes"].str.contains("training_image")])
+    assert marked == set(shape_splits["id"][shape_splits["split"] == "training"])
+
+
+def test_one_picture_is_the_same_in_every_form(loaded, class_folder, encode_png):
+    path = class_folder / "blob" / "000.png"
+    picture = Image.open(path)
+    forms = [path, str(path), path.read_bytes(), np.asarray(picture)[..., None], np.asarray(picture), picture]
+    table = loaded(forms)
+    assert len(table) == len(forms)
+    assert table["confidence"].nunique() == 1
+
+
+def test_bad_images_are_rejected_with_the_codes_of_the_intake(loaded, class_folder, tmp_path):
+    good = (class_folder / "row" / "001.png").read_bytes()
+    table = loaded([good, b"", b"no image", good[:60], tmp_path / "nowhere.png"])
+    assert table["id"].tolist() == ["image 0"]
+    assert [(row["id"], row["reason"]) for row in table.attrs["rejected"]] == [
+        ("image 1", "empty_file"),
+        ("image 2", "not_an_image"),
+        ("image 3", "truncated"),
+        (str(tmp_path / "nowhere.png"), "missing_file"),
+    ]
+
+
+def test_only_bad_images_give_an_empty_table(loaded):
+    table = loaded([b"", b""])
+    assert table.empty
+    assert len(table.attrs["rejected"]) == 2
+    assert {"answer", "probability_row", "nearest_1"} <= set(table.columns)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        ([], "list is empty"),
+        (b"bytes", "Put it into a list"),
+        (np.zeros((28, 28, 1), np.uint8), "Put it into a list"),
+    ],
+)
+def test_what_is_no_image_is_refused_with_a_remedy(loaded, images, message):
+    with pytest.raises(ValueError, match=message):
+        loaded(images)
+
+
+def test_folder_without_images_and_path_to_nothing_are_errors(loaded, tmp_path):
+    with pytest.raises(ValueError, match="no image in"):
+        loaded(tmp_path)
+    with pytest.raises(FileNotFoundError, match="nothing is there"):
+        loaded(tmp_path / "nowhere")
+
+
+def test_pixels_of_another_size_are_refused(loaded):
+    with pytest.raises(ValueError, match=r"uint8 of the shape \(n, 28, 28, 1\)"):
+        loaded.compute(np.zeros((1, 32, 32, 1), np.uint8))
+    with pytest.raises(ValueError, match="Received: float32"):
+        loaded.compute(np.zeros((1, 28, 28, 1), np.float32))
+
+
+def test_saved_and_loaded_is_the_same(predictor, predictor_folder, tmp_path):
+    again = Predictor.load(predictor_folder)
+    assert again.facts == predictor.facts
+    assert again.version == predictor_folder.parent.name
+    again.save(tmp_path / "predictor")
+    for file in predictor_folder.iterdir():
+        assert (tmp_path / "predictor" / file.name).read_bytes() == file.read_bytes()
+
+
+def test_network_with_code_of_others_is_refused_by_name(predictor_folder, tmp_path):
+    import keras
+
+    shutil.copytree(predictor_folder, tmp_path / "copy")
+    inputs = keras.Input((28, 28, 1), dtype="uint8", name="pixels")
+    outputs = keras.layers.Lambda(lambda pixels: pixels)(inputs)
+    keras.Model(inputs, outputs).save(tmp_path / "copy" / "model.keras")
+    with pytest.raises(ValueError, match="Lambda layer"):
+        Predictor.load(tmp_path / "copy")
+
+
+def test_damaged_or_missing_facts_are_errors_that_say_what_to_do(predictor_folder, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"predictor\.json is missing"):
+        Predictor.load(tmp_path)
+    shutil.copytree(predictor_folder, tmp_path / "copy")
+    (tmp_path / "copy" / "predictor.json").write_text('{"form": 99}')
+    with pytest.raises(ValueError, match="its form is 99"):
+        Predictor.load(tmp_path / "copy")
+    (tmp_path / "copy" / "predictor.json").write_text("{")
+    with pytest.raises(ValueError, match="cannot be read"):
+        Predictor.load(tmp_path / "copy")
+
+
+def test_unknown_runtime_and_missing_export_list_what_is_there(predictor_folder):
+    with pytest.raises(ValueError, match="Did you mean onnx"):
+        Predictor.load(predictor_folder, runtime="onxx")
+    with pytest.raises(FileNotFoundError, match="files of: keras"):
+        Predictor.load(predictor_folder, runtime="onnx")
+
+
+def test_diverged_weights_are_an_error_not_an_answer(predictor):
+    def nothing(pixels):
+        outputs = predictor.runtime(pixels)
+        return outputs._replace(probabilities=np.full_like(outputs.probabilities, np.nan))
+
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        replace(predictor, runtime=nothing).compute(np.zeros((1, 28, 28, 1), np.uint8))
+
+
+def test_thumbnails_show_the_training_images(loaded, shapes):
+    import io
+
+    row = loaded.references.training.iloc[0]
+    picture = np.asarray(Image.open(io.BytesIO(row["thumbnail"])).convert("L"), float)
+    pixels = shapes.pixels(shapes.rows_of([row["id"]]))[0, ..., 0]
+    assert np.abs(picture - pixels).mean() < 12
+
+
+def test_only_a_part_of_a_large_training_set_is_kept(monkeypatch, shapes, shape_splits):
+    from cnn_transfer.prediction import references
+
+    everything = references.training_rows(shapes, shape_splits, 0)
+    monkeypatch.setattr(references, "MOST_IMAGES", 30)
+    few = references.training_rows(shapes, shape_splits, 0)
+    monkeypatch.setattr(references, "MOST_IMAGES", 60)
+    more = references.training_rows(shapes, shape_splits, 0)
+    assert (len(everything), len(few), len(more)) == (160, 30, 60)
+    assert set(few) < set(more) < set(everything)
+
+
+def test_table_can_be_written_and_read(labelled, tmp_path):
+    labelled.drop(columns=[]).to_parquet(tmp_path / "table.parquet")
+    read = pd.read_parquet(tmp_path / "table.parquet")
+    pd.testing.assert_frame_equal(read, labelled)
