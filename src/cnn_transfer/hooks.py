@@ -19,10 +19,12 @@ from cnn_transfer.configuration import ConfigLoader
 from cnn_transfer.datasets import (
     AllVersionsDataset,
     CheckpointsDataset,
+    ChosenPredictorDataset,
     CurvePointsDataset,
     FeatureCollectionDataset,
     FeaturesDataset,
     KerasModelDataset,
+    PredictorDataset,
     PretrainedNetworksDataset,
     RawImagesDataset,
     RunRecordsDataset,
@@ -49,7 +51,8 @@ LABELS_SAVED = "labels_saved"
 ALL_SUMMARIES = "all_summaries"
 RUNS, CHANGES = "runs_table", "runs_differences"
 WITH_TENSORFLOW = (
-    CurvePointsDataset, FeatureCollectionDataset, FeaturesDataset, KerasModelDataset, PretrainedNetworksDataset,
+    ChosenPredictorDataset, CurvePointsDataset, FeatureCollectionDataset, FeaturesDataset, KerasModelDataset,
+    PredictorDataset, PretrainedNetworksDataset,
 )  # fmt: skip
 
 
