@@ -15,6 +15,7 @@ pytestmark = pytest.mark.slow
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 WALKTHROUGH = NOTEBOOKS / "01_walkthrough_of_a_run.ipynb"
 LIBRARY = NOTEBOOKS / "02_library_without_kedro.ipynb"
+NEW_IMAGES = NOTEBOOKS / "03_label_new_images.ipynb"
 
 
 def read(notebook: Path) -> NotebookNode:
@@ -86,6 +87,23 @@ def test_library_notebook_measures_a_toy_run_and_never_imports_kedro():
     closed_form = float(re.search(r"closed form ([\d.]+)%", printed(notebook))[1])
     assert closed_form > 50
     assert pictures(notebook) == 3
+    assert notebook.cells[-1].outputs[0].text.strip() == "False"
+    assert_quiet(notebook)
+
+
+def test_new_images_are_labelled_without_kedro(finished_project):
+    notebook = read(NEW_IMAGES)
+    notebook.cells.append(nbformat.v4.new_code_cell("import sys; print('kedro' in sys.modules)"))
+    folder = finished_project / "beside"
+    folder.mkdir()
+    execute(notebook, folder)
+    new, everything = (
+        int(count.replace(",", "")) for count in re.search(r"(\S+) of (\S+) images", printed(notebook)).groups()
+    )
+    assert 0 < new < everything == 10_000
+    assert "1 image could be used" in printed(notebook)
+    assert "<td>empty_file</td>" in tables(notebook)
+    assert pictures(notebook) == 1
     assert notebook.cells[-1].outputs[0].text.strip() == "False"
     assert_quiet(notebook)
 

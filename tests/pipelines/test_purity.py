@@ -15,6 +15,7 @@ from cnn_transfer.datasets import EnvironmentDataset, FeaturesDataset, ImageSetD
 from cnn_transfer.evaluation import as_svg
 from cnn_transfer.images import DecodedImages, ImageListing, ImageSet, list_images
 from cnn_transfer.pipeline_registry import register_pipelines
+from cnn_transfer.prediction import Predictor
 from cnn_transfer.settings import CONFIG_LOADER_ARGS
 from cnn_transfer.transfer import FeatureExtraction, FeatureSet
 
@@ -37,6 +38,13 @@ def state(value):  # noqa: PLR0911 (one form a type)
         case FeatureExtraction():
             table = state(value.table())
             return value.network_digest, table, value.taps, value.grids, value.copies, value.augmentation
+        case Predictor():
+            references = value.references
+            training = state(references.training.assign(thumbnail=references.training["thumbnail"].map(bytes.hex)))
+            return (
+                value.facts.model_dump(), value.card, training, state(references.validation),
+                references.features.tobytes(), references.kernel.tobytes(), state(value.runtime.network),
+            )  # fmt: skip
         case pd.DataFrame():
             return value.columns.tolist(), value.dtypes.astype(str).tolist(), value.astype(str).to_numpy().tolist()
         case keras.Model():
