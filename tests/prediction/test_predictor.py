@@ -113,6 +113,9 @@ def test_only_bad_images_give_an_empty_table(loaded):
         ([], "list is empty"),
         (b"bytes", "Put it into a list"),
         (np.zeros((28, 28, 1), np.uint8), "Put it into a list"),
+        ([np.zeros((28, 28, 3))], "must be uint8 of the shape.*float64"),
+        ([np.zeros((1, 28, 28, 3), np.uint8)], "one array an image"),
+        ([np.zeros((28, 28, 3), np.uint8), None], "NoneType at position 1"),
     ],
 )
 def test_what_is_no_image_is_refused_with_a_remedy(loaded, images, message):

@@ -269,10 +269,29 @@ def _listing_of(images: Iterable[Any]) -> ImageListing:
     given = list(images)
     if not given:
         raise ValueError("There is no image to label: the list is empty.")
-    encoded = [np.asarray(image.convert("RGB")) if isinstance(image, Image.Image) else image for image in given]
+    encoded = [_checked(image, place) for place, image in enumerate(given)]
     names = [str(image) if isinstance(image, str | Path) else f"image {place}" for place, image in enumerate(given)]
     table = pd.DataFrame({"id": names, "label": None, "split": None, "group": None}).astype("str")
     return ImageListing(table, lambda rows: (encoded[row] for row in rows))
+
+
+def _checked(image: Any, place: int) -> Any:
+    """One image in a form that the intake reads."""
+    if isinstance(image, Image.Image):
+        image = np.asarray(image.convert("RGB"))
+    if isinstance(image, np.ndarray):
+        grey = image.ndim == 2 or (image.ndim == 3 and image.shape[-1] == 1)
+        if image.dtype != np.uint8 or not (grey or (image.ndim == 3 and image.shape[-1] in {3, 4})):
+            raise ValueError(
+                "Arrays must be uint8 of the shape (height, width) or (height, width, 1, 3 or 4). Received: "
+                f"{image.dtype} {image.shape} at position {place}. Scale numbers to 0-255, and give one array an image."
+            )
+    elif not isinstance(image, str | Path | bytes):
+        raise ValueError(
+            "Each image must be a path, encoded bytes, an array or a picture of Pillow. Received: "
+            f"{type(image).__name__} at position {place}."
+        )
+    return image
 
 
 def build_predictor(
