@@ -44,7 +44,7 @@ test: .venv/.ready  ## run the tests with coverage (about 10 minutes)
 	$(BIN)/coverage report
 
 test-integration: .venv/.ready  ## run the slow tests: Airflow, Dagster, MLflow, S3, Ray, containers, killed processes (about 20 minutes)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
 
 lint: .venv/.ready  ## check style, types and the three floors
 	$(BIN)/ruff format --check .
