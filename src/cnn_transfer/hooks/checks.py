@@ -1,0 +1,131 @@
+"""Stop a run before its first node when parameters are wrong, inputs are missing, or the store cannot be used."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+from kedro.framework.context import KedroContext
+from kedro.framework.hooks import hook_impl
+from kedro.io import AbstractVersionedDataset, DataCatalog
+from kedro.pipeline import Pipeline
+from kedro.pipeline.node import Node
+
+from cnn_transfer.configuration import ConfigLoader
+from cnn_transfer.datasets import AllVersionsDataset, RawImagesDataset, versions
+from cnn_transfer.datasets.store import StoreError, check_store, configure_store
+from cnn_transfer.hooks.take_over import take_over_inputs
+from cnn_transfer.parameters import ParameterError
+from cnn_transfer.run_identity import given_run_id
+from cnn_transfer.run_parameters import parse_run_parameters
+from cnn_transfer.runner import run_records
+from cnn_transfer.training.workers import role
+
+ALL_SUMMARIES = "all_summaries"
+
+
+def stage_of(node: Node) -> str:
+    """The stage that a node belongs to, which begins its namespace."""
+    return str(node.namespace).split(".", maxsplit=1)[0]
+
+
+class CheckHooks:
+    """Stop a run before its first node when parameters are wrong or inputs are missing."""
+
+    def __init__(self) -> None:
+        self._parameters: dict[str, Any] = {}
+        self._run_is_given = False
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Keep the parameters for the check before the run."""
+        self._parameters = context.params
+        try:
+            self._run_is_given = given_run_id(context.params) is not None
+        except ParameterError as error:
+            raise click.ClickException(str(error)) from error
+
+    @hook_impl
+    def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Check all parameters, whatever part of the graph runs, and that what the run reads is there."""
+        stages = {stage_of(node) for node in pipeline.nodes}
+        try:
+            parse_run_parameters(self._parameters, stages)
+        except ParameterError as error:
+            raise click.ClickException(f"Wrong parameters; nothing was run.\n{error}") from error
+        unread = [text for role in ("source", "target") if (text := self._unread(role, catalog))]
+        if unread:
+            raise click.ClickException("Wrong parameters; nothing was run.\n" + "\n".join(unread))
+        if role() != "alone" and not self._run_is_given:
+            raise click.ClickException(
+                "TF_CONFIG names several machines, which must be given the id of their run: set TRANSFER_RUN_ID to the "
+                "same on all of them."
+            )
+        missing = [text for name in sorted(pipeline.inputs()) if (text := self._missing(name, catalog))]
+        if missing:
+            raise click.ClickException("Missing inputs; nothing was run.\n" + "\n".join(missing))
+        if not self._run_is_given:
+            take_over_inputs(pipeline, catalog)
+
+    def _unread(self, role: str, catalog: DataCatalog) -> str:
+        """What is wrong with a path of images that this environment's catalog does not read, or nothing."""
+        path = self._parameters.get(f"{role}_images")
+        raw = catalog.get(f"{role}_raw_images")
+        if path is None or (isinstance(raw, RawImagesDataset) and raw.filepath.endswith(path)):
+            return ""
+        return (
+            f"{role}_images: {path} was asked for, but the catalog of this environment reads {raw}. Leave it out, take "
+            f"another --env, or put ${{runtime_params:{role}_images}} into the entry {role}_raw_images."
+        )
+
+    def _missing(self, name: str, catalog: DataCatalog) -> str:
+        """What is missing and how to get it, or nothing when the dataset is there."""
+        dataset = catalog.get(name)
+        if isinstance(dataset, RawImagesDataset) and not dataset.exists():
+            parameter = name.replace("_raw_images", "_images")
+            remedy = f"Make it with: {dataset.made_by}" if dataset.made_by else "Check its filepath in the catalog."
+            if self._parameters.get(parameter):
+                remedy = f"Check the parameter {parameter}."
+            return f"{name}: nothing at {dataset.filepath}. {remedy}"
+        if isinstance(dataset, AbstractVersionedDataset) and not dataset.exists():
+            return self._missing_version(name, dataset, catalog)
+        if isinstance(dataset, AllVersionsDataset) and name == ALL_SUMMARIES and not dataset.exists():
+            return f"{name}: no run has written a summary yet. Make one with: kedro run"
+        return ""
+
+    def _missing_version(self, name: str, dataset: AbstractVersionedDataset[Any, Any], catalog: DataCatalog) -> str:
+        """The same of a version; what an earlier run has is there for a run that begins, which takes it over."""
+        records, wanted = run_records(catalog), str(dataset.resolve_load_version())
+        begins = records is not None and wanted == records.run_id and not self._run_is_given
+        if begins and dataset.list_versions():
+            return ""
+        told = f"no version in {dataset._filepath}." if begins else versions.missing_version(dataset, wanted)
+        return f"{name}: {told} Run the stages before this one first, in this run, or all: kedro run"
+
+
+class StoreHooks:
+    """Give the store its credentials, and stop a run before its first node when it cannot be used."""
+
+    def __init__(self) -> None:
+        self._address: str | None = None
+
+    @hook_impl(tryfirst=True)
+    def after_context_created(self, context: KedroContext) -> None:
+        """Configure the file system before the catalog makes use of it."""
+        if not isinstance(context.config_loader, ConfigLoader):
+            return
+        self._address = context.config_loader.store(context.project_path)
+        try:
+            configure_store(self._address, context.config_loader.store_credentials())
+        except StoreError as error:
+            raise click.ClickException(str(error)) from error
+
+    @hook_impl(tryfirst=True)
+    def before_pipeline_run(self) -> None:
+        """Try it, before other checks look for inputs there."""
+        if self._address is None:
+            return
+        try:
+            check_store(self._address)
+        except StoreError as error:
+            raise click.ClickException(f"Nothing was run. {error}") from error

@@ -1,0 +1,75 @@
+"""What people read on the terminal: a line an intake, a summary at the end of a run."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import click
+from kedro.framework.context import KedroContext
+from kedro.framework.hooks import hook_impl
+from kedro.io import AbstractVersionedDataset, DataCatalog
+from kedro.pipeline import Pipeline
+
+from cnn_transfer.datasets import versions
+from cnn_transfer.evaluation import describe_intake, describe_ranking, describe_summary
+from cnn_transfer.evaluation.learning_curve import describe_labels_saved
+from cnn_transfer.evaluation.run_comparison import describe_runs
+from cnn_transfer.log_origin import ORIGIN
+from cnn_transfer.training.workers import role
+
+LOGGER = logging.getLogger("cnn_transfer")
+INTAKE = "intake"
+SUMMARY, REPORT = "summary", "report"
+RANKING, CHOICE = "source_ranking", "source_choice"
+LABELS_SAVED = "labels_saved"
+RUNS, CHANGES = "runs_table", "runs_differences"
+
+
+class IntakeHooks:
+    """Say in a line a set what was used and what was set aside."""
+
+    @hook_impl
+    def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
+        """Log the counts of an intake."""
+        if dataset_name.endswith(INTAKE):
+            LOGGER.info("%s: %s", dataset_name.removesuffix(f"_{INTAKE}"), describe_intake(data))
+
+
+class SummaryHooks:
+    """End a run that made a summary, a ranking, a learning curve or a comparison, with a few lines on the terminal."""
+
+    def __init__(self) -> None:
+        self._command = "kedro run"
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Keep the environment, which the next run needs, too."""
+        if context.env:
+            self._command = f"kedro run --env {context.env}"
+
+    @hook_impl
+    def after_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Print them and where to look, on one of several machines."""
+        if role() == "worker":
+            return
+        made = pipeline.all_outputs()
+        if SUMMARY in made:
+            self._print(describe_summary(catalog.load(SUMMARY)), catalog.get(REPORT if REPORT in made else SUMMARY))
+        if {RANKING, CHOICE} <= made:
+            lines = describe_ranking(catalog.load(RANKING), catalog.load(CHOICE), self._command)
+            self._print(lines, catalog.get(RANKING))
+        if LABELS_SAVED in made:
+            self._print(describe_labels_saved(catalog.load(LABELS_SAVED)), catalog.get(LABELS_SAVED))
+        if {RUNS, CHANGES} <= made:
+            self._print(describe_runs(catalog.load(RUNS), catalog.load(CHANGES)), catalog.get(RUNS))
+
+    def _print(self, lines: list[str], dataset: Any) -> None:
+        if ORIGIN.for_collectors:
+            LOGGER.info("\n".join(lines))
+            return
+        click.echo("\n" + "\n".join(lines))
+        if isinstance(dataset, AbstractVersionedDataset):
+            click.echo(
+                f"Where to look   {versions.address_of(dataset)}, pictures and tables beside it; kedro viz run\n"
+            )
