@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 import logging
 import logging.config
 import signal
@@ -20,6 +22,7 @@ from cnn_transfer.serving.settings import Settings
 LOGGER = logging.getLogger(__name__)
 HEADER_SECONDS = 10  # in which the head of a request has to be there; uvicorn waits for ever
 MOST_CONNECTIONS = 1000  # below the number of files that systems allow a process
+MALLOC = {-3: 2**20, -1: 2**20, -8: 2}  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD (bytes), M_ARENA_MAX of malloc.h
 
 
 class ImpatientProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
@@ -87,7 +90,16 @@ def serve(settings: Settings) -> None:
         SystemExit: When the port is taken or there is no release.
     """
     logging.config.dictConfig(log_configuration(settings.logs))
+    give_memory_back()
     Server(configuration(create_app(settings))).run()
+
+
+def give_memory_back() -> None:
+    """Let the C library return what uploads and large images took; by itself it keeps half as much again as needed."""
+    with contextlib.suppress(AttributeError, OSError):  # another C library
+        mallopt = ctypes.CDLL(None).mallopt
+        for parameter, value in MALLOC.items():
+            mallopt(parameter, value)
 
 
 def configuration(app: FastAPI) -> uvicorn.Config:
