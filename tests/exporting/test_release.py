@@ -34,6 +34,8 @@ def test_says_what_it_holds(folder, predictor):
 
 
 def test_failed_export_is_never_part_of_it(predictor, exported):
-    entries = (*ENTRIES[:2], {**ENTRIES[2], "passed": False})
-    with pytest.raises(ToleranceError, match=r"no failed export\. Received: litert"):
+    failed = {**ENTRIES[2], "passed": False, "verdict": "logits differ by 2"}
+    entries = (*ENTRIES[:2], failed, ENTRIES[3])
+    message = r"nothing is released\. Received: litert: logits differ by 2\. Leave them out of export\.formats"
+    with pytest.raises(ToleranceError, match=message):
         Release(predictor, exported, entries)

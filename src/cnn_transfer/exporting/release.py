@@ -27,12 +27,15 @@ class ToleranceError(ValueError):
 
 @dataclass(frozen=True)
 class Release:
-    """What is given to other programs.
+    """What is given to other programs; holds no export that failed.
 
     Attributes:
         predictor: One that Keras computes, with the card of the release.
         files: Content of the exports by path, see `export`.
-        exports: One entry an export: `name`, `file`, `passed`, and its figures.
+        exports: See `parity.compare`; one entry an export: `name`, `file`, `passed`, `verdict`, and its figures.
+
+    Raises:
+        ToleranceError: When one did not pass.
     """
 
     predictor: Predictor
@@ -40,8 +43,15 @@ class Release:
     exports: tuple[Mapping[str, Any], ...]
 
     def __post_init__(self) -> None:
-        if failed := [str(entry["name"]) for entry in self.exports if not entry["passed"]]:
-            raise ToleranceError(f"A release holds no failed export. Received: {', '.join(failed)}.")
+        failed = [f"{entry['name']}: {entry['verdict']}" for entry in self.exports if not entry["passed"]]
+        if failed:
+            raise ToleranceError(
+                "Exports must be within their tolerances; nothing is released. Received: "
+                + "; ".join(failed)
+                + ". Leave them out of export.formats, or allow more with export.logits_tolerance and "
+                "export.accuracy_loss. Of 8 bits, more training images show the ranges better. All figures are in "
+                "export_table."
+            )
 
 
 def write_files(files: Files, folder: Path) -> None:
