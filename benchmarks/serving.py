@@ -261,7 +261,7 @@ def main() -> None:
     requests, rows = digits(), []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        source, log = found[0].folder, folder / "log"
+        source, log = Path(found[0].address), folder / "log"
         releases = folder / "releases"
         shutil.copytree(source, releases / "first" / "release")
         with running(releases, log, most_batch=1) as service:

@@ -79,15 +79,16 @@ def test_the_service_has_no_rights_and_its_probes_settings_and_names_are_those_o
     variables = {variable["name"]: variable["value"] for variable in container["env"]}
     settings = Settings.read([], variables)
     assert (settings.host, settings.port) == ("0.0.0.0", container["ports"][0]["containerPort"])
-    mount = container["volumeMounts"][0]
-    assert settings.release.is_relative_to(mount["mountPath"])
-    assert mount["readOnly"]
+    run = job_of(load("job.yml"))["template"]["spec"]["containers"][0]
+    [store] = [variable["value"] for variable in run["env"] if variable["name"] == "TRANSFER_STORE"]
+    assert settings.release == f"{store}/06_models/release"
     assert pod["terminationGracePeriodSeconds"] > settings.grace_seconds + settings.drain_seconds
     probe = container["readinessProbe"]
     assert settings.grace_seconds > probe["periodSeconds"] * probe["failureThreshold"] + probe["timeoutSeconds"]
     paths = {route.path for route in create_app(settings).routes}
     probes = {container[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "liveness", "readiness")}
     assert probes | {deployment["spec"]["template"]["metadata"]["annotations"]["prometheus.io/path"]} <= paths
+    assert pod["enableServiceLinks"] is False  # CNN_TRANSFER_SERVING_PORT and others would be refused as no settings
     assert container["command"] == ["python", "-m", "cnn_transfer.serving"]
     user = re.search(r"^USER (\d+):(\d+)$", DOCKERFILE.read_text(), re.MULTILINE)
     assert (pod["securityContext"]["runAsUser"], pod["securityContext"]["runAsGroup"]) == tuple(map(int, user.groups()))

@@ -77,7 +77,7 @@ class Client:
 @contextlib.contextmanager
 def serving(releases, **settings):
     """A service in a thread of this process."""
-    app = create_app(Settings(release=releases, **settings))
+    app = create_app(Settings(release=str(releases), **settings))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = uvicorn.Server(configuration(app))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

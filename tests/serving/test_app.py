@@ -150,7 +150,7 @@ def test_a_defect_shows_an_id_that_is_in_the_log_and_no_traceback(client, photos
     assert b"secret" not in answer.body
     assert b"Traceback" not in answer.body
     name = re.search("id ([0-9a-f]+)", answer.json["error"]["detail"]).group(1)
-    assert f"Request {name} to /predict failed" in caplog.text
+    assert f"Request {name} to '/predict' failed" in caplog.text
     assert "secret of the code" in caplog.text
     monkeypatch.undo()
     assert client.send(*list(photos.items())[:1]).status == 200
@@ -270,6 +270,8 @@ def test_more_than_can_wait_is_refused_at_once(release_folder, photos):
         assert (answer.status, answer.json["error"]["code"]) == (503, "overloaded")
         assert answer.headers["retry-after"] == "1"
         client.service.labeller._images = 0
+        client.service.labeller._explanations = 8
+        assert client.send(("a.png", content), path="/explain").json["error"]["code"] == "overloaded"
         assert client.send(("a.png", content)).status == 200
         client.service.memory.most = 10
         assert client.send(("a.png", content)).json["error"]["code"] == "overloaded"

@@ -23,7 +23,7 @@ def completed(folder, seconds):
 @pytest.fixture
 def slot(releases):
     metrics = Metrics()
-    slot = ModelSlot(releases, lambda release: load_release(release, Settings(release=releases)), metrics)
+    slot = ModelSlot(releases, lambda release: load_release(release, Settings(release=str(releases))), metrics)
     slot.loads = lambda result: metrics.registry.get_sample_value("cnn_transfer_model_loads_total", {"result": result})
     assert slot.refresh()
     return slot
@@ -115,8 +115,8 @@ def test_without_a_release_it_says_how_to_make_one(tmp_path):
 
 def test_images_that_training_took_may_be_too_large_for_the_service(releases):
     release = find_releases(releases)[0]
-    usual = load_release(release, Settings(release=releases, most_megapixels=1_000))
-    small = load_release(release, Settings(release=releases, most_megapixels=2))
+    usual = load_release(release, Settings(release=str(releases), most_megapixels=1_000))
+    small = load_release(release, Settings(release=str(releases), most_megapixels=2))
     assert usual.image_format == usual.predictor.facts.image_format
     assert small.image_format.most_megapixels == 2
 
@@ -131,3 +131,20 @@ def test_the_service_takes_in_a_new_release_while_it_runs(releases, copy_release
         assert client.send(("a.png", image)).json["model"]["version"] == "second"
         assert client.metric('cnn_transfer_model_info{runtime="onnx",version="second"}') == 1
         assert client.metric(f'cnn_transfer_model_info{{runtime="onnx",version="{VERSION}"}}') == 0
+
+
+def test_a_release_on_an_object_store_is_served_like_one_on_a_disk(bucket, releases, encode_png, shapes):
+    import s3fs
+
+    store = s3fs.S3FileSystem()
+    address = f"s3://{bucket}/models/release"
+    assert find_releases(address) == []
+    store.put(str(releases / VERSION), f"{bucket}/models/release/", recursive=True)
+    image = encode_png(shapes.pixels([0])[0, ..., 0])
+    with serving(address, watch_seconds=0.2) as client, serving(releases) as other:
+        assert client.get("/ready").json["version"] == VERSION
+        assert client.send(("a.png", image)).json == other.send(("a.png", image)).json
+        store.put(str(releases / VERSION / "release"), f"{bucket}/models/release/second/release", recursive=True)
+        while client.get("/ready").json["version"] != "second":
+            assert client.get("/live").status == 200
+    assert versions(f"{address}/second/release") == ["second"]

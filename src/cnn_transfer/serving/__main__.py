@@ -20,7 +20,11 @@ def main() -> None:
         settings = Settings.read(sys.argv[1:], os.environ)
     except ParameterError as error:
         sys.exit(str(error))
-    if not find_releases(settings.release):
+    try:
+        found = find_releases(settings.release)
+    except Exception as error:  # networks fail in many ways
+        sys.exit(f"{settings.release} cannot be looked at: {type(error).__name__} {error}")
+    if not found:
         sys.exit(
             f"There is no release in {settings.release}. Make one: kedro run, then kedro run --pipelines export "
             "(needs: pip install 'cnn-transfer[export]'); or name another folder with --release"

@@ -327,7 +327,7 @@ class _Around:
             status = CLIENT_GONE
         except Exception:
             name = uuid.uuid4().hex[:12]
-            LOGGER.exception("Request %s to %s failed", name, scope["path"])
+            LOGGER.exception("Request %s to %r failed", name, scope["path"])
             if status:  # too late for another answer; the server closes the connection
                 raise
             await _refusal("internal", f"The service has failed; its log says more under the id {name}.")(

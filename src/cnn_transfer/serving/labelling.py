@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -26,6 +26,8 @@ from cnn_transfer.serving.metrics import Metrics
 from cnn_transfer.serving.releases import ServedModel, label_rows
 from cnn_transfer.serving.settings import Settings
 from cnn_transfer.serving.uploads import FILE_TOO_LARGE, RefusedError, Upload
+
+MOST_EXPLANATIONS = 8  # on their way at once; each takes as long as a hundred images
 
 
 class Rejected(NamedTuple):
@@ -57,6 +59,7 @@ class Labeller:
         self._settings, self._metrics = settings, metrics
         self._waiting: asyncio.Queue[_Waiting] = asyncio.Queue()
         self._images = 0  # on their way
+        self._explanations = 0  # likewise
         self._decoders = ThreadPoolExecutor(os.cpu_count(), "decode")
         self._labeller = ThreadPoolExecutor(1, "label")
         self._explainer = ThreadPoolExecutor(1, "explain")
@@ -102,16 +105,17 @@ class Labeller:
         """See `answers.Explanation`; one image at a time, beside the labelling of others.
 
         Raises:
-            RefusedError: When more images wait than may.
+            RefusedError: When more explanations wait than may.
         """
-        self.check_load()
-        self._count(1)
+        if self._explanations >= MOST_EXPLANATIONS:
+            raise RefusedError("overloaded", "too many images wait to be explained; try again soon")
+        self._explanations += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(
                 self._explainer, explanation_json, model, image.pixels
             )
         finally:
-            self._count(-1)
+            self._explanations -= 1
 
     async def _together(self, model: ServedModel, images: Sequence[Decoded]) -> list[dict[str, Any]]:
         waiting = _Waiting(model, images)
@@ -154,21 +158,24 @@ class Labeller:
         start = time.perf_counter()
         try:
             labelled = await asyncio.get_running_loop().run_in_executor(self._labeller, _label, batch[0].model, images)
+            self._note(labelled, time.perf_counter() - start)
         except Exception as error:  # of this batch only; the next may have no such image
             for waiting in batch:
                 if not waiting.labelled.done():
                     waiting.labelled.set_exception(error)
             return
-        self._metrics.batch.observe(len(images))
-        for image in labelled:
-            self._metrics.images.labels(image["withheld"] or "answered").inc()
-            self._metrics.predicted.labels(image["predicted"]).inc()
-        self._metrics.batch_seconds.observe(time.perf_counter() - start)
         place = 0
         for waiting in batch:
             if not waiting.labelled.done():
                 waiting.labelled.set_result(labelled[place : place + len(waiting.images)])
             place += len(waiting.images)
+
+    def _note(self, labelled: Sequence[Mapping[str, Any]], seconds: float) -> None:
+        self._metrics.batch.observe(len(labelled))
+        self._metrics.batch_seconds.observe(seconds)
+        for image in labelled:
+            self._metrics.images.labels(image["withheld"] or "answered").inc()
+            self._metrics.predicted.labels(image["predicted"]).inc()
 
 
 def _decode(upload: Upload, image_format: ImageFormat, most_mb: float) -> Decoded | Rejected:

@@ -1,15 +1,18 @@
 """The model that is served: the release that was completed last, loaded beside the old one and swapped in one step.
 
-Releases lie as a catalog has them, `<folder>/<version>/release/`, and are complete when they have `exports.json`, which
-is written last. Which is the newest says the time of that file: names of versions need not sort.
+Releases lie as a catalog has them, `<folder>/<version>/release/`, on this machine or on `s3://`, and are complete when
+they have `exports.json`, which is written last. The time of that file says which is the newest: names need not sort.
 """
 
 from __future__ import annotations
 
 import asyncio
+import glob
 import json
 import logging
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,8 +22,9 @@ import numpy as np
 import pandas as pd
 
 from cnn_transfer.exporting.release import EXPORTS, FORM
-from cnn_transfer.images import ImageFormat
-from cnn_transfer.prediction import Predictor
+from cnn_transfer.images import ImageFormat, open_location
+from cnn_transfer.images.listing import is_local
+from cnn_transfer.prediction import RUNTIMES, Predictor
 from cnn_transfer.serving.metrics import Metrics
 from cnn_transfer.serving.settings import Settings
 
@@ -33,20 +37,20 @@ class NoReleaseError(RuntimeError):
 
 
 class Release(NamedTuple):
-    """A complete release on disk.
+    """A complete release.
 
     Attributes:
-        folder: Where it is.
-        completed_ns: When `exports.json` was written.
+        address: Of its folder, a local path or an address of fsspec.
+        completed: When `exports.json` was written, seconds since 1970.
     """
 
-    folder: Path
-    completed_ns: int
+    address: str
+    completed: float
 
     @property
     def version(self) -> str:
         """Name of its version."""
-        return self.folder.resolve().parent.name
+        return self.address.rstrip("/").split("/")[-2]
 
 
 @dataclass(frozen=True)
@@ -88,25 +92,50 @@ class ServedModel:
         return list(self.predictor.references.training["thumbnail"])
 
 
-def find_releases(location: Path) -> list[Release]:
+def find_releases(location: str | Path) -> list[Release]:
     """Complete releases at a place, the one that was completed last first.
 
     Args:
-        location: A folder of versions, or one release.
+        location: A folder of versions, or one release; a local path or an address of fsspec, such as `s3://…`.
+
+    Raises:
+        ModuleNotFoundError: When the address needs a package that is not installed.
     """
-    if (location / EXPORTS).is_file():
-        folders = [location]
-    elif location.is_dir():
-        folders = [version / "release" for version in location.iterdir()]
+    filesystem, path = open_location(location, {})
+    filesystem.invalidate_cache()
+    if filesystem.isfile(f"{path}/{EXPORTS}"):
+        found = {f"{path}/{EXPORTS}": filesystem.info(f"{path}/{EXPORTS}")}
     else:
-        folders = []
-    found = []
-    for folder in folders:
-        try:
-            found.append(Release(folder, (folder / EXPORTS).stat().st_mtime_ns))
-        except OSError:  # not complete, or removed meanwhile
-            continue
-    return sorted(found, key=lambda release: (release.completed_ns, str(release.folder)), reverse=True)
+        found = filesystem.glob(f"{glob.escape(path)}/*/release/{EXPORTS}", detail=True)
+    releases = [
+        Release(filesystem.unstrip_protocol(name.removesuffix(f"/{EXPORTS}")).removeprefix("file://"), _written(info))
+        for name, info in found.items()
+    ]
+    return sorted(releases, key=lambda release: (release.completed, release.address), reverse=True)
+
+
+def _written(info: Mapping[str, Any]) -> float:
+    """When a file was written, as file systems of fsspec say it."""
+    when = info["mtime"] if "mtime" in info else info["LastModified"].timestamp()
+    return float(when)
+
+
+@contextmanager
+def _on_disk(release: Release, runtime: str) -> Iterator[Path]:
+    """The folder of a release on this machine, without what other runtimes need where it has to be fetched."""
+    filesystem, path = open_location(release.address, {})
+    if is_local(filesystem):
+        yield Path(path)
+        return
+    others = {kind.FILE for name, kind in RUNTIMES.items() if name != runtime}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / release.version / "release"
+        for name in filesystem.find(path):
+            relative = name.removeprefix(f"{path}/")
+            if relative.split("/")[0] not in others:
+                (folder / relative).parent.mkdir(parents=True, exist_ok=True)
+                filesystem.get_file(name, str(folder / relative))
+        yield folder
 
 
 def load_release(release: Release, settings: Settings) -> ServedModel:
@@ -117,7 +146,16 @@ def load_release(release: Release, settings: Settings) -> ServedModel:
         FileNotFoundError: When a file is missing.
         ModuleNotFoundError: When the runtime is not installed.
     """
-    exports = json.loads((release.folder / EXPORTS).read_text(encoding="utf-8"))
+    with _on_disk(release, settings.runtime) as folder:
+        model = _load(release, folder, settings)
+    for images in WARM_UP:
+        pixels = np.zeros((images, *model.predictor.facts.card.image_shape), np.uint8)
+        model.predictor.label(pixels, label_rows([(1, 1, "", "")] * images))
+    return model
+
+
+def _load(release: Release, folder: Path, settings: Settings) -> ServedModel:
+    exports = json.loads((folder / EXPORTS).read_text(encoding="utf-8"))
     if exports.get("form") != FORM:
         raise ValueError(
             f"The release {release.version} is of the form {exports.get('form')}, this program reads {FORM}: "
@@ -125,16 +163,12 @@ def load_release(release: Release, settings: Settings) -> ServedModel:
         )
     if any(export["name"] == settings.runtime and not export["passed"] for export in exports["exports"]):
         raise ValueError(f"The export {settings.runtime} of the release {release.version} is outside its tolerance")
-    predictor = Predictor.load(release.folder, settings.runtime, settings.threads)
+    predictor = Predictor.load(folder, settings.runtime, settings.threads)
     image_format = predictor.facts.image_format
     served = min(image_format.most_megapixels, settings.most_megapixels)
-    model = ServedModel(
+    return ServedModel(
         release, predictor, image_format.model_copy(update={"most_megapixels": served}), exports, settings.runtime
     )
-    for images in WARM_UP:
-        pixels = np.zeros((images, *predictor.facts.card.image_shape), np.uint8)
-        predictor.label(pixels, label_rows([(1, 1, "", "")] * images))
-    return model
 
 
 def label_rows(rows: Sequence[tuple[int, int, str, str]]) -> pd.DataFrame:
@@ -149,7 +183,7 @@ class ModelSlot:
     A request takes `current` once and keeps it to its end; a model is given up when no request has it any more.
     """
 
-    def __init__(self, location: Path, load: Callable[[Release], ServedModel], metrics: Metrics) -> None:
+    def __init__(self, location: str | Path, load: Callable[[Release], ServedModel], metrics: Metrics) -> None:
         self._location, self._load, self._metrics = location, load, metrics
         self._model: ServedModel | None = None
         self._failed: set[Release] = set()
@@ -194,7 +228,7 @@ class ModelSlot:
                 self._metrics.swaps.labels("failed").inc()
                 LOGGER.exception(
                     "The release %s cannot be served; %s",
-                    release.folder,
+                    release.address,
                     f"{self._model.version} stays" if self._model else "an older one is tried",
                 )
                 continue

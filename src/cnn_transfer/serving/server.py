@@ -24,7 +24,7 @@ from cnn_transfer.serving.settings import Settings
 
 LOGGER = logging.getLogger(__name__)
 HEADER_SECONDS = 10  # in which the head of a request has to be there; uvicorn waits for ever
-MOST_CONNECTIONS = 1000  # below the number of files that systems allow a process
+MOST_CONNECTIONS = 900  # many systems allow a process 1,024 files
 SWITCH_SECONDS = 0.0005  # until labelling lets requests come between; Python's 5 ms are waited several times a request
 MALLOC = {-3: 2**20, -1: 2**20, -8: 2}  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD (bytes), M_ARENA_MAX of malloc.h
 

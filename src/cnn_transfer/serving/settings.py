@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, field_validator
@@ -19,9 +18,9 @@ MEGABYTE = 10**6
 class Settings(Parameters):
     """Settings of the service; the command line goes before variables, these before the defaults."""
 
-    release: Path = Field(
-        default=Path("data/06_models/release"),
-        description="folder of releases, of which the one that was completed last is served, or one release",
+    release: str = Field(
+        default="data/06_models/release",
+        description="folder of releases, here or on s3://, of which the newest is served, or one release",
     )
     host: str = Field(default="127.0.0.1", description="address to listen on; 0.0.0.0 for every one of this machine")
     port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0 for a free one")
