@@ -81,10 +81,24 @@ def _draw_histogram(axes: Axes, name: str, shares: Mapping[str, Any]) -> None:
     filled = np.flatnonzero(reference + new)
     if len(filled):
         first, last = max(filled[0] - 1, 0), min(filled[-1] + 2, len(edges) - 1)
-        if name in LOGARITHMIC:
-            axes.set_xscale("log")
         axes.set_xlim(edges[first], edges[last])
+        if name in LOGARITHMIC:
+            _scale_logarithmically(axes)
     _finish(axes, shares, "y")
+
+
+def _scale_logarithmically(axes: Axes) -> None:
+    """With a few round numbers, however narrow the range is."""
+    from matplotlib import ticker
+
+    low, high = axes.get_xlim()
+    decades = np.log10(high / low)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(
+        ticker.MaxNLocator(5) if decades < 1 else ticker.LogLocator(subs=(1, 2, 5) if decades < 2.5 else (1,))
+    )
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_locator(ticker.NullLocator())
 
 
 def _draw_classes(axes: Axes, name: str, shares: Mapping[str, Any]) -> None:
@@ -104,7 +118,7 @@ def _draw_classes(axes: Axes, name: str, shares: Mapping[str, Any]) -> None:
 
 def _finish(axes: Axes, shares: Mapping[str, Any], along: str) -> None:
     """Percent along an axis, and words where one side is empty."""
-    (axes.yaxis if along == "y" else axes.xaxis).set_major_formatter(lambda value, _: f"{value:.0%}")
+    (axes.yaxis if along == "y" else axes.xaxis).set_major_formatter(lambda value, _: f"{100 * value:g}%")
     axes.tick_params(labelsize=8)
     missing = [
         words
