@@ -48,10 +48,10 @@ ADVICE = {
     "confidence": "Look at the least sure ones, label some and fine-tune again.",
     "features": "Look at those of the largest distance, label some and fine-tune again.",
 }
-FEW_DRAWS = 199  # that tell a clearly large p value
-DRAWS_BEYOND = 20  # expected at the smallest level that is asked for
+FEWEST_DEALS, MOST_DEALS = 200, 2_000  # in memory at once
+DEALS_BEYOND = 20  # expected at the smallest level that is asked for
+FEW_BEYOND = 10
 MOST_COUNTED = 10**8  # numpy deals fewer than 10**9 images; more are scaled down
-ROWS = 1_000  # deals in memory at once
 SHOWN_CLASSES = 3
 
 
@@ -180,7 +180,7 @@ def _compare(sample: _Sample, confidence: float) -> _Comparison:
 def _p_value(known: np.ndarray, new: np.ndarray, ordered: bool, level: float) -> float:
     """How often chance deals the images of each bin to the two samples at least as unequally.
 
-    Few deals are enough where p is clearly above the level, and so before any correction not evidence.
+    Once some deals are, and p is above the level, it is no evidence before any correction, and few deals are enough.
     """
     images = int((known + new).sum())
     if images > MOST_COUNTED:
@@ -192,14 +192,12 @@ def _p_value(known: np.ndarray, new: np.ndarray, ordered: bool, level: float) ->
     observed = _inequality(new, pooled, ordered) * (1 - 1e-9)
     rng = np.random.default_rng(0)  # the same counts have the same p value
     beyond = dealt = 0
-    for wanted in (FEW_DRAWS, math.ceil(DRAWS_BEYOND * len(THRESHOLDS) / level)):
-        while dealt < wanted:
-            draws = min(ROWS, wanted - dealt)
-            deals = rng.multivariate_hypergeometric(pooled, int(new.sum()), draws, method="marginals")
-            beyond += int((_inequality(deals, pooled, ordered) >= observed).sum())
-            dealt += draws
-        if (1 + beyond) / (1 + dealt) > max(0.1, level):
-            break
+    wanted = math.ceil(DEALS_BEYOND * len(THRESHOLDS) / level)
+    while dealt < wanted and not (beyond >= FEW_BEYOND and (1 + beyond) / (1 + dealt) > level):
+        draws = min(max(FEWEST_DEALS, dealt), MOST_DEALS, wanted - dealt)
+        deals = rng.multivariate_hypergeometric(pooled, int(new.sum()), draws, method="marginals")
+        beyond += int((_inequality(deals, pooled, ordered) >= observed).sum())
+        dealt += draws
     return (1 + beyond) / (1 + dealt)
 
 
