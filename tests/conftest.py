@@ -23,6 +23,7 @@ from hypothesis import settings
 from PIL import Image
 
 from cnn_transfer.evaluation import calibrate, choose_threshold, fit_calibration, fit_sets, predict
+from cnn_transfer.exporting import FORMATS, export
 from cnn_transfer.images import (
     Augmentation,
     DecodedImages,
@@ -232,6 +233,18 @@ def predictor_folder(predictor, tmp_path_factory):
     folder = tmp_path_factory.mktemp("predictors") / "2026-01-01T00.00.00.000Z" / "predictor"
     predictor.save(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def training_pixels(shapes, shape_splits):
+    """Those that the predictor was made with."""
+    return shapes.pixels(shapes.rows(shape_splits, "training"))
+
+
+@pytest.fixture(scope="session")
+def exported(predictor, training_pixels):
+    """The files of the predictor for other programs, as `exporting.write_files` takes them."""
+    return export(predictor, list(FORMATS), training_pixels)
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from kedro.pipeline import Pipeline
 from cnn_transfer.pipelines import (
     compare_runs,
     evaluate,
+    export,
     finetune_target,
     import_source,
     learning_curve,
@@ -24,6 +25,7 @@ STAGES = {
 ALTERNATIVES = {"import_source": import_source}  # in the place of pretrain_source
 FURTHER = {
     "compare_runs": compare_runs,
+    "export": export,
     "learning_curve": learning_curve,
     "rank_sources": rank_sources,
 }  # graphs of their own, on the same parts
@@ -34,7 +36,7 @@ def register_pipelines() -> dict[str, Pipeline]:
 
     `transfer` trains its source network itself; `transfer_pretrained` imports one and needs no source images;
     `rank_sources` says which one to import; `learning_curve` says, after a run, how many labels it saved;
-    `compare_runs` puts all runs side by side.
+    `compare_runs` puts all runs side by side; `export` writes a network for other programs.
     """
     stages = {name: stage.create_pipeline() for name, stage in (STAGES | ALTERNATIVES | FURTHER).items()}
     transfer = sum((stages[name] for name in STAGES), start=Pipeline([]))

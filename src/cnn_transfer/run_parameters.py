@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from cnn_transfer.models import SMALLEST_IMAGE_PX
 from cnn_transfer.parameters import ParameterError, Parameters
 from cnn_transfer.pipelines.evaluate.parameters import EvaluateParameters
+from cnn_transfer.pipelines.export.parameters import ExportParameters
 from cnn_transfer.pipelines.finetune_target.parameters import FinetuneParameters
 from cnn_transfer.pipelines.import_source.parameters import ImportParameters
 from cnn_transfer.pipelines.learning_curve.parameters import LearningCurveParameters
@@ -19,6 +20,8 @@ from cnn_transfer.pipelines.pretrain_source.parameters import PretrainParameters
 from cnn_transfer.pipelines.rank_sources.parameters import RankParameters
 from cnn_transfer.training import Precision
 
+USE_A_MODEL = {"export"}  # stages that read chosen_predictor
+
 
 class RunParameters(Parameters):
     """The top level of `parameters*.yml`: one block a stage, and what all stages share."""
@@ -26,6 +29,7 @@ class RunParameters(Parameters):
     seed: int = Field(ge=0, lt=2**31)
     source_images: str | None = None  # path or address, read by the catalog; None: the bundled set
     target_images: str | None = None
+    model_version: str | int | None = None  # of the predictor that is used, read by the catalog; None: the newest
     precision: Precision
     workers: int = Field(ge=1, le=1024)  # machines that train together
     run_id: str | int | None = None  # see run_identity; None: from the environment, or made
@@ -37,6 +41,7 @@ class RunParameters(Parameters):
     migrate_model: MigrateParameters
     finetune_target: FinetuneParameters
     evaluate: EvaluateParameters
+    export: ExportParameters
     learning_curve: LearningCurveParameters
     rank_sources: RankParameters
 
@@ -46,8 +51,8 @@ class RunParameters(Parameters):
             stage.augmentation.check_channels(self.preprocess.source.image_format.channels)
         return self
 
-    def check_source(self, stages: Collection[str]) -> None:
-        """See whether the source networks that a run uses are there and take its images.
+    def check_stages(self, stages: Collection[str]) -> None:
+        """See whether what the stages of a run use is there: packages of exports, source networks that take its images.
 
         Args:
             stages: Names of the stages that run; without `import_source` and `rank_sources`, the network is that of
@@ -56,6 +61,13 @@ class RunParameters(Parameters):
         Raises:
             ParameterError: Saying what does not fit, and what to change.
         """
+        if "export" in stages:
+            self.export.check()
+        if self.model_version is not None and stages and USE_A_MODEL.isdisjoint(stages):
+            raise ParameterError(
+                f"model_version: {self.model_version} was asked for, but nothing of this run uses a trained model. "
+                f"Leave it out, or run --pipelines {' or '.join(sorted(USE_A_MODEL))}."
+            )
         image_format = self.preprocess.target.image_format
         if "import_source" in stages:
             try:
@@ -90,5 +102,5 @@ def parse_run_parameters(parameters: Mapping[str, Any], stages: Collection[str] 
         ParameterError: Naming every bad key of every block.
     """
     run = RunParameters.parse({key: value for key, value in parameters.items() if not key.startswith("_")}, "")
-    run.check_source(stages)
+    run.check_stages(stages)
     return run

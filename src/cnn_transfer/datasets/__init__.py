@@ -13,9 +13,11 @@ from cnn_transfer.datasets.feature_collection_dataset import FeatureCollectionDa
 from cnn_transfer.datasets.features_dataset import FeaturesDataset
 from cnn_transfer.datasets.image_set_dataset import ImageSetDataset
 from cnn_transfer.datasets.keras_model_dataset import KerasModelDataset
+from cnn_transfer.datasets.of_model_dataset import OfModelDataset
 from cnn_transfer.datasets.predictor_dataset import ChosenPredictorDataset, PredictorDataset
 from cnn_transfer.datasets.pretrained_networks_dataset import PretrainedNetworksDataset
 from cnn_transfer.datasets.raw_images_dataset import CIFAR10Dataset, RawImagesDataset
+from cnn_transfer.datasets.release_dataset import ExportedFilesDataset, ReleaseDataset
 from cnn_transfer.datasets.run_records_dataset import RunRecordsDataset
 
 __all__ = [
@@ -26,16 +28,19 @@ __all__ = [
     "ClaimedError",
     "CurvePointsDataset",
     "EnvironmentDataset",
+    "ExportedFilesDataset",
     "FeatureCollectionDataset",
     "FeaturesDataset",
     "ImageSetDataset",
     "JSONDataset",
     "KerasModelDataset",
     "MatplotlibDataset",
+    "OfModelDataset",
     "ParquetDataset",
     "PredictorDataset",
     "PretrainedNetworksDataset",
     "RawImagesDataset",
+    "ReleaseDataset",
     "RunRecordsDataset",
     "TextDataset",
 ]

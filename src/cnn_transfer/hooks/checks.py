@@ -8,11 +8,12 @@ import click
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.io import AbstractVersionedDataset, DataCatalog
+from kedro.io.core import VersionNotFoundError
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
 from cnn_transfer.configuration import ConfigLoader
-from cnn_transfer.datasets import AllVersionsDataset, RawImagesDataset, versions
+from cnn_transfer.datasets import AllVersionsDataset, ChosenPredictorDataset, OfModelDataset, RawImagesDataset, versions
 from cnn_transfer.datasets.store import StoreError, check_store, configure_store
 from cnn_transfer.hooks.take_over import take_over_inputs
 from cnn_transfer.parameters import ParameterError
@@ -89,8 +90,19 @@ class CheckHooks:
             return f"{name}: nothing at {dataset.filepath}. {remedy}"
         if isinstance(dataset, AbstractVersionedDataset) and not dataset.exists():
             return self._missing_version(name, dataset, catalog)
+        if isinstance(dataset, ChosenPredictorDataset | OfModelDataset):
+            return self._missing_model(name, dataset)
         if isinstance(dataset, AllVersionsDataset) and name == ALL_SUMMARIES and not dataset.exists():
             return f"{name}: no run has written a summary yet. Make one with: kedro run"
+        return ""
+
+    @staticmethod
+    def _missing_model(name: str, dataset: ChosenPredictorDataset | OfModelDataset) -> str:
+        """The same of a trained network, or of what its run worked with."""
+        try:
+            dataset.version()
+        except VersionNotFoundError as error:
+            return f"{name}: {error} Name one with --params model_version=RUN, or make one with: kedro run"
         return ""
 
     def _missing_version(self, name: str, dataset: AbstractVersionedDataset[Any, Any], catalog: DataCatalog) -> str:

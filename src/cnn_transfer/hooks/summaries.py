@@ -15,6 +15,7 @@ from cnn_transfer.datasets import versions
 from cnn_transfer.evaluation import describe_intake, describe_ranking, describe_summary
 from cnn_transfer.evaluation.learning_curve import describe_labels_saved
 from cnn_transfer.evaluation.run_comparison import describe_runs
+from cnn_transfer.exporting import describe_exports
 from cnn_transfer.log_origin import ORIGIN
 from cnn_transfer.training.workers import role
 
@@ -23,6 +24,7 @@ INTAKE = "intake"
 SUMMARY, REPORT = "summary", "report"
 RANKING, CHOICE = "source_ranking", "source_choice"
 LABELS_SAVED = "labels_saved"
+EXPORTS, RELEASE = "export_table", "release"
 RUNS, CHANGES = "runs_table", "runs_differences"
 
 
@@ -37,7 +39,7 @@ class IntakeHooks:
 
 
 class SummaryHooks:
-    """End a run that made a summary, a ranking, a learning curve or a comparison, with a few lines on the terminal."""
+    """End a run that made something to be told of, such as a summary or a ranking, with a few lines on the terminal."""
 
     def __init__(self) -> None:
         self._command = "kedro run"
@@ -61,6 +63,10 @@ class SummaryHooks:
             self._print(lines, catalog.get(RANKING))
         if LABELS_SAVED in made:
             self._print(describe_labels_saved(catalog.load(LABELS_SAVED)), catalog.get(LABELS_SAVED))
+        if {EXPORTS, RELEASE} <= made:
+            self._print(describe_exports(catalog.load(EXPORTS)), catalog.get(EXPORTS))
+            if isinstance(dataset := catalog.get(RELEASE), AbstractVersionedDataset):
+                self._print([f"Released        {versions.address_of(dataset)}"], None)
         if {RUNS, CHANGES} <= made:
             self._print(describe_runs(catalog.load(RUNS), catalog.load(CHANGES)), catalog.get(RUNS))
 

@@ -1,0 +1,90 @@
+"""Speed, table, plot, lines and card of the exports."""
+
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from cnn_transfer.evaluation import as_svg
+from cnn_transfer.exporting import (
+    FORMATS,
+    card_of_release,
+    compare,
+    describe_exports,
+    draw_exports,
+    export_table,
+    images_to_compare,
+    time_exports,
+)
+
+
+@pytest.fixture(scope="module")
+def parity(predictor, exported, shapes, shape_splits):
+    compared = images_to_compare(predictor, shapes, shape_splits, 100, 0)
+    return compare(predictor, exported, compared, {"saved_model": 1e-4, "onnx": 1e-4, "litert": 1e-3}, 0.02, 0.95)
+
+
+@pytest.fixture(scope="module")
+def speed(predictor, exported, training_pixels):
+    return time_exports(predictor, exported, training_pixels, calls=5, batches=2, threads=1)
+
+
+@pytest.fixture(scope="module")
+def table(parity, speed):
+    return export_table(parity, speed)
+
+
+def test_all_runtimes_are_timed_beside_both_of_keras(speed, exported):
+    assert [entry["name"] for entry in speed] == ["keras predict", "keras call", *FORMATS]
+    for entry in speed:
+        assert 0 < entry["latency_ms"] <= entry["latency_p95_ms"]
+        assert entry["images_per_second_32"] > 0
+        assert entry["images_per_second_256"] > 0
+    of = {entry["name"]: entry for entry in speed}
+    assert of["keras predict"]["times_predict"] == of["keras call"]["times_call"] == 1
+    assert of["onnx"]["megabytes"] == len(exported["model.onnx"]) / 1e6
+    assert of["saved_model"]["megabytes"] > len(exported["saved_model/saved_model.pb"]) / 1e6
+    assert of["litert_int8"]["megabytes"] < of["litert"]["megabytes"]
+
+
+def test_exports_are_at_least_twice_as_fast_as_predict_with_one_image(speed):
+    times = {entry["name"]: entry["times_predict"] for entry in speed}
+    assert max(times["onnx"], times["litert_int8"]) > 2
+
+
+def test_one_table_has_all_figures(table, tmp_path):
+    assert table["name"].tolist() == ["keras predict", "keras call", *FORMATS]
+    assert table["passed"].isna().tolist() == [True, True, False, False, False, False]
+    table.to_parquet(tmp_path / "table.parquet")
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "table.parquet"), table)
+
+
+def test_plot_names_what_failed(table):
+    assert isinstance(draw_exports(table, 0.01), Figure)
+    assert "All exports are within" in as_svg(draw_exports(table, 0.01))
+    failed = table.assign(passed=table["passed"].where(table["name"] != "onnx", False))
+    assert "Outside tolerance (red): onnx" in as_svg(draw_exports(failed, 0.01))
+
+
+def test_plot_without_validation_images_is_drawn(parity, speed):
+    unknown = [{**entry, **dict.fromkeys([name for name in entry if name.startswith("accuracy")])} for entry in parity]
+    assert "All exports" in as_svg(draw_exports(export_table(unknown, speed), 0.01))
+
+
+def test_lines_say_what_passed_and_why(table):
+    lines = describe_exports(table.assign(passed=table["passed"].where(table["name"] != "onnx", False)))
+    assert len(lines) == 2 * len(FORMATS)
+    assert lines[0].startswith("saved_model     passed, ")
+    assert lines[2].startswith("onnx            FAILED, ")
+    assert "times as fast as Keras's predict" in lines[2]
+    assert "(allowed: 1e-04)" in lines[3]
+
+
+def test_card_says_how_files_compare(table):
+    card = card_of_release("# Shapes\n\nA card.\n", table, (28, 28, 1), {"cores": 2, "cpu": "a processor"})
+    assert card.startswith("# Shapes\n\nA card.\n\n## Exports\n")
+    assert "uint8 0–255 of the shape (n, 28, 28, 1)" in card
+    for known in FORMATS.values():
+        assert f"| `{known.file}` |" in card
+        assert f"- `{known.file}`: " in card
+    assert "2 cores of\na processor" in card
+    assert "Compared on 100 images, 80 of them validation images" in card

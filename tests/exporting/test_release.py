@@ -1,0 +1,41 @@
+"""A release is a predictor's folder that each runtime opens, and holds nothing that failed."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from cnn_transfer.exporting import FORMATS, Release, ToleranceError, write_release
+from cnn_transfer.prediction import Predictor
+
+ENTRIES = tuple({"name": name, "file": known.file, "passed": True} for name, known in FORMATS.items())
+
+
+@pytest.fixture(scope="module")
+def folder(predictor, exported, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("releases") / "7" / "release"
+    write_release(Release(replace(predictor, version="6"), exported, ENTRIES), folder)
+    return folder
+
+
+@pytest.mark.parametrize("runtime", ["keras", *FORMATS])
+def test_every_runtime_labels_images_from_its_folder(folder, runtime, class_folder, predictor):
+    table = Predictor.load(folder, runtime=runtime)([class_folder / name / "000.png" for name in ("blob", "row")])
+    assert table["predicted"].tolist() == ["blob", "row"]
+
+
+def test_says_what_it_holds(folder, predictor):
+    assert json.loads((folder / "class_names.json").read_text()) == ["blob", "column", "diagonal", "row"]
+    content = json.loads((folder / "exports.json").read_text())
+    assert content == {"form": 1, "predictor_version": "6", "exports": list(ENTRIES)}
+    assert (folder / "README.md").read_text() == predictor.card
+    last = max(folder.rglob("*"), key=lambda path: path.stat().st_mtime_ns if path.is_file() else 0)
+    assert last.name == "exports.json"
+
+
+def test_failed_export_is_never_part_of_it(predictor, exported):
+    failed = {**ENTRIES[2], "passed": False, "verdict": "logits differ by 2"}
+    entries = (*ENTRIES[:2], failed, ENTRIES[3])
+    message = r"nothing is released\. Received: litert: logits differ by 2\. Leave them out of export\.formats"
+    with pytest.raises(ToleranceError, match=message):
+        Release(predictor, exported, entries)
