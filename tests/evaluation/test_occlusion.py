@@ -71,7 +71,7 @@ def test_the_same_image_gets_the_same_map_in_at_most_150_computations(picture):
 
     first = occlusion_map(counted, picture, 1)
     assert sum(computed) <= 150
-    assert max(computed) <= 64
+    assert max(computed) <= 32
     assert (first == occlusion_map(counted, picture, 1)).all()
 
 

@@ -17,9 +17,10 @@ from PIL import Image
 import cnn_transfer
 
 PAGE = Path(cnn_transfer.__file__).parent / "serving/page"
-TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
+TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 POLICY = "default-src 'self'; img-src 'self' data: blob:"
 SIDE = 28
+MOST_MB = 1
 NAMES = ["circle", "square", "<b>bold</b>", "star", *(f"class {n}" for n in range(8))]
 ANSWER = {
     "answer": "circle", "withheld": "", "withheld_text": "", "predicted": "circle", "confidence": 0.9994,
@@ -42,7 +43,7 @@ ANSWERS = {"unsure": UNSURE, "unfamiliar": UNFAMILIAR, "bare": BARE}
 MODEL = {"version": "2026-01-01T00.00.00.000Z", "runtime": "onnx", "class_names": NAMES}
 FACTS = {
     "threshold": 0.85, "wished_accuracy": 0.98, "sets": {"coverage": 0.95}, "familiarity": {"false_alarm_rate": 0.01},
-    "card": {"class_names": NAMES, "training_images": 200, "trained_on": "shapes"},
+    "card": {"image_shape": [SIDE, SIDE, 1], "class_names": NAMES, "training_images": 200, "trained_on": "shapes"},
 }  # fmt: skip
 
 
@@ -85,7 +86,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.server.asked.append(self.path)
         if self.path == "/model":
-            self._send(200, MODEL | {"facts": FACTS})
+            self._send(200, MODEL | {"facts": FACTS, "limits": {"most_file_mb": MOST_MB}})
         elif self.path.startswith("/training-images/"):
             self._send(200, picture(int(self.path.rsplit("/", 1)[1])), "image/png")
         else:

@@ -3,14 +3,17 @@
 import re
 
 import pytest
-from canned_service import NAMES, PAGE, SIDE, canned_service, picture
+from canned_service import MOST_MB, NAMES, PAGE, SIDE, canned_service, picture
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
+from services import VERSION, serving
 
 from browsers import SCREENS, chromium, faults, open_page
 from cnn_transfer.images.reasons import NOTES, REASONS
-from cnn_transfer.prediction.predictor import TRAINING_IMAGE
+from cnn_transfer.prediction import WITHHELD
+from cnn_transfer.prediction.predictor import TRAINING_IMAGE, UNFAMILIAR
+from cnn_transfer.serving.uploads import SERVICE_CODES
 
 # Of the intake, about sets of images and not about one that is uploaded.
 OF_SETS = {
@@ -18,6 +21,11 @@ OF_SETS = {
     "duplicate", "conflicting_labels", "leak", "unlabelled_test", "small_class",
 }  # fmt: skip
 NOTES_OF_SETS = {"near_duplicate", "near_duplicate_other_label", "similar_labels", "empty_class"}
+# Of the service, about requests that the page does not make.
+OF_OTHER_CLIENTS = {
+    "wrong_content_type", "malformed", "no_file", "too_many_files", "not_found", "wrong_method", "bad_request",
+    "no_usable_image",
+}  # fmt: skip
 WITHOUT_NETWORK = ("host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "no-proxy-server")
 
 
@@ -111,6 +119,34 @@ def test_an_image_gets_its_answer_its_map_and_its_neighbours(browser, service, f
     assert [name for name in asked if not name.startswith((service.url, "blob:", "data:"))] == []
 
 
+@pytest.mark.parametrize("screen", SCREENS)
+def test_on_the_service_itself(browser, release_folder, predictor, class_folder, tmp_path, screen):
+    """Nothing canned: ONNX Runtime, the intake, occlusion and the training images of the release."""
+    known = class_folder / predictor.references.training["id"].iloc[0]
+    names = predictor.facts.class_names
+    noise, broken = tmp_path / "noise.png", tmp_path / "broken.png"
+    noise.write_bytes(picture(mode="RGBA"))
+    broken.write_bytes(known.read_bytes()[:60])
+    with serving(release_folder.parents[1]) as client:
+        open_page(browser, f"http://127.0.0.1:{client.port}/", SCREENS[screen], "light")
+        wait(browser, lambda: VERSION in text(browser, "footer"))
+        give(browser, [str(known)])
+        assert len(shown(browser, ".bars tbody tr")) == len(names)
+        wait(browser, lambda: loaded(browser, ".network img") == [2, 2])
+        wait(browser, lambda: loaded(browser, ".own, .nearest img") == [4, 4])
+        assert set(shown(browser, ".nearest .label")) <= set(names)
+        assert "trained on this very picture" in " ".join(shown(browser, ".notes"))
+        assert browser.get_log("browser") == []
+        give(browser, [str(noise), str(broken)])
+        assert text(browser, ".verdict.withheld strong") == "No answer"
+        assert WITHHELD[UNFAMILIAR] in text(browser, ".verdict p")
+        assert "transparent" in text(browser, ".notes")
+        browser.find_elements(By.CSS_SELECTOR, "#list button")[2].click()
+        assert "The end of the image is missing" in text(browser, ".verdict.negative .why")
+        assert not_wider_than(browser, SCREENS[screen])
+        assert faults(browser) == []
+
+
 def test_light_and_dark_differ(browser, service):
     def ground(scheme):
         open_page(browser, service.url, 1280, scheme)
@@ -198,6 +234,10 @@ def test_every_code_of_the_intake_has_words():
     assert set(NOTES) - NOTES_OF_SETS | {TRAINING_IMAGE} == set(words("NOTES"))
 
 
+def test_every_code_of_the_service_that_one_file_can_get_has_words():
+    assert set(SERVICE_CODES) - OF_OTHER_CLIENTS <= set(words("REASONS"))
+
+
 def test_several_images_make_a_list_and_bad_ones_give_their_reason(browser, service, files):
     codes = ["truncated", "too_small", "file_too_large", "unheard_of"]
     give(browser, files("photo.png", "unsure.png", *(f"bad-{code}.png" for code in codes)))
@@ -223,6 +263,15 @@ def test_several_images_make_a_list_and_bad_ones_give_their_reason(browser, serv
         "Emulation.setDeviceMetricsOverride", {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
     )
     assert not_wider_than(browser, 390)
+
+
+def test_a_file_that_is_too_large_is_not_sent(browser, service, tmp_path):
+    wait(browser, lambda: "12 classes" in text(browser, "#about"))
+    (tmp_path / "photo.png").write_bytes(bytes(MOST_MB * 10**6 + 1))
+    give(browser, [str(tmp_path / "photo.png")])
+    assert "more bytes than the service takes" in text(browser, ".verdict.negative .why")
+    assert "a file may have 1 MB" in text(browser, ".verdict .detail-words")
+    assert [asked for asked in service.asked if asked.startswith("/predict")] == []
 
 
 def test_a_busy_service_is_asked_again_on_request(browser, service, files):
@@ -282,4 +331,5 @@ def test_the_page_has_nothing_inline_and_no_foreign_address():
     html = (PAGE / "index.html").read_text(encoding="utf-8")
     assert not re.search(r"\sstyle=|\son\w+=|<style|<script(?![^>]*src=)", html)
     for file in PAGE.iterdir():
-        assert not re.search(r"https?://|url\((?!#)|@import", file.read_text(encoding="utf-8")), file.name
+        content = file.read_text(encoding="utf-8").replace('xmlns="http://www.w3.org/2000/svg"', "")
+        assert not re.search(r"https?://|url\((?!#)|@import", content), file.name

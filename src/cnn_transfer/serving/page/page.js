@@ -63,6 +63,8 @@ let running = 0;
 let strength = $("#labelled").content.querySelector("#strength").value;
 
 async function ask(path, file) {
+  const most = model?.limits?.most_file_mb;
+  if (file.size > most * 1e6) return { error: { code: "file_too_large", detail: `a file may have ${most} MB` } };
   try {
     await file.slice(0, 1).arrayBuffer();
   } catch {
@@ -361,9 +363,8 @@ async function explain(entry) {
   const picture = $(".picture", detail);
   sized(picture);
   picture.alt = `The image as the network sees it, with what speaks for ${found.class} marked`;
-  picture.addEventListener("load", () => {
-    $(".seen-size", detail).textContent = `What the network sees, ${picture.naturalWidth} × ${picture.naturalHeight}`;
-  });
+  const shape = model?.facts?.card?.image_shape;
+  $(".seen-size", detail).textContent = `What the network sees${shape ? `, ${shape[1]} × ${shape[0]}` : ""}`;
   picture.src = found.picture;
   $(".map", detail).src = found.map;
   $(".about-class", control).textContent = found.class;
