@@ -27,13 +27,14 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 from pydantic import ValidationError
+from threadpoolctl import threadpool_limits
 
 from cnn_transfer.evaluation import calibrate, fit_familiarity
 from cnn_transfer.evaluation.conformal import sets_of
-from cnn_transfer.evaluation.familiarity import EmbeddedImages, familiarity_table
+from cnn_transfer.evaluation.familiarity import ScaledImages, familiarity_table, scaled
 from cnn_transfer.evaluation.predictions import PROBABILITY
 from cnn_transfer.evaluation.slices import grey_figures
-from cnn_transfer.images import DecodedImages, ImageFormat, ImageListing, ImageSet, list_unlabelled
+from cnn_transfer.images import DecodedImages, ImageFormat, ImageListing, ImageSet, Workers, list_unlabelled
 from cnn_transfer.images.preparation import Chunk
 from cnn_transfer.models import ModelCard, write_keras_file
 from cnn_transfer.prediction.calibrated_network import calibrated_network
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     import keras
 
 FACTS, CARD = "predictor.json", "README.md"
+MOST_ALONE = 2_000_000  # numbers in the features of the references: NumPy's threads only disturb below, by a third
 NEAREST = 3  # training images named beside each image
 UNFAMILIAR, UNSURE, NO_THRESHOLD = "unfamiliar", "unsure", "no_threshold"
 WITHHELD = {  # why an image has no answer
@@ -52,6 +54,7 @@ WITHHELD = {  # why an image has no answer
     UNSURE: "less sure than the threshold that keeps the promised accuracy",
     NO_THRESHOLD: "no threshold keeps the promised accuracy",
 }
+TEXT_COLUMNS = ("id", "answer", "withheld", "predicted", "set", "notes")
 TRAINING_IMAGE = "training_image"  # a note: the network was trained on this very picture
 
 
@@ -143,17 +146,23 @@ class Predictor:
         table.attrs["rejected"] = pd.concat(rejected or [parts[0].rejected], ignore_index=True).to_dict("records")
         return table
 
-    def stream(self, listing: ImageListing, rows: np.ndarray | None = None) -> Iterator[Labelled]:
+    def stream(
+        self, listing: ImageListing, rows: np.ndarray | None = None, threads: int | None = None
+    ) -> Iterator[Labelled]:
         """Label images part by part, in their order: memory does not grow with their number.
+
+        What comes next is decoded while this is computed.
 
         Args:
             listing: The images.
             rows: Row numbers of the listing, increasing; None: all. What is no image of the listing at all
-                (`ImageListing.rejected`) is not repeated.
         """
         wanted = np.arange(len(listing.table)) if rows is None else rows
-        for chunk in DecodedImages(listing, self.facts.image_format, wanted).chunks():
-            yield self.label_chunk(chunk)
+        images = DecodedImages(listing, self.facts.image_format, wanted, Workers(engine="threads", workers=threads))
+        blas = 1 if self.references.features.size <= MOST_ALONE else None
+        with threadpool_limits(blas, user_api="blas"):
+            for chunk in images.chunks():
+                yield self.label_chunk(chunk)
 
     def label_chunk(self, chunk: Chunk) -> Labelled:
         """Label images that are decoded."""
@@ -170,38 +179,29 @@ class Predictor:
         outputs = self.compute(pixels)
         names = self.facts.class_names
         queries = self.references.embed(outputs.features)
-        near = familiarity_table(self._embedded, queries, self.facts.familiarity, NEAREST)
+        near = familiarity_table(self._training, queries, self.facts.familiarity, NEAREST)
         confidence = outputs.probabilities.max(axis=1, initial=0.0).astype(float)
         predicted = np.asarray(names, object)[outputs.probabilities.argmax(axis=1)]
         withheld = self._withheld(confidence, near["unfamiliar"])
         brightness, sharpness = grey_figures(pixels)
-        table = pd.DataFrame(
-            {
-                "id": images["id"].to_numpy(object),
-                "answer": np.where(withheld == "", predicted, None),
-                "withheld": withheld,
-                "predicted": predicted,
-                "confidence": confidence,
-                "set": sets_of(outputs.probabilities, self.facts.sets)[1] if self.facts.sets else None,
-            }
-        ).astype(dict.fromkeys(("id", "answer", "withheld", "predicted", "set"), "str"))
-        columns = [PROBABILITY + name for name in names]
-        figures = {
+        probabilities = dict(zip([PROBABILITY + name for name in names], outputs.probabilities.T, strict=True))
+        nearest = [name for name in near if name.startswith("nearest_") and name != "nearest_labels"]
+        columns = {
+            "id": images["id"].to_numpy(object),
+            "answer": np.where(withheld == "", predicted, None),
+            "withheld": withheld,
+            "predicted": predicted,
+            "confidence": confidence,
+            "set": sets_of(outputs.probabilities, self.facts.sets)[1] if self.facts.sets else None,
+            **{name: near[name] for name in ("distance", "percentile", "unfamiliar", *nearest)},
+            **probabilities,
             "width_px": images["width_px"].to_numpy(int),
             "height_px": images["height_px"].to_numpy(int),
             "brightness": brightness,
             "sharpness": sharpness,
             "notes": self._notes(images),
         }
-        return pd.concat(
-            [
-                table,
-                near.drop(columns=["id", "label", "nearest_labels"]),
-                pd.DataFrame(outputs.probabilities, columns=columns),
-                pd.DataFrame(figures).astype({"notes": "str"}),
-            ],
-            axis=1,
-        )
+        return pd.DataFrame(columns).astype(dict.fromkeys(TEXT_COLUMNS, "str"))
 
     def compute(self, pixels: np.ndarray) -> Outputs:
         """What the network says of pixels, (n, height, width, channels) uint8, some at a time.
@@ -233,8 +233,8 @@ class Predictor:
         return outputs
 
     @cached_property
-    def _embedded(self) -> EmbeddedImages:
-        return self.references.embedded()
+    def _training(self) -> ScaledImages:
+        return scaled(self.references.embedded())
 
     def _withheld(self, confidence: np.ndarray, unfamiliar: pd.Series) -> np.ndarray:
         threshold = self.facts.threshold
