@@ -68,7 +68,7 @@ class References:
     @classmethod
     def load(cls, folder: Path) -> References:
         """Read what `save` wrote."""
-        with np.load(folder / "features.npz", allow_pickle=False) as arrays:
+        with open(folder / "features.npz", "rb") as file, np.load(file, allow_pickle=False) as arrays:
             features, kernel = arrays["features"], arrays["kernel"]
         training, validation = (pd.read_parquet(folder / f"{name}.parquet") for name in ("training", "validation"))
         return cls(training, features, kernel, validation)

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from cnn_transfer.parameters import Parameters
+from cnn_transfer.parameters import Parameters, did_you_mean
 from cnn_transfer.prediction import RUNTIMES
 
 PREFIX = "CNN_TRANSFER_"
@@ -51,6 +51,14 @@ class Settings(Parameters):
     logs: Literal["text", "json"] = Field(
         default="text", description="form of the log: text, or json, one object a line"
     )
+
+    @field_validator("runtime")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        if name not in RUNTIMES:
+            near = did_you_mean(name, list(RUNTIMES))
+            raise ValueError(f"runtime must be one of {', '.join(RUNTIMES)}. {near}".strip())
+        return name
 
     @classmethod
     def read(cls, arguments: Sequence[str], environment: Mapping[str, str]) -> Self:
