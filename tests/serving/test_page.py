@@ -274,6 +274,18 @@ def test_a_file_that_is_too_large_is_not_sent(browser, service, tmp_path):
     assert [asked for asked in service.asked if asked.startswith("/predict")] == []
 
 
+def test_says_when_an_answer_is_of_a_model_that_is_replaced(browser, service, files):
+    first, second = files("photo.png", "bare.png")
+    give(browser, [first])
+    assert shown(browser, ".made") == []
+    service.version = "2026-02-02T00.00.00.000Z"
+    give(browser, [second])
+    wait(browser, lambda: service.version in text(browser, "footer"))
+    assert shown(browser, ".made") == []
+    browser.find_element(By.CSS_SELECTOR, "#list button").click()
+    assert "version 2026-01-01T00.00.00.000Z; the service now has 2026-02-02T" in text(browser, ".made")
+
+
 def test_a_busy_service_is_asked_again_on_request(browser, service, files):
     service.overloaded = True
     give(browser, files("photo.png"))
