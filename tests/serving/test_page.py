@@ -53,7 +53,7 @@ def files(tmp_path):
 
 
 def wait(browser, condition):
-    return WebDriverWait(browser, 10, 0.05).until(lambda _: condition())
+    return WebDriverWait(browser, 30, 0.05).until(lambda _: condition())
 
 
 def shown(browser, selector):
@@ -65,10 +65,9 @@ def text(browser, selector):
     return browser.find_element(By.CSS_SELECTOR, selector).text
 
 
-def give(browser, paths, done=True):
+def give(browser, paths):
     browser.find_element(By.ID, "files").send_keys("\n".join(paths))
-    if done:
-        wait(browser, lambda: "…" not in browser.find_element(By.ID, "status").get_attribute("textContent"))
+    wait(browser, lambda: "…" not in browser.find_element(By.ID, "status").get_attribute("textContent"))
 
 
 def loaded(browser, selector):
