@@ -4,8 +4,8 @@ For a network that only answers, such as an exported one, whatever computes it. 
 the other by its own blurred self, softly, and the fall of the class's log-odds is what the place brought (Zeiler and
 Fergus 2014, arXiv 1311.2901). The places overlap, so each fall is a weighted sum of what the pixels brought; a ridge
 solves for these, and allows a pixel the more the more covering changes it: what stays the same cannot have counted.
-`attribution` has the methods for a network of Keras, `faithfulness` the tests, which chose this form among others:
-benchmarks/attribution.py.
+`attribution` has the methods for a network of Keras, `faithfulness` the tests, and benchmarks/attribution.py what these
+say of all of them.
 
 A map is (height, width) float32, above 0 where something speaks for the class and below 0 where it speaks against.
 """
