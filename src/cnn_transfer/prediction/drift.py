@@ -19,7 +19,8 @@ is called where both hold:
   these images to the two are equally likely, whatever the distribution, the ties and the numbers of images (Good 2005,
   Permutation, Parametric and Bootstrap Tests, 3). The statistic is the likelihood ratio G: for numbers the largest of
   all divisions into images below a value and above (Berk and Jones 1979), in which a few far images count as they
-  should also among many new and few known ones, for classes that of the whole table.
+  should also among many new and few known ones, for classes that of the whole table. Images count as independent:
+  a hundred frames of one film are evidence of that film.
 """
 
 from __future__ import annotations

@@ -148,13 +148,13 @@ class DriftCounts(BaseModel):
         Raises:
             ValueError: When a class is not one of the predictor's.
         """
-        found = predicted.value_counts()
-        if len(unknown := found.index.difference(list(self.classes))):
+        found = predicted.value_counts().to_dict()
+        if unknown := [name for name in found if name not in self.classes]:
             raise ValueError(
                 f"Predicted classes must be the predictor's: {', '.join(list(self.classes)[:10])} … Received: "
                 f"{unknown[0]}. Count the predictions of this predictor only."
             )
-        return {name: int(found.get(name, 0)) for name in self.classes}
+        return {name: found.get(name, 0) for name in self.classes}
 
     def check_same_bins(self, other: DriftCounts) -> None:
         """Counts of two predictors have nothing in common.
