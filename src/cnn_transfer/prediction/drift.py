@@ -251,24 +251,22 @@ def _row(found: _Comparison, p: float, level: float) -> dict[str, Any]:
 
 
 def _sentence(found: _Comparison, evident: bool, large: bool) -> str:
-    sample, points = found.sample, f"{round(100 * found.effect, 1):g}"
-    if sample.ordered:
-        measured = f"the shares of images below a value differ by up to {points} points"
-    else:
-        measured = f"{points}% of the images would have to be of another class"
-    known, new = sample.words
-    average = " on average" if sample.ordered else ""
+    sample, effect = found.sample, found.effect
+    others = "or more of the new images are otherwise" if sample.ordered else "of the new images are of other classes"
+    measured = f"about {100 * effect:.2g}% {others}" if effect < 1 else "all new images are otherwise"
     if evident and large:
-        return f"{new}{average}, {known} among the {sample.split} images; {measured}. {ADVICE[sample.aspect]}"
+        average = " on average" if sample.ordered else ""
+        known, new = sample.words
+        return f"{new}{average}, {known} among the {sample.split} images: {measured}. {ADVICE[sample.aspect]}"
     if evident:
         return f"Unlike the {sample.split} images, but too little to matter: {measured}."
     if large:
-        first, new_images = (int(side.sum()) for side in sample.counts)
+        known_images, new_images = (int(side.sum()) for side in sample.counts)
         return (
-            f"No evidence of drift: {measured}, which may be chance with {_images(new_images)} beside {first:,} "
-            f"{sample.split} images."
+            f"No evidence of drift: the effect of {effect:.2f} may be chance with {_images(new_images)} beside "
+            f"{known_images:,} {sample.split} images."
         )
-    return f"Like the {sample.split} images: {measured}."
+    return f"Like the {sample.split} images (effect {effect:.2f})."
 
 
 def _summary(images: int, aspects: list[dict[str, Any]]) -> str:

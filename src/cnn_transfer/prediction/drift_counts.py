@@ -46,7 +46,7 @@ IMAGE_FIGURES = {
     "width_px": ImageFigure("training", 1, _PIXELS, "{:,.0f} px wide"),
     "height_px": ImageFigure("training", 1, _PIXELS, "{:,.0f} px high"),
     "brightness": ImageFigure("training", 1e-6, np.linspace(0, 1, 41), "{:.3f}"),
-    "sharpness": ImageFigure("training", 1e-6, np.geomspace(1e-5, 10, 49), "{:.2g}"),
+    "sharpness": ImageFigure("training", 1e-6, np.geomspace(1e-5, 10, 97), "{:.2g}"),
     "confidence": ImageFigure("validation", 1e-6, np.linspace(0, 1, 41), "{:.3f}"),
     "distance": ImageFigure("validation", 1e-4, np.linspace(0, 2, 81), "distance {:.3f}"),
 }
