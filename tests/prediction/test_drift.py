@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -227,9 +228,16 @@ def test_table_has_a_row_an_aspect_and_survives_parquet(judge, tmp_path):
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "drift.parquet"), table)
 
 
+@pytest.mark.parametrize(("brightness", "share"), [(0.0, "100"), (0.13, "[5-9][0-9]")])
+def test_statement_says_what_was_and_is_and_how_many_images_are_otherwise(judge, brightness, share):
+    report = judge(draw_predictions(1000, 1, brightness=brightness))
+    words = rf"Brightness: {brightness:.3f} on average; among the training images 0\.1[34]\d: about {share}% or more"
+    assert re.search(words, report["statement"])
+
+
 def test_statement_on_classes_says_that_validation_images_may_be_balanced(judge):
     report = judge(draw_predictions(200, 1, predicted=np.resize(list("aab"), 200)))
-    assert "a 67%, b 33%" in report["statement"]
+    assert "Classes predicted: a 67%, b 33%, c 0%; among the validation images " in report["statement"]
     assert "often hold all classes equally by design" in report["statement"]
 
 

@@ -253,11 +253,11 @@ def _row(found: _Comparison, p: float, level: float) -> dict[str, Any]:
 def _sentence(found: _Comparison, evident: bool, large: bool) -> str:
     sample, effect = found.sample, found.effect
     others = "or more of the new images are otherwise" if sample.ordered else "of the new images are of other classes"
-    measured = f"about {100 * effect:.2g}% {others}" if effect < 1 else "all new images are otherwise"
+    measured = f"about {100 * effect:.{0 if effect >= 0.1 else 1}f}% {others}"
     if evident and large:
         average = " on average" if sample.ordered else ""
         known, new = sample.words
-        return f"{new}{average}, {known} among the {sample.split} images: {measured}. {ADVICE[sample.aspect]}"
+        return f"{new}{average}; among the {sample.split} images {known}: {measured}. {ADVICE[sample.aspect]}"
     if evident:
         return f"Unlike the {sample.split} images, but too little to matter: {measured}."
     if large:
