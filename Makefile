@@ -11,7 +11,7 @@ export AIRFLOW__CORE__LOAD_EXAMPLES ?= False
 export AIRFLOW__API__HOST ?= 127.0.0.1
 export DAGSTER_HOME ?= $(CURDIR)/.dagster
 
-.PHONY: help transfer test test-integration lint format viz airflow airflow-dag dagster bench notebooks data lock clean
+.PHONY: help transfer serve test test-integration lint format viz airflow airflow-dag dagster bench notebooks data lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z.-]+):.*## */\1\t/' | expand -t 14
@@ -36,6 +36,9 @@ help:  ## list the targets
 
 transfer: .venv/.ready  ## run the main job: Fashion-MNIST → handwritten digits, 20 labels a class (about 2 minutes)
 	$(BIN)/kedro run --pipelines transfer
+
+serve: .venv/.ready  ## answer over HTTP with the newest release, http://localhost:8000 (needs kedro run and kedro run --pipelines export)
+	$(BIN)/python -m cnn_transfer.serving
 
 test: .venv/.ready  ## run the tests with coverage (about 10 minutes)
 	$(BIN)/coverage erase
@@ -72,7 +75,7 @@ dagster: .venv-dagster/.ready  ## run Dagster with the pipelines as jobs on this
 	test -e $(DAGSTER_HOME)/dagster.yaml || cp deploy/dagster/dagster.yaml $(DAGSTER_HOME)
 	PATH=$(CURDIR)/.venv-dagster/bin:$$PATH dagster dev --module-name definitions --working-directory deploy/dagster
 
-bench: .venv/.ready  ## measure the default run, the article's script, intake, feeding, augmentation, few labels, the ranking of sources, the labels saved, kills, overlapping runs and several machines (about 2 hours)
+bench: .venv/.ready  ## measure the default run, the article's script, intake, feeding, augmentation, few labels, the ranking of sources, the labels saved, the service, kills, overlapping runs and several machines (about 2 hours)
 	$(BIN)/python benchmarks/default_run.py
 	$(BIN)/python benchmarks/article.py
 	$(BIN)/python benchmarks/own_source.py
@@ -91,6 +94,8 @@ bench: .venv/.ready  ## measure the default run, the article's script, intake, f
 	$(BIN)/python benchmarks/conformal_coverage.py
 	$(BIN)/kedro run --pipelines transfer
 	$(BIN)/python benchmarks/attribution.py .
+	$(BIN)/kedro run --pipelines export
+	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/labels_saved.py
 	$(BIN)/python benchmarks/kills.py
 	$(BIN)/python benchmarks/interleaved.py

@@ -60,9 +60,10 @@ class Client:
     def raw(self, content, seconds=60):
         """What comes back for these bytes, until the connection is closed."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=seconds) as connection:
-            connection.sendall(content)
             received = b""
-            with contextlib.suppress(ConnectionResetError):
+            with contextlib.suppress(ConnectionError):  # refused before all was sent
+                connection.sendall(content)
+            with contextlib.suppress(ConnectionError):
                 while part := connection.recv(65536):
                     received += part
             return received

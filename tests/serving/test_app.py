@@ -188,6 +188,8 @@ def test_says_no_at_ready_when_it_stops_and_still_answers(client, photos):
 def test_other_addresses_and_methods_are_refused_in_the_same_form(client):
     for method, path, status, code in [
         ("GET", "/nothing", 404, "not_found"),
+        ("GET", "/static/../app.py", 404, "not_found"),
+        ("GET", "/static/%2e%2e/app.py", 404, "not_found"),
         ("GET", "/swagger-ui/../../__init__.py", 404, "not_found"),
         ("GET", "/swagger-ui/%2e%2e/%2e%2e/__init__.py", 404, "not_found"),
         ("GET", "/predict", 405, "wrong_method"),
@@ -206,11 +208,17 @@ def test_every_answer_has_safe_headers(client, photos):
         assert "server" not in answer.headers
 
 
-def test_the_page_on_its_addresses_needs_no_other_server(client):
-    page = client.get("/docs").body.decode()
-    for address in re.findall('(?:src|href)="([^"]+)"', page):
-        assert address.startswith("/")
-        assert client.get(address).status == 200
+@pytest.mark.parametrize("path", ["/", "/docs"])
+def test_pages_need_no_other_server(client, path):
+    page = client.get(path)
+    assert page.headers["content-type"].startswith("text/html")
+    addresses = re.findall('(?:src|href)="([^"#:]+)"', page.body.decode())
+    assert len(addresses) > 1
+    for address in addresses:
+        assert client.get("/" + address.removeprefix("/")).status == 200
+
+
+def test_the_addresses_are_described(client):
     document = client.get("/openapi.json").json
     assert {"/predict", "/explain", "/model", "/ready", "/metrics"} <= set(document["paths"])
     predict = document["paths"]["/predict"]["post"]

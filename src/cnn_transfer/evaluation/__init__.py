@@ -43,7 +43,7 @@ from cnn_transfer.evaluation.mistakes import (
     suspected_labels,
 )
 from cnn_transfer.evaluation.predictions import as_predictions, confident_mistakes, no_predictions, predict
-from cnn_transfer.evaluation.report import RunResults, write_model_card, write_report
+from cnn_transfer.evaluation.report import RunResults, limits_of_use, write_model_card, write_report
 from cnn_transfer.evaluation.selective import (
     choose_threshold,
     draw_risk_coverage,
@@ -98,6 +98,7 @@ __all__ = [
     "fit_familiarity",
     "fit_sets",
     "image_attributes",
+    "limits_of_use",
     "map_similarity",
     "measure",
     "measure_familiarity",

@@ -13,7 +13,14 @@ USE = """
 ## Exports
 
 All take `pixels`, uint8 0–255 of the shape (n, {shape}), and give `probabilities` (calibrated, in the order of
-`class_names.json`), `logits` and `features`, float32. Scaling and calibration are inside.
+`class_names.json`), `logits` and `features`, float32. Scaling and calibration are inside. In Python, with everything that
+stands under "Out of scope":
+
+```python
+from cnn_transfer.prediction import Predictor
+
+table = Predictor.load("FOLDER OF THIS CARD", runtime="onnx")("photos")
+```
 
 | file | runtime | size | one image (95th percentile) | images/s, batch 256 | same class as Keras | largest difference of logits | accuracy |
 |---|---|---|---|---|---|---|---|

@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from cnn_transfer.evaluation import write_model_card
+from cnn_transfer.evaluation import limits_of_use, write_model_card
+from cnn_transfer.images import ImageFormat
 
 CARD = {
     "architecture": "compact_cnn",
@@ -87,3 +88,26 @@ def test_calibration_is_told_when_there_is_one():
     text = write_model_card(CARD, METRICS, PER_CLASS, SUMMARY, "They are left as they are.")
     assert "**Its probabilities**: They are left as they are." in text
     assert "Its probabilities" not in write_model_card(CARD, METRICS, PER_CLASS, SUMMARY)
+
+
+THRESHOLD = {"threshold": 0.85, "wished_accuracy": 0.98}
+FAMILIARITY = {"farthest": 0.64153, "false_alarm_rate": 0.01}
+
+
+def test_out_of_scope_is_what_the_code_enforces():
+    image_format = ImageFormat(image_size_px=28, channels=1, smallest_side_px=12, most_megapixels=50)
+    limits = limits_of_use(image_format, THRESHOLD, FAMILIARITY)
+    _, body = front_matter(write_model_card(CARD, METRICS, PER_CLASS, SUMMARY, out_of_scope=limits))
+    scope = body.partition("## Out of scope")[2].partition("## Limitations")[0]
+    assert "a side below 12 px, or of more than 50 megapixels, are rejected" in scope
+    assert "(`unfamiliar`): those farther from them, in the network's features, than 0.642" in scope
+    assert "less than 0.85 sure get no answer (`unsure`); above it an accuracy of 98% is promised" in scope
+    assert scope.count("\n- ") == len(limits)
+
+
+def test_out_of_scope_says_what_cannot_be_told():
+    text = "\n".join(limits_of_use(None, THRESHOLD | {"threshold": None}, FAMILIARITY | {"farthest": None}))
+    assert "No image gets an answer (`no_threshold`): no confidence keeps an accuracy of 98%" in text
+    assert "none is withheld for that" in text
+    assert "megapixels" not in text
+    assert "Out of scope" not in write_model_card(CARD, METRICS, PER_CLASS, SUMMARY)

@@ -6,13 +6,14 @@ Code); the sections follow Mitchell et al. 2019, "Model Cards for Model Reportin
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 import yaml
 
 from cnn_transfer.evaluation.report.blocks import page_environment, share
+from cnn_transfer.images import ImageFormat
 
 METRICS = {"accuracy": "Accuracy", "macro_f1": "Macro F1", "balanced_accuracy": "Balanced accuracy"}
 MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\|`*_<>[]#"} | {"\n": " "})
@@ -24,6 +25,7 @@ def write_model_card(
     per_class: pd.DataFrame,
     summary: Mapping[str, Any],
     calibration: str = "",
+    out_of_scope: Sequence[str] = (),
 ) -> str:
     """The card of the delivered network.
 
@@ -33,6 +35,7 @@ def write_model_card(
         per_class: Its table by class.
         summary: The summary of the run.
         calibration: What makes its probabilities honest, or why nothing does, in sentences; empty: not said.
+        out_of_scope: See `limits_of_use`; empty: not said.
     """
     name = f"{card['architecture']} for {card['trained_on']}"
     return (
@@ -66,9 +69,50 @@ def write_model_card(
                 for row in per_class.to_dict("records")
             ],
             calibration=_plain(calibration),
+            out_of_scope=list(out_of_scope),
             limitations=_limitations(summary, per_class),
         )
     )
+
+
+def limits_of_use(
+    image_format: ImageFormat | None, threshold: Mapping[str, Any], familiarity: Mapping[str, Any]
+) -> list[str]:
+    """What is refused or left without an answer, by the code and not by advice alone; Markdown.
+
+    Args:
+        image_format: How images are read; None: not known.
+        threshold: See `evaluation.choose_threshold`.
+        familiarity: See `evaluation.fit_familiarity`.
+    """
+    limits = [
+        "Files that are no image of a known format, or cannot be read whole, are rejected with a reason code "
+        "(`not_an_image`, `truncated`, …).",
+    ]
+    if image_format is not None:
+        limits.append(
+            f"Images with a side below {image_format.smallest_side_px} px, or of more than "
+            f"{image_format.most_megapixels:g} megapixels, are rejected (`too_small`, `too_large`)."
+        )
+    if familiarity.get("farthest") is None:
+        limits.append("Nothing tells whether an image is unlike the training images: none is withheld for that.")
+    else:
+        limits.append(
+            "Images unlike the training images get no answer (`unfamiliar`): those farther from them, in the network's "
+            f"features, than {familiarity['farthest']:.3f}, as {familiarity['false_alarm_rate']:.1%} of ordinary "
+            "images are."
+        )
+    if threshold["threshold"] is None:
+        limits.append(
+            f"No image gets an answer (`no_threshold`): no confidence keeps an accuracy of "
+            f"{threshold['wished_accuracy']:.0%} on the validation images."
+        )
+    else:
+        limits.append(
+            f"Images of which the model is less than {threshold['threshold']:.3g} sure get no answer (`unsure`); above "
+            f"it an accuracy of {threshold['wished_accuracy']:.0%} is promised."
+        )
+    return [*limits, "A model file that brings code of its own is not opened."]
 
 
 def _front_matter(name: str, card: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from cnn_transfer.evaluation import (
     fit_familiarity,
     fit_sets,
     image_attributes,
+    limits_of_use,
     measure,
     measure_familiarity,
     measure_sets,
@@ -312,9 +313,13 @@ def describe_delivered_model(
     per_class_metrics: pd.DataFrame,
     summary: Mapping[str, Any],
     calibration: Mapping[str, Any],
+    images: ImageSet,
+    abstention: Mapping[str, Any],
+    familiarity: Mapping[str, Any],
 ) -> str:
     """Write the card of the delivered model."""
-    return write_model_card(card, metrics, per_class_metrics, summary, calibration["statement"])
+    limits = limits_of_use(images.image_format, abstention["chosen_on_validation"], familiarity)
+    return write_model_card(card, metrics, per_class_metrics, summary, calibration["statement"], limits)
 
 
 def pack_predictor(

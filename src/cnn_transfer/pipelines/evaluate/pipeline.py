@@ -191,7 +191,16 @@ def create_pipeline() -> Pipeline:
         ),
         Node(
             describe_delivered_model,
-            inputs=["delivered_model_card", "calibrated_metrics", "per_class_metrics", "summary", "calibration"],
+            inputs=[
+                "delivered_model_card",
+                "calibrated_metrics",
+                "per_class_metrics",
+                "summary",
+                "calibration",
+                "target_images",
+                "abstention",
+                "familiarity",
+            ],
             outputs="model_card",
             name="write_model_card",
         ),
