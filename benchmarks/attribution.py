@@ -5,8 +5,8 @@
 PROJECT: the folder of a finished `kedro run`. Its delivered network explains its own predictions of test images. Both
 sides of a comparison run in this process in turns; the fastest of the repetitions counts. tf-keras-vis and the code of
 Keras's guides get a copy of the network that takes float pixels, since they cannot explain uint8. Integrated gradients
-of one image are a batch of 16 points already. Occlusion, the method of the service, needs no gradients; its forms are
-judged on 100 images beside both others. About 3 minutes on 2 cores.
+of one image are a batch of 16 points already. Occlusion, the method of the service, needs no gradients; its forms, of
+which one had to be chosen, are judged on validation images beside both others. About 3 minutes on 2 cores.
 """
 
 import argparse
@@ -27,7 +27,6 @@ from cnn_transfer.evaluation.similarity import map_similarity, similarity_by_dep
 from cnn_transfer.images import open_image_set
 
 PATH_STEPS = 16
-OCCLUDED = 100  # images that occlusion is judged on
 
 
 def latest(project: Path, entry: str) -> Path:
@@ -213,7 +212,9 @@ def main() -> None:
         flush=True,
     )
 
-    judge_occlusion(network, pixels[:OCCLUDED], classes[:OCCLUDED])
+    validation = pd.read_parquet(latest(project, "07_model_output/validation_predictions.parquet"))
+    judged = images.pixels(pd.Index(images.table["id"]).get_indexer(pd.Index(validation["id"])))
+    judge_occlusion(network, judged, network.logits(judged).argmax(axis=1))
 
     before, after = models["migrated_model"], models["target_model"]
     start_cka = time.perf_counter()

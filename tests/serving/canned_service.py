@@ -40,9 +40,11 @@ UNFAMILIAR = ANSWER | {
 }  # fmt: skip
 BARE = ANSWER | {"set": None, "unfamiliar": None, "percentile": None, "nearest": []}
 ANSWERS = {"unsure": UNSURE, "unfamiliar": UNFAMILIAR, "bare": BARE}
-MODEL = {"version": "2026-01-01T00.00.00.000Z", "runtime": "onnx", "class_names": NAMES}
+VERSION = "2026-01-01T00.00.00.000Z"
+MODEL = {"runtime": "onnx", "class_names": NAMES}
 FACTS = {
-    "threshold": 0.85, "wished_accuracy": 0.98, "sets": {"coverage": 0.95}, "familiarity": {"false_alarm_rate": 0.01},
+    "threshold": 0.85, "wished_accuracy": 0.98, "confidence": 0.95, "sets": {"coverage": 0.95},
+    "familiarity": {"false_alarm_rate": 0.01},
     "card": {"image_shape": [SIDE, SIDE, 1], "class_names": NAMES, "training_images": 200, "trained_on": "shapes"},
 }  # fmt: skip
 
@@ -62,13 +64,14 @@ def address(content: bytes) -> str:
 
 
 class CannedService(ThreadingHTTPServer):
-    """What it was asked, and whether it refuses everything as overloaded."""
+    """What it was asked, which version it has, and whether it refuses everything as overloaded."""
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.overloaded = False
+        self.version = VERSION
         self.asked: list[str] = []
 
     @property
@@ -83,10 +86,14 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: Any) -> None:
         """Say nothing."""
 
+    @property
+    def _model(self) -> dict[str, Any]:
+        return MODEL | {"version": self.server.version}
+
     def do_GET(self) -> None:
         self.server.asked.append(self.path)
         if self.path == "/model":
-            self._send(200, MODEL | {"facts": FACTS, "limits": {"most_file_mb": MOST_MB}})
+            self._send(200, self._model | {"facts": FACTS, "limits": {"most_file_mb": MOST_MB}})
         elif self.path.startswith("/training-images/"):
             self._send(200, picture(int(self.path.rsplit("/", 1)[1])), "image/png")
         else:
@@ -107,7 +114,7 @@ class _Handler(BaseHTTPRequestHandler):
             note = {"faithfulness_note": "Each place was covered.", "method": "occlusion", "class": "circle"}
             self._send(200, note | {"picture": address(picture()), "map": address(picture(1, "RGBA"))})
         else:
-            self._send(200, {"model": MODEL, "images": [{"name": name.decode(), **ANSWERS.get(stem, ANSWER)}]})
+            self._send(200, {"model": self._model, "images": [{"name": name.decode(), **ANSWERS.get(stem, ANSWER)}]})
 
     def _send(self, status: int, content: Any, kind: str = "application/json") -> None:
         content = content if isinstance(content, bytes) else json.dumps(content).encode()

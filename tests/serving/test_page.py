@@ -53,7 +53,7 @@ def files(tmp_path):
 
 
 def wait(browser, condition):
-    return WebDriverWait(browser, 10, 0.05).until(lambda _: condition())
+    return WebDriverWait(browser, 30, 0.05).until(lambda _: condition())
 
 
 def shown(browser, selector):
@@ -65,10 +65,9 @@ def text(browser, selector):
     return browser.find_element(By.CSS_SELECTOR, selector).text
 
 
-def give(browser, paths, done=True):
+def give(browser, paths):
     browser.find_element(By.ID, "files").send_keys("\n".join(paths))
-    if done:
-        wait(browser, lambda: "…" not in browser.find_element(By.ID, "status").get_attribute("textContent"))
+    wait(browser, lambda: "…" not in browser.find_element(By.ID, "status").get_attribute("textContent"))
 
 
 def loaded(browser, selector):
@@ -272,6 +271,18 @@ def test_a_file_that_is_too_large_is_not_sent(browser, service, tmp_path):
     assert "more bytes than the service takes" in text(browser, ".verdict.negative .why")
     assert "a file may have 1 MB" in text(browser, ".verdict .detail-words")
     assert [asked for asked in service.asked if asked.startswith("/predict")] == []
+
+
+def test_says_when_an_answer_is_of_a_model_that_is_replaced(browser, service, files):
+    first, second = files("photo.png", "bare.png")
+    give(browser, [first])
+    assert shown(browser, ".made") == []
+    service.version = "2026-02-02T00.00.00.000Z"
+    give(browser, [second])
+    wait(browser, lambda: service.version in text(browser, "footer"))
+    assert shown(browser, ".made") == []
+    browser.find_element(By.CSS_SELECTOR, "#list button").click()
+    assert "version 2026-01-01T00.00.00.000Z; the service now has 2026-02-02T" in text(browser, ".made")
 
 
 def test_a_busy_service_is_asked_again_on_request(browser, service, files):

@@ -64,7 +64,7 @@ class CheckHooks:
             )
         missing = [text for name in sorted(pipeline.inputs()) if (text := self._missing(name, catalog))]
         if missing:
-            raise click.ClickException("Missing inputs; nothing was run.\n" + "\n".join(missing))
+            raise click.ClickException("Missing inputs; nothing was run.\n" + "\n".join(dict.fromkeys(missing)))
         if not self._run_is_given:
             take_over_inputs(pipeline, catalog)
 
@@ -91,18 +91,18 @@ class CheckHooks:
         if isinstance(dataset, AbstractVersionedDataset) and not dataset.exists():
             return self._missing_version(name, dataset, catalog)
         if isinstance(dataset, ChosenPredictorDataset | OfModelDataset):
-            return self._missing_model(name, dataset)
+            return self._missing_model(dataset)
         if isinstance(dataset, AllVersionsDataset) and name == ALL_SUMMARIES and not dataset.exists():
             return f"{name}: no run has written a summary yet. Make one with: kedro run"
         return ""
 
     @staticmethod
-    def _missing_model(name: str, dataset: ChosenPredictorDataset | OfModelDataset) -> str:
-        """The same of a trained network, or of what its run worked with."""
+    def _missing_model(dataset: ChosenPredictorDataset | OfModelDataset) -> str:
+        """The same of a trained network, or of what its run worked with; told once if both are missing."""
         try:
             dataset.version()
         except VersionNotFoundError as error:
-            return f"{name}: {error} Name one with --params model_version=RUN, or make one with: kedro run"
+            return f"{error} Name one with --params model_version=RUN, or make one with: kedro run"
         return ""
 
     def _missing_version(self, name: str, dataset: AbstractVersionedDataset[Any, Any], catalog: DataCatalog) -> str:

@@ -50,7 +50,7 @@ const NOTES = {
 const $ = (selector, within = document) => within.querySelector(selector);
 const percent = (share, digits = 1) => {
   const shown = (100 * share).toFixed(digits);
-  return share < 1 && Number(shown) === 100 ? `over ${(100 - 10 ** -digits).toFixed(digits)}%` : `${shown}%`;
+  return share < 1 && Number(shown) === 100 ? `> ${(100 - 10 ** -digits).toFixed(digits)}%` : `${shown}%`;
 };
 const counted = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
 const filled = (id) => $(`#${id}`).content.cloneNode(true);
@@ -212,7 +212,7 @@ function labelled(entry) {
   if (!image) {
     $("#verdict-title", part).textContent = "Labelling …";
     $(".why", part).textContent = entry.file.name;
-    for (const selector of [".explanation", ".notes", ".tiles", ".like", ".made", ".beside > section:last-child"]) {
+    for (const selector of [".explanation", ".notes", ".tiles", ".made", ".found"]) {
       $(selector, part).hidden = true;
     }
     return part;
@@ -258,12 +258,14 @@ function drawOwn(entry, part) {
 function drawVerdict(image, part) {
   const verdict = $(".verdict", part);
   const facts = model?.facts ?? {};
-  const sure = `${percent(image.confidence)} sure`;
+  const sure = `${percent(image.confidence).replace(">", "over")} sure`;
   if (image.answer != null) {
     verdict.classList.add("positive");
     $("strong", verdict).textContent = image.answer;
-    const kept = facts.wished_accuracy ? ` Of the answers that it gives, at least ${percent(facts.wished_accuracy, 0)} are right on images like those it was trained on.` : "";
-    $(".why", verdict).textContent = `${sure}.${kept}`;
+    const kept = facts.wished_accuracy
+      ? ` Of its answers on images like those of the training, at least ${percent(facts.wished_accuracy, 0)} are right (with ${percent(facts.confidence, 0)} confidence).`
+      : "";
+    $(".why", verdict).textContent = `${sure[0].toUpperCase()}${sure.slice(1)}.${kept}`;
   } else {
     verdict.classList.add("withheld");
     $("strong", verdict).textContent = "No answer";
@@ -326,7 +328,7 @@ function drawNearest(image, part) {
   const nearest = image.nearest ?? [];
   $(".like", part).hidden = !nearest.length;
   const same = nearest.filter((other) => other.label === image.predicted).length;
-  $(".same", part).textContent = `${same === nearest.length ? "All" : same || "None"} of them ${same === 1 ? "is" : "are"} of the class ${image.predicted}.`;
+  $(".same", part).textContent = `${same === nearest.length ? "All" : same || "None"} of them ${same < 2 ? "is" : "are"} of the class ${image.predicted}.`;
   $(".nearest", part).append(
     ...nearest.map(({ label: name, thumbnail }) => {
       const item = element("li");
@@ -349,15 +351,18 @@ function setStrength(value) {
 }
 
 async function explain(entry) {
+  const detail = $("#detail");
+  const place = $(".explanation", detail);
+  place.setAttribute("aria-busy", "true");
+  $(".note", place).textContent = "Finding out what counted: places of the image are covered one after the other …";
   entry.explained ??= ask("explain", entry.file);
   const found = await entry.explained;
-  if (entry !== current || entry.error) return;
-  const detail = $("#detail");
-  const control = $(".explanation", detail);
+  if (!place.isConnected) return; // another image is shown by now
+  place.setAttribute("aria-busy", "false");
   if (found.error) {
     delete entry.explained;
-    for (const selector of [".control", ".legend"]) $(selector, control).hidden = true;
-    $(".note", control).textContent = `What counted cannot be shown: ${found.error.detail ?? REASONS[found.error.code] ?? found.error.code}`;
+    $(".control", place).hidden = true;
+    $(".note", place).textContent = `What counted cannot be shown: ${found.error.detail ?? REASONS[found.error.code] ?? found.error.code}`;
     return;
   }
   const picture = $(".picture", detail);
@@ -367,8 +372,8 @@ async function explain(entry) {
   $(".seen-size", detail).textContent = `What the network sees${shape ? `, ${shape[1]} × ${shape[0]}` : ""}`;
   picture.src = found.picture;
   $(".map", detail).src = found.map;
-  $(".about-class", control).textContent = found.class;
-  $(".note", control).textContent = found.faithfulness_note ?? "";
+  $(".about-class", place).textContent = ` for ${found.class}`;
+  $(".note", place).textContent = found.faithfulness_note ?? "";
   setStrength(strength);
 }
 

@@ -1,0 +1,128 @@
+"""`kedro run --pipelines export` through the real command line: a release that other programs use, or none."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pandas as pd
+import pytest
+from PIL import Image
+
+from cnn_transfer.exporting import FORMATS
+from cnn_transfer.prediction import Predictor
+
+pytestmark = pytest.mark.slow
+
+RUN = ("run", "--env", "test", "--pipelines", "export")
+
+
+def latest(path: Path) -> Path:
+    return max(path.glob(f"*/{path.name}"))
+
+
+def releases(project: Path) -> list[Path]:
+    return sorted((project / "data/06_models/release").glob("*/release/exports.json"))
+
+
+@pytest.fixture(scope="module")
+def own_project(finished_project, tmp_path_factory):
+    """A copy of a project in which a run has finished."""
+    folder = tmp_path_factory.mktemp("exporting") / "project"
+    shutil.copytree(finished_project, folder, symlinks=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(own_project, kedro):
+    """The release of that run, and what was printed."""
+    result = kedro(own_project, *RUN)
+    assert result.returncode == 0, result.stdout
+    return releases(own_project)[-1].parent, result.stdout
+
+
+def test_release_holds_the_predictor_and_all_exports(exported, own_project):
+    release, printed = exported
+    content = json.loads((release / "exports.json").read_text())
+    predictor = latest(own_project / "data/06_models/predictor")
+    assert content["predictor_version"] == predictor.parent.name
+    assert [entry["name"] for entry in content["exports"]] == list(FORMATS)
+    assert all(entry["passed"] for entry in content["exports"])
+    for file in ("predictor.json", "model.keras", "training.parquet", "validation.parquet", "features.npz"):
+        assert (release / file).read_bytes() == (predictor / file).read_bytes()
+    assert json.loads((release / "class_names.json").read_text()) == [str(digit) for digit in range(10)]
+    for name in FORMATS:
+        assert f"\n{name} " in printed
+    assert f"Released        {release}" in printed
+    assert "export_table.parquet" in printed
+
+
+def test_card_has_limits_figures_and_front_matter(exported):
+    card = (exported[0] / "README.md").read_text()
+    assert card.startswith("---\nlicense: ")
+    headings = [line for line in card.splitlines() if line.startswith("## ")]
+    assert headings[-3:] == ["## Out of scope", "## Limitations", "## Exports"]
+    assert "| `model_int8.tflite` | LiteRT, 8 bits |" in card
+
+
+def test_table_and_plot_are_written(exported, own_project):
+    reporting = own_project / "data/08_reporting"
+    table = pd.read_parquet(latest(reporting / "export_table.parquet"))
+    assert table["name"].tolist() == ["keras predict", "keras call", *FORMATS]
+    assert latest(reporting / "export_plot.png").stat().st_size > 10_000
+
+
+def test_program_without_this_package_gets_the_same_probabilities(exported):
+    release = exported[0]
+    session = onnxruntime.InferenceSession(str(release / "model.onnx"))
+    pixels = np.asarray(Image.radial_gradient("L").resize((28, 28)))[None, ..., None]
+    (probabilities,) = session.run(["probabilities"], {"pixels": pixels})
+    found = Predictor.load(release).compute(pixels)
+    np.testing.assert_allclose(probabilities, found.probabilities, atol=1e-5)
+    assert probabilities.sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_export_outside_its_tolerance_fails_the_run_and_is_not_released(exported, own_project, kedro):
+    before = releases(own_project)
+    result = kedro(own_project, *RUN, "--params", "export.logits_tolerance.onnx=1e-12")
+    assert result.returncode != 0
+    said = " ".join(result.stdout.split())
+    assert "nothing is released. Received: onnx: logits differ by at most" in said
+    assert "(allowed: 1e-12)" in said
+    assert "export.logits_tolerance" in said
+    assert releases(own_project) == before
+    table = pd.read_parquet(latest(own_project / "data/08_reporting/export_table.parquet"))
+    assert table["passed"].dropna().tolist() == [True, False, True, True]
+    assert latest(own_project / "data/08_reporting/export_plot.png").exists()
+
+
+def test_unknown_version_lists_those_that_are_there_once(exported, own_project, kedro):
+    result = kedro(own_project, *RUN, "--params", "model_version=yesterday")
+    assert result.returncode == 1
+    said = " ".join(result.stdout.split())
+    assert said.count("There is no version yesterday of") == 1
+    assert latest(own_project / "data/06_models/predictor").parent.name in said
+    assert "--params model_version=RUN" in said
+
+
+def test_images_that_are_gone_are_named(exported, own_project, kedro):
+    images = latest(own_project / "data/02_intermediate/target_images").parent
+    away = images.with_name(".away")
+    images.rename(away)
+    try:
+        result = kedro(own_project, *RUN)
+    finally:
+        away.rename(images)
+    assert result.returncode == 1
+    said = " ".join(result.stdout.split())
+    assert f"There is no version {latest(own_project / 'data/06_models/predictor').parent.name} of" in said
+    assert "target_images" in said
+    assert "nothing was run" in said
+
+
+def test_without_any_run_it_says_how_to_make_one(project, kedro):
+    result = kedro(project, *RUN)
+    assert result.returncode == 1
+    assert "nothing was run" in result.stdout
+    assert "make one with: kedro run" in " ".join(result.stdout.split())
