@@ -17,8 +17,9 @@ is called where both hold:
 - chance does not explain it: the p value of a permutation test, corrected for the number of aspects by Holm (1979), is
   at most 1 - confidence. How often each value occurs in both samples together is given; without drift all ways to deal
   these images to the two are equally likely, whatever the distribution, the ties and the numbers of images (Good 2005,
-  Permutation, Parametric and Bootstrap Tests, 3). The statistic is, for numbers, the largest difference in standard
-  deviations (Anderson and Darling 1952), in which a few far images count, for classes Pearson's chi-square.
+  Permutation, Parametric and Bootstrap Tests, 3). The statistic is the likelihood ratio G: for numbers the largest of
+  all divisions into images below a value and above (Berk and Jones 1979), in which a few far images count as they
+  should also among many new and few known ones, for classes that of the whole table.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.special import xlogy
 
 from cnn_transfer.prediction.drift_counts import IMAGE_FIGURES, DriftCounts
 from cnn_transfer.prediction.facts import PredictorFacts
@@ -51,6 +53,7 @@ ADVICE = {
 FEWEST_DEALS, MOST_DEALS = 200, 2_000  # in memory at once
 DEALS_BEYOND = 20  # expected at the smallest level that is asked for
 FEW_BEYOND = 10
+ROUNDING = 1e-5  # of the statistic, of up to 10**8 images
 MOST_COUNTED = 10**8  # numpy deals fewer than 10**9 images; more are scaled down
 SHOWN_CLASSES = 3
 
@@ -137,7 +140,7 @@ def _numbers(name: str, counts: DriftCounts, references: References) -> _Sample:
     words = [
         figure.form.format(side.steps * figure.step / total) if (total := sum(side.counts)) else None for side in sides
     ]
-    shares = {"edges": figure.grid.tolist()} | _shares(*(side.on(figure.grid) for side in sides))
+    shares = {"edges": figure.grid.tolist()} | _shares(*(side.between(figure.cuts) for side in sides))
     described = {"aspect": ASPECTS.get(name, name), "split": figure.split}
     return _Sample(name, figure.split, True, (known, new), (words[0], words[1]), described | shares)
 
@@ -189,7 +192,7 @@ def _p_value(known: np.ndarray, new: np.ndarray, ordered: bool, level: float) ->
     new, pooled = new[pooled > 0], pooled[pooled > 0]
     if len(pooled) == 1:
         return 1.0
-    observed = _inequality(new, pooled, ordered) * (1 - 1e-9)
+    observed = _inequality(new, pooled, ordered) - ROUNDING
     rng = np.random.default_rng(0)  # the same counts have the same p value
     beyond = dealt = 0
     wanted = math.ceil(DEALS_BEYOND * len(THRESHOLDS) / level)
@@ -202,13 +205,17 @@ def _p_value(known: np.ndarray, new: np.ndarray, ordered: bool, level: float) ->
 
 
 def _inequality(new: np.ndarray, pooled: np.ndarray, ordered: bool) -> np.ndarray:
-    """How unequal the parts of the bins are that are new, (…, bins): (…,)."""
-    images, total = new.sum(axis=-1, keepdims=True), pooled.sum()
+    """How unequal the parts of the bins are that are new, (…, bins): (…,), half a G up to a constant."""
     if not ordered:
-        return np.asarray(((new - images * (pooled / total)) ** 2 / pooled).sum(axis=-1))
-    below = (np.cumsum(pooled) / total)[:-1]
-    apart = np.abs((np.cumsum(new, axis=-1) / images)[..., :-1] - below)
-    return np.asarray((apart / np.sqrt(below * (1 - below))).max(axis=-1))
+        return np.asarray((_entropy(new) + _entropy(pooled - new)).sum(axis=-1))
+    new_below, below = np.cumsum(new, axis=-1), np.cumsum(pooled)
+    new_above, above = new_below[..., -1:] - new_below, below[-1] - below
+    parts = _entropy(new_below) + _entropy(below - new_below) + _entropy(new_above) + _entropy(above - new_above)
+    return np.asarray((parts - _entropy(below) - _entropy(above)).max(axis=-1))
+
+
+def _entropy(counts: np.ndarray) -> np.ndarray:
+    return np.asarray(xlogy(counts, counts))
 
 
 def _likeness(found: _Comparison) -> tuple[bool, float, float]:

@@ -26,7 +26,7 @@ class ImageFigure(NamedTuple):
     Attributes:
         split: Of the references that it is compared with: training or validation.
         step: Smaller differences are none: another runtime may round otherwise.
-        grid: Where it is cut, whatever the references; ascending.
+        grid: Values between which it is shown, ascending; what is outside is shown in the first and last part.
         form: How a mean of it is written.
     """
 
@@ -35,8 +35,13 @@ class ImageFigure(NamedTuple):
     grid: np.ndarray
     form: str
 
+    @property
+    def cuts(self) -> np.ndarray:
+        """Edges between the parts of the grid, where rounding does not move a round number over one."""
+        return (self.grid[1:-1] - self.step / 2).round(DECIMALS)
 
-_PIXELS = np.geomspace(1, 2**16, 65) - 0.5
+
+_PIXELS = np.geomspace(1, 2**16, 65)
 IMAGE_FIGURES = {
     "width_px": ImageFigure("training", 1, _PIXELS, "{:,.0f} px wide"),
     "height_px": ImageFigure("training", 1, _PIXELS, "{:,.0f} px high"),
@@ -75,10 +80,9 @@ class Histogram(BaseModel):
         counts = tuple(map(sum, zip(self.counts, other.counts, strict=True)))
         return self.model_copy(update={"counts": counts, "steps": self.steps + other.steps})
 
-    def on(self, grid: np.ndarray) -> np.ndarray:
-        """Counts between the points of the figure's grid, what is outside in the first and last."""
-        inner = np.searchsorted(self.edges, grid[1:-1].round(DECIMALS)) + 1
-        return np.add.reduceat(np.asarray(self.counts), np.append(0, inner))
+    def between(self, cuts: np.ndarray) -> np.ndarray:
+        """Counts below, between and from some of the edges."""
+        return np.add.reduceat(np.asarray(self.counts), np.append(0, np.searchsorted(self.edges, cuts) + 1))
 
 
 class DriftCounts(BaseModel):
@@ -187,7 +191,7 @@ def _edges(figure: ImageFigure, references: pd.Series) -> tuple[float, ...]:
     against the new images.
     """
     known = _finite(references)
-    parts = [figure.grid]
+    parts = [figure.cuts]
     if len(known):
         distinct, half = np.unique(known), figure.step / 2
         after = np.append((distinct[:-1] + distinct[1:]) / 2, distinct[-1] + half)

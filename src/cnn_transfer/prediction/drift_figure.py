@@ -28,12 +28,15 @@ def drift_plot(report: Mapping[str, Any]) -> Figure:
     for axes, (name, shares) in zip(others, report["shares"].items(), strict=True):
         marked = shares["aspect"] in drift
         axes.set_title(
-            NAMES.get(name, name) + (": drift" if marked else ""),
+            _title(name, shares) + (": drift" if marked else ""),
             fontsize=10,
             color=DRIFT_COLOUR if marked else "black",
             fontweight="bold" if marked else "normal",
         )
-        (_draw_classes if "classes" in shares else _draw_histogram)(axes, name, shares)
+        if "classes" in shares:
+            _draw_classes(axes, shares)
+        else:
+            _draw_histogram(axes, name in LOGARITHMIC, shares)
     words = f"drift in {', '.join(report['drift'])}" if drift else "no drift found"
     figure.suptitle(f"{report['images']:,} new images beside those the network was made with: {words}", fontsize=11)
     handles = [
@@ -49,6 +52,11 @@ def drift_plot(report: Mapping[str, Any]) -> Figure:
         frameon=False,
     )
     return figure
+
+
+def _title(name: str, shares: Mapping[str, Any]) -> str:
+    many = len(shares.get("classes", ()))
+    return f"{name}: {MOST_CLASSES} of {many}" if many > MOST_CLASSES else NAMES.get(name, name)
 
 
 def _draw_effects(axes: Axes, aspects: list[dict[str, Any]]) -> None:
@@ -73,7 +81,7 @@ def _draw_effects(axes: Axes, aspects: list[dict[str, Any]]) -> None:
     axes.set_title("effect (stroke: threshold)", fontsize=10)
 
 
-def _draw_histogram(axes: Axes, name: str, shares: Mapping[str, Any]) -> None:
+def _draw_histogram(axes: Axes, logarithmic: bool, shares: Mapping[str, Any]) -> None:
     edges = np.array(shares["edges"])
     reference, new = (np.array(shares[side] or [0.0] * (len(edges) - 1)) for side in ("reference", "new"))
     axes.stairs(reference, edges, fill=True, color=REFERENCE_COLOUR)
@@ -82,7 +90,7 @@ def _draw_histogram(axes: Axes, name: str, shares: Mapping[str, Any]) -> None:
     if len(filled):
         first, last = max(filled[0] - 1, 0), min(filled[-1] + 2, len(edges) - 1)
         axes.set_xlim(edges[first], edges[last])
-        if name in LOGARITHMIC:
+        if logarithmic:
             _scale_logarithmically(axes)
     _finish(axes, shares, "y")
 
@@ -101,7 +109,7 @@ def _scale_logarithmically(axes: Axes) -> None:
     axes.xaxis.set_minor_locator(ticker.NullLocator())
 
 
-def _draw_classes(axes: Axes, name: str, shares: Mapping[str, Any]) -> None:
+def _draw_classes(axes: Axes, shares: Mapping[str, Any]) -> None:
     """Shares of the classes, or of those that differ most."""
     names = shares["classes"]
     reference, new = (np.array(shares[side] or [0.0] * len(names)) for side in ("reference", "new"))
@@ -111,8 +119,6 @@ def _draw_classes(axes: Axes, name: str, shares: Mapping[str, Any]) -> None:
     axes.barh(places, new[kept], 0.35, color=NEW_COLOUR)
     axes.set_yticks(places, [short_name(names[row], 14) for row in kept], fontsize=7, parse_math=False)
     axes.invert_yaxis()
-    if len(kept) < len(names):
-        axes.set_title(f"{name} ({len(kept)} of {len(names)})", fontsize=10)
     _finish(axes, shares, "x")
 
 
