@@ -9,6 +9,7 @@ from cnn_transfer.pipelines import (
     import_source,
     learning_curve,
     migrate_model,
+    predict,
     preprocess,
     pretrain_source,
     rank_sources,
@@ -25,6 +26,7 @@ ALTERNATIVES = {"import_source": import_source}  # in the place of pretrain_sour
 FURTHER = {
     "compare_runs": compare_runs,
     "learning_curve": learning_curve,
+    "predict": predict,
     "rank_sources": rank_sources,
 }  # graphs of their own, on the same parts
 
@@ -34,7 +36,7 @@ def register_pipelines() -> dict[str, Pipeline]:
 
     `transfer` trains its source network itself; `transfer_pretrained` imports one and needs no source images;
     `rank_sources` says which one to import; `learning_curve` says, after a run, how many labels it saved;
-    `compare_runs` puts all runs side by side.
+    `compare_runs` puts all runs side by side; `predict` labels new images with what a run delivered.
     """
     stages = {name: stage.create_pipeline() for name, stage in (STAGES | ALTERNATIVES | FURTHER).items()}
     transfer = sum((stages[name] for name in STAGES), start=Pipeline([]))

@@ -8,11 +8,18 @@ import click
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.io import AbstractVersionedDataset, DataCatalog
+from kedro.io.core import VersionNotFoundError
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
 from cnn_transfer.configuration import ConfigLoader
-from cnn_transfer.datasets import AllVersionsDataset, RawImagesDataset, versions
+from cnn_transfer.datasets import (
+    AllVersionsDataset,
+    ChosenPredictorDataset,
+    NewImagesDataset,
+    RawImagesDataset,
+    versions,
+)
 from cnn_transfer.datasets.store import StoreError, check_store, configure_store
 from cnn_transfer.hooks.take_over import take_over_inputs
 from cnn_transfer.parameters import ParameterError
@@ -87,10 +94,23 @@ class CheckHooks:
             if self._parameters.get(parameter):
                 remedy = f"Check the parameter {parameter}."
             return f"{name}: nothing at {dataset.filepath}. {remedy}"
+        if isinstance(dataset, NewImagesDataset | ChosenPredictorDataset):
+            return self._unusable(name, dataset)
         if isinstance(dataset, AbstractVersionedDataset) and not dataset.exists():
             return self._missing_version(name, dataset, catalog)
         if isinstance(dataset, AllVersionsDataset) and name == ALL_SUMMARIES and not dataset.exists():
             return f"{name}: no run has written a summary yet. Make one with: kedro run"
+        return ""
+
+    @staticmethod
+    def _unusable(name: str, dataset: NewImagesDataset | ChosenPredictorDataset) -> str:
+        """Why new images cannot be read, or a predictor not be used; nothing when they can."""
+        try:
+            dataset.check()
+        except VersionNotFoundError as error:
+            return f"{name}: {error} Check the parameter model_version, or make a predictor with: kedro run"
+        except (OSError, ValueError, ModuleNotFoundError) as error:
+            return f"{name}: {error}"
         return ""
 
     def _missing_version(self, name: str, dataset: AbstractVersionedDataset[Any, Any], catalog: DataCatalog) -> str:

@@ -16,6 +16,7 @@ from cnn_transfer.evaluation import describe_intake, describe_ranking, describe_
 from cnn_transfer.evaluation.learning_curve import describe_labels_saved
 from cnn_transfer.evaluation.run_comparison import describe_runs
 from cnn_transfer.log_origin import ORIGIN
+from cnn_transfer.prediction.labelling import describe_labels
 from cnn_transfer.training.workers import role
 
 LOGGER = logging.getLogger("cnn_transfer")
@@ -24,6 +25,7 @@ SUMMARY, REPORT = "summary", "report"
 RANKING, CHOICE = "source_ranking", "source_choice"
 LABELS_SAVED = "labels_saved"
 RUNS, CHANGES = "runs_table", "runs_differences"
+PREDICTIONS, COUNTS, DRIFT = "predictions", "prediction_counts", "drift"
 
 
 class IntakeHooks:
@@ -37,7 +39,7 @@ class IntakeHooks:
 
 
 class SummaryHooks:
-    """End a run that made a summary, a ranking, a learning curve or a comparison, with a few lines on the terminal."""
+    """End a run that made a summary, ranking, learning curve, comparison or labels with a few lines on the terminal."""
 
     def __init__(self) -> None:
         self._command = "kedro run"
@@ -63,6 +65,12 @@ class SummaryHooks:
             self._print(describe_labels_saved(catalog.load(LABELS_SAVED)), catalog.get(LABELS_SAVED))
         if {RUNS, CHANGES} <= made:
             self._print(describe_runs(catalog.load(RUNS), catalog.load(CHANGES)), catalog.get(RUNS))
+        if {PREDICTIONS, COUNTS, DRIFT} <= made:
+            lines = describe_labels(catalog.load(COUNTS), catalog.load(DRIFT))
+            labels = catalog.get(PREDICTIONS)
+            if isinstance(labels, AbstractVersionedDataset):
+                lines.append(f"Labels          {versions.address_of(labels)}")
+            self._print(lines, catalog.get(COUNTS))
 
     def _print(self, lines: list[str], dataset: Any) -> None:
         if ORIGIN.for_collectors:
