@@ -15,6 +15,7 @@ from cnn_transfer.pipelines.finetune_target.parameters import FinetuneParameters
 from cnn_transfer.pipelines.import_source.parameters import ImportParameters
 from cnn_transfer.pipelines.learning_curve.parameters import LearningCurveParameters
 from cnn_transfer.pipelines.migrate_model.parameters import MigrateParameters
+from cnn_transfer.pipelines.predict.parameters import PredictParameters
 from cnn_transfer.pipelines.preprocess.parameters import PreprocessParameters
 from cnn_transfer.pipelines.pretrain_source.parameters import PretrainParameters
 from cnn_transfer.pipelines.rank_sources.parameters import RankParameters
@@ -29,6 +30,7 @@ class RunParameters(Parameters):
     seed: int = Field(ge=0, lt=2**31)
     source_images: str | None = None  # path or address, read by the catalog; None: the bundled set
     target_images: str | None = None
+    images: str | None = None  # new ones, for predict
     model_version: str | int | None = None  # of the predictor that is used, read by the catalog; None: the newest
     precision: Precision
     workers: int = Field(ge=1, le=1024)  # machines that train together
@@ -44,6 +46,7 @@ class RunParameters(Parameters):
     export: ExportParameters
     learning_curve: LearningCurveParameters
     rank_sources: RankParameters
+    predict: PredictParameters
 
     @model_validator(mode="after")
     def _grey_images_keep_their_colours(self) -> Self:

@@ -10,7 +10,7 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -42,6 +42,8 @@ class References:
         validation: One row a validation image: the same figures, and `predicted`, `confidence` (calibrated, 0-1),
             `distance` (see `evaluation.familiarity_table`); empty without validation images.
     """
+
+    FILES: ClassVar[tuple[str, ...]] = ("training.parquet", "validation.parquet", "features.npz")
 
     training: pd.DataFrame
     features: np.ndarray
