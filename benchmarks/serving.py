@@ -55,6 +55,12 @@ class Measured(NamedTuple):
         """All others."""
         return sum(count for status, count in self.statuses.items() if status != "200")
 
+    @property
+    def answers(self) -> str:
+        """How many errors there were, and which."""
+        others = [f"{count} × {status}" for status, count in self.statuses.most_common() if status != "200"]
+        return f"{self.errors} errors{' (' + ', '.join(others) + ')' if others else ''}"
+
     def percentile(self, share: float) -> float:
         """Time below which this share of the answers came."""
         return float(np.percentile(self.milliseconds, share))
@@ -287,7 +293,7 @@ def main() -> None:
                 ("capacity", f"{capacity.rate:.0f} images/s ({clients} clients)"),
                 (
                     f"{arguments.seconds:.0f} s at capacity",
-                    f"{full.rate:.0f} images/s, {full.errors} errors; p50 {full.percentile(50):.0f} ms, "
+                    f"{full.rate:.0f} images/s, {full.answers}; p50 {full.percentile(50):.0f} ms, "
                     f"p99 {full.percentile(99):.0f} ms; {used / len(full.milliseconds):.2f} ms of a processor each",
                 ),
             ]
@@ -295,7 +301,7 @@ def main() -> None:
             rows.append(
                 (
                     f"{arguments.seconds:.0f} s at 70% of it",
-                    f"{part.rate:.0f} images/s, {part.errors} errors; p50 {part.percentile(50):.1f} ms, "
+                    f"{part.rate:.0f} images/s, {part.answers}; p50 {part.percentile(50):.1f} ms, "
                     f"p99 {part.percentile(99):.1f} ms: {part.percentile(99) / usual:.1f} times one request",
                 )
             )

@@ -133,6 +133,7 @@ def test_the_service_takes_in_a_new_release_while_it_runs(releases, copy_release
         assert client.metric(f'cnn_transfer_model_info{{runtime="onnx",version="{VERSION}"}}') == 0
 
 
+@pytest.mark.slow
 def test_a_release_on_an_object_store_is_served_like_one_on_a_disk(bucket, releases, encode_png, shapes):
     import s3fs
 

@@ -19,6 +19,7 @@ from cnn_transfer.evaluation.predictions import PROBABILITY
 from cnn_transfer.prediction import WITHHELD
 from cnn_transfer.serving.releases import ServedModel
 
+COLUMNS = ("withheld", "predicted", "confidence", "unfamiliar", "percentile", "notes")  # as lists, once a batch
 PICTURE_PX = 448  # at least, of the longest side of a picture that is explained
 FAITHFULNESS = (
     "Orange: places that speak for the class, blue: against it. Each place was covered by the blurred image, and its "
@@ -106,10 +107,10 @@ def model_json(model: ServedModel) -> dict[str, Any]:
 def images_json(model: ServedModel, table: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows of a table of `Predictor.label`, each as `LabelledImage` without its name."""
     names = model.predictor.facts.class_names
-    columns = {str(name): table[name].tolist() for name in table}
+    columns = {name: table[name].tolist() for name in COLUMNS}
     probabilities = table[[PROBABILITY + name for name in names]].to_numpy(float)
     sets = _sets(probabilities, model)
-    nearest = [column for name, column in columns.items() if name.startswith("nearest_")]
+    nearest = [table[name].tolist() for name in table if str(name).startswith("nearest_")]
     images = []
     for row, withheld in enumerate(columns["withheld"]):
         percentile = columns["percentile"][row]
