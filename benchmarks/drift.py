@@ -7,7 +7,7 @@ New images are drawn from the bundled digits that are neither training nor valid
 without replacement. "No drift, anew": the references are drawn anew as well, as many as the predictor has, so that it
 counts how often chance alone calls drift, which must be in at most 1% of the draws. "No drift, its own": with those
 that the predictor has, which are one draw. All others are test images (2,999), changed before the predictor reads
-them. About 10 minutes on 2 cores.
+them. About a quarter of an hour on 2 busy cores.
 """
 
 import argparse

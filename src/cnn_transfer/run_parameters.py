@@ -21,7 +21,7 @@ from cnn_transfer.pipelines.pretrain_source.parameters import PretrainParameters
 from cnn_transfer.pipelines.rank_sources.parameters import RankParameters
 from cnn_transfer.training import Precision
 
-USE_A_MODEL = {"export"}  # stages that read chosen_predictor
+USE_A_MODEL = {"export", "predict"}  # stages that read chosen_predictor
 
 
 class RunParameters(Parameters):
@@ -70,6 +70,11 @@ class RunParameters(Parameters):
             raise ParameterError(
                 f"model_version: {self.model_version} was asked for, but nothing of this run uses a trained model. "
                 f"Leave it out, or run --pipelines {' or '.join(sorted(USE_A_MODEL))}."
+            )
+        if self.images is not None and stages and "predict" not in stages:
+            raise ParameterError(
+                f"images: {self.images} was asked for, but nothing of this run labels new images. Run --pipelines "
+                "predict, or name the images to learn from with target_images or source_images."
             )
         image_format = self.preprocess.target.image_format
         if "import_source" in stages:

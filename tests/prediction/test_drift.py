@@ -205,6 +205,17 @@ def test_figures_that_are_missing_are_left_out(judge):
     assert judge(draw_predictions(100, 1, distance=distance))["drift"] == ["features"]
 
 
+def test_pictures_of_the_training_are_left_out(judge):
+    notes = np.resize(["grey", "grey training_image"], 200)
+    table = draw_predictions(200, 1, distance=0.01, notes=notes)
+    table.loc[table["notes"] == "grey", "distance"] = draw_predictions(100, 2)["distance"].to_numpy()
+    report = judge(table)
+    assert (report["images"], report["training_images"], report["drift"]) == (100, 100, [])
+    assert report["statement"] == "No drift found in 100 new images. Left out: 100 that the network was trained on."
+    nothing = judge(table[table["notes"] != "grey"])
+    assert nothing["statement"].startswith("There are no new images to compare. Left out: 100")
+
+
 def test_more_images_than_can_be_dealt_are_scaled_down(references):
     counts = DriftCounts.empty(FACTS, references).add(draw_predictions(100_000, 1))
     for _ in range(14):

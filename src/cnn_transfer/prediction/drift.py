@@ -71,11 +71,11 @@ def drift_report(
         confidence: What it lacks to 1 is the chance that any aspect is called drift where there is none.
 
     Returns:
-        Of plain values, for JSON: `statement`, `drift` (names of the aspects), `images`, `confidence`, `aspects` (one
-        dict an aspect: `aspect`, `reference` and `new` (mean or commonest classes, in words), `effect` (0-1),
-        `threshold`, `p` (corrected), `drift`, `statement`; what could not be judged is None) and `shares`: of each
-        figure `aspect`, `split`, `edges` or `classes`, `reference` and `new` (shares of the images in each bin or
-        class; None without images), for the plot.
+        Of plain values, for JSON: `statement`, `drift` (names of the aspects), `images`, `training_images` (left out),
+        `confidence`, `aspects` (one dict an aspect: `aspect`, `reference` and `new` (mean or commonest classes, in
+        words), `effect` (0-1), `threshold`, `p` (corrected), `drift`, `statement`; what could not be judged is None)
+        and `shares`: of each figure `aspect`, `split`, `edges` or `classes`, `reference` and `new` (shares of the
+        images in each bin or class; None without images), for the plot.
 
     Raises:
         ValueError: When the counts are those of another predictor, or the confidence is out of bounds.
@@ -91,9 +91,10 @@ def drift_report(
     corrected = _holm([len(judged[one.sample.aspect]) * one.p for one in unlike])
     aspects = [_row(one, p, 1 - confidence) for one, p in zip(unlike, corrected, strict=True)]
     return {
-        "statement": _summary(counts.images, aspects),
+        "statement": _summary(counts, aspects),
         "drift": [row["aspect"] for row in aspects if row["drift"]],
         "images": counts.images,
+        "training_images": counts.training_images,
         "confidence": confidence,
         "aspects": aspects,
         "shares": {sample.name: sample.shares for sample in samples},
@@ -269,18 +270,24 @@ def _sentence(found: _Comparison, evident: bool, large: bool) -> str:
     return f"Like the {sample.split} images (effect {effect:.2f})."
 
 
-def _summary(images: int, aspects: list[dict[str, Any]]) -> str:
-    if not images:
-        return "There are no new images to compare."
+def _summary(counts: DriftCounts, aspects: list[dict[str, Any]]) -> str:
     drift = [row for row in aspects if row["drift"]]
     left_out = [row["aspect"] for row in aspects if row["drift"] is None]
-    if len(left_out) == len(aspects):
-        return f"{_images(images)} cannot show whether what is to come is like the training images."
-    missing = f" Not judged: {', '.join(left_out)}." if left_out else ""
-    if not drift:
-        return f"No drift found in {_images(images)}.{missing}"
-    details = " ".join(f"{row['aspect'].capitalize()}: {row['statement']}" for row in drift)
-    return f"Drift in {len(drift)} of {len(aspects)} aspects of {_images(images)}. {details}{missing}"
+    images = _images(counts.images)
+    if not counts.images:
+        sentences = ["There are no new images to compare."]
+    elif len(left_out) == len(aspects):
+        sentences = [f"{images} cannot show whether what is to come is like the training images."]
+    else:
+        found = (
+            f"Drift in {len(drift)} of {len(aspects)} aspects of {images}." if drift else f"No drift found in {images}."
+        )
+        sentences = [found, *(f"{row['aspect'].capitalize()}: {row['statement']}" for row in drift)]
+        if left_out:
+            sentences.append(f"Not judged: {', '.join(left_out)}.")
+    if counts.training_images:
+        sentences.append(f"Left out: {counts.training_images:,} that the network was trained on.")
+    return " ".join(sentences)
 
 
 def _images(number: int) -> str:
