@@ -25,6 +25,7 @@ def draw_predictions(images, seed, class_names=CLASS_NAMES, **changes):
         "predicted": rng.choice(np.asarray(class_names, object), images),
         "confidence": np.minimum(1, rng.beta(20, 1, images)),
         "distance": np.clip(rng.normal(0.5, 0.07, images), 0, 2),
+        "notes": np.full(images, "grey", object),
     }
     return pd.DataFrame(usual | changes)
 

@@ -10,7 +10,7 @@ from PIL import Image
 from cnn_transfer.prediction.drift import DriftCounts, drift_report
 from cnn_transfer.prediction.drift_figure import MOST_CLASSES, drift_plot
 
-FIGURES = ["width, px", "height, px", "brightness", "sharpness", "confidence", "distance to the training images"]
+FIGURES = ["width, px", "height, px", "brightness", "sharpness", "confidence", "distance to training"]
 
 
 def report_on(new, references, class_names=tuple("abcdefghij")):

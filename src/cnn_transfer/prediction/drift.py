@@ -19,7 +19,8 @@ is called where both hold:
   these images to the two are equally likely, whatever the distribution, the ties and the numbers of images (Good 2005,
   Permutation, Parametric and Bootstrap Tests, 3). The statistic is the likelihood ratio G: for numbers the largest of
   all divisions into images below a value and above (Berk and Jones 1979), in which a few far images count as they
-  should also among many new and few known ones, for classes that of the whole table.
+  should also among many new and few known ones, for classes that of the whole table. Images count as independent:
+  a hundred frames of one film are evidence of that film.
 """
 
 from __future__ import annotations
@@ -70,11 +71,11 @@ def drift_report(
         confidence: What it lacks to 1 is the chance that any aspect is called drift where there is none.
 
     Returns:
-        Of plain values, for JSON: `statement`, `drift` (names of the aspects), `images`, `confidence`, `aspects` (one
-        dict an aspect: `aspect`, `reference` and `new` (mean or commonest classes, in words), `effect` (0-1),
-        `threshold`, `p` (corrected), `drift`, `statement`; what could not be judged is None) and `shares`: of each
-        figure `aspect`, `split`, `edges` or `classes`, `reference` and `new` (shares of the images in each bin or
-        class; None without images), for the plot.
+        Of plain values, for JSON: `statement`, `drift` (names of the aspects), `images`, `training_images` (left out),
+        `confidence`, `aspects` (one dict an aspect: `aspect`, `reference` and `new` (mean or commonest classes, in
+        words), `effect` (0-1), `threshold`, `p` (corrected), `drift`, `statement`; what could not be judged is None)
+        and `shares`: of each figure `aspect`, `split`, `edges` or `classes`, `reference` and `new` (shares of the
+        images in each bin or class; None without images), for the plot.
 
     Raises:
         ValueError: When the counts are those of another predictor, or the confidence is out of bounds.
@@ -90,9 +91,10 @@ def drift_report(
     corrected = _holm([len(judged[one.sample.aspect]) * one.p for one in unlike])
     aspects = [_row(one, p, 1 - confidence) for one, p in zip(unlike, corrected, strict=True)]
     return {
-        "statement": _summary(counts.images, aspects),
+        "statement": _summary(counts, aspects),
         "drift": [row["aspect"] for row in aspects if row["drift"]],
         "images": counts.images,
+        "training_images": counts.training_images,
         "confidence": confidence,
         "aspects": aspects,
         "shares": {sample.name: sample.shares for sample in samples},
@@ -250,38 +252,42 @@ def _row(found: _Comparison, p: float, level: float) -> dict[str, Any]:
 
 
 def _sentence(found: _Comparison, evident: bool, large: bool) -> str:
-    sample, points = found.sample, f"{round(100 * found.effect, 1):g}"
-    if sample.ordered:
-        measured = f"the shares of images below a value differ by up to {points} points"
-    else:
-        measured = f"{points}% of the images would have to be of another class"
-    known, new = sample.words
-    average = " on average" if sample.ordered else ""
+    sample, effect = found.sample, found.effect
+    others = "or more of the new images are otherwise" if sample.ordered else "of the new images are of other classes"
+    measured = f"about {100 * effect:.{0 if effect >= 0.1 else 1}f}% {others}"
     if evident and large:
-        return f"{new}{average}, {known} among the {sample.split} images; {measured}. {ADVICE[sample.aspect]}"
+        average = " on average" if sample.ordered else ""
+        known, new = sample.words
+        return f"{new}{average}; among the {sample.split} images {known}: {measured}. {ADVICE[sample.aspect]}"
     if evident:
         return f"Unlike the {sample.split} images, but too little to matter: {measured}."
     if large:
-        first, new_images = (int(side.sum()) for side in sample.counts)
+        known_images, new_images = (int(side.sum()) for side in sample.counts)
         return (
-            f"No evidence of drift: {measured}, which may be chance with {_images(new_images)} beside {first:,} "
-            f"{sample.split} images."
+            f"No evidence of drift: the effect of {effect:.2f} may be chance with {_images(new_images)} beside "
+            f"{known_images:,} {sample.split} images."
         )
-    return f"Like the {sample.split} images: {measured}."
+    return f"Like the {sample.split} images (effect {effect:.2f})."
 
 
-def _summary(images: int, aspects: list[dict[str, Any]]) -> str:
-    if not images:
-        return "There are no new images to compare."
+def _summary(counts: DriftCounts, aspects: list[dict[str, Any]]) -> str:
     drift = [row for row in aspects if row["drift"]]
     left_out = [row["aspect"] for row in aspects if row["drift"] is None]
-    if len(left_out) == len(aspects):
-        return f"{_images(images)} cannot show whether what is to come is like the training images."
-    missing = f" Not judged: {', '.join(left_out)}." if left_out else ""
-    if not drift:
-        return f"No drift found in {_images(images)}.{missing}"
-    details = " ".join(f"{row['aspect'].capitalize()}: {row['statement']}" for row in drift)
-    return f"Drift in {len(drift)} of {len(aspects)} aspects of {_images(images)}. {details}{missing}"
+    images = _images(counts.images)
+    if not counts.images:
+        sentences = ["There are no new images to compare."]
+    elif len(left_out) == len(aspects):
+        sentences = [f"{images} cannot show whether what is to come is like the training images."]
+    else:
+        found = (
+            f"Drift in {len(drift)} of {len(aspects)} aspects of {images}." if drift else f"No drift found in {images}."
+        )
+        sentences = [found, *(f"{row['aspect'].capitalize()}: {row['statement']}" for row in drift)]
+        if left_out:
+            sentences.append(f"Not judged: {', '.join(left_out)}.")
+    if counts.training_images:
+        sentences.append(f"Left out: {counts.training_images:,} that the network was trained on.")
+    return " ".join(sentences)
 
 
 def _images(number: int) -> str:

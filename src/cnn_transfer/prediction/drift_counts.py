@@ -14,6 +14,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
 from cnn_transfer.prediction.facts import PredictorFacts
+from cnn_transfer.prediction.predictor import TRAINING_IMAGE
 from cnn_transfer.prediction.references import References
 
 QUANTILES = np.concatenate([[0, 0.01, 0.02], np.arange(0.05, 0.96, 0.05), [0.98, 0.99, 1]])
@@ -46,7 +47,7 @@ IMAGE_FIGURES = {
     "width_px": ImageFigure("training", 1, _PIXELS, "{:,.0f} px wide"),
     "height_px": ImageFigure("training", 1, _PIXELS, "{:,.0f} px high"),
     "brightness": ImageFigure("training", 1e-6, np.linspace(0, 1, 41), "{:.3f}"),
-    "sharpness": ImageFigure("training", 1e-6, np.geomspace(1e-5, 10, 49), "{:.2g}"),
+    "sharpness": ImageFigure("training", 1e-6, np.geomspace(1e-5, 10, 97), "{:.2g}"),
     "confidence": ImageFigure("validation", 1e-6, np.linspace(0, 1, 41), "{:.3f}"),
     "distance": ImageFigure("validation", 1e-4, np.linspace(0, 2, 81), "distance {:.3f}"),
 }
@@ -90,6 +91,7 @@ class DriftCounts(BaseModel):
 
     Attributes:
         images: Counted.
+        training_images: Left out, because the network was trained on these very pictures.
         figures: A histogram of each of `IMAGE_FIGURES`.
         classes: Images by predicted class, in the order of the probabilities.
     """
@@ -97,6 +99,7 @@ class DriftCounts(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     images: int
+    training_images: int
     figures: dict[str, Histogram]
     classes: dict[str, int]
 
@@ -108,7 +111,7 @@ class DriftCounts(BaseModel):
             name: Histogram.of(nothing, _edges(figure, getattr(references, figure.split)[name]), figure.step)
             for name, figure in IMAGE_FIGURES.items()
         }
-        return cls(images=0, figures=figures, classes=dict.fromkeys(facts.class_names, 0))
+        return cls(images=0, training_images=0, figures=figures, classes=dict.fromkeys(facts.class_names, 0))
 
     def add(self, predictions: pd.DataFrame) -> Self:
         """Counts with further images.
@@ -119,9 +122,15 @@ class DriftCounts(BaseModel):
         Raises:
             ValueError: When a class is not one of the predictor's.
         """
-        figures = {name: self.binned(name, predictions[name]) for name in self.figures}
-        classes = self.by_class(predictions["predicted"])
-        return self.merge(self.model_copy(update={"images": len(predictions), "figures": figures, "classes": classes}))
+        known = predictions["notes"].str.contains(TRAINING_IMAGE).to_numpy(bool)
+        new = predictions[~known]
+        part = {
+            "images": len(new),
+            "training_images": int(known.sum()),
+            "figures": {name: self.binned(name, new[name]) for name in self.figures},
+            "classes": self.by_class(new["predicted"]),
+        }
+        return self.merge(self.model_copy(update=part))
 
     def merge(self, other: Self) -> Self:
         """Counts of the images of both.
@@ -133,6 +142,7 @@ class DriftCounts(BaseModel):
         return self.model_copy(
             update={
                 "images": self.images + other.images,
+                "training_images": self.training_images + other.training_images,
                 "figures": {name: mine.merge(other.figures[name]) for name, mine in self.figures.items()},
                 "classes": {name: mine + other.classes[name] for name, mine in self.classes.items()},
             }
@@ -148,13 +158,13 @@ class DriftCounts(BaseModel):
         Raises:
             ValueError: When a class is not one of the predictor's.
         """
-        found = predicted.value_counts()
-        if len(unknown := found.index.difference(list(self.classes))):
+        found = predicted.value_counts().to_dict()
+        if unknown := [name for name in found if name not in self.classes]:
             raise ValueError(
                 f"Predicted classes must be the predictor's: {', '.join(list(self.classes)[:10])} … Received: "
                 f"{unknown[0]}. Count the predictions of this predictor only."
             )
-        return {name: int(found.get(name, 0)) for name in self.classes}
+        return {name: found.get(name, 0) for name in self.classes}
 
     def check_same_bins(self, other: DriftCounts) -> None:
         """Counts of two predictors have nothing in common.

@@ -12,7 +12,7 @@ from cnn_transfer.evaluation.figures import Axes, Figure, new_figure, short_name
 REFERENCE_COLOUR, NEW_COLOUR, DRIFT_COLOUR = "#b0b0b0", "#0072b2", "#d55e00"  # readable with colour blindness
 MOST_CLASSES = 16
 LOGARITHMIC = ("width_px", "height_px", "sharpness")
-NAMES = {"width_px": "width, px", "height_px": "height, px", "distance": "distance to the training images"}
+NAMES = {"width_px": "width, px", "height_px": "height, px", "distance": "distance to training"}
 
 
 def drift_plot(report: Mapping[str, Any]) -> Figure:
@@ -78,6 +78,7 @@ def _draw_effects(axes: Axes, aspects: list[dict[str, Any]]) -> None:
     axes.invert_yaxis()
     axes.set_xlim(0, 1.3)
     axes.set_xticks([0, 0.5, 1])
+    axes.tick_params(labelsize=8)
     axes.set_title("effect (stroke: threshold)", fontsize=10)
 
 
