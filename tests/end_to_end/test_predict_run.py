@@ -62,14 +62,14 @@ def projects(finished_project, tmp_path_factory):
 @pytest.fixture(scope="module")
 def whole(projects, kedro, images):
     """A project in which all digits were labelled without a break, and what was printed."""
-    result = kedro(projects[0], *command(images, "run_id=labels"))
+    result = kedro(projects[0], *command(images, "run_id=unbroken"))
     assert result.returncode == 0, result.stdout
     return projects[0], " ".join(result.stdout.split())
 
 
 def test_all_images_are_labelled_or_rejected_and_the_end_says_so(whole):
     project, printed = whole
-    folder = project / "data/07_model_output/predictions.parquet/labels/predictions.parquet"
+    folder = project / "data/07_model_output/predictions.parquet/unbroken/predictions.parquet"
     labels = pd.read_parquet(folder)
     counts = json.loads(latest(project / "data/08_reporting/prediction_counts.json").read_text())
     rejected = pd.read_parquet(latest(project / "data/08_reporting/rejected_new_images.parquet"))
@@ -92,9 +92,9 @@ def test_the_same_again_is_taken_over(whole, kedro, images):
 @pytest.mark.parametrize("same_id", [True, False])
 def test_a_killed_run_goes_on_and_ends_with_the_same_files(whole, projects, kedro, images, same_id):
     project = projects[1]
-    run = "labels" if same_id else "other"
+    run = "unbroken" if same_id else "other"
     process = subprocess.Popen(
-        [str(KEDRO), *command(images, "run_id=labels" if same_id else "run_id=first")],
+        [str(KEDRO), *command(images, "run_id=unbroken" if same_id else "run_id=first")],
         cwd=project,
         env=os.environ | {"DO_NOT_TRACK": "1"},
         stdout=subprocess.DEVNULL,
@@ -113,10 +113,10 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_files(whole, projects, kedr
     written = {part.name: part.stat().st_mtime_ns for part in parts}
     result = kedro(project, *command(images, f"run_id={run}"))
     assert result.returncode == 0, result.stdout
-    ours, theirs = made(project, run), made(whole[0], "labels")
+    ours, theirs = made(project, run), made(whole[0], "unbroken")
     assert ours == theirs
     if same_id:
-        kept = {part.name: part.stat().st_mtime_ns for part in store.glob("labels/*/part-*")}
+        kept = {part.name: part.stat().st_mtime_ns for part in store.glob("unbroken/*/part-*")}
         assert kept.items() >= written.items()
     for version in store.iterdir():
         shutil.rmtree(version)
