@@ -353,13 +353,13 @@ def last_dense(network: keras.Model) -> keras.layers.Dense:
 
 
 def _unit(features: np.ndarray) -> np.ndarray:
-    if not np.isfinite(features).all():
-        rows = ~np.isfinite(features).all(axis=1)
+    lengths = np.sqrt(np.einsum("ij,ij->i", features, features))[:, None]
+    if not np.isfinite(lengths).all():
+        rows = ~np.isfinite(lengths)
         raise ValueError(
             f"Features must be finite. {rows.sum()} of {len(rows)} images have others. Train again, at a lower "
             "learning rate or with gradient_clip: 1."
         )
-    lengths = np.linalg.norm(features, axis=1, keepdims=True)
     return np.asarray(features / np.maximum(lengths, np.finfo(np.float32).tiny))
 
 
