@@ -83,3 +83,17 @@ def test_network_that_a_format_cannot_hold_is_named(predictor, training_pixels, 
     monkeypatch.setitem(FORMATS, "onnx", broken)
     with pytest.raises(RuntimeError, match="network tiny cannot be written as onnx: no such layer"):
         export(predictor, ["onnx"], training_pixels)
+
+
+def test_logits_of_8_bits_are_not_shifted_on_the_average(folder, predictor, training_pixels):
+    found, expected = (
+        runtime(training_pixels).logits for runtime in (open_runtime(folder, "litert_int8"), predictor.runtime)
+    )
+    errors = found - expected
+    assert np.abs(errors.mean(axis=0)).max() < 0.5 * errors.std()
+
+
+def test_network_is_the_same_after_its_export(predictor, training_pixels):
+    before = [weights.tobytes() for weights in predictor.runtime.network.get_weights()]
+    export(predictor, ["litert_int8"], training_pixels[:20])
+    assert [weights.tobytes() for weights in predictor.runtime.network.get_weights()] == before

