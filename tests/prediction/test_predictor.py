@@ -10,6 +10,7 @@ from PIL import Image
 
 from cnn_transfer.evaluation import calibrate, embed_images, familiarity_table, predict
 from cnn_transfer.prediction import Predictor
+from cnn_transfer.prediction.predictor import KNOWN
 
 
 @pytest.fixture(scope="module")
@@ -210,3 +211,13 @@ def test_table_can_be_written_and_read(labelled, tmp_path):
     labelled.drop(columns=[]).to_parquet(tmp_path / "table.parquet")
     read = pd.read_parquet(tmp_path / "table.parquet")
     pd.testing.assert_frame_equal(read, labelled)
+
+
+def test_columns_are_those_of_the_table(loaded, shapes):
+    pixels = shapes.pixels(np.arange(6))
+    images = shapes.table.iloc[:6]
+    table = loaded.label(pixels, images)
+    columns = loaded.columns(pixels, {name: images[name].tolist() for name in KNOWN})
+    assert list(columns) == list(table)
+    for name, values in columns.items():
+        assert [None if pd.isna(value) else value for value in table[name]] == list(values)

@@ -144,7 +144,7 @@ def test_a_defect_shows_an_id_that_is_in_the_log_and_no_traceback(client, photos
     def broken(*_):
         raise RuntimeError("secret of the code")
 
-    monkeypatch.setattr(Predictor, "label", broken)
+    monkeypatch.setattr(Predictor, "columns", broken)
     answer = client.send(*list(photos.items())[:1])
     assert (answer.status, answer.json["error"]["code"]) == (500, "internal")
     assert b"secret" not in answer.body

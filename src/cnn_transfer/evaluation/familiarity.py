@@ -204,23 +204,51 @@ def familiarity_table(
         ValueError: When a feature is not finite.
     """
     known, asked = training if isinstance(training, ScaledImages) else scaled(training), scaled(queries)
-    distance = _distances(known, asked, familiarity["neighbour"])
-    compared = np.asarray(familiarity["distances"], np.float64)
-    farthest = familiarity["farthest"]
-    neighbours = _nearest(known, asked, nearest)
+    near = find_near(known, asked, familiarity, nearest)
     table = pd.DataFrame(
         {
             "id": pd.Series(queries.ids, dtype="str"),
             "label": pd.Series(queries.labels, dtype="str"),
-            "distance": distance,
-            "percentile": np.searchsorted(compared, distance) / max(1, len(compared)),
-            "unfamiliar": pd.array([pd.NA] * len(distance), "boolean") if farthest is None else distance > farthest,
+            "distance": near.distance,
+            "percentile": near.percentile,
+            "unfamiliar": pd.array([pd.NA] * len(queries.ids), "boolean")
+            if near.unfamiliar is None
+            else near.unfamiliar,
         }
     )
-    for place in range(neighbours.shape[1]):
-        table[f"nearest_{place + 1}"] = pd.Series(training.ids[neighbours[:, place]], dtype="str")
-    joined = [SEPARATOR.join(map(str, row)) for row in training.labels[neighbours]]
+    for place in range(near.rows.shape[1]):
+        table[f"nearest_{place + 1}"] = pd.Series(training.ids[near.rows[:, place]], dtype="str")
+    joined = [SEPARATOR.join(map(str, row)) for row in training.labels[near.rows]]
     return table.assign(nearest_labels=pd.Series(joined, dtype="str"))
+
+
+class Near(NamedTuple):
+    """How near n images are to the training images.
+
+    Attributes:
+        distance: (n,) float64, 0-2.
+        percentile: (n,) float64, share of the compared images that are nearer, 0-1.
+        unfamiliar: (n,) booleans; None where nothing can be called so.
+        rows: (n, k) row numbers of the nearest training images, the nearest in logits first.
+    """
+
+    distance: np.ndarray
+    percentile: np.ndarray
+    unfamiliar: np.ndarray | None
+    rows: np.ndarray
+
+
+def find_near(training: ScaledImages, queries: ScaledImages, familiarity: Mapping[str, Any], nearest: int) -> Near:
+    """The figures of `familiarity_table` as arrays."""
+    distance = _distances(training, queries, familiarity["neighbour"])
+    compared = np.asarray(familiarity["distances"], np.float64)
+    farthest = familiarity["farthest"]
+    return Near(
+        distance,
+        np.searchsorted(compared, distance) / max(1, len(compared)),
+        None if farthest is None else distance > farthest,
+        _nearest(training, queries, nearest),
+    )
 
 
 def measure_familiarity(table: pd.DataFrame, familiarity: Mapping[str, Any], confidence: float) -> dict[str, Any]:

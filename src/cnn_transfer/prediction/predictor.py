@@ -35,7 +35,7 @@ from threadpoolctl import threadpool_limits
 
 from cnn_transfer.evaluation import calibrate, fit_familiarity
 from cnn_transfer.evaluation.conformal import sets_of
-from cnn_transfer.evaluation.familiarity import ScaledImages, familiarity_table, scaled
+from cnn_transfer.evaluation.familiarity import ScaledImages, find_near, scaled
 from cnn_transfer.evaluation.predictions import PROBABILITY
 from cnn_transfer.evaluation.slices import grey_figures
 from cnn_transfer.images import DecodedImages, ImageFormat, ImageListing, ImageSet, Workers, list_unlabelled
@@ -59,6 +59,7 @@ WITHHELD = {  # why an image has no answer
     UNSURE: "less sure than the threshold that keeps the promised accuracy",
     NO_THRESHOLD: "no threshold keeps the promised accuracy",
 }
+KNOWN = ("id", "width_px", "height_px", "notes", "pixel_digest")  # of an image before it is labelled
 TEXT_COLUMNS = ("id", "answer", "withheld", "predicted", "set", "notes")
 TRAINING_IMAGE = "training_image"  # a note: the network was trained on this very picture
 
@@ -184,34 +185,58 @@ class Predictor:
 
         Args:
             pixels: (n, height, width, channels) uint8 in the network's size; n may be 0.
-            images: What is known of them: `id`, `width_px`, `height_px`, `notes`, `pixel_digest`.
+            images: What is known of them, columns `KNOWN`.
+        """
+        columns = self.columns(pixels, {name: images[name].to_numpy(object) for name in KNOWN})
+        if columns["unfamiliar"].dtype == object:
+            columns["unfamiliar"] = pd.array(columns["unfamiliar"], "boolean")
+        nearest = [name for name in columns if name.startswith("nearest_")]
+        return pd.DataFrame(columns).astype(dict.fromkeys((*TEXT_COLUMNS, *nearest), "str"))
+
+    def columns(self, pixels: np.ndarray, images: Mapping[str, Any]) -> dict[str, Any]:
+        """The columns of `label` without their table, whose making costs more than all else where images are few.
+
+        Args:
+            pixels: (n, height, width, channels) uint8 in the network's size; n may be 0.
+            images: What is known of them, by the names in `KNOWN`.
+
+        Returns:
+            Arrays (n,) by the name of the column; what is missing is None.
         """
         outputs = self.compute(pixels)
         names = self.facts.class_names
-        queries = self.references.embed(outputs.features)
-        near = familiarity_table(self._training, queries, self.facts.familiarity, NEAREST)
+        near = find_near(
+            self._training, scaled(self.references.embed(outputs.features)), self.facts.familiarity, NEAREST
+        )
         confidence = outputs.probabilities.max(axis=1, initial=0.0).astype(float)
         predicted = np.asarray(names, object)[outputs.probabilities.argmax(axis=1)]
-        withheld = self._withheld(confidence, near["unfamiliar"])
+        withheld = self._withheld(confidence, near.unfamiliar)
         brightness, sharpness = grey_figures(pixels)
-        probabilities = dict(zip([PROBABILITY + name for name in names], outputs.probabilities.T, strict=True))
-        figures = near.drop(columns=["id", "label", "nearest_labels"])
-        columns: dict[str, Any] = {
-            "id": images["id"].to_numpy(object),
-            "answer": np.where(withheld == "", predicted, None),
-            "withheld": withheld,
+        nothing = np.full(len(pixels), None, object)
+        return {
+            "id": np.asarray(images["id"], object),
+            "answer": np.where(withheld == "", predicted, nothing),
+            "withheld": withheld.astype(object),
             "predicted": predicted,
             "confidence": confidence,
-            "set": sets_of(outputs.probabilities, self.facts.sets)[1] if self.facts.sets else None,
-            **{str(name): values for name, values in figures.items()},
-            **probabilities,
-            "width_px": images["width_px"].to_numpy(int),
-            "height_px": images["height_px"].to_numpy(int),
+            "set": sets_of(outputs.probabilities, self.facts.sets)[1] if self.facts.sets else nothing,
+            "distance": near.distance,
+            "percentile": near.percentile,
+            "unfamiliar": nothing if near.unfamiliar is None else near.unfamiliar,
+            **{f"nearest_{place + 1}": self._training_ids[rows] for place, rows in enumerate(near.rows.T)},
+            **dict(zip([PROBABILITY + name for name in names], outputs.probabilities.T, strict=True)),
+            "width_px": np.asarray(images["width_px"], int),
+            "height_px": np.asarray(images["height_px"], int),
             "brightness": brightness,
             "sharpness": sharpness,
-            "notes": self._notes(images),
+            "notes": np.asarray(
+                [
+                    f"{note} {TRAINING_IMAGE}".strip() if digest in self._training_digests else note
+                    for note, digest in zip(images["notes"], images["pixel_digest"], strict=True)
+                ],
+                object,
+            ),
         }
-        return pd.DataFrame(columns).astype(dict.fromkeys(TEXT_COLUMNS, "str"))
 
     def compute(self, pixels: np.ndarray) -> Outputs:
         """What the network says of pixels, (n, height, width, channels) uint8, some at a time.
@@ -246,19 +271,22 @@ class Predictor:
     def _training(self) -> ScaledImages:
         return scaled(self.references.embedded())
 
-    def _withheld(self, confidence: np.ndarray, unfamiliar: pd.Series) -> np.ndarray:
+    @cached_property
+    def _training_ids(self) -> np.ndarray:
+        return self.references.training["id"].to_numpy(object)
+
+    @cached_property
+    def _training_digests(self) -> frozenset[str]:
+        return frozenset(self.references.training["pixel_digest"])
+
+    def _withheld(self, confidence: np.ndarray, unfamiliar: np.ndarray | None) -> np.ndarray:
         threshold = self.facts.threshold
         unsure = (
             np.full(len(confidence), NO_THRESHOLD)
             if threshold is None
             else np.where(confidence < threshold, UNSURE, "")
         )
-        return np.where(unfamiliar.fillna(False).to_numpy(bool), UNFAMILIAR, unsure)
-
-    def _notes(self, images: pd.DataFrame) -> list[str]:
-        known = images["pixel_digest"].isin(self.references.training["pixel_digest"]).to_numpy(bool)
-        notes = images["notes"].to_numpy(object)
-        return [f"{note} {TRAINING_IMAGE}".strip() if seen else note for note, seen in zip(notes, known, strict=True)]
+        return unsure if unfamiliar is None else np.where(unfamiliar, UNFAMILIAR, unsure)
 
 
 def as_listing(images: Any) -> ImageListing:

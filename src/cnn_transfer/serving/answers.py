@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import io
 import math
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-import pandas as pd
 from PIL import Image
 from pydantic import BaseModel, Field
 
@@ -19,7 +19,15 @@ from cnn_transfer.evaluation.predictions import PROBABILITY
 from cnn_transfer.prediction import WITHHELD
 from cnn_transfer.serving.releases import ServedModel
 
-COLUMNS = ("withheld", "predicted", "confidence", "unfamiliar", "percentile", "notes")  # as lists, once a batch
+COLUMNS = (
+    "answer",
+    "withheld",
+    "predicted",
+    "confidence",
+    "unfamiliar",
+    "percentile",
+    "notes",
+)  # as lists, once a batch
 PICTURE_PX = 448  # at least, of the longest side of a picture that is explained
 FAITHFULNESS = (
     "Orange: places that speak for the class, blue: against it. Each place was covered by the blurred image, and its "
@@ -104,29 +112,29 @@ def model_json(model: ServedModel) -> dict[str, Any]:
     return {"version": model.version, "runtime": model.runtime, "class_names": names}
 
 
-def images_json(model: ServedModel, table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of a table of `Predictor.label`, each as `LabelledImage` without its name."""
+def images_json(model: ServedModel, columns: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What `Predictor.columns` gives, each image as `LabelledImage` without its name."""
     names = model.predictor.facts.class_names
-    columns = {name: table[name].tolist() for name in COLUMNS}
-    probabilities = table[[PROBABILITY + name for name in names]].to_numpy(float)
+    lists = {name: columns[name].tolist() for name in COLUMNS}
+    probabilities = np.stack([columns[PROBABILITY + name] for name in names], axis=1).astype(float)
     sets = _sets(probabilities, model)
-    nearest = [table[name].tolist() for name in table if str(name).startswith("nearest_")]
+    nearest = [values for name, values in columns.items() if name.startswith("nearest_")]
     images = []
-    for row, withheld in enumerate(columns["withheld"]):
-        percentile = columns["percentile"][row]
+    for row, withheld in enumerate(lists["withheld"]):
+        percentile = lists["percentile"][row]
         images.append(
             {
-                "answer": None if withheld else columns["predicted"][row],
+                "answer": lists["answer"][row],
                 "withheld": withheld,
                 "withheld_text": WITHHELD.get(withheld, ""),
-                "predicted": columns["predicted"][row],
-                "confidence": columns["confidence"][row],
+                "predicted": lists["predicted"][row],
+                "confidence": lists["confidence"][row],
                 "probabilities": dict(zip(names, probabilities[row].tolist(), strict=True)),
                 "set": sets[row],
-                "unfamiliar": None if pd.isna(columns["unfamiliar"][row]) else bool(columns["unfamiliar"][row]),
+                "unfamiliar": lists["unfamiliar"][row],
                 "percentile": percentile if math.isfinite(percentile) else None,
-                "nearest": [_nearest(model, column[row]) for column in nearest],
-                "notes": columns["notes"][row].split(),
+                "nearest": [_nearest(model, values[row]) for values in nearest],
+                "notes": lists["notes"][row].split(),
             }
         )
     return images

@@ -23,7 +23,7 @@ from cnn_transfer.images import ImageFormat, UnusableImageError, decode_image
 from cnn_transfer.images.decoding import Decoded
 from cnn_transfer.serving.answers import explanation_json, images_json
 from cnn_transfer.serving.metrics import Metrics
-from cnn_transfer.serving.releases import ServedModel, label_rows
+from cnn_transfer.serving.releases import ServedModel, known_columns
 from cnn_transfer.serving.settings import Settings
 from cnn_transfer.serving.uploads import FILE_TOO_LARGE, RefusedError, Upload
 
@@ -197,5 +197,5 @@ def _label(model: ServedModel, images: Sequence[Decoded]) -> list[dict[str, Any]
         )
         for image in images
     ]
-    table = model.predictor.label(np.stack([image.pixels for image in images]), label_rows(rows))
-    return images_json(model, table)
+    columns = model.predictor.columns(np.stack([image.pixels for image in images]), known_columns(rows))
+    return images_json(model, columns)

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from cnn_transfer.exporting.release import EXPORTS, FORM
 from cnn_transfer.images import ImageFormat, open_location
@@ -150,7 +149,7 @@ def load_release(release: Release, settings: Settings) -> ServedModel:
         model = _load(release, folder, settings)
     for images in WARM_UP:
         pixels = np.zeros((images, *model.predictor.facts.card.image_shape), np.uint8)
-        model.predictor.label(pixels, label_rows([(1, 1, "", "")] * images))
+        model.predictor.columns(pixels, known_columns([(1, 1, "", "")] * images))
     return model
 
 
@@ -171,10 +170,11 @@ def _load(release: Release, folder: Path, settings: Settings) -> ServedModel:
     )
 
 
-def label_rows(rows: Sequence[tuple[int, int, str, str]]) -> pd.DataFrame:
+def known_columns(rows: Sequence[tuple[int, int, str, str]]) -> dict[str, Sequence[Any]]:
     """What a predictor wants to know of images, from (width_px, height_px, notes, pixel_digest)."""
-    table = pd.DataFrame(rows, columns=["width_px", "height_px", "notes", "pixel_digest"])
-    return table.assign(id=[str(row) for row in range(len(rows))])
+    columns = zip(*rows, strict=True)
+    known = dict(zip(("width_px", "height_px", "notes", "pixel_digest"), columns, strict=True))
+    return {"id": [str(row) for row in range(len(rows))], **known}
 
 
 class ModelSlot:
