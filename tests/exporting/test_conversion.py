@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cnn_transfer.exporting import FORMATS, check_formats, export, read_files, write_files
-from cnn_transfer.prediction import open_runtime
+from cnn_transfer.prediction import Predictor, open_runtime
 
 
 @pytest.fixture(scope="module")
@@ -97,3 +97,10 @@ def test_network_is_the_same_after_its_export(predictor, training_pixels):
     before = [weights.tobytes() for weights in predictor.runtime.network.get_weights()]
     export(predictor, ["litert_int8"], training_pixels[:20])
     assert [weights.tobytes() for weights in predictor.runtime.network.get_weights()] == before
+
+
+def test_one_format_alone_of_a_predictor_from_disk(predictor_folder, training_pixels, capfd):
+    files = export(Predictor.load(predictor_folder), ["onnx"], training_pixels)
+    assert list(files) == ["model.onnx"]
+    export(Predictor.load(predictor_folder), ["litert"], training_pixels)
+    assert capfd.readouterr().err == ""  # converters talk

@@ -18,6 +18,7 @@ import numpy as np
 
 from cnn_transfer.parameters import did_you_mean
 from cnn_transfer.prediction import RUNTIMES, Predictor
+from cnn_transfer.prediction.native_notes import without_native_notes
 from cnn_transfer.prediction.runtimes import KerasRuntime, LiteRTInt8Runtime
 
 if TYPE_CHECKING:
@@ -112,7 +113,8 @@ def _write_litert(network: keras.Model, path: Path, **settings: Any) -> None:
     import tensorflow as tf
 
     own = {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}  # others need TensorFlow on the device
-    network.export(str(path), format="litert", verbose=False, target_spec=own, **settings)
+    with without_native_notes():  # which types it was given
+        network.export(str(path), format="litert", verbose=False, target_spec=own, **settings)
 
 
 FORMATS = {
@@ -172,6 +174,7 @@ def export(predictor: Predictor, formats: Iterable[str], pixels: np.ndarray) -> 
             "Only a predictor whose runtime is keras can be exported. Received: one with "
             f"{type(predictor.runtime).__name__}. Load it with runtime='keras'."
         )
+    predictor.runtime.network(pixels[:1], training=False)  # Keras writes no network as ONNX that was never called
     files: dict[str, bytes] = {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

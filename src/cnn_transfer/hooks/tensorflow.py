@@ -18,6 +18,7 @@ from cnn_transfer.datasets import (
     PredictorDataset,
     PretrainedNetworksDataset,
 )
+from cnn_transfer.prediction.native_notes import without_native_notes
 from cnn_transfer.training.workers import role
 
 WITH_TENSORFLOW = (
@@ -55,14 +56,7 @@ class TensorFlowHooks:
     @staticmethod
     def _import() -> None:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        # These lines come before any log level is read, so that the only way is to close the stream they go to.
-        standard_error = os.dup(2)
-        try:
-            with open(os.devnull, "wb") as nowhere:
-                os.dup2(nowhere.fileno(), 2)
-                import tensorflow as tf
+        with without_native_notes():  # they come before any log level is read
+            import tensorflow as tf
 
-                tf.config.list_physical_devices()  # looks for a GPU, and complains when there is none
-        finally:
-            os.dup2(standard_error, 2)
-            os.close(standard_error)
+            tf.config.list_physical_devices()  # looks for a GPU, and complains when there is none

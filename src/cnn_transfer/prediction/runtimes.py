@@ -15,6 +15,7 @@ import numpy as np
 from cnn_transfer.models.keras_file import read_keras_file
 from cnn_transfer.parameters import did_you_mean
 from cnn_transfer.prediction.calibrated_network import OUTPUTS
+from cnn_transfer.prediction.native_notes import without_native_notes
 
 MOST_BYTES = 64 * 2**20  # of pixels computed at once: more is not faster
 
@@ -118,7 +119,8 @@ class LiteRTRuntime:
     def __init__(self, path: Path, threads: int | None = None) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
-        self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
+        with without_native_notes():  # which delegate it makes
+            self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
         self._runner: Any = self._interpreter.get_signature_runner()
         self._lock = threading.Lock()  # an interpreter has one set of buffers
 
