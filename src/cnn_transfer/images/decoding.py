@@ -242,6 +242,8 @@ def _check_size(size: tuple[int, int], image_format: ImageFormat) -> None:
 
 def _orientation(image: Image.Image, notes: list[str]) -> int:
     """The orientation of the EXIF standard, 1 to 8; 1 is upright."""
+    if image.format == "PNG" and not image.info:  # it takes 0.05 of the time of a small image to find none
+        return 1
     try:
         if block := image.info.get("exif"):  # Pillow may have met the damage when it opened the file, and kept silent
             Image.Exif().load(block)
@@ -280,7 +282,8 @@ def _finish(image: Image.Image, size: tuple[int, int], image_format: ImageFormat
             case "pad":
                 image = _pad(image, image_format, method)
     width, height = size
-    return Decoded(np.asarray(image).reshape(image_format.shape), width, height, notes)
+    pixels = np.frombuffer(image.tobytes(), np.uint8).reshape(image_format.shape)  # faster than np.asarray(image)
+    return Decoded(pixels, width, height, notes)
 
 
 def _pad(image: Image.Image, image_format: ImageFormat, method: Image.Resampling) -> Image.Image:
