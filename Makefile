@@ -11,7 +11,7 @@ export AIRFLOW__CORE__LOAD_EXAMPLES ?= False
 export AIRFLOW__API__HOST ?= 127.0.0.1
 export DAGSTER_HOME ?= $(CURDIR)/.dagster
 
-.PHONY: help transfer test test-integration lint format viz airflow airflow-dag dagster bench notebooks data lock clean
+.PHONY: help transfer serve test test-integration lint format viz airflow airflow-dag dagster bench notebooks data lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z.-]+):.*## */\1\t/' | expand -t 14
@@ -36,6 +36,9 @@ help:  ## list the targets
 
 transfer: .venv/.ready  ## run the main job: Fashion-MNIST → handwritten digits, 20 labels a class (about 2 minutes)
 	$(BIN)/kedro run --pipelines transfer
+
+serve: .venv/.ready  ## answer over HTTP with the newest release, http://localhost:8000 (needs kedro run and kedro run --pipelines export)
+	$(BIN)/python -m cnn_transfer.serving
 
 test: .venv/.ready  ## run the tests with coverage (about 10 minutes)
 	$(BIN)/coverage erase
@@ -72,7 +75,7 @@ dagster: .venv-dagster/.ready  ## run Dagster with the pipelines as jobs on this
 	test -e $(DAGSTER_HOME)/dagster.yaml || cp deploy/dagster/dagster.yaml $(DAGSTER_HOME)
 	PATH=$(CURDIR)/.venv-dagster/bin:$$PATH dagster dev --module-name definitions --working-directory deploy/dagster
 
-bench: .venv/.ready  ## measure the default run, the article's script, intake, feeding, augmentation, few labels, the ranking of sources, the labels saved, kills, overlapping runs and several machines (about 2 hours)
+bench: .venv/.ready  ## measure the default run, the article's script, intake, feeding, augmentation, few labels, the ranking of sources, the labels saved, the service, kills, overlapping runs and several machines (about 2 hours)
 	$(BIN)/python benchmarks/default_run.py
 	$(BIN)/python benchmarks/article.py
 	$(BIN)/python benchmarks/own_source.py
@@ -91,6 +94,8 @@ bench: .venv/.ready  ## measure the default run, the article's script, intake, f
 	$(BIN)/python benchmarks/conformal_coverage.py
 	$(BIN)/kedro run --pipelines transfer
 	$(BIN)/python benchmarks/attribution.py .
+	$(BIN)/kedro run --pipelines export
+	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/labels_saved.py
 	$(BIN)/python benchmarks/kills.py
 	$(BIN)/python benchmarks/interleaved.py
@@ -107,7 +112,7 @@ LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashe
 
 lock: .venv/.ready  ## resolve requirements.lock anew, and those of the container, the MLflow server and the orchestrators
 	$(LOCK) --upgrade --all-extras --group dev pyproject.toml -o requirements.lock
-	$(LOCK) --extra s3 --extra mlflow --constraint requirements.lock pyproject.toml -o deploy/container/requirements.lock
+	$(LOCK) --extra s3 --extra mlflow --extra export --extra serve --constraint requirements.lock pyproject.toml -o deploy/container/requirements.lock
 	$(LOCK) --upgrade deploy/mlflow/requirements.in -o deploy/mlflow/requirements.lock
 	$(LOCK) --upgrade deploy/airflow/requirements.in -o deploy/airflow/requirements.lock
 	cp requirements.lock deploy/dagster/requirements.lock  # its versions are kept where Dagster allows it

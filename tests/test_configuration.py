@@ -184,3 +184,12 @@ def test_every_reason_and_note_is_explained_to_users():
     text = (ROOT / "conf/folders/README.md").read_text()
     for code, explanation in (REASONS | NOTES).items():
         assert f"| `{code}` | {explanation} |" in text
+
+
+def test_new_images_are_refused_where_none_are_labelled():
+    parameters = load("base")["parameters"] | {"images": "photos"}
+    parse_run_parameters(parameters, {"predict"})
+    with pytest.raises(
+        ParameterError, match=r"images: photos was asked for, .* name the images to learn from with target"
+    ):
+        parse_run_parameters(parameters, {"evaluate"})

@@ -12,11 +12,13 @@ import yaml
 
 from cnn_transfer.pipeline_registry import register_pipelines
 from cnn_transfer.run_identity import VARIABLE
+from cnn_transfer.serving import Settings, create_app
 from cnn_transfer.termination import EXIT_CODE, GRACE_SECONDS
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILE = ROOT / "deploy/container/Dockerfile"
-MANIFESTS = sorted((ROOT / "deploy/kubernetes").glob("*.yml"))
+SERVING = ROOT / "deploy/kubernetes/serving.yml"
+MANIFESTS = sorted(set((ROOT / "deploy/kubernetes").glob("*.yml")) - {SERVING})
 
 
 def load(name):
@@ -66,6 +68,38 @@ def test_stages_in_their_containers_are_the_whole_graph():
         assert (command, arguments[:3]) == ("run", ["--env", "production", "--pipelines"])
         stages.append(arguments[3])
     assert sum((graphs[stage] for stage in stages), start=graphs[stages[0]]).nodes == graphs["transfer"].nodes
+
+
+def test_the_service_has_no_rights_and_its_probes_settings_and_names_are_those_of_the_code():
+    deployment, service, budget = load(SERVING.name)["items"]
+    for manifest in (deployment, service, budget):
+        kubernetes_validate.validate(manifest, "1.37", strict=True)
+    pod = deployment["spec"]["template"]["spec"]
+    [container] = pod["containers"]
+    variables = {variable["name"]: variable["value"] for variable in container["env"]}
+    settings = Settings.read([], variables)
+    assert (settings.host, settings.port) == ("0.0.0.0", container["ports"][0]["containerPort"])
+    run = job_of(load("job.yml"))["template"]["spec"]["containers"][0]
+    [store] = [variable["value"] for variable in run["env"] if variable["name"] == "TRANSFER_STORE"]
+    assert settings.release == f"{store}/06_models/release"
+    assert pod["terminationGracePeriodSeconds"] > settings.grace_seconds + settings.drain_seconds
+    probe = container["readinessProbe"]
+    assert settings.grace_seconds > probe["periodSeconds"] * probe["failureThreshold"] + probe["timeoutSeconds"]
+    paths = {route.path for route in create_app(settings).routes}
+    probes = {container[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "liveness", "readiness")}
+    assert probes | {deployment["spec"]["template"]["metadata"]["annotations"]["prometheus.io/path"]} <= paths
+    assert pod["enableServiceLinks"] is False  # CNN_TRANSFER_SERVING_PORT and others would be refused as no settings
+    assert container["command"] == ["python", "-m", "cnn_transfer.serving"]
+    user = re.search(r"^USER (\d+):(\d+)$", DOCKERFILE.read_text(), re.MULTILINE)
+    assert (pod["securityContext"]["runAsUser"], pod["securityContext"]["runAsGroup"]) == tuple(map(int, user.groups()))
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    assert container["resources"].keys() == {"requests", "limits"}
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    for selector in (deployment["spec"]["selector"], budget["spec"]["selector"]):
+        assert selector["matchLabels"] == labels
+    assert service["spec"]["selector"] == labels
+    assert service["spec"]["ports"][0]["targetPort"] == container["ports"][0]["name"]
 
 
 def test_the_dockerfile_passes_its_linter():

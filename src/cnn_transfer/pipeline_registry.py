@@ -10,6 +10,7 @@ from cnn_transfer.pipelines import (
     import_source,
     learning_curve,
     migrate_model,
+    predict,
     preprocess,
     pretrain_source,
     rank_sources,
@@ -27,6 +28,7 @@ FURTHER = {
     "compare_runs": compare_runs,
     "export": export,
     "learning_curve": learning_curve,
+    "predict": predict,
     "rank_sources": rank_sources,
 }  # graphs of their own, on the same parts
 
@@ -36,7 +38,8 @@ def register_pipelines() -> dict[str, Pipeline]:
 
     `transfer` trains its source network itself; `transfer_pretrained` imports one and needs no source images;
     `rank_sources` says which one to import; `learning_curve` says, after a run, how many labels it saved;
-    `compare_runs` puts all runs side by side; `export` writes a network for other programs.
+    `compare_runs` puts all runs side by side; `predict` labels new images with what a run delivered; `export` writes it
+    for other programs.
     """
     stages = {name: stage.create_pipeline() for name, stage in (STAGES | ALTERNATIVES | FURTHER).items()}
     transfer = sum((stages[name] for name in STAGES), start=Pipeline([]))

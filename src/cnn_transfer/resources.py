@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from cnn_transfer.images import DecodedImages, ImageSet
+from cnn_transfer.prediction.labelling import ImagesToLabel
 from cnn_transfer.transfer import FeatureExtraction
 
 CLEAR_REFERENCES, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
@@ -46,6 +47,8 @@ def count_images(inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> int |
     for value in outputs.values():
         if isinstance(value, DecodedImages):
             return len(value.rows)
+        if isinstance(value, ImagesToLabel):
+            return len(value)
         if isinstance(value, FeatureExtraction):
             return len(value.rows) + len(value.copied)
     return max((len(value.table) for value in inputs.values() if isinstance(value, ImageSet)), default=None)

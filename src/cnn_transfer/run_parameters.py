@@ -15,12 +15,13 @@ from cnn_transfer.pipelines.finetune_target.parameters import FinetuneParameters
 from cnn_transfer.pipelines.import_source.parameters import ImportParameters
 from cnn_transfer.pipelines.learning_curve.parameters import LearningCurveParameters
 from cnn_transfer.pipelines.migrate_model.parameters import MigrateParameters
+from cnn_transfer.pipelines.predict.parameters import PredictParameters
 from cnn_transfer.pipelines.preprocess.parameters import PreprocessParameters
 from cnn_transfer.pipelines.pretrain_source.parameters import PretrainParameters
 from cnn_transfer.pipelines.rank_sources.parameters import RankParameters
 from cnn_transfer.training import Precision
 
-USE_A_MODEL = {"export"}  # stages that read chosen_predictor
+USE_A_MODEL = {"export", "predict"}  # stages that read chosen_predictor
 
 
 class RunParameters(Parameters):
@@ -29,6 +30,7 @@ class RunParameters(Parameters):
     seed: int = Field(ge=0, lt=2**31)
     source_images: str | None = None  # path or address, read by the catalog; None: the bundled set
     target_images: str | None = None
+    images: str | None = None  # new ones, for predict
     model_version: str | int | None = None  # of the predictor that is used, read by the catalog; None: the newest
     precision: Precision
     workers: int = Field(ge=1, le=1024)  # machines that train together
@@ -44,6 +46,7 @@ class RunParameters(Parameters):
     export: ExportParameters
     learning_curve: LearningCurveParameters
     rank_sources: RankParameters
+    predict: PredictParameters
 
     @model_validator(mode="after")
     def _grey_images_keep_their_colours(self) -> Self:
@@ -67,6 +70,11 @@ class RunParameters(Parameters):
             raise ParameterError(
                 f"model_version: {self.model_version} was asked for, but nothing of this run uses a trained model. "
                 f"Leave it out, or run --pipelines {' or '.join(sorted(USE_A_MODEL))}."
+            )
+        if self.images is not None and stages and "predict" not in stages:
+            raise ParameterError(
+                f"images: {self.images} was asked for, but nothing of this run labels new images. Run --pipelines "
+                "predict, or name the images to learn from with target_images or source_images."
             )
         image_format = self.preprocess.target.image_format
         if "import_source" in stages:

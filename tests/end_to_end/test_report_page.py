@@ -1,6 +1,5 @@
 """The report as people meet it: in a browser, on a desk and on a phone, by day and by night; and its numbers."""
 
-import importlib.resources
 import json
 
 import pandas as pd
@@ -8,10 +7,10 @@ import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from browsers import SCREENS, faults, open_page
 from conftest import latest
 
 MOST_BYTES = 5_000_000
-SCREENS = {"desk": 1280, "phone": 390}
 PAPER = 718  # of a page of A4 between margins of 1 cm, in pixels
 SMALLEST_TEXT, LARGEST_TEXT = 6.0, 17.0  # of figures, in pixels; the page's own text has 15 or 16
 
@@ -26,15 +25,6 @@ def file(reporting):
     return latest(reporting / "report.html")
 
 
-def open_page(browser, file, width, scheme):
-    size = {"width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": width < 500}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    feature = {"name": "prefers-color-scheme", "value": scheme}
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
-    browser.get_log("browser")  # what earlier pages wrote
-    browser.get(file.as_uri())
-
-
 def open_details(browser):
     browser.execute_script("for (const fold of document.querySelectorAll('details')) fold.open = true")
 
@@ -42,34 +32,29 @@ def open_details(browser):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("screen", SCREENS)
 def test_the_page_is_accessible_fits_and_is_silent(browser, file, screen, scheme):
-    open_page(browser, file, SCREENS[screen], scheme)
+    open_page(browser, file.as_uri(), SCREENS[screen], scheme)
     open_details(browser)
     assert browser.execute_script("return document.documentElement.scrollWidth") <= SCREENS[screen]
-    axe = (importlib.resources.files("axe_core_python") / "axe.min.js").read_text(encoding="utf-8")
-    browser.execute_script(axe)
-    found = browser.execute_async_script("const done = arguments[0]; axe.run().then((found) => done(found))")
-    grave = [rule for rule in found["violations"] if rule["impact"] in {"serious", "critical"}]
-    assert not [(rule["id"], [node["html"][:200] for node in rule["nodes"][:3]]) for rule in grave]
-    assert len(found["passes"]) > 10  # it did look
+    assert faults(browser) == []
     assert browser.get_log("browser") == []
 
 
 def test_the_page_is_one_file_that_asks_for_nothing(browser, file):
-    open_page(browser, file, 1280, "light")
+    open_page(browser, file.as_uri(), 1280, "light")
     assert browser.execute_script("return performance.getEntriesByType('resource').length") == 0
     assert file.stat().st_size < MOST_BYTES
 
 
 def test_light_and_dark_differ(browser, file):
     def ground(scheme):
-        open_page(browser, file, 1280, scheme)
+        open_page(browser, file.as_uri(), 1280, scheme)
         return browser.find_element(By.TAG_NAME, "body").value_of_css_property("background-color")
 
     assert ground("light") != ground("dark")
 
 
 def test_the_key_figures_are_those_of_the_summary(browser, file, reporting):
-    open_page(browser, file, 1280, "light")
+    open_page(browser, file.as_uri(), 1280, "light")
     summary = json.loads(latest(reporting / "summary.json").read_text())
     shown = browser.find_elements(By.CSS_SELECTOR, "[data-key]")
     assert {"target_accuracy", "baseline_accuracy", "random_accuracy", "difference"} <= {
@@ -86,7 +71,7 @@ def test_the_key_figures_are_those_of_the_summary(browser, file, reporting):
 
 
 def test_the_tables_hold_what_the_data_sets_hold(browser, file, reporting):
-    open_page(browser, file, 1280, "light")
+    open_page(browser, file.as_uri(), 1280, "light")
     open_details(browser)
     stored = pd.read_parquet(latest(reporting / "per_class_metrics.parquet"))
     rows = browser.find_elements(By.CSS_SELECTOR, "#per-class tbody tr")
@@ -96,7 +81,7 @@ def test_the_tables_hold_what_the_data_sets_hold(browser, file, reporting):
 
 
 def test_every_number_is_to_the_last_digit_in_the_data_set_that_its_place_names(browser, file, reporting):
-    open_page(browser, file, 1280, "light")
+    open_page(browser, file.as_uri(), 1280, "light")
     tables = browser.execute_script(
         "return [...document.querySelectorAll('table')].map((table) => [table.id, table.dataset.source])"
     )
@@ -148,7 +133,7 @@ def numbers_within(value):
 
 @pytest.mark.parametrize("screen", SCREENS)
 def test_figures_cut_no_text_off_and_their_text_can_be_read(browser, file, screen):
-    open_page(browser, file, SCREENS[screen], "light")
+    open_page(browser, file.as_uri(), SCREENS[screen], "light")
     open_details(browser)
     texts = browser.execute_script(
         "return [...document.querySelectorAll('.plot svg text')].map((text) => {"
@@ -171,7 +156,7 @@ def column(browser, place):
 
 
 def test_tables_sort_by_the_heading_that_is_pressed_with_the_keyboard_as_well(browser, file):
-    open_page(browser, file, 1280, "light")
+    open_page(browser, file.as_uri(), 1280, "light")
 
     def heading(place):
         return browser.find_element(By.CSS_SELECTOR, f"#per-class th:nth-child({place})")
@@ -193,7 +178,7 @@ def test_tables_sort_by_the_heading_that_is_pressed_with_the_keyboard_as_well(br
 
 
 def test_the_keyboard_skips_to_the_content(browser, file):
-    open_page(browser, file, 390, "light")
+    open_page(browser, file.as_uri(), 390, "light")
     browser.find_element(By.TAG_NAME, "body").send_keys(Keys.TAB)
     link = browser.switch_to.active_element
     assert link.text == "Skip to the content"
@@ -203,7 +188,7 @@ def test_the_keyboard_skips_to_the_content(browser, file):
 
 
 def test_paper_is_wide_enough_for_all_of_it(browser, file):
-    open_page(browser, file, PAPER, "light")
+    open_page(browser, file.as_uri(), PAPER, "light")
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     open_details(browser)
     too_wide = browser.execute_script(
@@ -215,7 +200,7 @@ def test_paper_is_wide_enough_for_all_of_it(browser, file):
 
 
 def test_printing_opens_what_is_folded(browser, file):
-    open_page(browser, file, 1280, "light")
+    open_page(browser, file.as_uri(), 1280, "light")
     folds = "return document.querySelectorAll('details:not([open])').length"
     assert browser.execute_script(folds) > 0
     browser.execute_script("dispatchEvent(new Event('beforeprint'))")

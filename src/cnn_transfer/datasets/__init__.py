@@ -13,6 +13,8 @@ from cnn_transfer.datasets.feature_collection_dataset import FeatureCollectionDa
 from cnn_transfer.datasets.features_dataset import FeaturesDataset
 from cnn_transfer.datasets.image_set_dataset import ImageSetDataset
 from cnn_transfer.datasets.keras_model_dataset import KerasModelDataset
+from cnn_transfer.datasets.labelled_images_dataset import LabelledImagesDataset
+from cnn_transfer.datasets.new_images_dataset import NewImagesDataset
 from cnn_transfer.datasets.of_model_dataset import OfModelDataset
 from cnn_transfer.datasets.predictor_dataset import ChosenPredictorDataset, PredictorDataset
 from cnn_transfer.datasets.pretrained_networks_dataset import PretrainedNetworksDataset
@@ -34,7 +36,9 @@ __all__ = [
     "ImageSetDataset",
     "JSONDataset",
     "KerasModelDataset",
+    "LabelledImagesDataset",
     "MatplotlibDataset",
+    "NewImagesDataset",
     "OfModelDataset",
     "ParquetDataset",
     "PredictorDataset",

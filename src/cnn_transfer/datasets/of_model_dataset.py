@@ -40,16 +40,15 @@ class OfModelDataset(AbstractDataset[NoReturn, Any]):
         """Digest of the version's content."""
         return versions.digest(self._of_version(), self._chosen.version())
 
-    def version(self) -> str:
-        """Name of the version that is read.
+    def check(self) -> None:
+        """See whether the version is there.
 
         Raises:
-            VersionNotFoundError: When there is none, with those that are.
+            VersionNotFoundError: When it is not, with those that are.
         """
         version = self._chosen.version()
         if not versions.exists(self._of_version(), version):
             raise VersionNotFoundError(versions.missing_version(self._of_version(), version))
-        return version
 
     def _of_version(self) -> AbstractVersionedDataset[Any, Any]:
         version = self._chosen.version()
@@ -58,7 +57,7 @@ class OfModelDataset(AbstractDataset[NoReturn, Any]):
 
     def _exists(self) -> bool:
         try:
-            self.version()
+            self.check()
         except VersionNotFoundError:
             return False
         return True

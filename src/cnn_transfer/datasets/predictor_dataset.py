@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -12,7 +14,7 @@ from kedro.io.core import DatasetError, VersionNotFoundError
 from cnn_transfer.datasets import versions
 from cnn_transfer.datasets.cache import local_copy
 from cnn_transfer.datasets.local_folder import LocalFolder
-from cnn_transfer.prediction import Predictor
+from cnn_transfer.prediction import Predictor, check_predictor
 
 
 class PredictorDataset(LocalFolder[Predictor, Predictor]):
@@ -56,13 +58,28 @@ class ChosenPredictorDataset(AbstractDataset[NoReturn, Predictor]):
         self._versioned = PredictorDataset(filepath, Version(None, None), credentials)
 
     def load(self) -> Predictor:
+        with self._folder() as folder:
+            return replace(Predictor.load(folder), version=self.version())
+
+    def check(self) -> None:
+        """See, without TensorFlow, whether the predictor is there and can be used.
+
+        Raises:
+            VersionNotFoundError: When the version is not there, with those that are.
+            ValueError: When it is damaged, of another form, or its network brings code of its own.
+        """
+        with self._folder() as folder:
+            check_predictor(folder)
+
+    @contextmanager
+    def _folder(self) -> Iterator[Path]:
+        """On this machine."""
         filesystem, path = self._versioned._fs, self._path()
         if versions.is_local(filesystem):
-            found = Predictor.load(path)
-        else:
-            with local_copy(filesystem, path, PredictorDataset.LAST_FILE) as folder:
-                found = Predictor.load(folder)
-        return replace(found, version=self.version())
+            yield Path(path)
+            return
+        with local_copy(filesystem, path, PredictorDataset.LAST_FILE) as folder:
+            yield folder
 
     def save(self, data: NoReturn) -> None:
         raise DatasetError(f"{self._versioned._filepath} is written by its own entry. Received: {type(data).__name__}.")

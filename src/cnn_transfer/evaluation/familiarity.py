@@ -13,7 +13,7 @@ Two views of the same features, which are what the network's last dense layer re
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -55,6 +55,31 @@ class EmbeddedImages(NamedTuple):
     labels: np.ndarray
     features: np.ndarray
     logits: np.ndarray
+
+
+class ScaledImages(NamedTuple):
+    """Images as a network sees them, ready to be compared with many others: each vector has the length 1.
+
+    Attributes:
+        ids: (n,) of text.
+        labels: (n,) of text, the true classes.
+        features: (n, d) float32.
+        logits: (n, c) float32.
+    """
+
+    ids: pd.Index
+    labels: np.ndarray
+    features: np.ndarray
+    logits: np.ndarray
+
+
+def scaled(images: EmbeddedImages) -> ScaledImages:
+    """Scale features and logits to length 1.
+
+    Raises:
+        ValueError: When a feature is not finite.
+    """
+    return ScaledImages(pd.Index(images.ids), images.labels, _unit(images.features), _unit(images.logits))
 
 
 def penultimate_features(network: keras.Model, images: ImageSet, rows: np.ndarray) -> np.ndarray:
@@ -129,7 +154,7 @@ def fit_familiarity(
     neighbour = max(1, min(MOST_NEIGHBOURS, smallest_class - 1))  # one is left out
     held_out = validation is not None and len(validation.ids) > 0
     reference = validation if validation is not None and held_out else training
-    distances = np.sort(_distances(training, reference, neighbour))
+    distances = np.sort(_distances(scaled(training), scaled(reference), neighbour))
     distances = distances[np.isfinite(distances)]
     n, needed = len(distances), math.ceil(1 / false_alarm_rate - 1e-9) - 1
     rank = math.ceil(round((n + 1) * (1 - false_alarm_rate), 9))
@@ -160,12 +185,12 @@ def fit_familiarity(
 
 
 def familiarity_table(
-    training: EmbeddedImages, queries: EmbeddedImages, familiarity: Mapping[str, Any], nearest: int = 3
+    training: EmbeddedImages | ScaledImages, queries: EmbeddedImages, familiarity: Mapping[str, Any], nearest: int = 3
 ) -> pd.DataFrame:
     """How familiar each image is, and its nearest training images.
 
     Args:
-        training: What `fit_familiarity` was given.
+        training: What `fit_familiarity` was given; scale it once when it is compared with many images part by part.
         queries: Images to judge; may be empty. One that is a training image itself is not its own neighbour.
         familiarity: What `fit_familiarity` returned.
         nearest: Number of training images that are named; fewer where there are fewer.
@@ -178,10 +203,11 @@ def familiarity_table(
     Raises:
         ValueError: When a feature is not finite.
     """
-    distance = _distances(training, queries, familiarity["neighbour"])
+    known, asked = training if isinstance(training, ScaledImages) else scaled(training), scaled(queries)
+    distance = _distances(known, asked, familiarity["neighbour"])
     compared = np.asarray(familiarity["distances"], np.float64)
     farthest = familiarity["farthest"]
-    neighbours = _nearest(training, queries, nearest)
+    neighbours = _nearest(known, asked, nearest)
     table = pd.DataFrame(
         {
             "id": pd.Series(queries.ids, dtype="str"),
@@ -327,44 +353,44 @@ def last_dense(network: keras.Model) -> keras.layers.Dense:
 
 
 def _unit(features: np.ndarray) -> np.ndarray:
-    if not np.isfinite(features).all():
-        rows = ~np.isfinite(features).all(axis=1)
+    lengths = np.sqrt(np.einsum("ij,ij->i", features, features))[:, None]
+    if not np.isfinite(lengths).all():
+        rows = ~np.isfinite(lengths)
         raise ValueError(
             f"Features must be finite. {rows.sum()} of {len(rows)} images have others. Train again, at a lower "
             "learning rate or with gradient_clip: 1."
         )
-    lengths = np.linalg.norm(features, axis=1, keepdims=True)
     return np.asarray(features / np.maximum(lengths, np.finfo(np.float32).tiny))
 
 
-def _others(training: EmbeddedImages, ids: np.ndarray, distances: np.ndarray) -> np.ndarray:
-    """Distances (n, training images) in which no image is its own neighbour."""
-    own = pd.Index(training.ids).get_indexer(pd.Index(ids))
-    rows = np.flatnonzero(own >= 0)
-    distances[rows, own[rows]] = np.inf
-    return distances
-
-
-def _distances(training: EmbeddedImages, queries: EmbeddedImages, neighbour: int) -> np.ndarray:
-    """(n,) float64 distance to the k-th nearest training image, infinite without one."""
-    known, asked = _unit(training.features), _unit(queries.features)
-    place = min(neighbour, len(known)) - 1
-    result = np.empty(len(asked))
-    for start in range(0, len(asked), CHUNK_ROWS):
+def _similarities(known: ScaledImages, asked: ScaledImages, view: str) -> Iterator[tuple[slice, np.ndarray]]:
+    """Cosines (n, training images), some images at a time; no image is its own neighbour."""
+    ours, theirs = getattr(asked, view), getattr(known, view).T
+    own = known.ids.get_indexer(asked.ids)
+    for start in range(0, len(ours), CHUNK_ROWS):
         part = slice(start, start + CHUNK_ROWS)
-        squared = np.maximum(2 - 2 * (asked[part] @ known.T), 0)
-        squared = _others(training, queries.ids[part], squared)
-        result[part] = np.sqrt(np.partition(squared, place, axis=1)[:, place])
+        found = ours[part] @ theirs
+        rows = np.flatnonzero(own[part] >= 0)
+        found[rows, own[part][rows]] = -np.inf
+        yield part, found
+
+
+def _distances(known: ScaledImages, asked: ScaledImages, neighbour: int) -> np.ndarray:
+    """(n,) float64 distance to the k-th nearest training image, infinite without one."""
+    place = max(0, len(known.ids) - neighbour)
+    result = np.empty(len(asked.ids))
+    for part, found in _similarities(known, asked, "features"):
+        found.partition(place, axis=1)
+        result[part] = np.sqrt(np.maximum(2 - 2 * found[:, place], 0))
     return result
 
 
-def _nearest(training: EmbeddedImages, queries: EmbeddedImages, nearest: int) -> np.ndarray:
+def _nearest(known: ScaledImages, asked: ScaledImages, nearest: int) -> np.ndarray:
     """(n, nearest) rows of the training images whose logits point in the most similar direction."""
-    known, asked = _unit(training.logits), _unit(queries.logits)
-    count = min(nearest, len(known))
-    result = np.empty((len(asked), count), int)
-    for start in range(0, len(asked), CHUNK_ROWS):
-        part = slice(start, start + CHUNK_ROWS)
-        distances = _others(training, queries.ids[part], 1 - asked[part] @ known.T)
-        result[part] = np.argsort(distances, axis=1, kind="stable")[:, :count]
+    result = np.empty((len(asked.ids), min(nearest, len(known.ids))), int)
+    for part, found in _similarities(known, asked, "logits"):
+        each = np.arange(len(found))
+        for place in range(result.shape[1]):
+            result[part, place] = found.argmax(axis=1)
+            found[each, result[part, place]] = -np.inf
     return result

@@ -76,7 +76,7 @@ def grey_figures(pixels: np.ndarray) -> np.ndarray:
         pixels: (n, height, width, channels) uint8.
     """
     values = pixels.astype(np.float32) / 255
-    grey = values @ GREY.astype(np.float32) if pixels.shape[-1] == 3 else values.mean(axis=-1)
+    grey = values @ GREY.astype(np.float32) if pixels.shape[-1] == 3 else values[..., 0]
     around = grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:]
     laplacian = around - 4 * grey[:, 1:-1, 1:-1]
     return np.stack([grey.mean(axis=(1, 2)), laplacian.var(axis=(1, 2))]).astype(float)

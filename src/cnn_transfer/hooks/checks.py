@@ -13,7 +13,14 @@ from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
 from cnn_transfer.configuration import ConfigLoader
-from cnn_transfer.datasets import AllVersionsDataset, ChosenPredictorDataset, OfModelDataset, RawImagesDataset, versions
+from cnn_transfer.datasets import (
+    AllVersionsDataset,
+    ChosenPredictorDataset,
+    NewImagesDataset,
+    OfModelDataset,
+    RawImagesDataset,
+    versions,
+)
 from cnn_transfer.datasets.store import StoreError, check_store, configure_store
 from cnn_transfer.hooks.take_over import take_over_inputs
 from cnn_transfer.parameters import ParameterError
@@ -88,21 +95,23 @@ class CheckHooks:
             if self._parameters.get(parameter):
                 remedy = f"Check the parameter {parameter}."
             return f"{name}: nothing at {dataset.filepath}. {remedy}"
+        if isinstance(dataset, NewImagesDataset | ChosenPredictorDataset | OfModelDataset):
+            return self._unusable(name, dataset)
         if isinstance(dataset, AbstractVersionedDataset) and not dataset.exists():
             return self._missing_version(name, dataset, catalog)
-        if isinstance(dataset, ChosenPredictorDataset | OfModelDataset):
-            return self._missing_model(dataset)
         if isinstance(dataset, AllVersionsDataset) and name == ALL_SUMMARIES and not dataset.exists():
             return f"{name}: no run has written a summary yet. Make one with: kedro run"
         return ""
 
     @staticmethod
-    def _missing_model(dataset: ChosenPredictorDataset | OfModelDataset) -> str:
-        """The same of a trained network, or of what its run worked with; told once if both are missing."""
+    def _unusable(name: str, dataset: NewImagesDataset | ChosenPredictorDataset | OfModelDataset) -> str:
+        """Why new images cannot be read, or a model not be used; nothing when they can."""
         try:
-            dataset.version()
-        except VersionNotFoundError as error:
+            dataset.check()
+        except VersionNotFoundError as error:  # told once, whatever is missing of it
             return f"{error} Name one with --params model_version=RUN, or make one with: kedro run"
+        except (OSError, ValueError, ModuleNotFoundError) as error:
+            return f"{name}: {error}"
         return ""
 
     def _missing_version(self, name: str, dataset: AbstractVersionedDataset[Any, Any], catalog: DataCatalog) -> str:

@@ -17,6 +17,7 @@ from cnn_transfer.evaluation.learning_curve import describe_labels_saved
 from cnn_transfer.evaluation.run_comparison import describe_runs
 from cnn_transfer.exporting import describe_exports
 from cnn_transfer.log_origin import ORIGIN
+from cnn_transfer.prediction.labelling import describe_labels
 from cnn_transfer.training.workers import role
 
 LOGGER = logging.getLogger("cnn_transfer")
@@ -26,6 +27,7 @@ RANKING, CHOICE = "source_ranking", "source_choice"
 LABELS_SAVED = "labels_saved"
 EXPORTS, RELEASE = "export_table", "release"
 RUNS, CHANGES = "runs_table", "runs_differences"
+PREDICTIONS, COUNTS, DRIFT = "predictions", "prediction_counts", "drift"
 
 
 class IntakeHooks:
@@ -69,6 +71,12 @@ class SummaryHooks:
                 self._print([f"Released        {versions.address_of(dataset)}"], None)
         if {RUNS, CHANGES} <= made:
             self._print(describe_runs(catalog.load(RUNS), catalog.load(CHANGES)), catalog.get(RUNS))
+        if {PREDICTIONS, COUNTS, DRIFT} <= made:
+            lines = describe_labels(catalog.load(COUNTS), catalog.load(DRIFT))
+            labels = catalog.get(PREDICTIONS)
+            if isinstance(labels, AbstractVersionedDataset):
+                lines.append(f"Labels          {versions.address_of(labels)}")
+            self._print(lines, catalog.get(COUNTS))
 
     def _print(self, lines: list[str], dataset: Any) -> None:
         if ORIGIN.for_collectors:

@@ -66,6 +66,7 @@ class ImageListing:
         rejected: What was found but is no image of the set: `id`, `label`, `reason`, `detail`.
         notes: What is remarkable about the set: `id`, `label`, `note`, `detail`.
         attributes: `id` and what else a manifest says of each image, by its own column names.
+        fingerprint: See `fingerprint_of`; None where it is not known.
     """
 
     table: pd.DataFrame
@@ -74,6 +75,7 @@ class ImageListing:
     rejected: pd.DataFrame = field(default_factory=lambda: rejected_table([]))
     notes: pd.DataFrame = field(default_factory=lambda: note_table([]))
     attributes: pd.DataFrame = field(default_factory=no_attributes)
+    fingerprint: str | None = None
 
     def sample(self, images_per_class: int | None, seed: int) -> np.ndarray:
         """Row numbers, increasing, of at most `images_per_class` images of each class (all of them for None).
@@ -153,6 +155,8 @@ def list_unlabelled(location: str | Path, follow_links: bool = False, **storage_
         file = Path(path) if is_local(filesystem) else RemoteFile(filesystem, path)
         table = listing_table(pd.DataFrame({"id": [Path(path).name]}))
         listing = ImageListing(table, partial(_read_one, file))
+    if listing.table.empty:
+        raise ValueError(f"There is no image in {location}: it lists none.")
     return replace(listing, name=Path(path).stem)
 
 

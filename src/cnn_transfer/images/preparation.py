@@ -113,7 +113,7 @@ class DecodedImages:
 
     def chunks(self, stored: StoredImages | None = None) -> Iterator[Chunk]:
         """Read, decode and resize the images, in order."""
-        size = max(1, min(MOST_CHUNK_IMAGES, CHUNK_BYTES // int(np.prod(self.image_format.shape))))
+        size = images_a_chunk(self.image_format)
         table = listing_table(self.listing.table.iloc[self.rows])
         parts = [table.iloc[start : start + size] for start in range(0, len(table), size)]
         if self.workers.engine == "ray":
@@ -135,6 +135,11 @@ class DecodedImages:
                     yield running.popleft().result()
             while running:
                 yield running.popleft().result()
+
+
+def images_a_chunk(image_format: ImageFormat) -> int:
+    """How many images of a format are decoded by one task."""
+    return max(1, min(MOST_CHUNK_IMAGES, CHUNK_BYTES // int(np.prod(image_format.shape))))
 
 
 def prepare_chunk(

@@ -16,9 +16,13 @@ A predictor is a folder that needs nothing else:
 
 from __future__ import annotations
 
+import hashlib
 import json
+import uuid
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -27,24 +31,27 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 from pydantic import ValidationError
+from threadpoolctl import threadpool_limits
 
 from cnn_transfer.evaluation import calibrate, fit_familiarity
 from cnn_transfer.evaluation.conformal import sets_of
-from cnn_transfer.evaluation.familiarity import EmbeddedImages, familiarity_table
+from cnn_transfer.evaluation.familiarity import ScaledImages, familiarity_table, scaled
 from cnn_transfer.evaluation.predictions import PROBABILITY
 from cnn_transfer.evaluation.slices import grey_figures
-from cnn_transfer.images import DecodedImages, ImageFormat, ImageListing, ImageSet, list_unlabelled
+from cnn_transfer.images import DecodedImages, ImageFormat, ImageListing, ImageSet, Workers, list_unlabelled
 from cnn_transfer.images.preparation import Chunk
 from cnn_transfer.models import ModelCard, write_keras_file
+from cnn_transfer.models.keras_file import read_keras_file
 from cnn_transfer.prediction.calibrated_network import calibrated_network
 from cnn_transfer.prediction.facts import FORM, PredictorFacts
 from cnn_transfer.prediction.references import References, embed, gather_references, training_rows
-from cnn_transfer.prediction.runtimes import MOST_BYTES, KerasRuntime, Outputs, Runtime, open_runtime
+from cnn_transfer.prediction.runtimes import MOST_BYTES, RUNTIMES, KerasRuntime, Outputs, Runtime, open_runtime
 
 if TYPE_CHECKING:
     import keras
 
 FACTS, CARD = "predictor.json", "README.md"
+MOST_ALONE = 2_000_000  # numbers in the features of the references: NumPy's threads only disturb below, by a third
 NEAREST = 3  # training images named beside each image
 UNFAMILIAR, UNSURE, NO_THRESHOLD = "unfamiliar", "unsure", "no_threshold"
 WITHHELD = {  # why an image has no answer
@@ -52,6 +59,7 @@ WITHHELD = {  # why an image has no answer
     UNSURE: "less sure than the threshold that keeps the promised accuracy",
     NO_THRESHOLD: "no threshold keeps the promised accuracy",
 }
+TEXT_COLUMNS = ("id", "answer", "withheld", "predicted", "set", "notes")
 TRAINING_IMAGE = "training_image"  # a note: the network was trained on this very picture
 
 
@@ -82,6 +90,7 @@ class Predictor:
         card: The card of the model, Markdown.
         runtime: What computes its network.
         version: Name of its version; empty where it has none.
+        digest: Of the files that it was loaded from; one that was not loaded is like no other.
     """
 
     facts: PredictorFacts
@@ -89,6 +98,7 @@ class Predictor:
     card: str
     runtime: Runtime
     version: str = ""
+    digest: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @classmethod
     def load(cls, path: str | Path, runtime: str = "keras", threads: int | None = None) -> Predictor:
@@ -104,10 +114,11 @@ class Predictor:
             ValueError: When the folder is damaged, of another form, or its network brings code of its own.
         """
         folder = Path(path)
-        facts = _read_facts(folder)
-        references = References.load(folder)
+        facts, references = _read_facts(folder), _read_references(folder)
         card = (folder / CARD).read_text(encoding="utf-8")
-        return cls(facts, references, card, open_runtime(folder, runtime, threads), folder.resolve().parent.name)
+        computes = open_runtime(folder, runtime, threads)
+        version, digest = folder.resolve().parent.name, _digest_of(folder, RUNTIMES[runtime].FILE)
+        return cls(facts, references, card, computes, version, digest)
 
     def save(self, folder: Path) -> None:
         """Write the predictor into a new folder.
@@ -143,17 +154,25 @@ class Predictor:
         table.attrs["rejected"] = pd.concat(rejected or [parts[0].rejected], ignore_index=True).to_dict("records")
         return table
 
-    def stream(self, listing: ImageListing, rows: np.ndarray | None = None) -> Iterator[Labelled]:
+    def stream(
+        self, listing: ImageListing, rows: np.ndarray | None = None, threads: int | None = None
+    ) -> Iterator[Labelled]:
         """Label images part by part, in their order: memory does not grow with their number.
+
+        What comes next is decoded while this is computed.
 
         Args:
             listing: The images.
             rows: Row numbers of the listing, increasing; None: all. What is no image of the listing at all
                 (`ImageListing.rejected`) is not repeated.
+            threads: That decode; None: one a core.
         """
         wanted = np.arange(len(listing.table)) if rows is None else rows
-        for chunk in DecodedImages(listing, self.facts.image_format, wanted).chunks():
-            yield self.label_chunk(chunk)
+        images = DecodedImages(listing, self.facts.image_format, wanted, Workers(engine="threads", workers=threads))
+        blas = 1 if self.references.features.size <= MOST_ALONE else None
+        with threadpool_limits(blas, user_api="blas"):
+            for chunk in images.chunks():
+                yield self.label_chunk(chunk)
 
     def label_chunk(self, chunk: Chunk) -> Labelled:
         """Label images that are decoded."""
@@ -170,38 +189,29 @@ class Predictor:
         outputs = self.compute(pixels)
         names = self.facts.class_names
         queries = self.references.embed(outputs.features)
-        near = familiarity_table(self._embedded, queries, self.facts.familiarity, NEAREST)
+        near = familiarity_table(self._training, queries, self.facts.familiarity, NEAREST)
         confidence = outputs.probabilities.max(axis=1, initial=0.0).astype(float)
         predicted = np.asarray(names, object)[outputs.probabilities.argmax(axis=1)]
         withheld = self._withheld(confidence, near["unfamiliar"])
         brightness, sharpness = grey_figures(pixels)
-        table = pd.DataFrame(
-            {
-                "id": images["id"].to_numpy(object),
-                "answer": np.where(withheld == "", predicted, None),
-                "withheld": withheld,
-                "predicted": predicted,
-                "confidence": confidence,
-                "set": sets_of(outputs.probabilities, self.facts.sets)[1] if self.facts.sets else None,
-            }
-        ).astype(dict.fromkeys(("id", "answer", "withheld", "predicted", "set"), "str"))
-        columns = [PROBABILITY + name for name in names]
-        figures = {
+        probabilities = dict(zip([PROBABILITY + name for name in names], outputs.probabilities.T, strict=True))
+        figures = near.drop(columns=["id", "label", "nearest_labels"])
+        columns: dict[str, Any] = {
+            "id": images["id"].to_numpy(object),
+            "answer": np.where(withheld == "", predicted, None),
+            "withheld": withheld,
+            "predicted": predicted,
+            "confidence": confidence,
+            "set": sets_of(outputs.probabilities, self.facts.sets)[1] if self.facts.sets else None,
+            **{str(name): values for name, values in figures.items()},
+            **probabilities,
             "width_px": images["width_px"].to_numpy(int),
             "height_px": images["height_px"].to_numpy(int),
             "brightness": brightness,
             "sharpness": sharpness,
             "notes": self._notes(images),
         }
-        return pd.concat(
-            [
-                table,
-                near.drop(columns=["id", "label", "nearest_labels"]),
-                pd.DataFrame(outputs.probabilities, columns=columns),
-                pd.DataFrame(figures).astype({"notes": "str"}),
-            ],
-            axis=1,
-        )
+        return pd.DataFrame(columns).astype(dict.fromkeys(TEXT_COLUMNS, "str"))
 
     def compute(self, pixels: np.ndarray) -> Outputs:
         """What the network says of pixels, (n, height, width, channels) uint8, some at a time.
@@ -233,8 +243,8 @@ class Predictor:
         return outputs
 
     @cached_property
-    def _embedded(self) -> EmbeddedImages:
-        return self.references.embedded()
+    def _training(self) -> ScaledImages:
+        return scaled(self.references.embedded())
 
     def _withheld(self, confidence: np.ndarray, unfamiliar: pd.Series) -> np.ndarray:
         threshold = self.facts.threshold
@@ -342,6 +352,46 @@ def build_predictor(
     )
     references = gather_references(network, images, training, validation, calibrated, familiarity)
     return Predictor(facts, references, card_text, KerasRuntime.of(calibrated_network(network, calibration)))
+
+
+def check_predictor(folder: Path) -> None:
+    """See, without TensorFlow, whether a folder holds a whole predictor of this program without code of its own.
+
+    Raises:
+        FileNotFoundError: When there is no predictor.
+        ValueError: When it is damaged, of another form, or its network brings code of its own.
+    """
+    _read_facts(folder)
+    _read_references(folder)
+    read_keras_file(folder / KerasRuntime.FILE)
+    try:
+        with zipfile.ZipFile(folder / KerasRuntime.FILE) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error) as error:
+        damaged = str(error)
+    if damaged:
+        raise ValueError(_damaged(folder, f"{KerasRuntime.FILE}, {damaged}"))
+
+
+def _read_references(folder: Path) -> References:
+    try:
+        return References.load(folder)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(_damaged(folder, str(error))) from error
+
+
+def _damaged(folder: Path, what: str) -> str:
+    return f"The predictor in {folder} is damaged: {what}. Take another version, or run evaluate again."
+
+
+def _digest_of(folder: Path, network: str) -> str:
+    whole = hashlib.blake2b(digest_size=16)
+    files = [folder / name for name in (FACTS, *References.FILES, network)]
+    for file in sorted(part for place in files for part in ([place] if place.is_file() else place.rglob("*"))):
+        if file.is_file():
+            whole.update(f"{file.relative_to(folder)}\0{file.stat().st_size}\0".encode())
+            whole.update(file.read_bytes())
+    return whole.hexdigest()
 
 
 def _read_facts(folder: Path) -> PredictorFacts:

@@ -10,7 +10,7 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -43,6 +43,8 @@ class References:
             `distance` (see `evaluation.familiarity_table`); empty without validation images.
     """
 
+    FILES: ClassVar[tuple[str, ...]] = ("training.parquet", "validation.parquet", "features.npz")
+
     training: pd.DataFrame
     features: np.ndarray
     kernel: np.ndarray
@@ -68,7 +70,7 @@ class References:
     @classmethod
     def load(cls, folder: Path) -> References:
         """Read what `save` wrote."""
-        with np.load(folder / "features.npz", allow_pickle=False) as arrays:
+        with open(folder / "features.npz", "rb") as file, np.load(file, allow_pickle=False) as arrays:
             features, kernel = arrays["features"], arrays["kernel"]
         training, validation = (pd.read_parquet(folder / f"{name}.parquet") for name in ("training", "validation"))
         return cls(training, features, kernel, validation)

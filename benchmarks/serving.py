@@ -1,0 +1,341 @@
+"""The service under load, under attack, and while its model is exchanged.
+
+python benchmarks/serving.py [--release data/06_models/release] [--seconds 60] [--hostile 1000] [--swaps 20]
+
+Needs a release (kedro run, then kedro run --pipelines export) and the extra `serve`. The service is a process of its
+own on loopback; the client is this process, on the same cores. Requests are one image each, real digits. Without load:
+one request after the other. Capacity: as many clients as give the highest rate, each sending its next request when it
+has its answer. At 70% of that, requests come at random times (Poisson) whatever the answers do, and the time counts
+from when a request was due.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from hostile_uploads import Hostile, form, hostile_requests
+
+ROOT = Path(__file__).parents[1]
+STEP_SECONDS = 5
+CLIENTS = (1, 2, 4, 8, 16, 32, 64)
+MOST_IDLE_SECONDS = 2  # below the time after which the service closes a connection
+WAIT_SECONDS = 30
+
+
+class Measured(NamedTuple):
+    """One load: times of the good answers in milliseconds, and how many there were of each status."""
+
+    milliseconds: np.ndarray
+    statuses: Counter[str]
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Good answers a second."""
+        return len(self.milliseconds) / self.seconds
+
+    @property
+    def errors(self) -> int:
+        """All others."""
+        return sum(count for status, count in self.statuses.items() if status != "200")
+
+    @property
+    def answers(self) -> str:
+        """How many errors there were, and which."""
+        others = [f"{count} × {status}" for status, count in self.statuses.most_common() if status != "200"]
+        return f"{self.errors} errors{' (' + ', '.join(others) + ')' if others else ''}"
+
+    def percentile(self, share: float) -> float:
+        """Time below which this share of the answers came."""
+        return float(np.percentile(self.milliseconds, share))
+
+
+class Service:
+    """A process of the service."""
+
+    def __init__(self, release: Path, log: Path, **settings: float) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        arguments = [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+        command = [sys.executable, "-m", "cnn_transfer.serving", "--release", str(release), "--port", str(self.port)]
+        self.log = log
+        with log.open("ab") as stream:
+            self.process = subprocess.Popen([*command, *arguments], stdout=stream, stderr=stream)
+        deadline = time.monotonic() + 120
+        while not self.version():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit(f"The service did not start:\n{log.read_text()}")
+            time.sleep(0.1)
+
+    def version(self) -> str:
+        """The version that is served; empty when nothing is."""
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
+            connection.sendall(b"GET /ready HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            received = b""
+            while part := connection.recv(4096):
+                received += part
+            return received.split(b'"version":"')[-1].split(b'"')[0].decode() if b'"ready":true' in received else ""
+        return ""
+
+    def memory_mb(self) -> float:
+        """What it holds now."""
+        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
+
+    def processor_ms(self) -> float:
+        """Processor time that it has used."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return 1000 * (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def stop(self) -> int:
+        """Stop it, and return its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(60)
+
+
+@contextlib.contextmanager
+def running(release: Path, log: Path, **settings: float) -> Iterator[Service]:
+    """A service while the block runs."""
+    service = Service(release, log, **settings)
+    try:
+        yield service
+    finally:
+        service.stop()
+
+
+class Connections:
+    """Connections to the service that are kept for the next request."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.free: list[tuple[float, asyncio.StreamReader, asyncio.StreamWriter]] = []
+
+    async def send(self, request: bytes) -> str:
+        """Send a request and return the status of its answer, or what went wrong."""
+        try:
+            reader, writer = await self._open()
+            writer.write(request)
+            async with asyncio.timeout(WAIT_SECONDS):
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+                await reader.readexactly(length)
+        except (OSError, asyncio.IncompleteReadError, TimeoutError) as error:
+            return type(error).__name__
+        self.free.append((time.monotonic(), reader, writer))
+        return head[9:12].decode()
+
+    async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        while self.free:
+            since, reader, writer = self.free.pop()
+            if time.monotonic() - since < MOST_IDLE_SECONDS and not reader.at_eof():
+                return reader, writer
+            writer.close()
+        return await asyncio.open_connection("127.0.0.1", self.port)
+
+
+def digits(count: int = 200) -> list[bytes]:
+    """Requests with one digit each."""
+    table = pd.read_parquet(ROOT / "data/01_raw/mnist_digits.parquet").head(5 * count).sample(count, random_state=0)
+    images = [image["bytes"] if isinstance(image, dict) else image for image in table["image"]]
+    bodies = [form((f"{number}.png", image)) for number, image in enumerate(images)]
+    kind = "multipart/form-data; boundary=limit"
+    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: "
+    return [f"{head}{len(body)}\r\n\r\n".encode() + body for body in bodies]
+
+
+async def closed_loop(port: int, requests: list[bytes], clients: int, seconds: float) -> Measured:
+    """Clients of which each sends its next request when it has its answer."""
+    connections, times, statuses = Connections(port), [], Counter[str]()
+    end = time.perf_counter() + seconds
+
+    async def client(number: int) -> None:
+        draw = random.Random(number)
+        while (start := time.perf_counter()) < end:
+            status = await connections.send(draw.choice(requests))
+            statuses[status] += 1
+            if status == "200":
+                times.append(1000 * (time.perf_counter() - start))
+
+    begin = time.perf_counter()
+    await asyncio.gather(*map(client, range(clients)))
+    return Measured(np.array(times), statuses, time.perf_counter() - begin)
+
+
+async def open_loop(port: int, requests: list[bytes], rate: float, seconds: float) -> Measured:
+    """Requests at random times, whatever becomes of those before."""
+    connections, times, statuses = Connections(port), [], Counter[str]()
+    draw = random.Random(0)
+
+    async def one(due: float) -> None:
+        status = await connections.send(draw.choice(requests))
+        statuses[status] += 1
+        if status == "200":
+            times.append(1000 * (time.perf_counter() - due))
+
+    begin = due = time.perf_counter()
+    tasks = []
+    while due < begin + seconds:
+        due += draw.expovariate(rate)
+        await asyncio.sleep(max(0, due - time.perf_counter()))
+        tasks.append(asyncio.create_task(one(due)))
+    await asyncio.gather(*tasks)
+    return Measured(np.array(times), statuses, time.perf_counter() - begin)
+
+
+def find_capacity(port: int, requests: list[bytes]) -> tuple[int, Measured]:
+    """The number of clients with the highest rate of good answers."""
+    found = {}
+    for clients in CLIENTS:
+        found[clients] = asyncio.run(closed_loop(port, requests, clients, STEP_SECONDS))
+        print(f"  {clients:3} clients: {found[clients].rate:6.0f} a second", flush=True)
+    best = max(found, key=lambda clients: found[clients].rate if not found[clients].errors else 0)
+    return best, found[best]
+
+
+def attack(service: Service, requests: list[Hostile]) -> Counter[str]:
+    """Send hostile requests, sixteen at a time, and count how they end."""
+
+    def one(request: Hostile) -> str:
+        with contextlib.suppress(TimeoutError), socket.create_connection(("127.0.0.1", service.port), 40) as connection:
+            received = b""
+            with contextlib.suppress(ConnectionError):  # refused before all was sent
+                connection.sendall(request.content)
+            with contextlib.suppress(ConnectionError):
+                while part := connection.recv(65536):
+                    received += part
+            if b"Traceback" in received or b'File "' in received:
+                return "traceback"
+            return received[9:12].decode() or "closed"
+        return "no end within 40 s"
+
+    with ThreadPoolExecutor(16) as pool:
+        return Counter(pool.map(one, requests))
+
+
+def swap(service: Service, releases: Path, source: Path, requests: list[bytes], swaps: int) -> tuple[Measured, float]:
+    """New releases one after the other under load: the load, and the seconds that a release took to be served."""
+    seconds = []
+
+    def exchange() -> None:
+        for number in range(swaps):
+            target = releases / f"swap-{number}" / "release"
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("exports.json"))
+            shutil.copyfile(source / "exports.json", target / "exports.json")
+            start = time.monotonic()
+            while service.version() != f"swap-{number}":
+                if time.monotonic() - start > 60:
+                    raise SystemExit(f"swap-{number} is not served:\n{service.log.read_text()[-2000:]}")
+                time.sleep(0.1)
+            seconds.append(time.monotonic() - start)
+
+    async def both() -> Measured:
+        exchanging = asyncio.create_task(asyncio.to_thread(exchange))
+        parts = []
+        while not exchanging.done():
+            parts.append(await closed_loop(service.port, requests, 4, 1))
+        await exchanging
+        statuses = sum((part.statuses for part in parts), Counter[str]())
+        return Measured(np.concatenate([part.milliseconds for part in parts]), statuses, sum(p.seconds for p in parts))
+
+    return asyncio.run(both()), float(np.median(seconds))
+
+
+def main() -> None:
+    """Measure and print."""
+    from cnn_transfer.serving import find_releases
+
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--release", type=Path, default=ROOT / "data/06_models/release")
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--hostile", type=int, default=1000)
+    parser.add_argument("--swaps", type=int, default=20)
+    arguments = parser.parse_args()
+    found = find_releases(arguments.release)
+    if not found:
+        raise SystemExit(f"No release in {arguments.release}: kedro run, then kedro run --pipelines export")
+    requests, rows = digits(), []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        source, log = Path(found[0].address), folder / "log"
+        releases = folder / "releases"
+        shutil.copytree(source, releases / "first" / "release")
+        with running(releases, log, most_batch=1) as service:
+            print("One image a batch:", flush=True)
+            clients, capacity = find_capacity(service.port, requests)
+            rows.append(("capacity, one image a batch", f"{capacity.rate:.0f} images/s ({clients} clients)"))
+        with running(releases, log) as service:
+            asyncio.run(closed_loop(service.port, requests, 4, 3))
+            single = asyncio.run(closed_loop(service.port, requests, 1, 10))
+            usual = single.percentile(50)
+            rows.append(("one request at a time", f"p50 {usual:.1f} ms, p99 {single.percentile(99):.1f} ms"))
+            print("Batches of what waits:", flush=True)
+            clients, capacity = find_capacity(service.port, requests)
+            used = service.processor_ms()
+            full = asyncio.run(closed_loop(service.port, requests, clients, arguments.seconds))
+            used = service.processor_ms() - used
+            rows += [
+                ("capacity", f"{capacity.rate:.0f} images/s ({clients} clients)"),
+                (
+                    f"{arguments.seconds:.0f} s at capacity",
+                    f"{full.rate:.0f} images/s, {full.answers}; p50 {full.percentile(50):.0f} ms, "
+                    f"p99 {full.percentile(99):.0f} ms; {used / len(full.milliseconds):.2f} ms of a processor each",
+                ),
+            ]
+            part = asyncio.run(open_loop(service.port, requests, 0.7 * full.rate, arguments.seconds))
+            rows.append(
+                (
+                    f"{arguments.seconds:.0f} s at 70% of it",
+                    f"{part.rate:.0f} images/s, {part.answers}; p50 {part.percentile(50):.1f} ms, "
+                    f"p99 {part.percentile(99):.1f} ms: {part.percentile(99) / usual:.1f} times one request",
+                )
+            )
+        with running(releases, log, upload_seconds=3) as service:
+            hostile = list(hostile_requests(arguments.hostile))
+            attack(service, hostile[: arguments.hostile // 4])
+            before = service.memory_mb()
+            ends = attack(service, hostile)
+            time.sleep(1)
+            after, alive = service.memory_mb(), service.version() != ""
+            answers = ", ".join(f"{status} × {count}" for status, count in sorted(ends.items()))
+            rows.append(
+                (
+                    f"{len(hostile)} hostile requests",
+                    f"crashes {int(not alive)}, tracebacks {ends['traceback']}, defects (500) {ends['500']}; memory "
+                    f"{before:.0f} → {after:.0f} MB; {answers}",
+                )
+            )
+        with running(releases, log, watch_seconds=0.5) as service:
+            load, seconds = swap(service, releases, source, requests, arguments.swaps)
+            rows.append(
+                (
+                    f"{arguments.swaps} new releases under load",
+                    f"{load.errors} of {sum(load.statuses.values())} requests failed; each served {seconds:.1f} s "
+                    f"after it was complete (looked for every 0.5 s); p99 {load.percentile(99):.0f} ms; memory "
+                    f"{service.memory_mb():.0f} MB",
+                )
+            )
+            code = service.stop()
+            rows.append(("exit code after SIGTERM", str(code)))
+    print(f"\nOn {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n\n| what | measured |\n|---|---|")
+    for what, measured in rows:
+        print(f"| {what} | {measured} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""`python -m cnn_transfer.serving`: serve the newest release until SIGTERM; `--help` lists the settings."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from cnn_transfer.parameters import ParameterError
+
+
+def main() -> None:
+    """Read the settings and serve."""
+    try:
+        from cnn_transfer.serving.releases import find_releases
+        from cnn_transfer.serving.server import serve
+        from cnn_transfer.serving.settings import Settings
+    except ModuleNotFoundError as error:
+        sys.exit(f"The service needs the package {error.name}: pip install 'cnn-transfer[serve]'")
+    try:
+        settings = Settings.read(sys.argv[1:], os.environ)
+    except ParameterError as error:
+        sys.exit(str(error))
+    try:
+        found = find_releases(settings.release)
+    except Exception as error:  # networks fail in many ways
+        sys.exit(f"{settings.release} cannot be looked at: {type(error).__name__} {error}")
+    if not found:
+        sys.exit(
+            f"There is no release in {settings.release}. Make one: kedro run, then kedro run --pipelines export "
+            "(needs: pip install 'cnn-transfer[export]'); or name another folder with --release"
+        )
+    serve(settings)
+
+
+if __name__ == "__main__":
+    main()

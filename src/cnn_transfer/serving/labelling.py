@@ -1,0 +1,201 @@
+"""Images of many requests at once: decoded side by side by the intake of the training, labelled together.
+
+Most of the time of labelling one small image goes into what is done once a batch, so that images that arrive while a
+batch is labelled make the next one. None waits for others to come: without load a batch is one request.
+`benchmarks/serving.py` measures what that brings.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cnn_transfer.images import ImageFormat, UnusableImageError, decode_image
+from cnn_transfer.images.decoding import Decoded
+from cnn_transfer.serving.answers import explanation_json, images_json
+from cnn_transfer.serving.metrics import Metrics
+from cnn_transfer.serving.releases import ServedModel, label_rows
+from cnn_transfer.serving.settings import Settings
+from cnn_transfer.serving.uploads import FILE_TOO_LARGE, RefusedError, Upload
+
+MOST_EXPLANATIONS = 8  # on their way at once; each takes as long as a hundred images
+
+
+class Rejected(NamedTuple):
+    """An image that cannot be used: a code of `images.reasons` or `uploads.SERVICE_CODES`, and words."""
+
+    reason: str
+    detail: str
+
+    def json(self) -> dict[str, Any]:
+        """See `answers.RejectedImage`; without the name."""
+        return {"error": {"code": self.reason, "detail": self.detail}}
+
+
+@dataclass
+class _Waiting:
+    """Images of one request that wait for their labels."""
+
+    model: ServedModel
+    images: Sequence[Decoded]
+    labelled: asyncio.Future[list[dict[str, Any]]] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+
+class Labeller:
+    """Decodes and labels."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._settings, self._metrics = settings, metrics
+        self._waiting: asyncio.Queue[_Waiting] = asyncio.Queue()
+        self._images = 0  # on their way
+        self._explanations = 0  # likewise
+        self._decoders = ThreadPoolExecutor(os.cpu_count(), "decode")
+        self._labeller = ThreadPoolExecutor(1, "label")
+        self._explainer = ThreadPoolExecutor(1, "explain")
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Work while the block does."""
+        work = asyncio.create_task(self._work())
+        try:
+            yield
+        finally:
+            work.cancel()
+            for pool in (self._decoders, self._labeller, self._explainer):
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def check_load(self, images: int = 1) -> None:
+        """Refuse what would have to wait too long.
+
+        Raises:
+            RefusedError: When more images wait than may.
+        """
+        if self._images and self._images + images > self._settings.most_waiting_images:
+            raise RefusedError("overloaded", "too many images wait; try again soon")
+
+    async def label(self, model: ServedModel, uploads: Sequence[Upload]) -> list[dict[str, Any]]:
+        """Label the images of one request, in their order: each as `answers.LabelledImage` or `RejectedImage`.
+
+        Raises:
+            RefusedError: When more images wait than may.
+        """
+        self.check_load(len(uploads))
+        self._count(len(uploads))
+        try:
+            decoded = await asyncio.gather(*(self.decode(upload, model.image_format) for upload in uploads))
+            usable = [image for image in decoded if isinstance(image, Decoded)]
+            labelled = iter(await self._together(model, usable) if usable else [])
+        finally:
+            self._count(-len(uploads))
+        images = [image.json() if isinstance(image, Rejected) else next(labelled) for image in decoded]
+        return [{"name": upload.name, **image} for upload, image in zip(uploads, images, strict=True)]
+
+    async def explain(self, model: ServedModel, image: Decoded) -> dict[str, Any]:
+        """See `answers.Explanation`; one image at a time, beside the labelling of others.
+
+        Raises:
+            RefusedError: When more explanations wait than may.
+        """
+        if self._explanations >= MOST_EXPLANATIONS:
+            raise RefusedError("overloaded", "too many images wait to be explained; try again soon")
+        self._explanations += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(
+                self._explainer, explanation_json, model, image.pixels
+            )
+        finally:
+            self._explanations -= 1
+
+    async def _together(self, model: ServedModel, images: Sequence[Decoded]) -> list[dict[str, Any]]:
+        waiting = _Waiting(model, images)
+        self._waiting.put_nowait(waiting)
+        return await waiting.labelled
+
+    async def decode(self, upload: Upload, image_format: ImageFormat) -> Decoded | Rejected:
+        """Decode one upload in a thread."""
+        image = await asyncio.get_running_loop().run_in_executor(
+            self._decoders, _decode, upload, image_format, self._settings.most_file_mb
+        )
+        if isinstance(image, Rejected):
+            self._metrics.images.labels("rejected").inc()
+            self._metrics.rejected.labels(image.reason).inc()
+        return image
+
+    def _count(self, images: int) -> None:
+        self._images += images
+        self._metrics.waiting.set(self._images)
+
+    async def _work(self) -> None:
+        """Label batch after batch, for ever."""
+        late: _Waiting | None = None
+        while True:
+            first, late = late or await self._waiting.get(), None
+            batch, images = [first], len(first.images)
+            while images < self._settings.most_batch and not self._waiting.empty():
+                following = self._waiting.get_nowait()
+                if following.model is not first.model:  # arrived after a swap
+                    late = following
+                    break
+                batch.append(following)
+                images += len(following.images)
+            await self._label_batch([waiting for waiting in batch if not waiting.labelled.done()])
+
+    async def _label_batch(self, batch: Sequence[_Waiting]) -> None:
+        if not batch:  # their clients have gone
+            return
+        images = [image for waiting in batch for image in waiting.images]
+        start = time.perf_counter()
+        try:
+            labelled = await asyncio.get_running_loop().run_in_executor(self._labeller, _label, batch[0].model, images)
+            self._note(labelled, time.perf_counter() - start)
+        except Exception as error:  # of this batch only; the next may have no such image
+            for waiting in batch:
+                if not waiting.labelled.done():
+                    waiting.labelled.set_exception(error)
+            return
+        place = 0
+        for waiting in batch:
+            if not waiting.labelled.done():
+                waiting.labelled.set_result(labelled[place : place + len(waiting.images)])
+            place += len(waiting.images)
+
+    def _note(self, labelled: Sequence[Mapping[str, Any]], seconds: float) -> None:
+        self._metrics.batch.observe(len(labelled))
+        self._metrics.batch_seconds.observe(seconds)
+        for image in labelled:
+            self._metrics.images.labels(image["withheld"] or "answered").inc()
+            self._metrics.predicted.labels(image["predicted"]).inc()
+
+
+def _decode(upload: Upload, image_format: ImageFormat, most_mb: float) -> Decoded | Rejected:
+    if upload.content is None:
+        return Rejected(FILE_TOO_LARGE, f"{upload.size:,} bytes; a file may have {most_mb:g} MB")
+    try:
+        return decode_image(upload.content, image_format, upload.name)
+    except UnusableImageError as error:
+        return Rejected(error.reason, error.detail)
+
+
+def _label(model: ServedModel, images: Sequence[Decoded]) -> list[dict[str, Any]]:
+    rows = [
+        (
+            image.width_px,
+            image.height_px,
+            " ".join(image.notes),
+            hashlib.blake2b(image.pixels.data, digest_size=16).hexdigest(),
+        )
+        for image in images
+    ]
+    table = model.predictor.label(np.stack([image.pixels for image in images]), label_rows(rows))
+    return images_json(model, table)

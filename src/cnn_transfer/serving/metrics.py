@@ -1,0 +1,58 @@
+"""What the service counts, in the form that Prometheus reads."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+
+SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.3, 0.5, 1, 2, 5, 10, 30)
+IMAGES = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+class Metrics:
+    """Metrics of one service; their names begin with `cnn_transfer_`."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self.requests = Counter(
+            "cnn_transfer_requests", "Requests by address and status", ["path", "code"], registry=self.registry
+        )
+        self.seconds = Histogram(
+            "cnn_transfer_request_seconds",
+            "Time from the first byte of a request to the last of its answer",
+            ["path"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.images = Counter(
+            "cnn_transfer_images",
+            "Images by outcome: answered, why there is no answer, or rejected",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self.rejected = Counter(
+            "cnn_transfer_rejected_images", "Images that cannot be used, by reason", ["reason"], registry=self.registry
+        )
+        self.predicted = Counter(
+            "cnn_transfer_predicted_images", "Labelled images by predicted class", ["predicted"], registry=self.registry
+        )
+        self.refused = Counter(
+            "cnn_transfer_refused_requests", "Requests refused as a whole, by code", ["code"], registry=self.registry
+        )
+        self.batch = Histogram(
+            "cnn_transfer_batch_images", "Images labelled together", buckets=IMAGES, registry=self.registry
+        )
+        self.batch_seconds = Histogram(
+            "cnn_transfer_batch_seconds", "Time to label them", buckets=SECONDS, registry=self.registry
+        )
+        self.waiting = Gauge("cnn_transfer_waiting_images", "Images that wait to be labelled", registry=self.registry)
+        self.model = Gauge(
+            "cnn_transfer_model_info", "1 for the model that is served", ["version", "runtime"], registry=self.registry
+        )
+        self.swaps = Counter(
+            "cnn_transfer_model_loads", "Releases that were loaded, or failed to", ["result"], registry=self.registry
+        )
+
+    def text(self) -> bytes:
+        """All of them."""
+        return generate_latest(self.registry)

@@ -1,0 +1,258 @@
+"""The model that is served: the release that was completed last, loaded beside the old one and swapped in one step.
+
+Releases lie as a catalog has them, `<folder>/<version>/release/`, on this machine or on `s3://`, and are complete when
+they have `exports.json`, which is written last. The time of that file says which is the newest: names need not sort.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import glob
+import json
+import logging
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from cnn_transfer.exporting.release import EXPORTS, FORM
+from cnn_transfer.images import ImageFormat, open_location
+from cnn_transfer.images.listing import is_local
+from cnn_transfer.prediction import RUNTIMES, Predictor
+from cnn_transfer.serving.metrics import Metrics
+from cnn_transfer.serving.settings import Settings
+
+LOGGER = logging.getLogger(__name__)
+WARM_UP = (1, 2, 8)  # images; the first batches of a size are slow
+
+
+class NoReleaseError(RuntimeError):
+    """There is no release to serve."""
+
+
+class Release(NamedTuple):
+    """A complete release.
+
+    Attributes:
+        address: Of its folder, a local path or an address of fsspec.
+        completed: When `exports.json` was written, seconds since 1970.
+    """
+
+    address: str
+    completed: float
+
+    @property
+    def version(self) -> str:
+        """Name of its version."""
+        return self.address.rstrip("/").split("/")[-2]
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A release that is loaded.
+
+    Attributes:
+        release: Where it comes from.
+        predictor: What labels images.
+        image_format: How uploads are decoded: as in training, but for the limit of the service.
+        exports: Content of `exports.json`.
+        runtime: Name of what computes its network.
+    """
+
+    release: Release
+    predictor: Predictor
+    image_format: ImageFormat
+    exports: dict[str, Any]
+    runtime: str
+
+    @cached_property
+    def version(self) -> str:
+        """Name of its version."""
+        return self.release.version
+
+    @cached_property
+    def training_rows(self) -> dict[str, int]:
+        """Row of each training image by its id."""
+        return {name: row for row, name in enumerate(self.predictor.references.training["id"])}
+
+    @cached_property
+    def training_labels(self) -> list[str]:
+        """Class of each training image."""
+        return [str(label) for label in self.predictor.references.training["label"]]
+
+    @cached_property
+    def pictures(self) -> Sequence[bytes]:
+        """A small WebP picture of each training image."""
+        return list(self.predictor.references.training["thumbnail"])
+
+
+def find_releases(location: str | Path) -> list[Release]:
+    """Complete releases at a place, the one that was completed last first.
+
+    Args:
+        location: A folder of versions, or one release; a local path or an address of fsspec, such as `s3://…`.
+
+    Raises:
+        ModuleNotFoundError: When the address needs a package that is not installed.
+    """
+    filesystem, path = open_location(location, {})
+    filesystem.invalidate_cache()
+    if filesystem.isfile(f"{path}/{EXPORTS}"):
+        found = {f"{path}/{EXPORTS}": filesystem.info(f"{path}/{EXPORTS}")}
+    else:
+        found = filesystem.glob(f"{glob.escape(path)}/*/release/{EXPORTS}", detail=True)
+    releases = [
+        Release(filesystem.unstrip_protocol(name.removesuffix(f"/{EXPORTS}")).removeprefix("file://"), _written(info))
+        for name, info in found.items()
+    ]
+    return sorted(releases, key=lambda release: (release.completed, release.address), reverse=True)
+
+
+def _written(info: Mapping[str, Any]) -> float:
+    """When a file was written, as file systems of fsspec say it."""
+    when = info["mtime"] if "mtime" in info else info["LastModified"].timestamp()
+    return float(when)
+
+
+@contextmanager
+def _on_disk(release: Release, runtime: str) -> Iterator[Path]:
+    """The folder of a release on this machine, without what other runtimes need where it has to be fetched."""
+    filesystem, path = open_location(release.address, {})
+    if is_local(filesystem):
+        yield Path(path)
+        return
+    others = {kind.FILE for name, kind in RUNTIMES.items() if name != runtime}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / release.version / "release"
+        for name in filesystem.find(path):
+            relative = name.removeprefix(f"{path}/")
+            if relative.split("/")[0] not in others:
+                (folder / relative).parent.mkdir(parents=True, exist_ok=True)
+                filesystem.get_file(name, str(folder / relative))
+        yield folder
+
+
+def load_release(release: Release, settings: Settings) -> ServedModel:
+    """Load a release and label a few images with it, so that the first request is not the slow one.
+
+    Raises:
+        ValueError: When it is damaged, of another form, or its export did not pass its checks.
+        FileNotFoundError: When a file is missing.
+        ModuleNotFoundError: When the runtime is not installed.
+    """
+    with _on_disk(release, settings.runtime) as folder:
+        model = _load(release, folder, settings)
+    for images in WARM_UP:
+        pixels = np.zeros((images, *model.predictor.facts.card.image_shape), np.uint8)
+        model.predictor.label(pixels, label_rows([(1, 1, "", "")] * images))
+    return model
+
+
+def _load(release: Release, folder: Path, settings: Settings) -> ServedModel:
+    exports = json.loads((folder / EXPORTS).read_text(encoding="utf-8"))
+    if exports.get("form") != FORM:
+        raise ValueError(
+            f"The release {release.version} is of the form {exports.get('form')}, this program reads {FORM}: "
+            "make it anew with kedro run --pipelines export"
+        )
+    if any(export["name"] == settings.runtime and not export["passed"] for export in exports["exports"]):
+        raise ValueError(f"The export {settings.runtime} of the release {release.version} is outside its tolerance")
+    predictor = Predictor.load(folder, settings.runtime, settings.threads)
+    image_format = predictor.facts.image_format
+    served = min(image_format.most_megapixels, settings.most_megapixels)
+    return ServedModel(
+        release, predictor, image_format.model_copy(update={"most_megapixels": served}), exports, settings.runtime
+    )
+
+
+def label_rows(rows: Sequence[tuple[int, int, str, str]]) -> pd.DataFrame:
+    """What a predictor wants to know of images, from (width_px, height_px, notes, pixel_digest)."""
+    table = pd.DataFrame(rows, columns=["width_px", "height_px", "notes", "pixel_digest"])
+    return table.assign(id=[str(row) for row in range(len(rows))])
+
+
+class ModelSlot:
+    """Holds the model that is served, and exchanges it while requests are answered.
+
+    A request takes `current` once and keeps it to its end; a model is given up when no request has it any more.
+    """
+
+    def __init__(self, location: str | Path, load: Callable[[Release], ServedModel], metrics: Metrics) -> None:
+        self._location, self._load, self._metrics = location, load, metrics
+        self._model: ServedModel | None = None
+        self._failed: set[Release] = set()
+        self._pictures: dict[str, Sequence[bytes]] = {}
+
+    @property
+    def current(self) -> ServedModel:
+        """The model.
+
+        Raises:
+            NoReleaseError: When none is loaded.
+        """
+        if self._model is None:
+            raise NoReleaseError(
+                f"There is no release that can be served in {self._location}. Make one: kedro run, then "
+                "kedro run --pipelines export (needs: pip install 'cnn-transfer[export]')"
+            )
+        return self._model
+
+    def pictures(self, version: str | None) -> Sequence[bytes]:
+        """Pictures of the training images of a version that is, or was until the last swap, served; None: is.
+
+        Raises:
+            KeyError: For any other.
+        """
+        return self._pictures[version or self.current.version]
+
+    def refresh(self) -> bool:
+        """Serve the newest release that can be loaded; returns whether that is another one than before.
+
+        One that cannot is logged and counted, and not tried again before it is written again.
+        """
+        for release in find_releases(self._location):
+            if self._model is not None and release == self._model.release:
+                return False
+            if release in self._failed:
+                continue
+            try:
+                model = self._load(release)
+            except Exception:  # a damaged release makes its readers raise whatever their code meets
+                self._failed.add(release)
+                self._metrics.swaps.labels("failed").inc()
+                LOGGER.exception(
+                    "The release %s cannot be served; %s",
+                    release.address,
+                    f"{self._model.version} stays" if self._model else "an older one is tried",
+                )
+                continue
+            self._swap(model)
+            return True
+        return False
+
+    def _swap(self, model: ServedModel) -> None:
+        before = [] if self._model is None else [self._model.version]
+        self._pictures = {
+            **{version: self._pictures[version] for version in before},
+            model.version: model.pictures,
+        }
+        self._model = model
+        self._metrics.model.clear()
+        self._metrics.model.labels(model.version, model.runtime).set(1)
+        self._metrics.swaps.labels("served").inc()
+        LOGGER.info("Serving the release %s with %s", model.version, model.runtime)
+
+    async def watch(self, seconds: float) -> None:
+        """Refresh for ever, in another thread."""
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await asyncio.to_thread(self.refresh)
+            except Exception:  # the watch must not end; the next look may succeed
+                LOGGER.exception("Looking for a new release failed")

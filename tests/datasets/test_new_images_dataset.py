@@ -1,0 +1,64 @@
+"""Images to be labelled: listed once, and refused early when there are none."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from kedro.io import DatasetError
+
+from cnn_transfer.datasets import NewImagesDataset
+
+
+def test_all_images_below_a_folder_are_listed_whatever_its_folders_are_called(class_folder):
+    dataset = NewImagesDataset(filepath=str(class_folder))
+    dataset.check()
+    listing = dataset.load()
+    assert dataset.exists()
+    assert len(listing.table) == 400
+    assert listing.table["label"].isna().all()
+    assert listing.fingerprint == dataset.fingerprint() is not None
+
+
+def test_fingerprint_changes_with_the_images(class_folder, tmp_path):
+    for name in ("0", "1"):
+        (tmp_path / f"{name}.png").write_bytes((class_folder / f"row/00{name}.png").read_bytes())
+    before, again = (NewImagesDataset(filepath=str(tmp_path)).fingerprint() for _ in range(2))
+    (tmp_path / "2.png").write_bytes(b"more")
+    assert before == again != NewImagesDataset(filepath=str(tmp_path)).fingerprint()
+
+
+def test_of_a_manifest_it_is_not_known_whether_its_images_changed(class_folder, tmp_path):
+    pd.DataFrame({"path": [str(class_folder / "row/000.png")]}).to_csv(tmp_path / "images.csv", index=False)
+    listing = NewImagesDataset(filepath=str(tmp_path / "images.csv")).load()
+    assert listing.fingerprint is None
+    assert len(list(listing.read(np.arange(1)))) == 1
+
+
+def test_what_comes_after_the_listing_is_left_for_the_next_run(class_folder, tmp_path):
+    (tmp_path / "0.png").write_bytes((class_folder / "row/000.png").read_bytes())
+    dataset = NewImagesDataset(filepath=str(tmp_path))
+    dataset.check()
+    (tmp_path / "1.png").write_bytes(b"late")
+    assert len(dataset.load().table) == 1
+
+
+def test_a_path_has_to_be_given():
+    dataset = NewImagesDataset()
+    assert not dataset.exists()
+    with pytest.raises(ValueError, match=r"Received: nothing.*--params images=PATH"):
+        dataset.check()
+
+
+def test_nothing_at_a_path_and_no_image_in_it_are_told_apart(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nothing is there"):
+        NewImagesDataset(filepath=str(tmp_path / "nowhere")).check()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"no image in .*empty"):
+        NewImagesDataset(filepath=str(tmp_path / "empty")).check()
+    (tmp_path / "none.csv").write_text("path\n")
+    with pytest.raises(ValueError, match=r"no image in .*none\.csv"):
+        NewImagesDataset(filepath=str(tmp_path / "none.csv")).check()
+
+
+def test_they_are_never_written(tmp_path):
+    with pytest.raises(DatasetError, match="never written"):
+        NewImagesDataset(filepath=str(tmp_path)).save("anything")

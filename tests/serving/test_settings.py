@@ -1,0 +1,36 @@
+"""Settings come from the command line, from variables, or are the defaults; what is wrong is named."""
+
+import pytest
+
+from cnn_transfer.parameters import ParameterError
+from cnn_transfer.serving import Settings
+
+
+def test_the_command_line_goes_before_variables_and_these_before_defaults():
+    variables = {"CNN_TRANSFER_PORT": "80", "CNN_TRANSFER_MOST_FILES": "2", "PORT": "1"}
+    settings = Settings.read(["--port", "90", "--upload-seconds", "2.5"], variables)
+    assert (settings.port, settings.most_files, settings.upload_seconds, settings.host) == (90, 2, 2.5, "127.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "message"),
+    [
+        (["--port", "100000"], {}, "port: Input should be less than or equal to 65535. Received: '100000'"),
+        ([], {"CNN_TRANSFER_MOST_FILE": "2"}, "most_file is not a parameter. Did you mean most_files"),
+        (["--most-files", "many"], {}, "most_files: .* Received: 'many'"),
+        (["--runtime", "onx"], {}, "runtime must be one of .* Did you mean onnx"),
+    ],
+)
+def test_wrong_values_are_named(arguments, variables, message):
+    with pytest.raises(ParameterError, match=message):
+        Settings.read(arguments, variables)
+
+
+def test_help_explains_every_setting(capsys):
+    with pytest.raises(SystemExit) as ended:
+        Settings.read(["--help"], {})
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    for name, field in Settings.model_fields.items():
+        assert f"--{name.replace('_', '-')}" in text
+        assert field.description
