@@ -87,7 +87,7 @@ def runs(store, predictor):
 def test_what_the_run_of_the_model_worked_with_is_read(runs):
     assert of_model(runs).load()["place"].tolist() == [1]
     assert of_model(runs, RUNS[0]).load()["place"].tolist() == [0]
-    assert of_model(runs, RUNS[0]).version() == RUNS[0]
+    of_model(runs, RUNS[0]).check()
 
 
 def test_its_content_has_a_fingerprint(runs):
@@ -97,13 +97,13 @@ def test_its_content_has_a_fingerprint(runs):
 
 def test_unknown_model_and_missing_table_list_what_is_there(runs):
     with pytest.raises(VersionNotFoundError, match=f"no version x of .*predictor.*newest first: {RUNS[1]}, {RUNS[0]}"):
-        of_model(runs, "x").version()
+        of_model(runs, "x").check()
     tables = ParquetDataset(filepath=f"{runs}/splits.parquet", version=Version(None, None))
     versions.discard(tables, RUNS[0])
     dataset = of_model(runs, RUNS[0])
     assert not dataset.exists()
     with pytest.raises(VersionNotFoundError, match=f"no version {RUNS[0]} of .*splits"):
-        dataset.version()
+        dataset.check()
     assert of_model(runs).exists()
 
 
