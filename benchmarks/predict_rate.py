@@ -1,11 +1,11 @@
 """Labelling many small images: rate and memory beside Keras's own `predict` on arrays, measured in turn.
 
-python benchmarks/predict_rate.py PREDICTOR [--images 100000] [--repetitions 3]
+python benchmarks/predict_rate.py [--predictor FOLDER] [--images 100000] [--repetitions 3]
 
-PREDICTOR: data/06_models/predictor/<run>/predictor of the default run. The images are the bundled 10,000 digits,
-written so often that there are enough, as a Parquet file with the images in it and as PNG files. Keras is given the
-decoded pixels, all in memory, and returns probabilities; labelling reads, decodes and checks the images, computes the
-same probabilities, sets, distances and nearest training images, and writes the parts, as `kedro run --pipelines
+FOLDER: data/06_models/predictor/<run>/predictor, by default that of the newest run. The images are the bundled 10,000
+digits, written so often that there are enough, as a Parquet file with the images in it and as PNG files. Keras is given
+the decoded pixels, all in memory, and returns probabilities; labelling reads, decodes and checks the images, computes
+the same probabilities, sets, distances and nearest training images, and writes the parts, as `kedro run --pipelines
 predict` does. Each measurement is a process of its own and its clock starts after a first batch; the repetitions
 alternate, so that what else the machine does meets all alike. About 6 minutes on 2 cores.
 """
@@ -40,16 +40,20 @@ class Cost(NamedTuple):
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("predictor", type=Path)
+    parser.add_argument("--predictor", type=Path)
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--repetitions", type=int, default=3)
     arguments = parser.parse_args()
+    there = sorted((ROOT / "data/06_models/predictor").glob("*/predictor"))
+    predictor = arguments.predictor or (there[-1] if there else None)
+    if predictor is None:
+        raise SystemExit("There is no predictor in data/06_models/predictor. Run first: kedro run")
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     costs: dict[str, list[Cost]] = {}
 
     def measure(name: str, function: Callable[..., Cost], *values: Any) -> None:
         with ProcessPoolExecutor(1, SPAWN) as own_process:
-            cost = own_process.submit(function, arguments.predictor, *values).result()
+            cost = own_process.submit(function, predictor, *values).result()
         costs.setdefault(name, []).append(cost)
         print(f"{name:32} {cost.wall:6.1f} s, {cost.processor:6.1f} s of processor, {cost.memory:6.0f} MB", flush=True)
 
@@ -61,6 +65,7 @@ def main() -> None:
         for repetition in range(arguments.repetitions):
             measure("keras, batches of 32", keras_predict, many, 32)
             measure("labels, Parquet", label, many, Path(temporary, f"labels-{repetition}"))
+            measure("labels, Parquet, not written", label, many, None)
             measure("keras, batches of 512", keras_predict, many, 512)
             measure("labels, PNG files", label, files, Path(temporary, f"labels-of-files-{repetition}"))
             measure(f"labels, Parquet, {FEW:,} images", label, few, Path(temporary, f"few-labels-{repetition}"))
@@ -72,7 +77,7 @@ def main() -> None:
             f"{name:32} {images / cost.wall:7,.0f} images/s, {images / cost.processor:7,.0f} a second of processor, "
             f"{cost.memory:5,.0f} MB"
         )
-    for form in ("Parquet", "PNG files"):
+    for form in ("Parquet", "Parquet, not written", "PNG files"):
         for size in (32, 512):
             ratio = middle[f"keras, batches of {size}"].wall / middle[f"labels, {form}"].wall
             print(f"rate of labels from {form} / rate of Keras in batches of {size}: {ratio:.2f}")
@@ -121,8 +126,8 @@ def keras_predict(predictor: Path, images: Path, batch_size: int) -> Cost:
     return clocked(lambda: network.predict(pixels, batch_size=batch_size, verbose=0))
 
 
-def label(predictor: Path, images: Path, folder: Path) -> Cost:
-    """List, read, decode, label and write."""
+def label(predictor: Path, images: Path, folder: Path | None) -> Cost:
+    """List, read, decode, label and, into a folder, write."""
     from dataclasses import replace
 
     import numpy as np
@@ -133,10 +138,15 @@ def label(predictor: Path, images: Path, folder: Path) -> Cost:
 
     opened = Predictor.load(predictor)
     opened([np.zeros(opened.facts.card.image_shape, np.uint8)])  # traces the network
-    folder.mkdir()
+    if folder:
+        folder.mkdir()
 
     def work() -> None:
         listing = replace(list_unlabelled(images), fingerprint="")
+        if folder is None:
+            for _ in opened.stream(listing):
+                pass
+            return
         write_labels(ImagesToLabel(opened, listing), 0, lambda name, content: (folder / name).write_bytes(content))
 
     return clocked(work)
