@@ -62,6 +62,29 @@ def test_hue_of_images_with_one_channel_is_refused_before_the_first_node(stage):
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("finetune_target.fine_tuning.strateg", "probe", r"fine_tuning\.strateg.*Did you mean strategy\?"),
+        ("finetune_target.fine_tuning.strategy", "l2_sp", "towards_start must be a number with the strategy l2_sp"),
+        ("migrate_model.augmentation.mixup_alpha", 0.2, "a copy keeps the label of its image"),
+        ("finetune_target.baseline.architecture", "compact_cn", r"null or one of.*Did you mean compact_cnn\?"),
+        ("preprocess.target.split.test_fraction", 0, "test_fraction must be above 0"),
+        ("pretrain_source.architecture", "compact_cn", r"pretrain_source\.architecture.*Did you mean compact_cnn\?"),
+        ("precision", "float16", "precision.*'auto', 'float32' or 'mixed_bfloat16'.*float16"),
+    ],
+)
+def test_wrong_parameter_is_named_with_what_is_right(name, value, expected):
+    parameters = load("base")["parameters"]
+    *blocks, key = name.split(".")
+    block = parameters
+    for part in blocks:
+        block = block[part]
+    block[key] = value
+    with pytest.raises(ParameterError, match=expected):
+        parse_run_parameters(parameters)
+
+
+@pytest.mark.parametrize(
     ("block", "changes", "expected"),
     [
         ("import_source", {"network": "efficientnet_lit0"}, r"import_source\.network.*Did you mean efficientnet_lite0"),

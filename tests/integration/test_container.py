@@ -88,13 +88,13 @@ def image():
         buildah("rm", container)
 
 
-def start(image, data, *arguments, **variables):
+def start(image, data, *arguments, entrypoint=None, **variables):
     """The image's entrypoint with other arguments, as its user, in its folder, with its variables, root read-only."""
     configuration, root = image
     environment = {"ROOT": root, "DATA": str(data), "USER_OF_IMAGE": configuration["User"]}
     environment["FOLDER"] = configuration["WorkingDir"]
     settings = [*configuration["Env"], *(f"{key}={value}" for key, value in variables.items())]
-    command = ["env", "-i", *settings, *configuration["Entrypoint"], *arguments]
+    command = ["env", "-i", *settings, *(entrypoint or configuration["Entrypoint"]), *arguments]
     return subprocess.Popen(
         ["unshare", "--mount", "--pid", "--fork", "--kill-child", "bash", "-c", IN_THE_IMAGE, "bash", *command],
         env={**os.environ, **environment},
@@ -139,6 +139,19 @@ def test_the_image_runs_as_a_user_without_rights_and_stops_its_process_itself(im
     (packages,) = Path(root).glob("opt/venv/lib/python3.*/site-packages")
     assert not {"pytest", "mypy", "ruff", "pip"} & set(os.listdir(packages))
     assert sorted(os.listdir(f"{root}/app")) == [".telemetry", "conf", "data", "pyproject.toml", "src"]
+
+
+def test_the_image_exports_and_serves(image, data):
+    looks = start(
+        image, data, "-c", "import ai_edge_litert.interpreter, onnx, onnxruntime, tf2onnx", entrypoint=["python"]
+    )
+    assert looks.wait(timeout=120) == 0, looks.stdout.read()
+    serves = start(image, data, "-m", "cnn_transfer.serving", entrypoint=["python"], CNN_TRANSFER_RELEASE="/data/none")
+    printed, _ = serves.communicate(timeout=120)
+    assert serves.returncode == 1
+    assert printed.startswith(
+        "There is no release in /data/none. Make one: kedro run, then kedro run --pipelines export"
+    )
 
 
 def test_sigterm_reaches_the_run_and_the_next_container_goes_on(image, data):

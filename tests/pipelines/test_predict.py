@@ -139,9 +139,9 @@ def test_all_that_is_missing_is_told_before_the_first_node(parameters, store):
     message = unusable(parameters, store, None, "yesterday")
     assert "nothing was run" in message
     assert "new_images: images must be a folder" in message
-    assert "chosen_predictor: There is no version yesterday" in message
+    assert "There is no version yesterday of " in message
     assert "2026-01-01T00.00.00.000Z" in message
-    assert "Check the parameter model_version" in message
+    assert "Name one with --params model_version=RUN" in message
 
 
 def test_a_store_without_predictors_says_how_to_make_one(parameters, tmp_path, class_folder):
