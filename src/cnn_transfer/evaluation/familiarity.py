@@ -57,12 +57,15 @@ class EmbeddedImages(NamedTuple):
     logits: np.ndarray
 
 
+NO_NAMES = pd.Index([])
+
+
 class ScaledImages(NamedTuple):
     """Images as a network sees them, ready to be compared with many others: each vector has the length 1.
 
     Attributes:
-        ids: (n,) of text.
-        labels: (n,) of text, the true classes.
+        ids: (n,) of text; empty where they have no names, and none is one of those that they are compared with.
+        labels: (n,) of text, the true classes; likewise.
         features: (n, d) float32.
         logits: (n, c) float32.
     """
@@ -80,6 +83,11 @@ def scaled(images: EmbeddedImages) -> ScaledImages:
         ValueError: When a feature is not finite.
     """
     return ScaledImages(pd.Index(images.ids), images.labels, _unit(images.features), _unit(images.logits))
+
+
+def scaled_nameless(features: np.ndarray, logits: np.ndarray) -> ScaledImages:
+    """The same of images without names."""
+    return ScaledImages(NO_NAMES, np.empty(0, object), _unit(features), _unit(logits))
 
 
 def penultimate_features(network: keras.Model, images: ImageSet, rows: np.ndarray) -> np.ndarray:
@@ -394,19 +402,20 @@ def _unit(features: np.ndarray) -> np.ndarray:
 def _similarities(known: ScaledImages, asked: ScaledImages, view: str) -> Iterator[tuple[slice, np.ndarray]]:
     """Cosines (n, training images), some images at a time; no image is its own neighbour."""
     ours, theirs = getattr(asked, view), getattr(known, view).T
-    own = known.ids.get_indexer(asked.ids)
+    own = known.ids.get_indexer(asked.ids) if len(asked.ids) else None
     for start in range(0, len(ours), CHUNK_ROWS):
         part = slice(start, start + CHUNK_ROWS)
         found = ours[part] @ theirs
-        rows = np.flatnonzero(own[part] >= 0)
-        found[rows, own[part][rows]] = -np.inf
+        if own is not None:
+            rows = np.flatnonzero(own[part] >= 0)
+            found[rows, own[part][rows]] = -np.inf
         yield part, found
 
 
 def _distances(known: ScaledImages, asked: ScaledImages, neighbour: int) -> np.ndarray:
     """(n,) float64 distance to the k-th nearest training image, infinite without one."""
     place = max(0, len(known.ids) - neighbour)
-    result = np.empty(len(asked.ids))
+    result = np.empty(len(asked.features))
     for part, found in _similarities(known, asked, "features"):
         found.partition(place, axis=1)
         result[part] = np.sqrt(np.maximum(2 - 2 * found[:, place], 0))
@@ -415,7 +424,7 @@ def _distances(known: ScaledImages, asked: ScaledImages, neighbour: int) -> np.n
 
 def _nearest(known: ScaledImages, asked: ScaledImages, nearest: int) -> np.ndarray:
     """(n, nearest) rows of the training images whose logits point in the most similar direction."""
-    result = np.empty((len(asked.ids), min(nearest, len(known.ids))), int)
+    result = np.empty((len(asked.features), min(nearest, len(known.ids))), int)
     for part, found in _similarities(known, asked, "logits"):
         each = np.arange(len(found))
         for place in range(result.shape[1]):

@@ -205,9 +205,7 @@ class Predictor:
         """
         outputs = self.compute(pixels)
         names = self.facts.class_names
-        near = find_near(
-            self._training, scaled(self.references.embed(outputs.features)), self.facts.familiarity, NEAREST
-        )
+        near = find_near(self._training, self.references.embed(outputs.features), self.facts.familiarity, NEAREST)
         confidence = outputs.probabilities.max(axis=1, initial=0.0).astype(float)
         predicted = np.asarray(names, object)[outputs.probabilities.argmax(axis=1)]
         withheld = self._withheld(confidence, near.unfamiliar)

@@ -16,7 +16,14 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from cnn_transfer.evaluation.familiarity import EmbeddedImages, embed_images, familiarity_table, last_dense
+from cnn_transfer.evaluation.familiarity import (
+    EmbeddedImages,
+    ScaledImages,
+    embed_images,
+    familiarity_table,
+    last_dense,
+    scaled_nameless,
+)
 from cnn_transfer.evaluation.slices import grey_figures
 from cnn_transfer.images import ImageSet
 from cnn_transfer.images.listing import hash_ranks
@@ -55,10 +62,9 @@ class References:
         names, labels = (self.training[column].to_numpy(object) for column in ("id", "label"))
         return EmbeddedImages(names, labels, self.features, self.features @ self.kernel)
 
-    def embed(self, features: np.ndarray) -> EmbeddedImages:
+    def embed(self, features: np.ndarray) -> ScaledImages:
         """New images as the network sees them; whatever they are called, none is one of the training images."""
-        nameless = np.full(len(features), "", object)
-        return EmbeddedImages(nameless, nameless, features, features @ self.kernel)
+        return scaled_nameless(features, features @ self.kernel)
 
     def save(self, folder: Path) -> None:
         """Write three files into a folder that is there."""

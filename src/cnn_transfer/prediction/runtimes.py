@@ -121,7 +121,7 @@ class LiteRTRuntime:
 
         with without_native_notes():  # which delegate it makes
             self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
-        self._runner: Any = self._interpreter.get_signature_runner()
+            self._runner: Any = self._interpreter.get_signature_runner()
         self._lock = threading.Lock()  # an interpreter has one set of buffers
 
     def __call__(self, pixels: np.ndarray) -> Outputs:
