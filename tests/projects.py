@@ -50,3 +50,13 @@ def results(project: Path, run_id: str) -> dict[str, Any]:
     """What a run found out, without how it came about: seconds, memory, what was taken over."""
     summary = json.loads((project / f"data/08_reporting/summary.json/{run_id}/summary.json").read_text())
     return {key: value for key, value in summary.items() if key not in CIRCUMSTANCES}
+
+
+def latest(path: Path) -> Path:
+    """The newest version of a dataset that Kedro versions."""
+    return max(path.glob(f"*/{path.name}"))
+
+
+def outputs(project: Path) -> list[Path]:
+    """All files that runs wrote."""
+    return [file for file in (project / "data").rglob("*") if file.is_file() and "01_raw" not in file.parts]

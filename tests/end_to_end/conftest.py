@@ -13,16 +13,6 @@ from browsers import chromium
 from projects import make_project, run_kedro
 
 
-def latest(path: Path) -> Path:
-    """The newest version of a dataset that Kedro versions."""
-    return max(path.glob(f"*/{path.name}"))
-
-
-def outputs(project: Path) -> list[Path]:
-    """All files that runs wrote."""
-    return [file for file in (project / "data").rglob("*") if file.is_file() and "01_raw" not in file.parts]
-
-
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A project in which nothing has run."""

@@ -6,6 +6,8 @@ import shutil
 import pandas as pd
 import pytest
 
+pytestmark = pytest.mark.slow
+
 COMPARE = ("run", "--env", "test", "--pipelines", "compare_runs")
 
 

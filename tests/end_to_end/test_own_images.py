@@ -10,6 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.slow
+
 LEVELS = {"dark": 50, "light": 200, "middle": 120}
 
 
@@ -99,7 +101,6 @@ def test_parquet_and_arrow_files_with_the_images_in_them(project, kedro, put):
     assert intake(project, "source")["used"] == 36
 
 
-@pytest.mark.slow
 def test_whole_transfer_on_folders_with_damaged_and_unlabelled_images(project, kedro, put):
     class_folders(put, "mine", 30)
     put("mine/dark/broken.jpg", photo("dark", 1)[:300])

@@ -3,8 +3,11 @@
 import json
 
 import pandas as pd
+import pytest
 import s3fs
 from test_own_images import class_folders, photo
+
+pytestmark = pytest.mark.slow
 
 
 def test_prepares_images_of_a_bucket(project, kedro, bucket):

@@ -8,7 +8,9 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from browsers import SCREENS, faults, open_page
-from conftest import latest
+from projects import latest
+
+pytestmark = pytest.mark.slow
 
 MOST_BYTES = 5_000_000
 PAPER = 718  # of a page of A4 between margins of 1 cm, in pixels

@@ -12,6 +12,8 @@ import yaml
 
 from cnn_transfer.pipeline_registry import register_pipelines
 
+pytestmark = pytest.mark.slow
+
 STAGES = ("preprocess", "pretrain_source", "migrate_model", "finetune_target", "evaluate")
 SUMMARY_KEYS = {
     "target_accuracy", "target_accuracy_low", "target_accuracy_high", "baseline_accuracy", "training_cost_ratio",
@@ -73,7 +75,6 @@ def test_every_output_is_a_version_of_one_run(finished_project):
     assert len({found[0].name for found in versions.values()}) == 1
 
 
-@pytest.mark.slow
 def test_stage_by_stage_in_separate_processes_gives_the_same_result(finished_project, project, kedro):
     for stage in STAGES:
         result = kedro(project, "run", "--env", "test", "--pipelines", stage)
@@ -89,7 +90,6 @@ def test_stage_by_stage_in_separate_processes_gives_the_same_result(finished_pro
         pd.testing.assert_frame_equal(first, second)
 
 
-@pytest.mark.slow
 def test_article_environment_reports_no_baseline(project, kedro):
     small = {
         "preprocess.source.max_images_per_class": 40,
@@ -106,7 +106,6 @@ def test_article_environment_reports_no_baseline(project, kedro):
     assert json.loads(latest(project / "data/06_models/random_plan.json").read_text()) == {}
 
 
-@pytest.mark.slow
 def test_the_probe_alone_is_the_planned_network(finished_project, project, kedro):
     shutil.rmtree(project / "data")
     shutil.copytree(finished_project / "data", project / "data", symlinks=True)
@@ -123,7 +122,6 @@ def test_the_probe_alone_is_the_planned_network(finished_project, project, kedro
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.slow
 def test_without_validation_images_the_graph_runs_on_from_the_splits(finished_project, project, kedro):
     shutil.rmtree(project / "data")
     shutil.copytree(finished_project / "data", project / "data", symlinks=True)

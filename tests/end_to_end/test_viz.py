@@ -11,6 +11,8 @@ from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
+pytestmark = pytest.mark.slow
+
 LAYERS = ["raw", "intermediate", "primary", "models", "model_output", "reporting"]
 STAGES = {"preprocess", "pretrain_source", "migrate_model", "finetune_target", "evaluate"}
 

@@ -15,6 +15,8 @@ from cnn_transfer.prediction import WITHHELD
 from cnn_transfer.prediction.predictor import TRAINING_IMAGE, UNFAMILIAR
 from cnn_transfer.serving.uploads import SERVICE_CODES
 
+pytestmark = pytest.mark.slow
+
 # Of the intake, about sets of images and not about one that is uploaded.
 OF_SETS = {
     "not_sampled", "stray_file", "link_outside", "link_loop", "broken_link", "listed_twice", "missing_path",
