@@ -40,13 +40,13 @@ transfer: .venv/.ready  ## run the main job: Fashion-MNIST → handwritten digit
 serve: .venv/.ready  ## answer over HTTP with the newest release, http://localhost:8000 (needs kedro run and kedro run --pipelines export)
 	$(BIN)/python -m cnn_transfer.serving
 
-test: .venv/.ready  ## run the tests with coverage (about 10 minutes)
+test: .venv/.ready  ## run the quick tests with coverage (5 to 10 minutes)
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n 2 --dist loadfile -m "not slow"
 	@$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-test-integration: .venv/.ready  ## run the slow tests: Airflow, Dagster, MLflow, S3, Ray, containers, killed processes (about 20 minutes)
+test-integration: .venv/.ready  ## run the slow tests: Airflow, Dagster, MLflow, S3, Ray, containers, killed processes, browsers (20 to 30 minutes)
 	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
 
 lint: .venv/.ready  ## check style, types and the three floors
