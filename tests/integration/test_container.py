@@ -142,10 +142,10 @@ def test_the_image_runs_as_a_user_without_rights_and_stops_its_process_itself(im
 
 
 def test_the_image_exports_and_serves(image, data):
-    looks = start(
-        image, data, "-c", "import ai_edge_litert.interpreter, onnx, onnxruntime, tf2onnx", entrypoint=["python"]
-    )
-    assert looks.wait(timeout=120) == 0, looks.stdout.read()
+    imports = "import ai_edge_litert.interpreter, onnx, onnxruntime, tf2onnx"
+    looks = start(image, data, "-c", imports, entrypoint=["python"])
+    printed, _ = looks.communicate(timeout=120)
+    assert looks.returncode == 0, printed
     serves = start(image, data, "-m", "cnn_transfer.serving", entrypoint=["python"], CNN_TRANSFER_RELEASE="/data/none")
     printed, _ = serves.communicate(timeout=120)
     assert serves.returncode == 1
