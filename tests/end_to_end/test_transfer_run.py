@@ -75,6 +75,21 @@ def test_every_output_is_a_version_of_one_run(finished_project):
     assert len({found[0].name for found in versions.values()}) == 1
 
 
+def test_stage_by_stage_in_separate_processes_gives_the_same_result(finished_project, project, kedro):
+    for stage in STAGES:
+        result = kedro(project, "run", "--env", "test", "--pipelines", stage)
+        assert result.returncode == 0, result.stdout
+    whole, stages = summary_of(finished_project), summary_of(project)
+    for figures in ("seconds", "peak_memory_mb", "images_per_second", "reused_from"):
+        assert whole.pop(figures).keys() == stages.pop(figures).keys()
+    assert stages == whole
+    for name in ("target_predictions.parquet", "baseline_predictions.parquet", "random_predictions.parquet"):
+        first, second = (
+            pd.read_parquet(latest(folder / "data/07_model_output" / name)) for folder in (finished_project, project)
+        )
+        pd.testing.assert_frame_equal(first, second)
+
+
 def test_article_environment_reports_no_baseline(project, kedro):
     small = {
         "preprocess.source.max_images_per_class": 40,

@@ -135,7 +135,7 @@ def measured_by(script, *arguments):
 
 
 def test_killed_at_random_moments_the_same_command_ends_with_the_same_result():
-    printed = measured_by("kills.py", "--kills", "2", "--seed", "3")
+    printed = measured_by("kills.py", "--kills", "4", "--seed", "3")
     assert "wrong results: 0" in printed, printed
     assert "unreadable: 0" in printed, printed
     assert "repeated: 0" in printed, printed
