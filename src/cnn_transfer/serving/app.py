@@ -325,7 +325,7 @@ class _Around:
             await self._app(scope, receive, send_safely)
         except ClientDisconnect:
             status = CLIENT_GONE
-        except Exception:
+        except Exception:  # a defect, whatever it is: the log gets all of it, the client an id and no traceback
             name = uuid.uuid4().hex[:12]
             LOGGER.exception("Request %s to %r failed", name, scope["path"])
             if status:  # too late for another answer; the server closes the connection
