@@ -18,10 +18,10 @@ from cnn_transfer.datasets import (
     ImageSetDataset,
     JSONDataset,
     KerasModelDataset,
-    MatplotlibDataset,
     ParquetDataset,
     TextDataset,
 )
+from cnn_transfer.datasets.matplotlib_dataset import MatplotlibDataset
 from cnn_transfer.images import DecodedImages, ImageFormat, ImageListing
 
 

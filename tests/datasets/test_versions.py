@@ -17,10 +17,10 @@ from cnn_transfer.datasets import (
     ImageSetDataset,
     JSONDataset,
     KerasModelDataset,
-    MatplotlibDataset,
     TextDataset,
     versions,
 )
+from cnn_transfer.datasets.matplotlib_dataset import MatplotlibDataset
 from cnn_transfer.evaluation.figures import new_figure
 
 

@@ -1,4 +1,4 @@
-"""Commands that only look must not pay for TensorFlow, and every spelling of the main command runs the same graph."""
+"""Commands that only look must not pay for heavy libraries; every spelling of the main command runs the same graph."""
 
 import os
 import subprocess
@@ -17,7 +17,8 @@ try:
     main()
 except SystemExit as error:
     code = error.code
-loaded = sorted(name for name in ("tensorflow", "keras", "matplotlib.pyplot", "sklearn") if name in sys.modules)
+heavy = ("tensorflow", "keras", "matplotlib.pyplot", "sklearn", "scipy.stats", "onnxruntime", "mlflow", "ray")
+loaded = sorted(name for name in heavy if name in sys.modules)
 print("loaded:", loaded, "exit:", code)
 """
 
@@ -26,7 +27,7 @@ print("loaded:", loaded, "exit:", code)
     "command",
     ["registry list", "registry describe transfer", "catalog describe-datasets", "catalog list-patterns", "--version"],
 )
-def test_command_that_only_looks_imports_no_tensorflow(command):
+def test_command_that_only_looks_imports_nothing_heavy(command):
     result = subprocess.run(
         [sys.executable, "-c", WATCH, *command.split()],
         cwd=ROOT,
@@ -35,10 +36,8 @@ def test_command_that_only_looks_imports_no_tensorflow(command):
         text=True,
         check=False,
     )
-    last = result.stdout.strip().splitlines()[-1]
-    assert "exit: 0" in last, result.stdout + result.stderr
-    assert "'tensorflow'" not in last
-    assert "'keras'" not in last
+    heavy = ["matplotlib.pyplot"] if command == "catalog describe-datasets" else []  # it makes every dataset
+    assert result.stdout.strip().endswith(f"loaded: {heavy} exit: 0"), result.stdout + result.stderr
 
 
 def test_registry_lists_the_stages_and_what_they_add_up_to():

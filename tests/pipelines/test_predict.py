@@ -17,9 +17,9 @@ from cnn_transfer.datasets import (
     ChosenPredictorDataset,
     JSONDataset,
     LabelledImagesDataset,
-    MatplotlibDataset,
     NewImagesDataset,
 )
+from cnn_transfer.datasets.matplotlib_dataset import MatplotlibDataset
 from cnn_transfer.hooks import CheckHooks, SummaryHooks
 from cnn_transfer.images.reasons import NOTES, REASONS
 from cnn_transfer.parameters import ParameterError

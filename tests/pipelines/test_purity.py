@@ -11,7 +11,8 @@ from kedro.io import DataCatalog, MemoryDataset, Version
 from kedro.runner import SequentialRunner
 from matplotlib.figure import Figure
 
-from cnn_transfer.datasets import EnvironmentDataset, FeaturesDataset, ImageSetDataset, MatplotlibDataset
+from cnn_transfer.datasets import EnvironmentDataset, FeaturesDataset, ImageSetDataset
+from cnn_transfer.datasets.matplotlib_dataset import MatplotlibDataset
 from cnn_transfer.evaluation import as_svg
 from cnn_transfer.images import DecodedImages, ImageListing, ImageSet, list_images
 from cnn_transfer.pipeline_registry import register_pipelines

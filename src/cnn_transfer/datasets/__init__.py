@@ -4,7 +4,7 @@ Every write goes to a temporary name and is renamed when it is complete: a versi
 """
 
 from cnn_transfer.datasets.all_versions_dataset import AllVersionsDataset
-from cnn_transfer.datasets.atomic import JSONDataset, MatplotlibDataset, ParquetDataset, TextDataset
+from cnn_transfer.datasets.atomic import JSONDataset, ParquetDataset, TextDataset
 from cnn_transfer.datasets.checkpoints_dataset import CheckpointsDataset
 from cnn_transfer.datasets.claim import ClaimedError
 from cnn_transfer.datasets.curve_points_dataset import CurvePointsDataset
@@ -37,7 +37,6 @@ __all__ = [
     "JSONDataset",
     "KerasModelDataset",
     "LabelledImagesDataset",
-    "MatplotlibDataset",
     "NewImagesDataset",
     "OfModelDataset",
     "ParquetDataset",

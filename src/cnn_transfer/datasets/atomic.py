@@ -17,10 +17,9 @@ from typing import Any
 import fsspec
 import pandas as pd
 from kedro.io import DatasetError
-from kedro_datasets import json, matplotlib, pandas, text
+from kedro_datasets import json, pandas, text
 
-from cnn_transfer.datasets.versions import PART_BYTES, PARTIAL, VersionsByTime, is_local, remove, write_whole
-from cnn_transfer.evaluation import Figure, as_svg
+from cnn_transfer.datasets.versions import PART_BYTES, PARTIAL, VersionsByTime, is_local
 
 
 class AtomicSave(VersionsByTime):
@@ -80,25 +79,3 @@ class ParquetDataset(AtomicSave, pandas.ParquetDataset):
 
 class TextDataset(AtomicSave, text.TextDataset):
     """Kedro's text dataset, written atomically."""
-
-
-class MatplotlibDataset(AtomicSave, matplotlib.MatplotlibDataset):
-    """Kedro's matplotlib dataset, written atomically: a PNG to look at, and beside it an SVG for pages, which loads."""
-
-    def save(self, data: Figure) -> None:
-        vector = self._vector(self._get_save_path())
-        drawn = as_svg(data).encode()
-        data.set_layout_engine("none")  # it has been laid out: again for the PNG would take a third of the time
-        try:
-            write_whole(self._fs, vector, drawn)
-            super().save(data)  # last: a version exists when its PNG does
-        except BaseException:
-            remove(self._fs, vector)
-            raise
-
-    def load(self) -> str:
-        return str(self._fs.cat_file(self._vector(self._get_load_path())).decode())
-
-    @staticmethod
-    def _vector(path: PurePosixPath) -> str:
-        return str(path.with_suffix(".svg"))

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from cnn_transfer.evaluation.attribution import LogitNetwork, Reference, prepared, reference_images
 from cnn_transfer.evaluation.intervals import student_interval
@@ -227,6 +226,8 @@ def randomisation_check(
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Spearman's rank correlation of two maps of each image, (n,); NaN where one is the same everywhere."""
+    from scipy import stats
+
     ranks = [stats.rankdata(maps.reshape(len(maps), -1), axis=1) for maps in (first, second)]
     x, y = (rank - rank.mean(axis=1, keepdims=True) for rank in ranks)
     scale = np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))

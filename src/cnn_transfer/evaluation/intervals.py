@@ -16,7 +16,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import stats
 
 Groups = npt.ArrayLike | pd.Series | None
 CHUNK = 100  # bootstrap samples that are in memory at once
@@ -69,6 +68,8 @@ class Units:
 
     def quantile(self, confidence: float) -> float:
         """Half the width of an interval in standard errors: Student's for groups, else the normal one."""
+        from scipy import stats
+
         level = 0.5 + confidence / 2
         return float(stats.t.ppf(level, self.number - 1) if self.grouped else stats.norm.ppf(level))
 
@@ -103,6 +104,8 @@ def wilson_interval(successes: int, trials: int, confidence: float) -> Interval:
         trials: At least 1.
         confidence: Level of the interval, 0-1.
     """
+    from scipy import stats
+
     interval = stats.binomtest(successes, trials).proportion_ci(confidence, method="wilson")
     return Interval(successes / trials, float(interval.low), float(interval.high))
 
@@ -153,6 +156,8 @@ def _proportion(successes: np.ndarray, confidence: float, units: Units) -> Inter
 
 def student_interval(values: np.ndarray, confidence: float = 0.95) -> Interval | None:
     """The mean of independent values and Student's interval of it; None for fewer than two values."""
+    from scipy import stats
+
     if len(values) < 2:
         return None
     mean, error = float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
@@ -175,6 +180,8 @@ def mean_interval(
     Returns:
         The interval; `least` to `most` when there is one observation only, which says nothing of its variance.
     """
+    from scipy import stats
+
     units = Units(groups, len(values))
     mean = float(np.mean(values))
     if units.number == 1:

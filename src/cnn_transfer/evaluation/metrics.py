@@ -23,8 +23,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import sparse, stats
-from sklearn.metrics import confusion_matrix
+from scipy import sparse
 
 from cnn_transfer.evaluation.intervals import (
     Interval,
@@ -51,6 +50,8 @@ SMALLEST_PROBABILITY = float(np.finfo(np.float32).eps)  # that log loss counts, 
 
 def confusion_table(predictions: pd.DataFrame, class_names: list[str]) -> pd.DataFrame:
     """Counts of images: one row a true class (column `label`), one column a predicted class."""
+    from sklearn.metrics import confusion_matrix
+
     counts = confusion_matrix(predictions["label"], predictions["predicted"], labels=class_names)
     return pd.DataFrame(counts, columns=class_names).assign(label=class_names)[["label", *class_names]]
 
@@ -234,6 +235,8 @@ class _Judged:
 
     def auroc_interval(self, classes: Sequence[int], confidence: float) -> Interval | None:
         """Of the mean over some classes; None where there is none."""
+        from scipy import stats
+
         if self.probabilities is None or not classes or any(k not in self.areas for k in classes):
             return None
         area = float(np.mean([self.areas[k][0] for k in classes]))

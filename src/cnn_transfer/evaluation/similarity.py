@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from cnn_transfer.evaluation.faithfulness import rank_correlation
 from cnn_transfer.evaluation.figures import TRANSFER_COLOUR, Figure, draw_words, drawable, new_figure
@@ -222,6 +221,8 @@ def _jackknife(k: np.ndarray, m: np.ndarray, confidence: float, what: str) -> tu
 
     Two copies of an image resemble each other in both representations, which would make all resamples look alike.
     """
+    from scipy import stats
+
     n = len(k)
     groups = min(MOST_GROUPS, n)
     estimate = _cka(k, m, what)

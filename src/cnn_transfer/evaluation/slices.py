@@ -10,7 +10,6 @@ import math
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from cnn_transfer.evaluation.intervals import Units, proportion_interval
 from cnn_transfer.images import ImageSet
@@ -159,6 +158,8 @@ def _values(values: pd.Series) -> list[tuple[str, np.ndarray]]:
 
 def _p_value(correct: np.ndarray, inside: np.ndarray, units: Units) -> float:
     """Of a difference as large when there is none; NaN where that cannot be said."""
+    from scipy import stats
+
     if min(inside.sum(), (~inside).sum()) < FEWEST_IMAGES:
         return math.nan
     if not units.grouped:

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from cnn_transfer.evaluation.intervals import Groups, Interval, Units, proportion_interval
 from cnn_transfer.evaluation.predictions import PROBABILITY
@@ -41,6 +40,8 @@ def paired_difference(
     Returns:
         The interval; -1 to 1 with one image or one group.
     """
+    from scipy import stats
+
     images, units = len(first_correct), Units(groups, len(first_correct))
     only_first = int(np.sum(first_correct & ~second_correct))
     only_second = int(np.sum(~first_correct & second_correct))
@@ -67,6 +68,8 @@ def mcnemar(first_correct: np.ndarray, second_correct: np.ndarray, groups: Group
         second_correct: (n,) booleans of the second, in the same order.
         groups: (n,) the group of each image; None: all independent.
     """
+    from scipy import stats
+
     units = Units(groups, len(first_correct))
     differences = units.sums(first_correct.astype(float) - second_correct)
     if not differences.any():
@@ -94,6 +97,8 @@ def paired_difference_over_seeds(
     Raises:
         ValueError: With fewer than two seeds.
     """
+    from scipy import stats
+
     estimate, between_seeds, between_images, units = _variances_over_seeds(first_correct, second_correct, groups)
     if units.number == 1:
         return Interval(estimate, -1.0, 1.0)
