@@ -47,7 +47,7 @@ test: .venv/.ready  ## run the quick tests with coverage (5 to 10 minutes)
 	$(BIN)/coverage report
 
 test-integration: .venv/.ready  ## run the slow tests: Airflow, Dagster, MLflow, S3, Ray, containers, killed processes, browsers (20 to 30 minutes)
-	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/.ready  ## check style, types and the three floors
 	$(BIN)/ruff format --check .

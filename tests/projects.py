@@ -41,7 +41,7 @@ def run_kedro(project: Path, *arguments: str) -> subprocess.CompletedProcess[str
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=280,
+        timeout=550,
         check=False,
     )
 

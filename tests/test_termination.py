@@ -43,15 +43,32 @@ def test_other_threads_leave_signals_alone():
     assert seen == [before]
 
 
+class Destroyed:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.01)  # the handler runs here, where Python only reports exceptions
+
+
+def test_a_signal_in_a_destructor_is_not_lost(caplog, capfd):
+    def work():
+        Destroyed()
+        time.sleep(5)
+
+    with pytest.raises(Terminated), ended_by_signals(logging.getLogger("test")):
+        work()
+    assert caplog.text.count("Stopping at SIGTERM") == 1
+    assert "Exception ignored" not in capfd.readouterr().err
+
+
 STUCK = """
-import logging, time
+import hashlib, logging, time
 from cnn_transfer import termination
 termination.GRACE_SECONDS = 0.5
 with termination.ended_by_signals(logging.getLogger()):
     print("ready", flush=True)
     {stuck}
 """
-LIBRARY = "import hashlib; hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)"  # minutes in C, where no handler runs
+LIBRARY = "hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)"  # minutes in C, where no handler runs
 HANDLER = """
     try:
         time.sleep(60)
@@ -63,8 +80,10 @@ HANDLER = """
 @pytest.mark.parametrize("stuck", [LIBRARY, HANDLER])
 def test_a_process_that_cannot_be_interrupted_ends_all_the_same(stuck):
     with subprocess.Popen(
-        [sys.executable, "-c", STUCK.format(stuck=stuck)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", STUCK.format(stuck=stuck)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout.readline() == "ready\n"
+        time.sleep(0.5)  # until it is stuck
         process.terminate()
         assert process.wait(10) == EXIT_CODE
+        assert "the same command under the same run id goes on" in process.stderr.read()

@@ -1,8 +1,8 @@
 """SIGTERM ends a run in order: unfinished training leaves its state, claims are given back, the exit code says why.
 
 Spot instances and Kubernetes send it some seconds before they kill. An exception out of the signal's handler ends the
-node at the next line of Python; where a library computes on for longer, a thread that the signal wakes ends the process
-without waiting for it: all that it has written is whole.
+node at the next line of Python; where that line lets no exception out, it is raised again, and where a library computes
+on for longer, a thread that the signal wakes ends the process without waiting: all that it has written is whole.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -30,31 +32,54 @@ def ended_by_signals(logger: logging.Logger) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    told, raised, left = threading.Event(), threading.Event(), threading.Event()
 
     def end(signum: int, frame: FrameType | None) -> None:
         del signum, frame
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
-        logger.warning("Stopping at SIGTERM.")
+        if raised.is_set():  # once is enough
+            return
+        raised.set()
+        if not told.is_set():
+            told.set()
+            logger.warning("Stopping at SIGTERM.")
         raise Terminated(EXIT_CODE)
 
-    left = threading.Event()
+    report = sys.unraisablehook
+
+    def lost(what: sys.UnraisableHookArgs) -> None:
+        if isinstance(what.exc_value, Terminated):  # raised in a destructor, which lets no exception out
+            raised.clear()
+        else:
+            report(what)
+
+    def see_to_it(woken: socket.socket) -> None:
+        """Wait for the number of a signal, which Python's own handler writes even while a library computes."""
+        with woken:
+            while signal.SIGTERM not in (numbers := woken.recv(16)):
+                if not numbers:
+                    return
+            deadline = time.monotonic() + GRACE_SECONDS
+            while not left.wait(0.1):
+                if time.monotonic() > deadline:
+                    logger.warning(
+                        "Ended without waiting for what computes on. All that was written is whole: the same command "
+                        "under the same run id goes on."
+                    )
+                    os._exit(EXIT_CODE)
+                if not raised.is_set():
+                    signal.raise_signal(signal.SIGTERM)
+
     woken, wakes = socket.socketpair()
     wakes.setblocking(False)
     before = signal.signal(signal.SIGTERM, end)
     descriptor = signal.set_wakeup_fd(wakes.fileno(), warn_on_full_buffer=False)
-    threading.Thread(target=_end_anyway, args=(woken, left), daemon=True).start()
+    sys.unraisablehook = lost
+    threading.Thread(target=see_to_it, args=(woken,), daemon=True).start()
     try:
         yield
     finally:
         left.set()
+        sys.unraisablehook = report
         signal.set_wakeup_fd(descriptor)
         signal.signal(signal.SIGTERM, before)
         wakes.close()
-
-
-def _end_anyway(woken: socket.socket, left: threading.Event) -> None:
-    """Wait for the number of a signal, which Python's own handler writes even while a library computes."""
-    with woken:
-        while numbers := woken.recv(16):
-            if signal.SIGTERM in numbers and not left.wait(GRACE_SECONDS):
-                os._exit(EXIT_CODE)

@@ -20,7 +20,7 @@ import yaml
 from projects import ROOT
 
 DOCKERFILE = ROOT / "deploy/container/Dockerfile"
-STORE = ROOT / ".container"  # kept between runs: the base and the layers
+STORE = ROOT / ".container"  # kept between runs: the base
 NEEDED = [program for program in ("buildah", "debootstrap", "unshare", "chroot") if shutil.which(program) is None]
 
 pytestmark = [
@@ -78,7 +78,7 @@ def image():
         if os.path.exists(path):
             options += ["--volume", f"{path}:{path}:ro"]
     ignore = ["--ignorefile", f"{DOCKERFILE}.dockerignore", "--file", str(DOCKERFILE)]
-    options += ["--layers", "--network", "host", "--pull-never", "--build-arg", "BASE=localhost/base"]
+    options += ["--network", "host", "--pull-never", "--build-arg", "BASE=localhost/base"]
     buildah("build", *options, *ignore, "--tag", "localhost/cnn-transfer", ".")
     container = buildah("from", "--pull-never", "localhost/cnn-transfer")
     try:
