@@ -10,7 +10,8 @@ import shutil
 import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -130,12 +131,16 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def alone(project: Path) -> list[dict[str, Any]]:
-    """The results with seed 0 and seed 1, each in one process of `kedro run`."""
-    for seed in (0, 1):
+def alone(project: Path) -> Callable[[int], dict[str, Any]]:
+    """The results with a seed, in one process of `kedro run`."""
+
+    @cache
+    def run(seed: int) -> dict[str, Any]:
         done = run_kedro(project, "run", "--env", "test", "--params", f"seed={seed},run_id=alone_{seed}")
         assert done.returncode == 0, done.stdout
-    return [results(project, f"alone_{seed}") for seed in (0, 1)]
+        return results(project, f"alone_{seed}")
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -191,14 +196,17 @@ def test_tasks_and_their_order_come_from_the_pipelines(dags):
 
 
 def test_dags_test_runs_all_tasks_as_one_run(airflow, project, alone):
+    expected = alone(1)
     airflow("dags", "test", DAG, "--conf", json.dumps({"environment": "test", "parameters": "seed=1"}))
     written = {path.name for path in (project / "data").glob("0[2-8]_*/*/[!.]*")}
     (run_id,) = written - {"alone_0", "alone_1"}
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d\.\d\d\.\d\d\.\d{6}Z_transfer_manual__[\w.+-]+", run_id)
-    assert results(project, run_id) == alone[1]
+    assert results(project, run_id) == expected
 
 
+@pytest.mark.nightly
 def test_overlapping_runs_keep_apart_and_failed_and_stopped_tasks_are_tried_again(airflow, project, alone, tmp_path):
+    expected = {"late": alone(0), "seed_1": alone(1)}
     digits = tmp_path / "digits.parquet"  # comes when the first try has failed
     with airflow.servers():
         wait_until("the DAG is there", lambda: airflow.api(f"dags/{DAG}"), 240, airflow.log)
@@ -231,7 +239,7 @@ def test_overlapping_runs_keep_apart_and_failed_and_stopped_tasks_are_tried_agai
     assert tries["late"]["preprocess.target"][1] == 2
     assert tries["seed_1"] == dict.fromkeys(TASKS, ("success", 1)) | {"pretrain_source": ("success", 2)}
     assert "Stopping at SIGTERM." in stopped
-    for name, expected in (("late", alone[0]), ("seed_1", alone[1])):
+    for name, figures in expected.items():
         (run_id,) = {path.name for path in (project / "data/08_reporting/summary.json").glob(f"*_transfer_{name}")}
-        assert results(project, run_id) == expected
-    assert alone[0] != alone[1]
+        assert results(project, run_id) == figures
+    assert expected["late"] != expected["seed_1"]

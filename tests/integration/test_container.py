@@ -28,6 +28,7 @@ pytestmark = [
         os.geteuid() != 0 or bool(NEEDED), reason=f"needs root and {', '.join(NEEDED) or 'nothing else'}"
     ),
     pytest.mark.timeout(900),
+    pytest.mark.nightly,
 ]
 BUILDAH = ["buildah", "--storage-driver", "overlay", "--root", str(STORE / "images"), "--runroot", str(STORE / "state")]
 IN_THE_IMAGE = """

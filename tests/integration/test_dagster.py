@@ -19,7 +19,7 @@ from servers import free_port, make_environment, running, wait_until
 from cnn_transfer.pipeline_registry import register_pipelines
 from projects import ROOT, make_project, results, run_kedro
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.nightly]
 
 JOBS = "{repositoriesOrError {... on RepositoryConnection {nodes {name location {name} jobs {name}}}}}"
 LAUNCH = """mutation ($selector: JobOrPipelineSelector!) {

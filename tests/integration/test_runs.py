@@ -134,6 +134,7 @@ def measured_by(script, *arguments):
     return done.stdout
 
 
+@pytest.mark.nightly
 def test_killed_at_random_moments_the_same_command_ends_with_the_same_result():
     printed = measured_by("kills.py", "--kills", "3", "--seed", "3")
     assert "wrong results: 0" in printed, printed
@@ -141,6 +142,7 @@ def test_killed_at_random_moments_the_same_command_ends_with_the_same_result():
     assert "repeated: 0" in printed, printed
 
 
+@pytest.mark.nightly
 def test_interleaved_runs_read_their_own_versions():
     printed = measured_by("interleaved.py", "--repetitions", "1", "--stages", "3")
     assert "cross-reads: 0 in 1 repetitions" in printed, printed

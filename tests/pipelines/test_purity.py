@@ -20,6 +20,7 @@ from cnn_transfer.prediction import Predictor
 from cnn_transfer.settings import CONFIG_LOADER_ARGS
 from cnn_transfer.transfer import FeatureExtraction, FeatureSet
 
+pytestmark = pytest.mark.slow  # the whole graph, its nodes twice
 ROOT = Path(__file__).parents[2]
 PICTURES = ("_plot", "_sheet", "_curves", "_histograms")
 TRANSFER = register_pipelines()["transfer"]
