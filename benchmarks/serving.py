@@ -5,8 +5,8 @@ python benchmarks/serving.py [--release data/06_models/release] [--seconds 60] [
 Needs a release (kedro run, then kedro run --pipelines export) and the extra `serve`. The service is a process of its
 own on loopback; the client is this process, on the same cores. Requests are one image each, real digits. Without load:
 one request after the other. Capacity: as many clients as give the highest rate, each sending its next request when it
-has its answer. At 70% of that, requests come at random times (Poisson) whatever the answers do, and the time counts
-from when a request was due.
+has its answer. At 70% of that, requests come whatever the answers do, once evenly spaced and once at random times
+(Poisson), and the time counts from when a request was due.
 """
 
 import argparse
@@ -177,8 +177,8 @@ async def closed_loop(port: int, requests: list[bytes], clients: int, seconds: f
     return Measured(np.array(times), statuses, time.perf_counter() - begin)
 
 
-async def open_loop(port: int, requests: list[bytes], rate: float, seconds: float) -> Measured:
-    """Requests at random times, whatever becomes of those before."""
+async def open_loop(port: int, requests: list[bytes], rate: float, seconds: float, evenly: bool) -> Measured:
+    """Requests at even or at random times, whatever becomes of those before."""
     connections, times, statuses = Connections(port), [], Counter[str]()
     draw = random.Random(0)
 
@@ -191,7 +191,7 @@ async def open_loop(port: int, requests: list[bytes], rate: float, seconds: floa
     begin = due = time.perf_counter()
     tasks = []
     while due < begin + seconds:
-        due += draw.expovariate(rate)
+        due += 1 / rate if evenly else draw.expovariate(rate)
         await asyncio.sleep(max(0, due - time.perf_counter()))
         tasks.append(asyncio.create_task(one(due)))
     await asyncio.gather(*tasks)
@@ -297,14 +297,15 @@ def main() -> None:
                     f"p99 {full.percentile(99):.0f} ms; {used / len(full.milliseconds):.2f} ms of a processor each",
                 ),
             ]
-            part = asyncio.run(open_loop(service.port, requests, 0.7 * full.rate, arguments.seconds))
-            rows.append(
-                (
-                    f"{arguments.seconds:.0f} s at 70% of it",
-                    f"{part.rate:.0f} images/s, {part.answers}; p50 {part.percentile(50):.1f} ms, "
-                    f"p99 {part.percentile(99):.1f} ms: {part.percentile(99) / usual:.1f} times one request",
+            for evenly, times in ((True, "evenly spaced"), (False, "at random times")):
+                part = asyncio.run(open_loop(service.port, requests, 0.7 * full.rate, arguments.seconds, evenly))
+                rows.append(
+                    (
+                        f"{arguments.seconds:.0f} s at 70% of it, {times}",
+                        f"{part.rate:.0f} images/s, {part.answers}; p50 {part.percentile(50):.1f} ms, "
+                        f"p99 {part.percentile(99):.1f} ms: {part.percentile(99) / usual:.1f} times one request",
+                    )
                 )
-            )
         with running(releases, log, upload_seconds=3) as service:
             hostile = list(hostile_requests(arguments.hostile))
             attack(service, hostile[: arguments.hostile // 4])

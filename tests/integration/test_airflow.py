@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from servers import free_port, make_environment, running, wait_until
 
@@ -22,6 +23,7 @@ from cnn_transfer.pipeline_registry import register_pipelines
 from projects import KEDRO, ROOT, make_project, results, run_kedro
 
 pytestmark = pytest.mark.timeout(900)
+PIPELINES = ("transfer", "transfer_pretrained", "predict", "export")
 DAG = "cnn_transfer.transfer"
 TASKS = {
     "preprocess.source": set(),
@@ -150,7 +152,7 @@ def dags(project: Path) -> Path:
     folder = project.parent / "dags"
     done = run_kedro(
         project,
-        *("airflow", "create", "--pipelines", "transfer,transfer_pretrained"),
+        *("airflow", "create", "--pipelines", ",".join(PIPELINES)),
         *("--jinja-file", str(template), "--target-dir", str(folder)),
     )
     assert done.returncode == 0, done.stdout
@@ -175,7 +177,7 @@ def tasks_of(file: Path) -> dict[str, tuple[str, list[str], str]]:
 
 def test_tasks_and_their_order_come_from_the_pipelines(dags):
     pipelines = register_pipelines()
-    for name in ("transfer", "transfer_pretrained"):
+    for name in PIPELINES:
         tasks = tasks_of(dags / f"cnn_transfer_{name}_dag.py")
         nodes = {node.name: part.split() for node in pipelines[name].nodes for part, _, _ in tasks.values()}
         assert len(nodes) == len(pipelines[name].nodes)
@@ -195,13 +197,18 @@ def test_tasks_and_their_order_come_from_the_pipelines(dags):
     assert {task: set(before) for task, (_, before, _) in transfer.items()} == TASKS
 
 
-def test_dags_test_runs_all_tasks_as_one_run(airflow, project, alone):
+def test_dags_test_runs_all_tasks_as_one_run(airflow, project, alone, tmp_path):
     expected = alone(1)
     airflow("dags", "test", DAG, "--conf", json.dumps({"environment": "test", "parameters": "seed=1"}))
     written = {path.name for path in (project / "data").glob("0[2-8]_*/*/[!.]*")}
     (run_id,) = written - {"alone_0", "alone_1"}
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d\.\d\d\.\d\d\.\d{6}Z_transfer_manual__[\w.+-]+", run_id)
     assert results(project, run_id) == expected
+    digits = tmp_path / "digits.parquet"
+    pd.read_parquet(ROOT / "data/01_raw/mnist_digits.parquet").head(100).to_parquet(digits)
+    airflow("dags", "test", "cnn_transfer.predict", "--conf", json.dumps({"parameters": f"images={digits}"}))
+    (counts,) = (project / "data").rglob("*_predict_manual__*/prediction_counts.json")
+    assert json.loads(counts.read_text())["images"] == 100
 
 
 @pytest.mark.nightly

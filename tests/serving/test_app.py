@@ -2,6 +2,7 @@
 
 import re
 import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,6 +10,7 @@ import pytest
 from services import VERSION, form, serving
 
 from cnn_transfer.prediction import Predictor
+from cnn_transfer.serving import labelling
 from cnn_transfer.serving.answers import Explanation, Predictions, Refusal
 from cnn_transfer.serving.uploads import SERVICE_CODES, UploadMemory
 from images.odd_images import harmful, odd, torn
@@ -249,7 +251,9 @@ def test_counts_what_it_did(client, photos):
     assert client.metric("cnn_transfer_waiting_images") == 0
 
 
-def test_requests_at_once_are_labelled_together_and_get_their_own_answers(client, photos):
+@pytest.mark.parametrize("quick_seconds", [0, 60])
+def test_requests_at_once_are_labelled_together_and_get_their_own_answers(client, photos, monkeypatch, quick_seconds):
+    monkeypatch.setattr(labelling, "QUICK_SECONDS", quick_seconds)
     expected = {name: client.send((name, content)).json["images"][0] for name, content in photos.items()}
     before = client.metric("cnn_transfer_batch_images_count")
     with ThreadPoolExecutor(16) as pool:
@@ -258,7 +262,24 @@ def test_requests_at_once_are_labelled_together_and_get_their_own_answers(client
         image = answer.json["images"][0]
         assert image["predicted"] == expected[image["name"]]["predicted"]
         assert image["confidence"] == pytest.approx(expected[image["name"]]["confidence"], abs=1e-5)
-    assert client.metric("cnn_transfer_batch_images_count") - before < len(answers)
+    if not quick_seconds:
+        assert client.metric("cnn_transfer_batch_images_count") - before < len(answers)
+
+
+def test_only_what_takes_long_is_labelled_in_a_thread(client, photos, monkeypatch):
+    content, label, threads, delay = next(iter(photos.values())), labelling._label, [], [0.0]
+
+    def watched(*arguments):
+        threads.append(threading.current_thread().name)
+        time.sleep(delay[0])
+        return label(*arguments)
+
+    monkeypatch.setattr(labelling, "_label", watched)
+    monkeypatch.setattr(labelling, "QUICK_SECONDS", 0.5)
+    client.service.labeller._timed = None
+    for delay[0] in (0.0, 0.6, 0.6):  # it is not known, it was quick, it was slow
+        assert client.send(("a.png", content)).status == 200
+    assert [name.startswith("label") for name in threads] == [True, False, True]
 
 
 def test_more_than_can_wait_is_refused_at_once(release_folder, photos):
