@@ -252,15 +252,17 @@ def test_mistakes_are_drawn_beside_their_nearest_training_images(digits, digit_n
     wrong = test_predictions.query("label != predicted")["id"].head(3).tolist()
     figure = draw_nearest(digits, table, wrong, test_predictions)
     render(figure)
-    pictures = [axes for axes in figure.axes if axes.images]
-    assert len(pictures) == 3 * 4
+    (axes,) = figure.axes
+    titles = [text.get_text() for text in axes.texts]
+    assert len(axes.images) == len(titles) == 3 * 4
     row = table.set_index("id").loc[wrong[0]]
     at = pd.Series(range(len(digits)), index=digits.table["id"])
-    for axes, name in zip(pictures, [wrong[0], row["nearest_1"], row["nearest_2"], row["nearest_3"]], strict=False):
-        np.testing.assert_array_equal(axes.images[0].get_array(), digits.pixels(np.array([at[name]]))[0, ..., 0])
+    names = [wrong[0], row["nearest_1"], row["nearest_2"], row["nearest_3"]]
+    for picture, name in zip(axes.images, names, strict=False):
+        np.testing.assert_array_equal(picture.get_array(), digits.pixels(np.array([at[name]]))[0, ..., 0])
     predicted = test_predictions.set_index("id").loc[wrong[0], "predicted"]
-    assert pictures[0].get_title() == f"{row['label']} → {predicted}"
-    assert " · ".join(axes.get_title() for axes in pictures[1:4]) == row["nearest_labels"]
+    assert titles[0] == f"{row['label']} → {predicted}"
+    assert " · ".join(titles[1:4]) == row["nearest_labels"]
     render(draw_nearest(digits, table, wrong[:1]))
     render(draw_nearest(digits, table, []))
     with pytest.raises(ValueError, match="1 of 1 ids are not in the table, such as nobody"):
@@ -272,7 +274,7 @@ def test_the_farthest_images_are_drawn_first(digits, digit_parts):
     table = familiarity_table(training, test, fit_familiarity(training, validation, 0.05))
     figure = draw_unfamiliar(digits, table, shown=3)
     render(figure)
-    titles = [axes.get_title() for axes in figure.axes if axes.images]
+    titles = [text.get_text() for text in figure.axes[0].texts]
     assert [float(title.rsplit(" ", 1)[1]) for title in titles] == pytest.approx(
         sorted(table["distance"], reverse=True)[:3], abs=0.006
     )

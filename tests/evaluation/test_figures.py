@@ -32,7 +32,7 @@ def render(figure):
 
 def shown(figure):
     """The pictures in the axes of a figure, in order."""
-    return [np.asarray(axes.images[0].get_array()) for axes in figure.axes if axes.images]
+    return [np.asarray(image.get_array()) for axes in figure.axes for image in axes.images]
 
 
 def training_log(images, accuracy, **columns):
@@ -132,7 +132,7 @@ def test_mistakes_are_shown_with_the_most_confident_first(shapes, predictions_ta
     figure = draw_mistakes(shapes, table, shown=2)
     render(figure)
     np.testing.assert_array_equal(shown(figure), shapes.pixels(np.array([1, 2]))[..., 0])
-    titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
+    titles = [text.get_text() for text in figure.axes[0].texts]
     assert titles == ["blob → row\n90% sure", "blob → column\n60% sure"]
 
 

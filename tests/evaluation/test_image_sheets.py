@@ -25,7 +25,7 @@ def render(figure):
 
 def shown(figure):
     """The pictures in the axes of a figure, in order."""
-    return [np.asarray(axes.images[0].get_array()) for axes in figure.axes if axes.images]
+    return [np.asarray(image.get_array()) for axes in figure.axes for image in axes.images]
 
 
 def texts(figure):

@@ -84,9 +84,9 @@ def test_pairs_are_drawn_with_their_pictures_and_counts(shapes, predictions_tabl
     ).assign(id=shapes.table["id"].iloc[[350, 351, 352, 1]].tolist())
     figure = draw_confused_pairs(shapes, confused_pairs(table))
     render(figure)
-    pictures = [np.asarray(axes.images[0].get_array()) for axes in figure.axes if axes.images]
+    pictures = [np.asarray(image.get_array()) for image in figure.axes[0].images]
     np.testing.assert_array_equal(pictures, shapes.pixels(np.array([351, 350, 1]))[..., 0])
-    texts = [text.get_text() for axes in figure.axes for text in axes.texts]
+    texts = [text.get_text() for text in figure.axes[0].texts]
     assert texts == ["row → blob\n2 images, 66.7%", "blob → row\n1 image, 100.0%"]
     with pytest.raises(ValueError, match="1 of 2 are not in it, such as nobody"):
         draw_confused_pairs(shapes, confused_pairs(table.replace({"id": {table["id"][0]: "nobody"}})))
@@ -177,6 +177,7 @@ def test_suspects_are_drawn_with_what_they_are_called_and_rather_are(shapes, pre
     table = table.assign(id=shapes.table["id"].iloc[np.r_[350:355, 0:5]].tolist())
     figure = draw_suspected_labels(shapes, suspected_labels(table))
     render(figure)
-    (axes,) = [axes for axes in figure.axes if axes.images]
-    np.testing.assert_array_equal(axes.images[0].get_array(), shapes.pixels(np.array([350]))[0, ..., 0])
-    assert axes.get_title() == "row?\nrather blob, 90.0%"
+    (axes,) = figure.axes
+    (picture,), (title,) = axes.images, axes.texts
+    np.testing.assert_array_equal(picture.get_array(), shapes.pixels(np.array([350]))[0, ..., 0])
+    assert title.get_text() == "row?\nrather blob, 90.0%"

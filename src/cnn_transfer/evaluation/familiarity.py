@@ -21,14 +21,14 @@ import pandas as pd
 
 from cnn_transfer.evaluation.figures import (
     MOST_TITLE_CHARACTERS,
-    TITLE,
+    TITLE_ROOM,
     Figure,
+    PictureGrid,
     draw_sheet,
     draw_words,
     from_to,
     new_figure,
     short_name,
-    show_images,
 )
 from cnn_transfer.evaluation.metrics import wilson_interval
 from cnn_transfer.images import ImageSet, image_batches
@@ -319,21 +319,18 @@ def draw_nearest(
     halves = min(2, len(shown))
     lines = math.ceil(len(shown) / halves)
     across = 1 + len(places)
-    widths = ([1.0] * across + [0.25]) * halves
-    figure = new_figure(1.15 * sum(widths) + 0.2, 1.4 * lines + 0.6)
-    axes = figure.subplots(lines, len(widths[:-1]), squeeze=False, width_ratios=widths[:-1])
-    for axis in axes.ravel():
-        axis.axis("off")
-    for number, (_, row) in enumerate(shown.iterrows()):
-        start = (across + 1) * (number % halves)
-        line = axes[number // halves, start : start + across]
-        rows = images.rows_of([row["id"], *row[places]])
-        show_images(line, images.pixels(rows))
+    width = (across + 0.25) * halves - 0.25  # with a gap between the halves
+    figure = new_figure(1.15 * width + 0.4, 1.15 * (1 + TITLE_ROOM) * lines + 0.5)
+    grid = PictureGrid(figure, lines, width, TITLE_ROOM)
+    for number, row in enumerate(shown.to_dict("records")):
+        line, left = number // halves, (across + 0.25) * (number % halves)
+        rows = images.rows_of([row["id"], *(row[place] for place in places)])
+        first, *others = images.pixels(rows)
         label = row["label"]
         title = from_to(label, predicted[row["id"]], 13) if row["id"] in predicted else short_name(label, 12)
-        line[0].set_title(title, **TITLE, fontweight="bold")
-        for axis, label in zip(line[1:], images.table["label"].iloc[rows[1:]], strict=True):
-            axis.set_title(short_name(label, 12), **TITLE)
+        grid.show(line, left, first, title, fontweight="bold")
+        for place, (image, near) in enumerate(zip(others, images.table["label"].iloc[rows[1:]], strict=True), start=1):
+            grid.show(line, left + place, image, short_name(near, 12))
     meaning = "true → predicted class" if predicted else "class"
     figure.suptitle(f"Bold: test image, {meaning}. Beside it its nearest training images", fontsize=10)
     return figure

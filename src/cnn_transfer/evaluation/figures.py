@@ -23,6 +23,7 @@ else:  # Kedro resolves the annotations of nodes when it lists pipelines, and mu
 __all__ = [
     "Axes",
     "Figure",
+    "PictureGrid",
     "as_svg",
     "draw_accuracies",
     "draw_confusion",
@@ -45,6 +46,7 @@ MOST_NAME_CHARACTERS = 22  # of a name beside a row
 MOST_TITLE_CHARACTERS = 16  # of a line above a picture of 1.3 inches
 MOST_TICK_CHARACTERS = 50  # of all names along an axis, if they are to stand upright
 TITLE: dict[str, Any] = {"fontsize": 8, "parse_math": False}
+TITLE_ROOM = 0.25  # of a picture's height, for two lines
 RANK_COLOURS = {
     "as good as the best": TRANSFER_COLOUR,
     "clearly worse": "#9ecae1",
@@ -257,11 +259,10 @@ def draw_sheet(images: ImageSet, ids: Iterable[str], titles: Sequence[str], head
     """
     columns = 8
     lines = max(1, math.ceil(len(titles) / columns))
-    figure = new_figure(1.35 * columns, 1.6 * lines + 0.5)
-    axes = figure.subplots(lines, columns, squeeze=False).ravel()
-    show_images(axes, images.pixels(images.rows_of(ids)))
-    for axis, title in zip(axes, titles, strict=False):
-        axis.set_title(title, **TITLE)
+    figure = new_figure(1.35 * columns, 1.35 * (1 + TITLE_ROOM) * lines + 0.5)
+    grid = PictureGrid(figure, lines, columns, TITLE_ROOM)
+    for place, (image, title) in enumerate(zip(images.pixels(images.rows_of(ids)), titles, strict=True)):
+        grid.show(place // columns, place % columns, image, title)
     figure.suptitle(heading, fontsize=10)
     return figure
 
@@ -330,5 +331,34 @@ def show_images(axes: np.ndarray | list[Axes], pixels: np.ndarray) -> None:
     for axis in axes:
         axis.axis("off")
     for axis, image in zip(axes, pixels, strict=False):
-        grey = image if image.shape[-1] == 3 else image[..., 0]
-        axis.imshow(grey, cmap="gray", vmin=0, vmax=255, interpolation="none")  # as they are, in SVG as well
+        _show(axis, image)
+
+
+def _show(axes: Axes, image: np.ndarray, **where: Any) -> None:
+    grey = image if image.shape[-1] == 3 else image[..., 0]
+    axes.imshow(grey, cmap="gray", vmin=0, vmax=255, interpolation="none", **where)  # as they are, in SVG as well
+
+
+class PictureGrid:
+    """Many pictures in one pair of axes; with axes of its own a picture takes ten times as long to draw.
+
+    Columns are 1 wide. Lines are 1 high and as much more as titles above the pictures need.
+    """
+
+    def __init__(self, figure: Figure, lines: int, width: float, title_room: float = 0.0) -> None:
+        self._axes, self._height, self._room = figure.subplots(), 1 + title_room, title_room
+        self._axes.axis("off")
+        self._bounds = (0, width), (self._height * lines, 0)
+
+    def show(self, line: int, left: float, image: np.ndarray, title: str = "", **style: Any) -> None:
+        """Show an image, with a title above it."""
+        top = line * self._height + self._room
+        _show(self._axes, image, extent=(left + 0.04, left + 0.96, top + 0.96, top + 0.04))
+        if title:
+            self._axes.text(left + 0.5, top, title, ha="center", va="bottom", **TITLE, **style)
+        self._axes.set(xlim=self._bounds[0], ylim=self._bounds[1])  # each image sets its own
+
+    def name(self, line: int, text: str) -> None:
+        """Write the name of a line to the left of it."""
+        middle = line * self._height + self._room + 0.5
+        self._axes.text(-0.1, middle, text, ha="right", va="center", fontsize=9, parse_math=False)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cnn_transfer.evaluation.figures import Axes, Figure, draw_words, new_figure, short_name, show_images
+from cnn_transfer.evaluation.figures import Axes, Figure, PictureGrid, draw_words, new_figure, short_name, show_images
 from cnn_transfer.images import SPLITS, ImageSet, class_names
 
 ABOVE: dict[str, Any] = {"fontsize": 9, "loc": "lower center", "bbox_to_anchor": (0.5, 1), "frameon": False}
@@ -21,10 +21,11 @@ def draw_examples(images: ImageSet, splits: pd.DataFrame, per_class: int = 8, mo
     rows = images.rows(splits, "training")
     classes = images.classes[rows]
     figure = new_figure(0.75 * per_class + 1.2, 0.75 * len(names) + 0.5)
-    axes = figure.subplots(len(names), per_class, squeeze=False)
-    for index, (row, name) in enumerate(zip(axes, names, strict=True)):
-        show_images(row, images.pixels(rows[classes == index][:per_class]))
-        _name_row(row[0], name)
+    grid = PictureGrid(figure, len(names), per_class)
+    for index, name in enumerate(names):
+        for column, image in enumerate(images.pixels(rows[classes == index][:per_class])):
+            grid.show(index, column, image)
+        grid.name(index, short_name(name))
     figure.suptitle(f"Training images, {len(names)} of {len(images.class_names)} classes", fontsize=10)
     return figure
 

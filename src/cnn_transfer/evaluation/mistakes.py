@@ -14,12 +14,12 @@ import pandas as pd
 from cnn_transfer.evaluation.figures import (
     MOST_TITLE_CHARACTERS,
     Figure,
+    PictureGrid,
     draw_sheet,
     draw_words,
     from_to,
     new_figure,
     short_name,
-    show_images,
 )
 from cnn_transfer.evaluation.probabilities import read_probabilities
 from cnn_transfer.images import ImageSet
@@ -78,14 +78,12 @@ def draw_confused_pairs(images: ImageSet, pairs: pd.DataFrame, most: int = 8) ->
         return draw_words("No mistakes")
     columns = max(len(ids) for ids in pairs["examples"])
     figure = new_figure(max(5.0, 1.05 * columns + 2.4), 1.1 * len(pairs) + 0.5)
-    axes = figure.subplots(len(pairs), columns, squeeze=False)
-    for line, (_, pair) in zip(axes, pairs.iterrows(), strict=True):
-        show_images(line, images.pixels(images.rows_of(pair["examples"])))
+    grid = PictureGrid(figure, len(pairs), columns)
+    for line, pair in enumerate(pairs.to_dict("records")):
+        for column, image in enumerate(images.pixels(images.rows_of(pair["examples"]))):
+            grid.show(line, column, image)
         count = f"{pair['images']:,} images" if pair["images"] > 1 else "1 image"
-        text = f"{from_to(pair['label'], pair['predicted'])}\n{count}, {pair['share_of_label']:.1%}"
-        line[0].text(
-            -0.15, 0.5, text, transform=line[0].transAxes, ha="right", va="center", fontsize=9, parse_math=False
-        )
+        grid.name(line, f"{from_to(pair['label'], pair['predicted'])}\n{count}, {pair['share_of_label']:.1%}")
     figure.suptitle("Most confused classes (true → predicted; share of the true class)", fontsize=10)
     return figure
 
