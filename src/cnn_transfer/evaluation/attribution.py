@@ -171,7 +171,7 @@ class LogitNetwork:
             pixels = tf.TensorSpec([None, *self.image_shape], tf.float32)
             signature = [pixels, *[pixels] * path, *[tf.TensorSpec([None], tf.int32)] * classes]
             signature += [tf.TensorSpec([None], tf.float32)] * path
-            self._calls[name] = tf.function(call, input_signature=signature)
+            self._calls[name] = tf.function(call, input_signature=signature, autograph=False)
         return self._calls[name]
 
     def _chunks(self, images: int) -> list[slice]:

@@ -8,9 +8,10 @@ class in each image, so that mixed images and soft labels have theirs.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -167,7 +168,8 @@ def training_batches(
         return augment(pixels, targets, tf.stack([tf.cast(seed, tf.int64), step]), augmentation)
 
     steps = tf.data.Dataset.range(first_step, np.iinfo(np.int64).max, read_steps)
-    return steps.map(load).prefetch(1).unbatch().map(change, num_parallel_calls=2).prefetch(4)
+    loaded = steps.map(_as_it_is(load)).prefetch(1).unbatch()
+    return loaded.map(_as_it_is(change), num_parallel_calls=2).prefetch(4)
 
 
 def ordered_batches(examples: Examples, batch_size: int = 256) -> tf.data.Dataset:
@@ -185,4 +187,15 @@ def image_batches(images: ImageSet, rows: np.ndarray, batch_size: int = 256) -> 
     def load(chosen: tf.Tensor) -> tf.Tensor:
         return tf.ensure_shape(tf.numpy_function(images.pixels, [chosen], tf.uint8), (None, *images.image_shape))
 
-    return tf.data.Dataset.from_tensor_slices(np.asarray(rows, np.int64)).batch(batch_size).map(load).prefetch(2)
+    chosen = tf.data.Dataset.from_tensor_slices(np.asarray(rows, np.int64)).batch(batch_size)
+    return chosen.map(_as_it_is(load)).prefetch(2)
+
+
+def _as_it_is(function: Callable[..., Any]) -> Any:
+    """The function without AutoGraph, which reads and rewrites all that it calls: more than a second of the first fit.
+
+    None of it has loops or conditions on tensors.
+    """
+    import tensorflow as tf
+
+    return tf.autograph.experimental.do_not_convert(function)

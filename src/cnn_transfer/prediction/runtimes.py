@@ -65,7 +65,9 @@ class KerasRuntime:
 
         self.network = network
         signature = [tf.TensorSpec((None, *network.input_shape[1:]), tf.uint8)]
-        self._call = tf.function(lambda pixels: network(pixels, training=False), input_signature=signature)
+        self._call = tf.function(
+            lambda pixels: network(pixels, training=False), input_signature=signature, autograph=False
+        )
 
     def __call__(self, pixels: np.ndarray) -> Outputs:
         """See `Runtime`."""
