@@ -1,5 +1,6 @@
 """Over a real socket: the service says what the predictor says, refuses with codes, and never shows a traceback."""
 
+import io
 import re
 import socket
 import threading
@@ -7,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from PIL import Image
 from services import VERSION, form, serving
 
 from cnn_transfer.prediction import Predictor
@@ -264,6 +266,28 @@ def test_requests_at_once_are_labelled_together_and_get_their_own_answers(client
         assert image["confidence"] == pytest.approx(expected[image["name"]]["confidence"], abs=1e-5)
     if not quick_seconds:
         assert client.metric("cnn_transfer_batch_images_count") - before < len(answers)
+
+
+def test_a_small_file_of_many_pixels_is_decoded_in_a_thread(client, photos, monkeypatch):
+    stream, decode, threads = io.BytesIO(), labelling._decode, []
+    Image.new("L", (3000, 3000)).save(stream, "WEBP", lossless=True)
+    assert len(stream.getvalue()) < labelling.SMALL_BYTES
+
+    def watched(*arguments):
+        threads.append(threading.current_thread().name)
+        found = decode(*arguments)
+        threads.append(type(found).__name__)
+        return found
+
+    monkeypatch.setattr(labelling, "_decode", watched)
+    assert client.send(("a.webp", stream.getvalue())).status == 200
+    small, refused, large, decoded = threads
+    assert (small.startswith("decode"), refused, large.startswith("decode"), decoded) == (
+        False, "Rejected", True, "Decoded",
+    )  # fmt: skip
+    threads.clear()
+    assert client.send(("a.png", next(iter(photos.values())))).status == 200
+    assert threads == [small, "Decoded"]
 
 
 def test_only_what_takes_long_is_labelled_in_a_thread(client, photos, monkeypatch):

@@ -28,7 +28,7 @@ from cnn_transfer.serving.releases import ServedModel, known_columns
 from cnn_transfer.serving.settings import Settings
 from cnn_transfer.serving.uploads import FILE_TOO_LARGE, RefusedError, Upload
 
-SMALL_BYTES = 2048  # of a file that is decoded at once; no bomb of this size holds requests up for more than 0.02 s
+SMALL_BYTES, SMALL_MEGAPIXELS = 2048, 0.07  # most of an image that is decoded at once; a bomb declares more pixels
 QUICK_SECONDS = 0.01  # for which a batch may hold requests up
 MOST_EXPLANATIONS = 8  # on their way at once; each takes as long as a hundred images
 
@@ -129,10 +129,11 @@ class Labeller:
 
     async def decode(self, upload: Upload, image_format: ImageFormat) -> Decoded | Rejected:
         """Decode one upload, in a thread unless it is small."""
-        most_mb = self._settings.most_file_mb
+        most_mb, image = self._settings.most_file_mb, None
         if upload.size <= SMALL_BYTES:
-            image = _decode(upload, image_format, most_mb)
-        else:
+            limit = min(image_format.most_megapixels, SMALL_MEGAPIXELS)
+            image = _decode(upload, image_format.model_copy(update={"most_megapixels": limit}), most_mb)
+        if image is None or (isinstance(image, Rejected) and image.reason == "too_large"):
             loop = asyncio.get_running_loop()
             image = await loop.run_in_executor(self._decoders, _decode, upload, image_format, most_mb)
         if isinstance(image, Rejected):
