@@ -110,6 +110,7 @@ def test_predictions_of_other_classes_are_refused():
         prediction_sets(table_of([[0.5, 0.5]], [0]), sets)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("images", "coverage"), [(19, 0.9), (100, 0.9), (60, 0.95)])
 def test_sets_cover_as_often_as_was_wished_over_many_draws(images, coverage):
     """On average over draws the coverage is k / (n + 1); its range over draws is that of the beta distribution."""

@@ -426,6 +426,7 @@ def test_labels_and_columns_of_another_network_are_refused():
         measure(predictions.iloc[:0], NAMES, 0.95, 50, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("images", "groups", "figures"),
     [

@@ -142,6 +142,7 @@ def test_no_validation_images_answer_nothing():
     assert chosen["images_needed"] == 29
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wish", [0.85, 0.9, 0.95])
 def test_a_threshold_misses_the_wish_no_more_often_than_stated(wish):
     """Where thresholds are chosen by looking at the bounds of all, misses are more frequent than that."""

@@ -165,6 +165,7 @@ def test_a_planted_weakness_is_found():
     assert found >= 36
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grouped", [False, True])
 def test_where_there_is_none_at_most_one_run_in_twenty_finds_one(grouped):
     rng = np.random.default_rng(1)

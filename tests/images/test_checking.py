@@ -367,6 +367,7 @@ def pictures_on_sides(odd, checked, splits):
     return shown[shown["side"] != "unused"].groupby("component")["side"].agg(set)
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(
     odd=ODD_IMAGES,

@@ -62,6 +62,7 @@ def prepare(photos, folder, *earlier, limit=LIMIT_BYTES):
     return json.loads(result.stdout)
 
 
+@pytest.mark.slow
 def test_ten_times_the_images_need_the_same_memory(photos, tmp_path):
     few = prepare(photos / str(FEW), tmp_path / "few")["peak"]
     many = prepare(photos / str(MANY), tmp_path / "many")

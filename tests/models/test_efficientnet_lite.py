@@ -52,6 +52,7 @@ def network():
     return pretrained((96, 96, 3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 def test_every_block_and_the_logits_are_those_of_the_original(size, reference):
     network = pretrained((*SIZES[size], 3), imagenet_head=True)
@@ -138,6 +139,7 @@ def test_a_saved_network_predicts_the_same(network, tmp_path):
     np.testing.assert_allclose(loaded(pixels).numpy(), classifier(pixels).numpy(), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_imagenet_knowledge_separates_clothes_better_than_random_weights(network):
     """Ridge on all blocks' means, 10 labels a class, 200 test images of Fashion-MNIST at 96 px, grey."""
     table = pd.read_parquet(FASHION)[:2000].groupby("label").head(30)
