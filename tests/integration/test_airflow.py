@@ -208,7 +208,7 @@ def test_dags_test_runs_all_tasks_as_one_run(airflow, project, alone, tmp_path):
     pd.read_parquet(ROOT / "data/01_raw/mnist_digits.parquet").head(100).to_parquet(digits)
     airflow("dags", "test", "cnn_transfer.predict", "--conf", json.dumps({"parameters": f"images={digits}"}))
     (counts,) = (project / "data").rglob("*_predict_manual__*/prediction_counts.json")
-    assert json.loads(counts.read_text())["images"] == 100
+    assert json.loads(counts.read_text())["labelled"] == 100
 
 
 @pytest.mark.nightly
