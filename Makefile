@@ -52,10 +52,10 @@ test: .venv/.ready  ## run the quick tests with coverage (5 to 10 minutes)
 	@$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-test-integration: .venv/.ready  ## run the slow tests: whole runs, browsers, Airflow, MLflow, S3, Ray (12 to 20 minutes)
+test-integration: .venv/.ready  ## run the slow tests: whole runs, browsers, Airflow, S3, several processes (10 to 20 minutes)
 	$(BIN)/python -m pytest -m "slow and not nightly" $(IN_ORDER)
 
-test-nightly: .venv/.ready  ## run the longest tests: overlapping runs of Airflow, Dagster, the container, killed processes (10 to 20 minutes)
+test-nightly: .venv/.ready  ## run the longest tests: overlapping runs of Airflow, Dagster, MLflow, Ray, the container, killed processes (12 to 25 minutes)
 	$(BIN)/python -m pytest -m nightly $(IN_ORDER)
 
 lint: .venv/.ready  ## check style, types and the three floors

@@ -29,7 +29,7 @@ from cnn_transfer.transfer import (
     write_features,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.nightly]
 
 DIGITS = Path(__file__).parents[2] / "data/01_raw/mnist_digits.parquet"
 IMAGES = 700

@@ -14,7 +14,7 @@ from servers import free_port, make_environment, serving
 
 from projects import KEDRO, ROOT, make_project
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.nightly]
 
 RUN = ["run", "--env", "test"]
 TARGET = [*RUN, "--namespaces", "preprocess.target"]

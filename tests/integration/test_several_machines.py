@@ -113,6 +113,7 @@ class StopsAfterOneEpoch(Checkpoints):
         raise StoppedError
 
 
+@pytest.mark.nightly
 def test_ray_starts_the_processes_which_go_on_and_hand_back_the_result(image_set_folder, tmp_path, monkeypatch, caplog):
     ray = pytest.importorskip("ray")
     caplog.set_level(logging.INFO, "cnn_transfer")
