@@ -27,7 +27,7 @@ help:  ## list the targets
 	$(PYTHON) -m venv .venv
 	@sed -n '/^uv==/,/[^\\]$$/p' requirements.lock > .venv/uv.lock
 	$(PIP) -r .venv/uv.lock
-# uv takes a fifth of pip's time. Where only pip knows the way to a package index (pip.conf), pip does it.
+# uv takes less than half of pip's time. Where only pip knows the way to a package index (pip.conf), pip does it.
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes --no-deps -r requirements.lock || $(PIP) -r requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@$(BIN)/uv pip check --quiet --python $(BIN)/python

@@ -340,7 +340,7 @@ def _show(axes: Axes, image: np.ndarray, **where: Any) -> None:
 
 
 class PictureGrid:
-    """Many pictures in one pair of axes; with axes of its own a picture takes ten times as long to draw.
+    """Many pictures in one pair of axes; with axes of its own a picture takes five times as long to draw.
 
     Columns are 1 wide. Lines are 1 high and as much more as titles above the pictures need.
     """
