@@ -10,6 +10,7 @@ from kedro.config import OmegaConfigLoader
 from kedro.io import DataCatalog
 from pydantic import BaseModel
 
+from cnn_transfer.configuration import ConfigLoader
 from cnn_transfer.images.reasons import NOTES, REASONS
 from cnn_transfer.models import efficientnet_lite
 from cnn_transfer.parameters import ParameterError, Parameters
@@ -216,3 +217,14 @@ def test_new_images_are_refused_where_none_are_labelled():
         ParameterError, match=r"images: photos was asked for, .* name the images to learn from with target"
     ):
         parse_run_parameters(parameters, {"evaluate"})
+
+
+def test_files_are_read_once_and_nobody_changes_what_others_get():
+    arguments = CONFIG_LOADER_ARGS | {"default_run_env": "base"}
+    config = ConfigLoader(str(ROOT / "conf"), env="base", **arguments)
+    first = config["parameters"]
+    first["seed"] = "changed"
+    config._read_raw_config = None  # what reads files
+    assert config["parameters"]["seed"] == 0
+    config["parameters"] = {"seed": 7}
+    assert config["parameters"] == {"seed": 7}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,26 @@ def environment(name: str) -> str:
 
 
 class ConfigLoader(OmegaConfigLoader):
-    """Kedro's, which also knows the store; a variable that is not set is a message, not a traceback."""
+    """Kedro's, which also knows the store; a variable that is not set is a message, not a traceback.
+
+    Files are read once: Kedro asks for the parameters several times a run, each of which takes a tenth of a second.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._known: dict[str, dict[str, Any]] = {}
         try:
             super().__init__(*args, **kwargs)  # reads globals.yml
         except InterpolationResolutionError as error:
             raise click.ClickException(str(error).splitlines()[0]) from error
+
+    def __getitem__(self, key: str) -> dict[str, Any]:
+        if key not in self._known:
+            self._known[key] = super().__getitem__(key)
+        return deepcopy(self._known[key])
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._known.pop(key, None)
+        super().__setitem__(key, value)
 
     def store(self, project: Path) -> str:
         """The address of the store; a relative folder is one of the project."""

@@ -190,9 +190,23 @@ def test_thumbnails_show_the_training_images(loaded, shapes):
     import io
 
     row = loaded.references.training.iloc[0]
-    picture = np.asarray(Image.open(io.BytesIO(row["thumbnail"])).convert("L"), float)
-    pixels = shapes.pixels(shapes.rows_of([row["id"]]))[0, ..., 0]
-    assert np.abs(picture - pixels).mean() < 12
+    picture = np.asarray(Image.open(io.BytesIO(row["thumbnail"])).convert("L"))
+    np.testing.assert_array_equal(picture, shapes.pixels(shapes.rows_of([row["id"]]))[0, ..., 0])
+
+
+def test_thumbnails_of_photographs_are_small_and_look_alike():
+    import io
+
+    from cnn_transfer.prediction.references import THUMBNAIL_PX, thumbnail
+
+    x, y = np.meshgrid(np.arange(120), np.arange(200))
+    photograph = np.stack([x, y, 255 - x], axis=-1).astype(np.uint8)
+    encoded = thumbnail(photograph)
+    picture = Image.open(io.BytesIO(encoded))
+    assert (picture.format, max(picture.size)) == ("WEBP", THUMBNAIL_PX)
+    expected = np.asarray(Image.fromarray(photograph).resize(picture.size), float)
+    assert np.abs(np.asarray(picture.convert("RGB"), float) - expected).mean() < 4
+    assert len(encoded) < 2_000
 
 
 def test_only_a_part_of_a_large_training_set_is_kept(monkeypatch, shapes, shape_splits):

@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 
 from cnn_transfer.images import split_examples, training_batches
-from cnn_transfer.models import freeze, unfreeze
-from cnn_transfer.training import Fit, fit
+from cnn_transfer.models import freeze, randomise_head, tracing, unfreeze
+from cnn_transfer.training import Fit, evaluate, fit
 from cnn_transfer.training.fit import LOG_COLUMNS
 
 
@@ -301,3 +301,40 @@ def test_too_little_memory_is_an_error_that_says_how_to_need_less(run, tiny_netw
     assert "too small for phase with batches of 16 images of 28 × 28 px" in message
     assert "Lower batch_size, and raise accumulated_batches (now 1)" in message
     assert "image_size_px" in message
+
+
+@pytest.mark.parametrize(
+    "course",
+    [{}, {"towards_start": 0.1, "gradient_clip": 1.0}, {"accumulated_batches": 2}],
+    ids=["plain", "held near its start", "accumulated"],
+)
+def test_a_fit_after_others_is_the_one_it_would_have_been_alone(run, tiny_network, schedule, monkeypatch, course):
+    import keras
+
+    start = tiny_network()
+    *_, flat, last = start.layers
+    dropped = last(keras.layers.Dropout(0.3, name="head_dropout")(flat.output))
+    start = keras.Model(start.input, dropped, name="with_dropout")
+    long = schedule(steps=20, validations=4, learning_rate=0.003, **course)
+
+    monkeypatch.setattr(tracing, "_spare", {})
+    alone = run(start, optimisation=long)
+    monkeypatch.setattr(tracing, "_spare", {})
+    run(randomise_head(start, 9), optimisation=schedule(steps=10, validations=2, learning_rate=0.02, **course), seed=4)
+    (used,) = tracing._spare.values()
+    after_others = run(start, optimisation=long)
+
+    assert [*tracing._spare.values()] == [used]
+    pd.testing.assert_frame_equal(after_others.log, alone.log)
+    for one, other in zip(after_others.network.get_weights(), alone.network.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_network_is_judged_as_the_first_row_of_its_fit_has_it(run, tiny_network, schedule, shapes, splits):
+    course = schedule(steps=10, label_smoothing=0.1)
+    for precision in ("float32", "mixed_bfloat16"):
+        network = tiny_network(seed=3)
+        validation, training = (split_examples(shapes, splits, split) for split in ("validation", "training"))
+        found = evaluate(network, validation, course, len(training), precision)
+        log = run(network, optimisation=course, precision=precision).log
+        assert found == tuple(log[["validation_loss", "validation_accuracy"]].iloc[0])

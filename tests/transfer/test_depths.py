@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from cnn_transfer.transfer.depths import _Judge, choose_taps, knn_accuracy
-from cnn_transfer.transfer.ridge import class_targets, fit_ridge_at
+from cnn_transfer.transfer.ridge import RELATIVE_PENALTIES, class_targets, fit_ridge_at
 from cnn_transfer.transfer.standardised import Standardised, gram, standardisation
 
 
@@ -109,3 +109,15 @@ def test_a_copy_is_no_neighbour_of_its_image():
     rng = np.random.default_rng(0)
     noise, classes = rng.normal(size=(100, 20)), rng.permutation(np.arange(5).repeat(20))
     assert knn_accuracy(noise.repeat(3, axis=0), classes, [20], copies=3) < 0.4
+
+
+def test_one_decomposition_gives_the_errors_of_every_penalty():
+    features, classes = blobs(25, 30, seed=0, distance=0.4)
+    classes[:40] = 1  # classes of different sizes weigh the same
+    judge = _Judge(np.stack([features @ features.T / (features**2).sum(axis=1).mean()]), classes)
+    used = np.array([True])
+    best = judge.best(used)
+    tried = [judge.at(used, penalty) for penalty in RELATIVE_PENALTIES[4:-3:2]]
+    expected = min(tried, key=lambda errors: errors.loss)
+    assert (best.penalty, best.accuracy) == (expected.penalty, expected.accuracy)
+    np.testing.assert_allclose(best.squares, expected.squares, rtol=1e-9)

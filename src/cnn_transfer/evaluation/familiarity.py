@@ -32,6 +32,7 @@ from cnn_transfer.evaluation.figures import (
 )
 from cnn_transfer.evaluation.metrics import wilson_interval
 from cnn_transfer.images import ImageSet, image_batches
+from cnn_transfer.models import predict_batches
 
 if TYPE_CHECKING:
     import keras
@@ -106,7 +107,7 @@ def penultimate_features(network: keras.Model, images: ImageSet, rows: np.ndarra
     dense = last_dense(network)
     if not len(rows):
         return np.empty((0, dense.input.shape[-1]), np.float32)
-    features = keras.Model(network.input, dense.input).predict(image_batches(images, rows), verbose=0)
+    features = predict_batches(keras.Model(network.input, dense.input), image_batches(images, rows))
     if (bad := ~np.isfinite(features).all(axis=1)).any():
         raise ValueError(
             f"Features must be finite. {network.name} gives NaN or infinity for {bad.sum():,} of {len(rows):,} images, "

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from cnn_transfer.images import ImageSet, image_batches
+from cnn_transfer.models import predict_batches
 
 if TYPE_CHECKING:
     import keras
@@ -44,7 +45,7 @@ def predict(network: keras.Model, images: ImageSet, splits: pd.DataFrame, split:
             f"The network has {network.output_shape[-1]} classes, the images have {len(images.class_names)}. "
             "Run migrate_model and finetune_target again, so that both have one version."
         )
-    probabilities = network.predict(image_batches(images, rows), verbose=0)
+    probabilities = predict_batches(network, image_batches(images, rows))
     if (bad := ~np.isfinite(probabilities).all(axis=1)).any():
         raise ValueError(
             f"Probabilities must be finite. {called or network.name} gives NaN or infinity for {bad.sum():,} of "

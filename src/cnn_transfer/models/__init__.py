@@ -33,6 +33,7 @@ from cnn_transfer.models.surgery import (
     with_precision,
 )
 from cnn_transfer.models.taps import add_linear_head, blocks_above, tap_layers, tap_network, tap_widths
+from cnn_transfer.models.tracing import predict_batches, traced
 from cnn_transfer.models.weight_files import load_weights
 
 __all__ = [
@@ -59,6 +60,7 @@ __all__ = [
     "load_imagenet_weights",
     "load_keras_file",
     "load_weights",
+    "predict_batches",
     "randomise_head",
     "read_network",
     "read_pytorch_weights",
@@ -67,6 +69,7 @@ __all__ = [
     "tap_layers",
     "tap_network",
     "tap_widths",
+    "traced",
     "unfreeze",
     "with_precision",
     "write_keras_file",

@@ -1,7 +1,7 @@
 """One fit: optimisation, precision, validation, early stopping, progress, checkpoints."""
 
 from cnn_transfer.training.checkpoints import Checkpoints
-from cnn_transfer.training.fit import LOG_COLUMNS, Fit, fit
+from cnn_transfer.training.fit import LOG_COLUMNS, Fit, evaluate, fit
 from cnn_transfer.training.precision import PRECISIONS, Precision, choose_precision
 from cnn_transfer.training.schedule import Optimisation, Schedule
 
@@ -14,5 +14,6 @@ __all__ = [
     "Precision",
     "Schedule",
     "choose_precision",
+    "evaluate",
     "fit",
 ]

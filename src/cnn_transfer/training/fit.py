@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,7 +15,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from cnn_transfer.images import Augmentation, Examples, ordered_batches, training_batches
-from cnn_transfer.models import with_precision
+from cnn_transfer.models import traced, with_precision
 from cnn_transfer.training.checkpoints import Checkpoints, FitState, NoCheckpoints, StoppedBy, key_of_fit
 from cnn_transfer.training.optimizer import build_optimizer
 from cnn_transfer.training.schedule import Optimisation, Pace
@@ -29,6 +29,16 @@ LOGGER = logging.getLogger(__name__)
 SAME = (
     "Code, libraries, parameters and images must be the same on all, and checkpoints must lie where all of them look."
 )
+SET_ANEW = {
+    "learning_rate",
+    "warmup_fraction",
+    "epochs",
+    "least_steps",
+    "most_steps",
+    "steps",
+    "validations",
+    "patience",
+}  # fields of a schedule that may differ from fit to fit of one traced network
 LOG_COLUMNS = [
     "phase", "step", "images_processed", "training_loss", "training_accuracy", "validation_loss", "validation_accuracy",
 ]  # fmt: skip
@@ -141,13 +151,12 @@ def train(given: Given, checkpoints: Checkpoints | None) -> FitState:
             checkpoints = NoCheckpoints()  # the chief writes
     if state and state.finished:
         return state
-    model = with_precision(given.network, given.precision)
-    if team:
-        model = team.model(model, given.optimisation.batch_size)
-    _compile(model, given.optimisation, given.pace)
     watch = _watch(given, partial(checkpoints.write, key), team)
     try:
-        with team.losses_named(watch.goes_on_later) if team else nullcontext():
+        with (
+            team.losses_named(watch.goes_on_later) if team else nullcontext(),
+            _compiled(given.network, given.optimisation, given.pace, given.precision, team) as model,
+        ):
             _train(model, given, watch, state, team)
     except FloatingPointError as error:
         if not watch.improved:
@@ -183,13 +192,58 @@ def find_state(given: Given, checkpoints: Checkpoints) -> tuple[str, FitState | 
     return key, state
 
 
+def evaluate(
+    network: keras.Model, validation: Examples, optimisation: Optimisation, training_images: int, precision: str
+) -> tuple[float, float]:
+    """Loss and accuracy of a network as it is, as the first row of the log of its fit has them.
+
+    Args:
+        network: A network that returns class probabilities.
+        validation: What it is judged by.
+        optimisation: The schedule of the fit.
+        training_images: Images that the fit would learn from.
+        precision: Keras dtype policy.
+    """
+    with _compiled(network, optimisation, optimisation.pace(training_images), precision, None) as model:
+        loss, accuracy = model.evaluate(ordered_batches(validation), verbose=0)
+    return loss, accuracy
+
+
+@contextmanager
+def _compiled(
+    network: keras.Model, optimisation: Optimisation, pace: Pace, precision: str, team: Team | None
+) -> Iterator[keras.Model]:
+    """A copy of the network in the precision, ready for its first step."""
+    if team:  # its tracing is of one cluster
+        model = team.model(with_precision(network, precision), optimisation.batch_size)
+        _compile(model, optimisation, pace)
+        yield model
+        return
+
+    def make() -> keras.Model:
+        model = with_precision(network, precision)
+        _compile(model, optimisation, pace)
+        return model
+
+    fixed = optimisation.model_dump_json(exclude=SET_ANEW)
+    with traced(network, f"fit {precision} {pace.steps_per_call} {fixed}", make) as model:
+        for generator in _random_states(model):
+            generator.assign(0 * generator)
+        model.optimizer.begin(optimisation, pace.interval * pace.validations)
+        yield model
+
+
+def _random_states(model: keras.Model) -> list[Any]:
+    """Of dropout and other random layers: seed, and the numbers drawn so far."""
+    return [variable for variable in model.variables if variable.name == "seed_generator_state"]
+
+
 def _seed_layers(model: keras.Model, seed: int, part: int) -> None:
     """Let dropout and other random layers draw from the seed of the fit; Keras draws theirs anew in each process.
 
     Each part of a batch that several machines share has random numbers of its own.
     """
-    generators = [variable for variable in model.variables if variable.name == "seed_generator_state"]
-    for index, generator in enumerate(generators):
+    for index, generator in enumerate(_random_states(model)):
         draws = int(np.array(generator)[1])
         generator.assign([(1000 * seed + index + 1_000_003 * part) % 2**32, draws])
 

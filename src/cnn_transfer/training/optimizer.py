@@ -25,6 +25,9 @@ FINAL_SHARE = 0.01  # of the learning rate, at the end of the cosine
 def build_optimizer(network: keras.Model, optimisation: Optimisation, steps: int) -> keras.optimizers.Optimizer:
     """The optimiser of one fit of one network.
 
+    Its method `begin(optimisation, steps)` makes it new for another fit of the same network, from the weights that it
+    has then; only the learning rate and the length may differ.
+
     The pull towards the start is decoupled from the gradient, as AdamW's decay is: in the gradient, Adam would divide
     it by the gradient's own size, and hold the weights that matter least most. So it is no part of the logged loss.
 
@@ -45,8 +48,20 @@ def build_optimizer(network: keras.Model, optimisation: Optimisation, steps: int
         factors.append(optimisation.depth_decay ** above[layer])
         decays.append((optimisation.towards_start if pulled else optimisation.weight_decay) if kernel else 0.0)
         origins.append(tf.Variable(variable.value, trainable=False) if pulled else 0.0)
+    course = _warmup_cosine(optimisation.accumulated_batches)
 
     class LayerwiseAdamW(keras.optimizers.Adam):  # type: ignore[misc]
+        def begin(self, optimisation: Optimisation, steps: int) -> None:
+            warmup = max(1, round(optimisation.warmup_fraction * steps))
+            course.warmup_target.assign(optimisation.learning_rate)
+            course.warmup_steps.assign(warmup)
+            course.decay_steps.assign(max(1, steps - warmup))
+            for variable in self.variables:
+                variable.assign(tf.zeros_like(variable))
+            for origin, variable in zip(origins, network.trainable_variables, strict=True):
+                if isinstance(origin, tf.Variable):
+                    origin.assign(variable)
+
         def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
             index = self._get_variable_index(variable)
             rate = tf.cast(learning_rate, variable.dtype) * factors[index]
@@ -55,26 +70,29 @@ def build_optimizer(network: keras.Model, optimisation: Optimisation, steps: int
             super().update_step(gradient, variable, rate)
 
     accumulated = optimisation.accumulated_batches
-    return LayerwiseAdamW(
-        _learning_rate(optimisation, steps),
+    optimizer = LayerwiseAdamW(
+        course,
         global_clipnorm=optimisation.gradient_clip,
         gradient_accumulation_steps=accumulated if accumulated > 1 else None,
     )
+    optimizer.begin(optimisation, steps)
+    return optimizer
 
 
-def _learning_rate(optimisation: Optimisation, steps: int) -> Any:
-    """Linear warm-up from 0, and cosine decay to 1% (arXiv 1608.03983), as a function of the batches seen before."""
+def _warmup_cosine(accumulated_batches: int) -> Any:
+    """Linear warm-up from 0, and cosine decay to 1% (arXiv 1608.03983), as a function of the batches seen before.
+
+    Its rate and lengths are variables, so that a traced fit can be used for others.
+    """
     import keras
+    import tensorflow as tf
 
     class WarmupCosine(keras.optimizers.schedules.CosineDecay):  # type: ignore[misc]
         def __call__(self, batches: Any) -> Any:
-            return super().__call__(batches // optimisation.accumulated_batches)
+            return super().__call__(batches // accumulated_batches)
 
-    warmup = max(1, round(optimisation.warmup_fraction * steps))
-    return WarmupCosine(
-        initial_learning_rate=0.0,
-        warmup_target=optimisation.learning_rate,
-        warmup_steps=warmup,
-        decay_steps=max(1, steps - warmup),
-        alpha=FINAL_SHARE,
+    course = WarmupCosine(initial_learning_rate=0.0, decay_steps=1, alpha=FINAL_SHARE)
+    course.warmup_target, course.warmup_steps, course.decay_steps = (
+        tf.Variable(1.0, trainable=False) for _ in range(3)
     )
+    return course

@@ -217,16 +217,31 @@ class _Judge:
     def at(self, used: np.ndarray, penalty: float) -> _Errors:
         """With λ = `penalty`."""
         inverse = np.linalg.inv(self.kernels[used].mean(axis=0) + np.diag(penalty / self.weights))
-        sums = inverse.sum(axis=1)
-        inverse -= np.outer(sums, sums) / sums.sum()  # the intercept is free
-        errors = inverse @ self.targets / np.diag(inverse)[:, None]
+        return self._errors(penalty, inverse.sum(axis=1), inverse @ self.targets, np.diag(inverse))
+
+    def best(self, used: np.ndarray) -> _Errors:
+        """With the best λ; kernels have a mean diagonal of 1, so that λ is relative to the mean eigenvalue.
+
+        One decomposition for all: (K + λ W⁻¹)⁻¹ = √W V diag(1 / (s + λ)) Vᵀ √W, with V diag(s) Vᵀ = √W K √W.
+        """
+        root = np.sqrt(self.weights)
+        values, vectors = np.linalg.eigh(root[:, None] * self.kernels[used].mean(axis=0) * root)
+        vectors *= root[:, None]
+        ones, targets = vectors.sum(axis=0), vectors.T @ self.targets
+        tried = []
+        for penalty in RELATIVE_PENALTIES[4:-3:2]:
+            scaled = vectors / (values + penalty)
+            parts = scaled @ ones, scaled @ targets, np.einsum("ir,ir->i", scaled, vectors)
+            tried.append(self._errors(penalty, *parts))
+        return min(tried, key=lambda errors: errors.loss)
+
+    def _errors(self, penalty: float, sums: np.ndarray, solved: np.ndarray, diagonal: np.ndarray) -> _Errors:
+        """From H 1, H Y and the diagonal of H = (K + λ W⁻¹)⁻¹; the intercept is free."""
+        errors = solved - np.outer(sums, sums @ self.targets) / sums.sum()
+        errors /= (diagonal - sums**2 / sums.sum())[:, None]
         hits = (self.targets - errors).argmax(axis=1) == self.classes
         accuracy = float(np.average(hits, weights=self.weights))
         return _Errors(penalty, self.weights * (errors**2).mean(axis=1), accuracy)
-
-    def best(self, used: np.ndarray) -> _Errors:
-        """With the best λ; kernels have a mean diagonal of 1, so that λ is relative to the mean eigenvalue."""
-        return min((self.at(used, penalty) for penalty in RELATIVE_PENALTIES[4:-3:2]), key=lambda errors: errors.loss)
 
 
 def _judge(features: np.ndarray, classes: np.ndarray, widths: Sequence[int], copies: int, seed: int) -> _Judge:

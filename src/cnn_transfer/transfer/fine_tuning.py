@@ -13,16 +13,18 @@ the training ones; their weights are mixtures (WiSE-FT, arXiv 2109.01903), and v
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 import pandas as pd
 from pydantic import Field, model_validator
 
-from cnn_transfer.images import Augmentation, Examples, ordered_batches
-from cnn_transfer.models import copy_network, randomise_head, unfreeze, with_precision
-from cnn_transfer.training import LOG_COLUMNS, Checkpoints, Fit, Optimisation, fit
+from cnn_transfer.images import Augmentation, Examples
+from cnn_transfer.models import copy_network, randomise_head, unfreeze
+from cnn_transfer.training import LOG_COLUMNS, Checkpoints, Fit, Optimisation, evaluate, fit
 from cnn_transfer.transfer.search import Search, SearchFit, Trial, collect, judge, run_trials
 
 if TYPE_CHECKING:
@@ -85,7 +87,8 @@ def fine_tune(
         The best candidate and the table and log of all.
     """
     cost = FORWARD_SHARE * forward_images
-    trials = [] if rule.strategy == "full" else [_judged(network, validation, "probe", cost, rule, precision)]
+    judged = partial(_judged, validation, rule.at(rule.learning_rates[0]), len(training), precision)
+    trials = [] if rule.strategy == "full" else [judged(network, "probe", cost)]
     for strategy in TRAINED.get(rule.strategy, (rule.strategy,)):
         start = randomise_head(network, seed) if strategy == "full" else copy_network(network)
         unfreeze(start, rule.batch_statistics)
@@ -104,7 +107,7 @@ def fine_tune(
     floor = next((trial for trial in trials if trial.strategy == "probe"), None)
     best = _best(trials, floor)
     if floor is not None and best is not floor:
-        trials += judge(_mixtures(floor, best, validation, rule, precision), validation)
+        trials += judge(_mixtures(floor, best, rule.mixtures, judged), validation)
         best = _best(trials, floor)
     return collect(trials, best)
 
@@ -152,27 +155,25 @@ def _best(trials: list[Trial], floor: Trial | None) -> Trial:
 
 
 def _judged(
-    network: keras.Model, validation: Examples, strategy: str, cost: float, rule: FineTuning, precision: str
-) -> Trial:
-    """A network as it is, judged on validation as a fit is: in the same precision, by a copy that is compiled."""
-    import keras
-
-    judged = with_precision(network, precision)
-    loss = keras.losses.CategoricalCrossentropy(label_smoothing=rule.label_smoothing)
-    judged.compile(loss=loss, metrics=[keras.metrics.CategoricalAccuracy()])
-    loss, accuracy = judged.evaluate(ordered_batches(validation), verbose=0)
-    row = [strategy, 0, cost, np.nan, np.nan, loss, accuracy]
+    validation: Examples, optimisation: Optimisation, training_images: int, precision: str,
+    network: keras.Model, strategy: str, cost: float,
+) -> Trial:  # fmt: skip
+    """A network as it is, judged on validation as a fit is."""
+    figures = evaluate(network, validation, optimisation, training_images, precision)
+    row = [strategy, 0, cost, np.nan, np.nan, *figures]
     return Trial(strategy, 0.0, 0, Fit(copy_network(network), pd.DataFrame([row], columns=LOG_COLUMNS), precision))
 
 
-def _mixtures(floor: Trial, best: Trial, validation: Examples, rule: FineTuning, precision: str) -> list[Trial]:
+def _mixtures(
+    floor: Trial, best: Trial, number: int, judged: Callable[[keras.Model, str, float], Trial]
+) -> list[Trial]:
     """Networks between the probe and the best one, at even distances."""
     if floor.fit is None or best.fit is None:
         return []
     cost = float(best.fit.log["images_processed"].iloc[-1])
     mixed = []
-    for index in range(1, rule.mixtures + 1):
-        share = index / (rule.mixtures + 1)
+    for index in range(1, number + 1):
+        share = index / (number + 1)
         network = mix_weights(floor.fit.network, best.fit.network, share)
-        mixed.append(_judged(network, validation, f"{share:.0%} {best.strategy}", cost, rule, precision))
+        mixed.append(judged(network, f"{share:.0%} {best.strategy}", cost))
     return mixed

@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from cnn_transfer.images import Examples, image_batches
+from cnn_transfer.models import predict_batches
 from cnn_transfer.parameters import Parameters
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def pseudo_label(network: keras.Model, labelled: Examples, rows: np.ndarray, kep
     Returns:
         The kept images with a hard label each.
     """
-    probabilities = network.predict(image_batches(labelled.images, rows), verbose=0)
+    probabilities = predict_batches(network, image_batches(labelled.images, rows))
     chosen = most_confident(probabilities, kept)
     targets = np.eye(probabilities.shape[1], dtype=np.float32)[probabilities.argmax(axis=1)]
     return Examples(labelled.images, rows[chosen], targets[chosen], np.ones(int(chosen.sum())))

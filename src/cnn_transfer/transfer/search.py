@@ -14,6 +14,7 @@ from pydantic import Field
 from scipy.special import log_softmax
 
 from cnn_transfer.images import Examples, image_batches
+from cnn_transfer.models import predict_batches
 from cnn_transfer.training import LOG_COLUMNS, Fit, Optimisation, Schedule
 from cnn_transfer.transfer.probe import calibrate
 
@@ -152,7 +153,7 @@ def judge(trials: list[Trial], validation: Examples) -> list[Trial]:
     classes = validation.targets.argmax(axis=1)
 
     def log_loss(fit: Fit) -> float:
-        probabilities = fit.network.predict(image_batches(validation.images, validation.rows), verbose=0)
+        probabilities = predict_batches(fit.network, image_batches(validation.images, validation.rows))
         scores = np.log(np.maximum(probabilities.astype(float), 1e-12))
         likely = log_softmax(calibrate(scores, classes) * scores, axis=1)
         return -float(likely[np.arange(len(classes)), classes].mean())
