@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
+from threadpoolctl import threadpool_limits
 
 from cnn_transfer.transfer.ridge import Ridge, class_targets, fit_ridge, fit_ridge_at
 from cnn_transfer.transfer.standardised import Features, Standardised, chunks_of, gram, multiply, standardisation
@@ -27,6 +28,7 @@ UNLABELLED_WEIGHT = 0.2  # of a sure image, beside 1 of a labelled one; .05 to 2
 REPEATS = 3  # of the folds that self-training is judged by
 MOST_JUDGED = 2000  # unlabelled images in the folds; all of them in the head
 COMPONENTS = 512
+JUDGED_COMPONENTS = 256  # of them, the largest, in the folds, which have fewer images: there all of them see less gain
 BASIS_ROWS = 512  # of the labelled and as many of the unlabelled images; the components are theirs
 
 ClassShares = Literal["labelled", "estimated", "free"]
@@ -102,8 +104,10 @@ def fit_probe(
         components = principal_components(rows, pool)
         course = _Course(multiply(pool, components), fit.penalty, temperature, copies, class_shares)
         near = multiply(rows, components)
-        few = replace(course, pool=course.pool[_evenly(len(pool), MOST_JUDGED)])
-        evidence = _weigh(near, classes, weights, few, folds, seed) | {"unlabelled": len(pool)}
+        few = replace(course, pool=course.pool[_evenly(len(pool), MOST_JUDGED), -JUDGED_COMPONENTS:])
+        with threadpool_limits(1, user_api="blas"):  # some hundred small systems, see `choose_head`
+            evidence = _weigh(near[:, -JUDGED_COMPONENTS:], classes, weights, few, folds, seed)
+        evidence["unlabelled"] = len(pool)
         if evidence["accepted"]:
             chosen = self_train(near, classes, weights, course)
             factor = spread(multiply(pool, kernel)) / max(spread(chosen.scores(course.pool)), 1e-12)
@@ -123,12 +127,13 @@ def fit_probe(
 def principal_components(rows: Features, pool: Features) -> np.ndarray:
     """Directions in which the images, labelled and unlabelled, differ most: (features, components), orthonormal.
 
-    They are those of images evenly taken from both, about the origin, which is the mean of the labelled ones.
+    They are those of images evenly taken from both, about the origin, which is the mean of the labelled ones; the
+    largest come last.
     """
-    if rows.shape[1] <= COMPONENTS:
-        return np.eye(rows.shape[1])
     taken = [part[_evenly(len(part), BASIS_ROWS)] for part in (rows, pool)]
     basis = np.concatenate(taken)
+    if basis.shape[1] <= COMPONENTS:
+        return np.asarray(np.linalg.eigh(basis.T @ basis)[1])
     values, vectors = np.linalg.eigh(gram(basis))
     kept = np.flatnonzero(values > max(values[-1], 0) * len(values) * np.finfo(float).eps)[-COMPONENTS:]
     dual = vectors[:, kept] / np.sqrt(values[kept])
