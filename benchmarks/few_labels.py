@@ -24,9 +24,9 @@ import argparse
 import json
 import os
 import subprocess
+import sys
 import tempfile
 import time
-import venv
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,10 +101,11 @@ def fastai_environment(folder: Path) -> Path:
     """Python of an environment with fastai and the module of the original network; made where it is missing."""
     python = folder / "bin/python"
     if not python.exists():
-        venv.create(folder, with_pip=True)
-        pip = [str(python), "-m", "pip", "install", "--quiet"]
-        subprocess.run([*pip, *PACKAGES], check=True)
-        subprocess.run([*pip, "--no-deps", "efficientnet_lite_pytorch==0.1.0"], check=True)
+        uv = str(Path(sys.prefix) / "bin/uv")
+        install = [uv, "pip", "install", "--quiet", "--python", str(python)]
+        subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, str(folder)], check=True)
+        subprocess.run([*install, *PACKAGES], check=True)
+        subprocess.run([*install, "--no-deps", "efficientnet_lite_pytorch==0.1.0"], check=True)
     return python
 
 

@@ -24,7 +24,8 @@ from projects import KEDRO, ROOT, make_project, results, run_kedro
 
 pytestmark = pytest.mark.timeout(900)
 PIPELINES = ("transfer", "transfer_pretrained", "predict", "export")
-DAG = "cnn_transfer.transfer"
+DAG, DAG_OF_A_FILE = "cnn_transfer.transfer", "cnn_transfer.transfer_pretrained"
+LONG = "finetune_target.train_from_scratch"
 TASKS = {
     "preprocess.source": set(),
     "preprocess.target": set(),
@@ -99,36 +100,45 @@ class Airflow:
         except OSError:
             return None
 
-    def trigger(self, name: str, parameters: str) -> None:
+    def trigger(self, name: str, parameters: str, dag: str = DAG) -> None:
         """Start a DAG run."""
         conf = {"environment": "test", "parameters": parameters}
         run = {"dag_run_id": name, "logical_date": None, "conf": conf}
-        found = self.api(f"dags/{DAG}/dagRuns", run)
-        assert found or wait_until(f"{name} is there", lambda: self.api(f"dags/{DAG}/dagRuns/{name}"), 60, self.log)
+        found = self.api(f"dags/{dag}/dagRuns", run)
+        assert found or wait_until(f"{name} is there", lambda: self.api(f"dags/{dag}/dagRuns/{name}"), 60, self.log)
+
+    def ended(self, name: str, dag: str = DAG) -> bool:
+        """Whether nothing more will happen in a DAG run."""
+        run = self.api(f"dags/{dag}/dagRuns/{name}")
+        return bool(run and run["state"] in {"success", "failed"})
 
     def stop(self, name: str, task: str) -> None:
         """Clear a task that runs: it is stopped, and begins anew."""
         what = {"dag_run_id": name, "task_ids": [task], "dry_run": False, "only_failed": False}
         self.api(f"dags/{DAG}/clearTaskInstances", what)
 
-    def tries(self, name: str) -> dict[str, tuple[str | None, int]]:
+    def tries(self, name: str, dag: str = DAG) -> dict[str, tuple[str | None, int]]:
         """State and number of the present try of each task of a DAG run."""
-        found = self.api(f"dags/{DAG}/dagRuns/{name}/taskInstances") or {"task_instances": []}
+        found = self.api(f"dags/{dag}/dagRuns/{name}/taskInstances") or {"task_instances": []}
         return {task["task_id"]: (task["state"], task["try_number"]) for task in found["task_instances"]}
 
-    def log_of(self, name: str, task: str, attempt: int) -> str:
+    def log_of(self, name: str, task: str, attempt: int, dag: str = DAG) -> str:
         """The log of a try, as a user sees it."""
-        answer = self.api(f"dags/{DAG}/dagRuns/{name}/taskInstances/{task}/logs/{attempt}?full_content=true")
+        answer = self.api(f"dags/{dag}/dagRuns/{name}/taskInstances/{task}/logs/{attempt}?full_content=true")
         return "\n".join(str(line["event"]) if isinstance(line, dict) else line for line in answer["content"])
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project whose tasks are tried again after seconds, and whose digits are not there yet."""
+    """A project whose tasks are tried again after seconds, and have half a minute where the source is a file."""
     project = make_project(tmp_path_factory.mktemp("airflow") / "project")
     settings = project / "conf/base/airflow.yml"
     text = re.sub(r"(?m)^( +retry_delay_seconds:) \d+", r"\1 2", settings.read_text())
-    settings.write_text(re.sub(r"(?m)^( +max_active_tasks:) \d+", r"\1 1", text))  # of a run; two runs, two cores
+    text = re.sub(r"(?m)^( +max_active_tasks:) \d+", r"\1 1", text)  # of a run; two runs, two cores
+    hurried = (
+        "transfer_pretrained:\n  timeout_hours: 0.01\n  retries: 20\n  retry_factor: 1\n  retry_delay_seconds: 12\n"
+    )
+    settings.write_text(text.replace("transfer_pretrained:\n", hurried))
     return project
 
 
@@ -235,11 +245,7 @@ def test_overlapping_runs_keep_apart_and_failed_and_stopped_tasks_are_tried_agai
         wait_until("seed_1 trains its source network", training, 300, airflow.log)
         airflow.stop("seed_1", "pretrain_source")
 
-        def ended() -> bool:
-            found = [airflow.api(f"dags/{DAG}/dagRuns/{name}") for name in ("seed_1", "late")]
-            return all(run and run["state"] in {"success", "failed"} for run in found)
-
-        wait_until("both runs ended", ended, 600, airflow.log)
+        wait_until("both runs ended", lambda: airflow.ended("seed_1") and airflow.ended("late"), 600, airflow.log)
         tries = {name: airflow.tries(name) for name in ("seed_1", "late")}
         stopped = airflow.log_of("seed_1", "pretrain_source", 1)
     assert {task: state for task, (state, _) in tries["late"].items()} == dict.fromkeys(TASKS, "success")
@@ -250,3 +256,26 @@ def test_overlapping_runs_keep_apart_and_failed_and_stopped_tasks_are_tried_agai
         (run_id,) = {path.name for path in (project / "data/08_reporting/summary.json").glob(f"*_transfer_{name}")}
         assert results(project, run_id) == figures
     assert expected["late"] != expected["seed_1"]
+
+
+@pytest.mark.nightly
+def test_a_task_that_takes_longer_than_its_tries_may_ends_as_if_it_had_not_been_stopped(airflow, project, alone):
+    alone(0)
+    source = project / "data/06_models/source_model.keras/alone_0/source_model.keras"
+    parameters = f"import_source.network={source},finetune_target.baseline.steps=600,reuse=false"
+    done = run_kedro(
+        project,
+        *("run", "--env", "test", "--pipelines", "transfer_pretrained", "--params", f"{parameters},run_id=alone_long"),
+    )
+    assert done.returncode == 0, done.stdout
+    with airflow.servers():
+        wait_until("the DAG is there", lambda: airflow.api(f"dags/{DAG_OF_A_FILE}"), 240, airflow.log)
+        airflow.trigger("long", parameters, DAG_OF_A_FILE)
+        wait_until("the run ended", lambda: airflow.ended("long", DAG_OF_A_FILE), 800, airflow.log)
+        tries = airflow.tries("long", DAG_OF_A_FILE)
+        stopped = airflow.log_of("long", LONG, 1, DAG_OF_A_FILE)
+    assert {state for state, _ in tries.values()} == {"success"}
+    assert tries[LONG][1] > 1
+    assert "Stopping at SIGTERM." in stopped
+    (run_id,) = {path.name for path in (project / "data/08_reporting/summary.json").glob("*_pretrained_long")}
+    assert results(project, run_id) == results(project, "alone_long")

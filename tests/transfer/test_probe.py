@@ -91,6 +91,22 @@ def test_a_pool_of_another_mix_or_of_no_class_hurts_little(class_shares):
     assert np.mean(differences) > -0.02
 
 
+@pytest.mark.parametrize(("kept", "gain"), [((300, 300, 300), -0.004), ((300, 30, 30), 0.02)])
+def test_estimated_shares_are_as_good_as_known_ones_on_even_pools_and_better_on_uneven_ones(kept, gain):
+    gains = []
+    for seed in range(8):
+        features, classes = blobs(5, seed)
+        new, truth = blobs(300, 100 + seed)
+        images, of_images = blobs(300, 200 + seed)
+        pool = np.concatenate([images[of_images == label][:number] for label, number in enumerate(kept)])
+        right = [
+            fit_probe(features, classes, WIDTHS, pool, class_shares=shares).probabilities(new).argmax(axis=1) == truth
+            for shares in ("estimated", "labelled")
+        ]
+        gains.append(np.average(right[0].astype(int) - right[1], weights=np.array(kept)[truth]))
+    assert np.mean(gains) > gain
+
+
 def test_images_of_no_class_do_not_harm():
     losses = []
     for seed in range(8):

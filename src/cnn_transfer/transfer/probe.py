@@ -31,6 +31,8 @@ COMPONENTS = 512
 JUDGED_COMPONENTS = 256  # of them, the largest, in the folds, which have fewer images: there all of them see less gain
 BASIS_ROWS = 512  # of the labelled and as many of the unlabelled images; the components are theirs
 
+DOUBTS = 2  # times the unevenness that the estimate sees where there is none; 1 to 3 are within half a point
+
 ClassShares = Literal["labelled", "estimated", "free"]
 
 
@@ -102,7 +104,8 @@ def fit_probe(
     if unlabelled is not None and len(unlabelled):
         pool = Standardised(unlabelled, mean, scale)
         components = principal_components(rows, pool)
-        course = _Course(multiply(pool, components), fit.penalty, temperature, copies, class_shares)
+        doubt = _unevenness(_likeliest_shares(left_out, weights))  # of images whose classes are known to weigh the same
+        course = _Course(multiply(pool, components), fit.penalty, temperature, copies, class_shares, doubt)
         near = multiply(rows, components)
         few = replace(course, pool=course.pool[_evenly(len(pool), MOST_JUDGED), -JUDGED_COMPONENTS:])
         with threadpool_limits(1, user_api="blas"):  # some hundred small systems, see `choose_head`
@@ -167,6 +170,7 @@ class _Course:
     temperature: float
     copies: int
     class_shares: ClassShares
+    doubt: float  # how uneven the estimated shares of labelled images are, all of whose classes weigh the same
 
 
 def self_train(rows: np.ndarray, classes: np.ndarray, weights: np.ndarray, course: _Course) -> Ridge:
@@ -182,7 +186,7 @@ def self_train(rows: np.ndarray, classes: np.ndarray, weights: np.ndarray, cours
     fit = fit_ridge_at(rows, targets, own, penalty)
     scores = fit.scores(course.pool)
     wanted = spread(scores)
-    shares = _shares(softmax(course.temperature * scores, axis=1), course.class_shares)
+    shares = _shares(softmax(course.temperature * scores, axis=1), course)
     both = np.concatenate([rows, course.pool])
     for _ in range(ROUNDS):
         factor = course.temperature * wanted / max(spread(scores), 1e-12)
@@ -197,19 +201,35 @@ def self_train(rows: np.ndarray, classes: np.ndarray, weights: np.ndarray, cours
     return fit
 
 
-def _shares(probabilities: np.ndarray, class_shares: ClassShares, steps: int = 50) -> np.ndarray | None:
-    """Class shares of the unlabelled images; the probabilities are of a fit in which every class weighs the same."""
-    n_classes = probabilities.shape[1]
-    equal = np.full(n_classes, 1 / n_classes)
-    if class_shares == "free":
+def _shares(probabilities: np.ndarray, course: _Course) -> np.ndarray | None:
+    """Class shares of the unlabelled images; the probabilities are of a fit in which every class weighs the same.
+
+    Estimated ones are trusted as far as they are more uneven than the estimate for labelled images, whose classes
+    weigh the same in truth: positive-part shrinkage, as of James and Stein (1961). On even pools that is as good as
+    knowing it; where one class has 59% of the pool, the estimate stays nearly as it is.
+    """
+    equal = np.full(probabilities.shape[1], 1 / probabilities.shape[1])
+    if course.class_shares == "free":
         return None
-    if class_shares == "labelled":
+    if course.class_shares == "labelled":
         return equal
-    shares = equal
-    for _ in range(steps):  # expectation-maximisation (Saerens, Latinne and Decaestecker 2002)
-        posterior = probabilities * shares / equal
-        shares = (posterior / posterior.sum(axis=1, keepdims=True)).mean(axis=0)
-    return np.asarray((shares + equal) / 2)
+    shares = _likeliest_shares(probabilities, np.ones(len(probabilities)))
+    trusted = max(0.0, 1 - DOUBTS * course.doubt / max(_unevenness(shares), 1e-12))
+    return np.asarray(equal + trusted * (shares - equal))
+
+
+def _likeliest_shares(probabilities: np.ndarray, weights: np.ndarray, steps: int = 50) -> np.ndarray:
+    """Class shares by expectation-maximisation (Saerens, Latinne and Decaestecker 2002)."""
+    shares = np.full(probabilities.shape[1], 1 / probabilities.shape[1])
+    for _ in range(steps):
+        posterior = probabilities * shares
+        shares = weights @ (posterior / posterior.sum(axis=1, keepdims=True)) / weights.sum()
+    return shares
+
+
+def _unevenness(shares: np.ndarray) -> float:
+    """Squared distance from equal shares."""
+    return float(((shares - 1 / len(shares)) ** 2).sum())
 
 
 def _weigh(
