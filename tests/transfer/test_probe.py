@@ -91,8 +91,8 @@ def test_a_pool_of_another_mix_or_of_no_class_hurts_little(class_shares):
     assert np.mean(differences) > -0.02
 
 
-@pytest.mark.parametrize(("kept", "gain"), [((300, 300, 300), -0.004), ((300, 30, 30), 0.02)])
-def test_estimated_shares_are_as_good_as_known_ones_on_even_pools_and_better_on_uneven_ones(kept, gain):
+@pytest.mark.parametrize(("kept", "gain"), [((300, 300, 300), -0.01), ((300, 30, 30), 0.05)])
+def test_estimated_shares_lose_little_on_even_pools_and_gain_much_on_uneven_ones(kept, gain):
     gains = []
     for seed in range(8):
         features, classes = blobs(5, seed)

@@ -31,8 +31,6 @@ COMPONENTS = 512
 JUDGED_COMPONENTS = 256  # of them, the largest, in the folds, which have fewer images: there all of them see less gain
 BASIS_ROWS = 512  # of the labelled and as many of the unlabelled images; the components are theirs
 
-DOUBTS = 2  # times the unevenness that the estimate sees where there is none; 1 to 3 are within half a point
-
 ClassShares = Literal["labelled", "estimated", "free"]
 
 
@@ -205,8 +203,8 @@ def _shares(probabilities: np.ndarray, course: _Course) -> np.ndarray | None:
     """Class shares of the unlabelled images; the probabilities are of a fit in which every class weighs the same.
 
     Estimated ones are trusted as far as they are more uneven than the estimate for labelled images, whose classes
-    weigh the same in truth: positive-part shrinkage, as of James and Stein (1961). On even pools that is as good as
-    knowing it; where one class has 59% of the pool, the estimate stays nearly as it is.
+    weigh the same in truth: positive-part shrinkage, as of James and Stein (1961). On even pools of digits and Fashion
+    that is nearly as good as knowing it; where one class has 59% of the pool, the estimate stays as it is.
     """
     equal = np.full(probabilities.shape[1], 1 / probabilities.shape[1])
     if course.class_shares == "free":
@@ -214,7 +212,7 @@ def _shares(probabilities: np.ndarray, course: _Course) -> np.ndarray | None:
     if course.class_shares == "labelled":
         return equal
     shares = _likeliest_shares(probabilities, np.ones(len(probabilities)))
-    trusted = max(0.0, 1 - DOUBTS * course.doubt / max(_unevenness(shares), 1e-12))
+    trusted = max(0.0, 1 - course.doubt / max(_unevenness(shares), 1e-12))
     return np.asarray(equal + trusted * (shares - equal))
 
 
