@@ -8,6 +8,7 @@ from cnn_transfer.models.architectures import ARCHITECTURES, SMALLEST_IMAGE_PX, 
 from cnn_transfer.models.card import ModelCard
 from cnn_transfer.models.efficientnet_lite import efficientnet_lite0, load_imagenet_weights
 from cnn_transfer.models.flat_graph import flatten
+from cnn_transfer.models.inference import frozen
 from cnn_transfer.models.keras_applications import keras_applications
 from cnn_transfer.models.keras_file import load_keras_file, write_keras_file
 from cnn_transfer.models.network import Network
@@ -55,6 +56,7 @@ __all__ = [
     "efficientnet_lite0",
     "flatten",
     "freeze",
+    "frozen",
     "head_layers",
     "keras_applications",
     "load_imagenet_weights",

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
+from cnn_transfer.models import frozen
 from cnn_transfer.models.keras_file import read_keras_file
 from cnn_transfer.parameters import did_you_mean
 from cnn_transfer.prediction.calibrated_network import OUTPUTS
@@ -61,13 +62,7 @@ class KerasRuntime:
         return runtime
 
     def _start(self, network: Any) -> None:
-        import tensorflow as tf
-
-        self.network = network
-        signature = [tf.TensorSpec((None, *network.input_shape[1:]), tf.uint8)]
-        self._call = tf.function(
-            lambda pixels: network(pixels, training=False), input_signature=signature, autograph=False
-        )
+        self.network, self._call = network, frozen(network)
 
     def __call__(self, pixels: np.ndarray) -> Outputs:
         """See `Runtime`."""

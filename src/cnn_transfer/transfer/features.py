@@ -28,7 +28,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from cnn_transfer.images import DRAWS, Augmentation, ImageSet, move_copies
-from cnn_transfer.models import tap_layers, tap_network, tap_widths
+from cnn_transfer.models import frozen, tap_layers, tap_network, tap_widths
 
 if TYPE_CHECKING:
     import keras
@@ -248,7 +248,7 @@ def _known(network_digest: str, earlier: Iterable[Path]) -> FeatureSet | None:
 def _compute(extraction: FeatureExtraction, table: pd.DataFrame, rows: np.ndarray, values: np.ndarray) -> None:
     if not len(rows):
         return
-    network = extraction.tapped()
+    network = frozen(extraction.tapped())
     wanted = table.iloc[rows]
     batch = min(BATCH_SIZE, len(rows))
     with tqdm(total=len(rows), unit="images", desc="features", disable=None) as progress:
@@ -262,5 +262,5 @@ def _compute(extraction: FeatureExtraction, table: pd.DataFrame, rows: np.ndarra
                 draws = np.stack([draws_of(digest, copy) for digest, copy in pairs])
                 copies = move_copies(pixels[padded], draws[padded], extraction.augmentation)
                 pixels[moved] = copies[: len(pixels)][moved]
-            values[rows[start : start + batch]] = network.predict_on_batch(pixels[padded])[: len(pixels)]
+            values[rows[start : start + batch]] = network(pixels[padded]).numpy()[: len(pixels)]
             progress.update(len(pixels))
