@@ -66,3 +66,14 @@ def test_memory_mapped_single_precision_is_enough(tmp_path):
     np.save(tmp_path / "features.npy", features.astype(np.float32))
     fit = fit_ridge(np.load(tmp_path / "features.npy", mmap_mode="r"), targets)
     np.testing.assert_allclose(fit.kernel, fit_ridge(features, targets).kernel, atol=1e-4)
+
+
+def test_single_precision_gives_the_head_of_double_precision():
+    rng = np.random.default_rng(0)
+    classes = np.arange(5).repeat(12)
+    for width in (40, 300):
+        features = rng.normal(size=(60, width)) + 3 * rng.normal(size=(5, width))[classes]
+        exact = fit_ridge(features, class_targets(classes, 5))
+        single = fit_ridge(features.astype(np.float32), class_targets(classes, 5))
+        np.testing.assert_allclose(single.kernel, exact.kernel, rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(single.left_out, exact.left_out, atol=1e-3)

@@ -10,26 +10,31 @@ def _small_chunks(monkeypatch):
     monkeypatch.setattr(standardised, "CHUNK_NUMBERS", 50)
 
 
-def data():
-    features = np.random.default_rng(0).normal(3, 2, size=(23, 12)).astype(np.float32)
+BOTH = pytest.mark.parametrize(("precision", "tolerance"), [(np.float64, 1e-12), (np.float32, 2e-5)])
+
+
+def data(precision):
+    features = np.random.default_rng(0).normal(3, 2, size=(23, 12)).astype(precision)
     return features, Standardised(features, *standardisation(features, [5, 7]))
 
 
-def test_reads_like_an_array():
-    features, rows = data()
-    whole = (features - rows.mean) * rows.scale
+@BOTH
+def test_reads_like_an_array_in_the_precision_of_the_features(precision, tolerance):
+    features, rows = data(precision)
+    whole = (features.astype(float) - rows.mean) * rows.scale
     assert rows.shape == whole.shape == (len(rows), 12)
     for key in (slice(2, 9), np.array([3, 1]), (slice(None), slice(4, 6)), (slice(1, 3), slice(0, 4))):
-        np.testing.assert_allclose(rows[key], whole[key])
-        assert rows[key].dtype == np.float64
+        np.testing.assert_allclose(rows[key], whole[key], rtol=tolerance, atol=tolerance)
+        assert rows[key].dtype == rows.dtype == precision
 
 
-def test_products_in_chunks_are_those_of_the_whole():
-    features, rows = data()
-    whole = rows[:]
-    np.testing.assert_allclose(gram(rows), whole @ whole.T)
-    np.testing.assert_allclose(gram(rows, features), whole @ features.T)
-    np.testing.assert_allclose(multiply(rows, np.eye(12)), whole)
+@BOTH
+def test_products_in_chunks_are_those_of_the_whole(precision, tolerance):
+    features, rows = data(precision)
+    whole = rows[:].astype(float)
+    np.testing.assert_allclose(gram(rows), whole @ whole.T, rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(gram(rows, features), whole @ features.T, rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(multiply(rows, np.eye(12)), whole, rtol=tolerance)
     assert multiply(rows[:0], np.ones((12, 2))).shape == (0, 2)
 
 

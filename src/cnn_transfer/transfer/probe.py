@@ -21,7 +21,15 @@ from scipy.special import log_softmax, softmax
 from threadpoolctl import threadpool_limits
 
 from cnn_transfer.transfer.ridge import Ridge, class_targets, fit_ridge, fit_ridge_at
-from cnn_transfer.transfer.standardised import Features, Standardised, chunks_of, gram, multiply, standardisation
+from cnn_transfer.transfer.standardised import (
+    Features,
+    Standardised,
+    chunks_of,
+    gram,
+    multiply,
+    rounding,
+    standardisation,
+)
 
 ROUNDS = 5  # ten and twenty give the same
 UNLABELLED_WEIGHT = 0.2  # of a sure image, beside 1 of a labelled one; .05 to 2 are within a point
@@ -134,10 +142,10 @@ def principal_components(rows: Features, pool: Features) -> np.ndarray:
     taken = [part[_evenly(len(part), BASIS_ROWS)] for part in (rows, pool)]
     basis = np.concatenate(taken)
     if basis.shape[1] <= COMPONENTS:
-        return np.asarray(np.linalg.eigh(basis.T @ basis)[1])
+        return np.asarray(np.linalg.eigh(basis.T @ basis)[1], basis.dtype)
     values, vectors = np.linalg.eigh(gram(basis))
-    kept = np.flatnonzero(values > max(values[-1], 0) * len(values) * np.finfo(float).eps)[-COMPONENTS:]
-    dual = vectors[:, kept] / np.sqrt(values[kept])
+    kept = np.flatnonzero(values > rounding(values, basis.dtype))[-COMPONENTS:]
+    dual = (vectors[:, kept] / np.sqrt(values[kept])).astype(basis.dtype)
     return np.concatenate([basis[:, columns].T @ dual for columns in chunks_of(basis.shape[1], len(basis))])
 
 

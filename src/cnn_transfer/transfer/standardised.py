@@ -1,7 +1,7 @@
 """Standardised features that are never copied as a whole: each read computes its part.
 
-Features are (images, features), float32 on disk or in memory; tap after tap, each with its own number of columns. What
-is read is float64.
+Features are (images, features), float32 on disk or in memory; tap after tap, each with its own number of columns. They
+are read and multiplied in their own precision, which takes half the time of float64; sums over chunks are float64.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 POOLED_SHARE = 0.1  # of a feature's variance: features that hardly ever move must not explode on new images
-CHUNK_NUMBERS = 2**22  # 32 MB of float64
+CHUNK_NUMBERS = 2**22  # 16 MB of float32
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,19 @@ class Standardised:
         """(n, features)."""
         return (len(self.features), len(self.mean))
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of what is read."""
+        return self.features.dtype
+
     def __len__(self) -> int:
         return len(self.features)
 
     def __getitem__(self, key: Any) -> np.ndarray:
         columns = key[1] if isinstance(key, tuple) else slice(None)
-        return np.asarray((self.features[key] - self.mean[columns]) * self.scale[columns])
+        values = self.features[key]
+        mean, scale = (part[columns].astype(values.dtype) for part in (self.mean, self.scale))
+        return np.asarray((values - mean) * scale)
 
 
 Features = np.ndarray | Standardised
@@ -75,12 +82,18 @@ def gram(features: Features, others: Features | None = None) -> np.ndarray:
     n, width = features.shape
     total = np.zeros((n, n if others is None else len(others)))
     for columns in chunks_of(width, max(total.shape)):
-        part = np.asarray(features[:, columns], dtype=float)
-        total += part @ (part if others is None else np.asarray(others[:, columns], dtype=float)).T
+        part = features[:, columns]
+        total += part @ (part if others is None else others[:, columns]).T
     return total
 
 
 def multiply(features: Features, kernel: np.ndarray) -> np.ndarray:
-    """Features @ kernel, in chunks of rows."""
+    """Features @ kernel, in chunks of rows and the precision of the features."""
+    kernel = kernel.astype(features.dtype, copy=False)
     parts = [features[rows] @ kernel for rows in chunks_of(*features.shape)]
     return np.concatenate(parts) if parts else np.empty((0, kernel.shape[1]))
+
+
+def rounding(eigenvalues: np.ndarray, precision: Any) -> float:
+    """What an eigenvalue of a Gram matrix, in increasing order, may be by rounding alone."""
+    return float(max(eigenvalues[-1], 0) * np.sqrt(len(eigenvalues)) * np.finfo(precision).eps)
