@@ -60,6 +60,25 @@ def test_a_signal_in_a_destructor_is_not_lost(caplog, capfd):
     assert "Exception ignored" not in capfd.readouterr().err
 
 
+UNREAD = """
+import logging, time
+from rich.logging import RichHandler
+from cnn_transfer.termination import ended_by_signals
+logging.basicConfig(handlers=[RichHandler()])
+with ended_by_signals(logging.getLogger()):
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_the_exit_code_says_so_even_where_nobody_reads_the_output_any_more():
+    process = subprocess.Popen([sys.executable, "-c", UNREAD], stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"ready\n"
+    process.stdout.close()  # as Airflow does at its timeout, before the process is told to stop
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == EXIT_CODE
+
+
 STUCK = """
 import hashlib, logging, time
 from cnn_transfer import termination

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: the same command again may succeed
@@ -41,7 +41,8 @@ def ended_by_signals(logger: logging.Logger) -> Iterator[None]:
         raised.set()
         if not told.is_set():
             told.set()
-            logger.warning("Stopping at SIGTERM.")
+            with suppress(SystemExit):  # of Rich's, where nobody reads the output any more: the exit code must say why
+                logger.warning("Stopping at SIGTERM.")
         raise Terminated(EXIT_CODE)
 
     report = sys.unraisablehook
