@@ -262,7 +262,8 @@ def test_overlapping_runs_keep_apart_and_failed_and_stopped_tasks_are_tried_agai
 def test_a_task_that_takes_longer_than_its_tries_may_ends_as_if_it_had_not_been_stopped(airflow, project, alone):
     alone(0)
     source = project / "data/06_models/source_model.keras/alone_0/source_model.keras"
-    parameters = f"import_source.network={source},finetune_target.baseline.steps=1200,reuse=false"
+    long = "finetune_target.baseline.steps=6000,finetune_target.baseline.validations=24"
+    parameters = f"import_source.network={source},{long},reuse=false"
     done = run_kedro(
         project,
         *("run", "--env", "test", "--pipelines", "transfer_pretrained", "--params", f"{parameters},run_id=alone_long"),
