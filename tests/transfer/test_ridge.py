@@ -77,3 +77,11 @@ def test_single_precision_gives_the_head_of_double_precision():
         single = fit_ridge(features.astype(np.float32), class_targets(classes, 5))
         np.testing.assert_allclose(single.kernel, exact.kernel, rtol=1e-3, atol=1e-5)
         np.testing.assert_allclose(single.left_out, exact.left_out, atol=1e-3)
+
+
+def test_whole_numbers_give_the_head_of_the_same_numbers_with_fractions():
+    classes = np.arange(5).repeat(12)
+    features = np.random.default_rng(0).integers(0, 9, (60, 40)) + classes[:, None]
+    whole, fractions = (fit_ridge(kind, class_targets(classes, 5)) for kind in (features, features.astype(float)))
+    np.testing.assert_allclose(whole.kernel, fractions.kernel)
+    np.testing.assert_allclose(whole.scores(features), fractions.scores(features.astype(float)))

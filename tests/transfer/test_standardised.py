@@ -38,6 +38,15 @@ def test_products_in_chunks_are_those_of_the_whole(precision, tolerance):
     assert multiply(rows[:0], np.ones((12, 2))).shape == (0, 2)
 
 
+def test_whole_numbers_are_read_as_numbers_with_fractions():
+    features = np.random.default_rng(0).integers(0, 9, (23, 12))
+    mean, scale = standardisation(features, [5, 7])
+    rows = Standardised(features, mean, scale)
+    assert rows.dtype == np.float64
+    np.testing.assert_allclose(rows[:], (features - mean) * scale)
+    np.testing.assert_allclose(multiply(features, np.full((12, 1), 0.5))[:, 0], features.sum(axis=1) / 2)
+
+
 def test_chunks_cover_every_index_once():
     np.testing.assert_array_equal(np.concatenate([np.arange(23)[part] for part in chunks_of(23, 12)]), np.arange(23))
 

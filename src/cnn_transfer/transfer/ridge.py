@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 from scipy.linalg import solve
 
-from cnn_transfer.transfer.standardised import CHUNK_NUMBERS, Features, chunks_of, rounding
+from cnn_transfer.transfer.standardised import CHUNK_NUMBERS, Features, chunks_of, precision_of, rounding
 
 RELATIVE_PENALTIES = np.logspace(-6, 2, 33)  # times the mean eigenvalue of the Gram matrix
 
@@ -49,7 +49,7 @@ class Ridge:
 
     def scores(self, features: np.ndarray) -> np.ndarray:
         """Class scores of (n, features), (n, classes)."""
-        return np.asarray(features @ self.kernel.astype(features.dtype) + self.intercept)
+        return np.asarray(features @ self.kernel.astype(precision_of(features)) + self.intercept)
 
 
 def class_targets(classes: np.ndarray, n_classes: int) -> np.ndarray:
@@ -173,7 +173,8 @@ def _decompose(features: Features, targets: np.ndarray, weights: np.ndarray) -> 
 
 def _centred(features: np.ndarray, mean: np.ndarray, root: np.ndarray) -> np.ndarray:
     """√w (x - mean) in the precision of the features."""
-    return np.asarray((features - mean.astype(features.dtype)) * root.astype(features.dtype))
+    precision = precision_of(features)
+    return np.asarray((features - mean.astype(precision)) * root.astype(precision))
 
 
 def _eigen(gram: np.ndarray, precision: Any) -> tuple[np.ndarray, np.ndarray]:

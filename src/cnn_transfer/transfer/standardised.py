@@ -38,19 +38,23 @@ class Standardised:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Of what is read."""
-        return self.features.dtype
+        return precision_of(self.features)
 
     def __len__(self) -> int:
         return len(self.features)
 
     def __getitem__(self, key: Any) -> np.ndarray:
         columns = key[1] if isinstance(key, tuple) else slice(None)
-        values = self.features[key]
-        mean, scale = (part[columns].astype(values.dtype) for part in (self.mean, self.scale))
-        return np.asarray((values - mean) * scale)
+        mean, scale = (part[columns].astype(self.dtype) for part in (self.mean, self.scale))
+        return np.asarray((self.features[key] - mean) * scale)
 
 
 Features = np.ndarray | Standardised
+
+
+def precision_of(features: Features) -> np.dtype[Any]:
+    """In which features are multiplied: their own where they are float32 or float64, else what holds them."""
+    return np.result_type(features.dtype, np.float32)
 
 
 def standardisation(features: np.ndarray, widths: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -89,7 +93,7 @@ def gram(features: Features, others: Features | None = None) -> np.ndarray:
 
 def multiply(features: Features, kernel: np.ndarray) -> np.ndarray:
     """Features @ kernel, in chunks of rows and the precision of the features."""
-    kernel = kernel.astype(features.dtype, copy=False)
+    kernel = kernel.astype(precision_of(features), copy=False)
     parts = [features[rows] @ kernel for rows in chunks_of(*features.shape)]
     return np.concatenate(parts) if parts else np.empty((0, kernel.shape[1]))
 
