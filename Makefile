@@ -40,7 +40,7 @@ help:  ## list the targets
 	$(BIN)/uv pip install --quiet --python .venv-$*/bin/python --require-hashes --no-deps -r $<
 	@sha256sum $< | head -c 64 > $@
 
-transfer: .venv/.ready  ## run the main job: Fashion-MNIST → handwritten digits, 20 labels a class (about 2 minutes)
+transfer: .venv/.ready  ## run the main job: Fashion-MNIST → handwritten digits, 20 labels a class (2 to 4 minutes)
 	$(BIN)/kedro run --pipelines transfer
 
 serve: .venv/.ready  ## answer over HTTP with the newest release, http://localhost:8000 (needs kedro run and kedro run --pipelines export)
@@ -84,7 +84,7 @@ dagster: .venv-dagster/.ready  ## run Dagster with the pipelines as jobs on this
 	test -e $(DAGSTER_HOME)/dagster.yaml || cp deploy/dagster/dagster.yaml $(DAGSTER_HOME)
 	PATH=$(CURDIR)/.venv-dagster/bin:$$PATH dagster dev --module-name definitions --working-directory deploy/dagster
 
-bench: .venv/.ready  ## measure the default run, the article's script, intake, feeding, augmentation, few labels, the ranking of sources, the labels saved, labels for new images, exports, the service, kills, overlapping runs and several machines (about 2 hours)
+bench: .venv/.ready  ## measure the default run, the article's script, intake, feeding, augmentation, few labels, the ranking of sources, the labels saved, labels for new images, exports, the service, kills, overlapping runs and several machines (about 3 hours)
 	$(BIN)/python benchmarks/default_run.py
 	$(BIN)/python benchmarks/article.py
 	$(BIN)/python benchmarks/own_source.py

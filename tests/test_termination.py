@@ -74,7 +74,7 @@ with ended_by_signals(logging.getLogger()):
 def test_the_exit_code_says_so_even_where_nobody_reads_the_output_any_more():
     process = subprocess.Popen([sys.executable, "-c", UNREAD], stdout=subprocess.PIPE)
     assert process.stdout.readline() == b"ready\n"
-    process.stdout.close()  # as Airflow does at its timeout, before the process is told to stop
+    process.stdout.close()  # as when an orchestrator stops reading and goes away
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == EXIT_CODE
 
