@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from selenium.webdriver.common.by import By
+
+from browsers import SCREENS, faults, open_page
 
 pytestmark = pytest.mark.slow
 
@@ -60,9 +63,33 @@ def test_both_sides_are_measured_and_the_headline_is_said(whole):
     assert table.groupby("side").size().to_dict() == {"scratch": 4, "transfer": 2}
     saved = json.loads(of(project, "08_reporting/labels_saved.json").read_text())
     assert saved["sentence"] in " ".join(printed.split())
-    assert "labels_saved.json" in printed
+    assert "learning_curve_report.html" in printed
     assert f"point {POINTS} of {POINTS}: scratch, 5 labels a class, seed 1" in printed
     assert of(project, "08_reporting/learning_curve_plot.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("screen", SCREENS)
+def test_its_page_is_accessible_fits_and_is_silent(whole, browser, screen, scheme):
+    page = of(whole[0], "08_reporting/learning_curve_report.html")
+    open_page(browser, page.as_uri(), SCREENS[screen], scheme)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= SCREENS[screen]
+    assert faults(browser) == []
+    assert browser.get_log("browser") == []
+
+
+def test_its_page_says_what_the_data_sets_hold(whole, browser):
+    project, _ = whole
+    saved = json.loads(of(project, "08_reporting/labels_saved.json").read_text())
+    stored = pd.read_parquet(of(project, "08_reporting/learning_curve.parquet"))
+    open_page(browser, of(project, "08_reporting/learning_curve_report.html").as_uri(), 1280, "light")
+    assert browser.find_element(By.CSS_SELECTOR, ".verdict p").text == saved["sentence"]
+    assert (
+        browser.find_element(By.TAG_NAME, "h1").text
+        == "Labels of mnist_digits that a transfer from fashion_mnist saves"
+    )
+    cells = browser.find_elements(By.CSS_SELECTOR, "#points tbody td:nth-child(4)")
+    assert [float(cell.get_attribute("data-value")) for cell in cells] == stored["accuracy"].tolist()
 
 
 def test_a_run_that_is_killed_between_points_goes_on_with_the_missing_ones(whole, projects, kedro):

@@ -24,7 +24,7 @@ LOGGER = logging.getLogger("cnn_transfer")
 INTAKE = "intake"
 SUMMARY, REPORT = "summary", "report"
 RANKING, CHOICE = "source_ranking", "source_choice"
-LABELS_SAVED = "labels_saved"
+LABELS_SAVED, CURVE_REPORT = "labels_saved", "learning_curve_report"
 EXPORTS, RELEASE = "export_table", "release"
 RUNS, CHANGES = "runs_table", "runs_differences"
 PREDICTIONS, COUNTS, DRIFT = "predictions", "prediction_counts", "drift"
@@ -64,7 +64,8 @@ class SummaryHooks:
             lines = describe_ranking(catalog.load(RANKING), catalog.load(CHOICE), self._command)
             self._print(lines, catalog.get(RANKING))
         if LABELS_SAVED in made:
-            self._print(describe_labels_saved(catalog.load(LABELS_SAVED)), catalog.get(LABELS_SAVED))
+            page = catalog.get(CURVE_REPORT if CURVE_REPORT in made else LABELS_SAVED)
+            self._print(describe_labels_saved(catalog.load(LABELS_SAVED)), page)
         if {EXPORTS, RELEASE} <= made:
             self._print(describe_exports(catalog.load(EXPORTS)), catalog.get(EXPORTS))
             if isinstance(dataset := catalog.get(RELEASE), AbstractVersionedDataset):

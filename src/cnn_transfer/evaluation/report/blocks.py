@@ -58,6 +58,8 @@ def _numeric(form: Callable[[float], str]) -> Callable[..., Cell]:
 
 share = _numeric(lambda value: f"{value:.1%}")
 points = _numeric(lambda value: f"{100 * value:+.1f}")
+spread = _numeric(lambda value: f"{100 * value:.1f}")
+amount = _numeric(lambda value: f"{value:.0f}" if value >= 10 else f"{value:.1f}")
 gain = _numeric(lambda value: f"{value:+.2f}")
 count = _numeric(lambda value: f"{value:,.0f}")
 decimal = _numeric(lambda value: f"{value:.3f}")

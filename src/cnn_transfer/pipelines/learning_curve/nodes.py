@@ -16,6 +16,7 @@ from cnn_transfer.evaluation.learning_curve import (
     labels_saved,
     verdict_over_seeds,
 )
+from cnn_transfer.evaluation.report.curve_report import write_curve_report
 from cnn_transfer.images import Augmentation, ImageSet
 from cnn_transfer.models import Network
 from cnn_transfer.pipelines.learning_curve.parameters import LearningCurveParameters
@@ -82,6 +83,13 @@ def measure(
 def draw(table: pd.DataFrame, saved: Mapping[str, Any]) -> Figure:
     """Draw both sides with their intervals, and the headline."""
     return draw_learning_curve(table, saved)
+
+
+def report(
+    table: pd.DataFrame, saved: Mapping[str, Any], plot: str, source_card: Mapping[str, Any], images: ImageSet
+) -> str:
+    """Put the curve, its headline and the verdict over all trainings on one page."""
+    return write_curve_report(table, saved, plot, source_card["trained_on"], images.name)
 
 
 def _rule(migration: Mapping[str, Any]) -> HeadRule:

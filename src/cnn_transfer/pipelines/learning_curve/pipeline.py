@@ -1,8 +1,8 @@
-"""source model, the architecture from scratch, the target's images → features → points → table, labels saved, plot."""
+"""source model, architecture from scratch, the target's images → features → points → table, labels saved, report."""
 
 from kedro.pipeline import Node, Pipeline
 
-from cnn_transfer.pipelines.learning_curve.nodes import draw, extract_curve_features, measure, plan
+from cnn_transfer.pipelines.learning_curve.nodes import draw, extract_curve_features, measure, plan, report
 
 
 def create_pipeline() -> Pipeline:
@@ -44,5 +44,11 @@ def create_pipeline() -> Pipeline:
             name="weigh",
         ),
         Node(draw, inputs=["learning_curve", "labels_saved"], outputs="learning_curve_plot", name="draw"),
+        Node(
+            report,
+            inputs=["learning_curve", "labels_saved", "learning_curve_plot", "source_model_card", "target_images"],
+            outputs="learning_curve_report",
+            name="write_report",
+        ),
     ]
     return Pipeline(nodes, namespace="learning_curve", prefix_datasets_with_namespace=False, tags=["learning_curve"])

@@ -1,0 +1,162 @@
+"""The report of a learning curve: how many labels the transfer saves, and the verdict with the chance of training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from cnn_transfer.evaluation.learning_curve import SIDES
+from cnn_transfer.evaluation.report.blocks import (
+    Column,
+    Notice,
+    Section,
+    Text,
+    Tile,
+    Tiles,
+    amount,
+    count,
+    counted,
+    picture,
+    points,
+    render,
+    share,
+    spread,
+    table,
+    words,
+)
+
+BOXES = {
+    "positive": "▲ The transfer saves labels",
+    "neutral": "● Whether the transfer saves labels is not clear",
+    "negative": "▼ The transfer is worth fewer labels than it was given",
+}
+SAVED = "labels_saved"  # the data set of most figures
+CURVE = [
+    Column("side", "network"),
+    Column("labels", "labels a class", count),
+    Column("accuracy", "accuracy, mean of its trainings", share, has_interval=True),
+]
+WORTHS = [
+    Column("labels", "labels a class", count),
+    Column("accuracy", "accuracy of the transfer", share, has_interval=True),
+    Column("difference", "points above from scratch", points, has_interval=True),
+    Column("text", "labels from scratch that these are worth"),
+]
+POINTS = [
+    Column("side", "network"),
+    Column("labels", "labels a class", count),
+    Column("seed", "seed", count),
+    Column("accuracy", "accuracy", share, has_interval=True),
+]
+
+
+def write_curve_report(curve: pd.DataFrame, saved: Mapping[str, Any], plot: str, source: str, target: str) -> str:
+    """The report of a learning curve as one HTML page without any reference to another file.
+
+    Args:
+        curve: See `learning_curve.curve_table`.
+        saved: See `learning_curve.labels_saved`, with `verdict_over_seeds`.
+        plot: The curve as `as_svg` gives it.
+        source: Name of the set that the transferred network was trained on first.
+        target: Name of the set with the labels.
+    """
+    headline = saved["headline"]
+    low, high = (_end(headline, end) for end in ("_low", "_high"))
+    kind = "positive" if low > headline["labels"] else "negative" if high < headline["labels"] else "neutral"
+    return render(
+        title=f"Labels of {target} that a transfer from {source} saves",
+        subtitle=f"Accuracy by labels a class on {saved['test_images']:,} test images that nothing was chosen on, "
+        f"{counted(saved['seeds'], 'draw')} of labels, weights and order at each point.",
+        verdict={"kind": kind, "title": BOXES[kind], "sentence": saved["sentence"]},
+        sections=[_worth(saved, plot), _verdict(saved["verdict_over_seeds"]), _numbers(curve, saved)],
+        footer="Every figure of this page is in full in labels_saved.json, or in the data set that its table names. "
+        "Made by CNN Transfer.",
+    )
+
+
+def _end(row: Mapping[str, Any], end: str) -> float:
+    """An end of the interval of a worth, infinite or 0 beyond the curve."""
+    measured = row[f"worth{end}_is"] == "measured"
+    return row[f"worth{end}"] if measured else math.inf if row[f"worth{end}_is"] == "more_than" else 0.0
+
+
+def _worth(saved: Mapping[str, Any], plot: str) -> Section:
+    level = f"{100 * saved['confidence']:.3g}%"
+    described = "; ".join(
+        f"{row['labels']} labels: {row['accuracy']:.1%}, worth {row['text']}" for row in saved["rows"]
+    )
+    return Section(
+        "worth",
+        "Labels saved",
+        [
+            Tiles([_worth_tile(row) for row in saved["rows"]]),
+            picture(
+                "curve",
+                plot,
+                "Learning curve",
+                f"Accuracy by labels a class: means with {level} intervals over test images and trainings; a dot "
+                "is one training. The arrow leads from the labels of the transfer to those with which training from "
+                "scratch is as good.",
+                f"Transfer with {described}",
+            ),
+            *([Notice(saved["statements"])] if saved["statements"] else []),
+        ],
+    )
+
+
+def _worth_tile(row: Mapping[str, Any]) -> Tile:
+    """A number where all of it was measured, else the words for what was."""
+    name, note, ends = f"{row['labels']:,} labels a class are worth", "from scratch", ("", "_low", "_high")
+    if all(row[f"worth{end}_is"] == "measured" for end in ends):
+        return Tile(name, amount(*(row[f"worth{end}"] for end in ends)), note, source=SAVED)
+    worth, _, interval = row["text"].partition(" (")
+    return Tile(name, words(worth), f"{interval.rstrip(')')}; {note}", source=SAVED)
+
+
+def _verdict(verdict: Mapping[str, Any] | None) -> Section:
+    name, title = "verdict", "Is transfer better at the same number of labels?"
+    if verdict is None:
+        text = (
+            "How much training varies is not known: no number of labels was measured with two seeds on both sides. "
+            "Raise learning_curve.seeds; only what is missing is measured."
+        )
+        return Section(name, title, [Text(text)])
+    tiles = [
+        Tile(
+            "Transfer less from scratch, points",
+            points(*(verdict[f"difference{end}"] for end in ("", "_low", "_high"))),
+            f"at {verdict['labels']:,} labels a class",
+            source=SAVED,
+        ),
+        Tile(
+            "Varies from training to training by",
+            spread(verdict["training_deviation"]),
+            "points, standard deviation",
+            source=SAVED,
+        ),
+        Tile(
+            "Varies with the test images by",
+            spread(verdict["test_deviation"]),
+            "points, standard deviation",
+            source=SAVED,
+        ),
+    ]
+    return Section(name, title, [Text(verdict["sentence"]), Tiles(tiles)])
+
+
+def _numbers(curve: pd.DataFrame, saved: Mapping[str, Any]) -> Section:
+    means, each = pd.DataFrame(saved["curve"]), curve.copy()
+    for frame in (means, each):
+        frame["side"] = frame["side"].map(SIDES)
+    return Section(
+        "numbers",
+        "Every number",
+        [
+            table("worths", pd.DataFrame(saved["rows"]), WORTHS, "What the transfer reached, and is worth", SAVED),
+            table("means", means, CURVE, "Both sides, over all trainings", SAVED),
+            table("points", each, POINTS, "Each training; intervals over test images only", "learning_curve"),
+        ],
+    )
