@@ -119,10 +119,12 @@ def sets_of(probabilities: np.ndarray, sets: Mapping[str, Any]) -> tuple[np.ndar
         Which classes each set holds, (n, c) booleans, and its text, (n,), see `prediction_sets`.
     """
     held = probabilities >= sets["least_probability"]
-    order = np.argsort(-probabilities, axis=1, kind="stable")
     names = np.asarray(sets["classes"], object)
-    texts = [SEPARATOR.join(names[row[mask[row]]]) for row, mask in zip(order, held, strict=True)]
-    return held, np.asarray(texts, dtype=object)
+    texts = names[probabilities.argmax(axis=1)]  # of sets of one
+    others = np.flatnonzero(held.sum(axis=1) != 1)
+    for row, order in zip(others, np.argsort(-probabilities[others], axis=1, kind="stable"), strict=True):
+        texts[row] = SEPARATOR.join(names[order[held[row, order]]])
+    return held, texts
 
 
 def measure_sets(table: pd.DataFrame, confidence: float) -> dict[str, Any]:

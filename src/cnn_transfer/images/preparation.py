@@ -43,8 +43,16 @@ IMAGE_COLUMNS = [
     "perceptual_hash",
 ]
 CHUNK_BYTES = 4 * 2**20  # of pixels, decoded by one task; larger arrays leave more holes in memory
-MOST_CHUNK_IMAGES = 512
+MOST_CHUNK_IMAGES = 2048  # what is done once a chunk takes as long as decoding some hundred small images
 NOT_STORED = -1
+FACTS = {  # of an image that was decoded, with the type of their column
+    "width_px": "int64",
+    "height_px": "int64",
+    "notes": "str",
+    "content_digest": "str",
+    "pixel_digest": "str",
+    "stored_row": "int64",
+}
 
 
 class Workers(Parameters):
@@ -183,25 +191,26 @@ def prepare_chunk(
         except UnusableImageError as error:
             rejected.append((name, labels[position], error.reason, error.detail))
     pixels = pixels[:decoded_images]
-    kinds = {"width_px": "int64", "height_px": "int64"} | dict.fromkeys(
-        ("notes", "content_digest", "pixel_digest"), "str"
-    )
-    kinds["stored_row"] = "int64"  # without a usable image the types would be others
-    usable = (listed.iloc[used] if rejected else listed).reset_index(drop=True)
-    table = pd.concat([usable, pd.DataFrame(facts, columns=list(kinds)).astype(kinds)], axis=1)
-    new = table["stored_row"].to_numpy(int) == NOT_STORED
-    hashes = np.zeros(len(table), np.uint64)
+    usable = listed.iloc[used] if rejected else listed
+    columns = dict(zip(FACTS, zip(*facts, strict=True) if facts else [()] * len(FACTS), strict=True))
+    stored_row = np.asarray(columns.pop("stored_row"), np.int64)
+    new = stored_row == NOT_STORED
+    hashes = np.zeros(len(new), np.uint64)
     hashes[new] = perceptual_hashes(pixels)
-    table["perceptual_hash"] = hashes
+    table = pd.DataFrame(
+        {name: usable[name].array for name in LISTING_COLUMNS}
+        | {name: pd.array(values, FACTS[name]) for name, values in columns.items()}
+        | {"perceptual_hash": hashes, "stored_row": stored_row}
+    )
     if stored and not new.all():
         kept = ["width_px", "height_px", "notes", "content_digest", "pixel_digest", "perceptual_hash"]
-        old = stored.table[kept].iloc[table["stored_row"][~new]]
+        old = stored.table[kept].iloc[stored_row[~new]]
         if new.any():
             table.loc[~new, kept] = old.set_axis(table.index[~new])
         else:
             table[kept] = old.reset_index(drop=True)
     states = [states[position] for position in used]
-    return Chunk(table[[*IMAGE_COLUMNS, "stored_row"]], pixels, states, rejected_table(rejected))
+    return Chunk(table, pixels, states, rejected_table(rejected))
 
 
 def _content_digest(content: bytes | np.ndarray, name: str) -> str:

@@ -61,9 +61,14 @@ NOTES = {
 
 def rejected_table(rows: Sequence[tuple[str, str | None, str, str]]) -> pd.DataFrame:
     """A table of images set aside from (id, label, reason, detail)."""
-    return pd.DataFrame(rows, columns=REJECTED_COLUMNS).astype(dict.fromkeys(REJECTED_COLUMNS, "str"))
+    return _text_table(rows, REJECTED_COLUMNS)
 
 
 def note_table(rows: Sequence[tuple[str, str | None, str, str]]) -> pd.DataFrame:
     """A table of notes from (id, label, note, detail)."""
-    return pd.DataFrame(rows, columns=NOTE_COLUMNS).astype(dict.fromkeys(NOTE_COLUMNS, "str"))
+    return _text_table(rows, NOTE_COLUMNS)
+
+
+def _text_table(rows: Sequence[tuple[str | None, ...]], names: list[str]) -> pd.DataFrame:
+    values = zip(*rows, strict=True) if rows else [()] * len(names)
+    return pd.DataFrame({name: pd.array(some, "str") for name, some in zip(names, values, strict=True)})

@@ -191,7 +191,7 @@ class Predictor:
         if columns["unfamiliar"].dtype == object:
             columns["unfamiliar"] = pd.array(columns["unfamiliar"], "boolean")
         nearest = [name for name in columns if name.startswith("nearest_")]
-        return pd.DataFrame(columns).astype(dict.fromkeys((*TEXT_COLUMNS, *nearest), "str"))
+        return pd.DataFrame(columns | {name: pd.array(columns[name], "str") for name in (*TEXT_COLUMNS, *nearest)})
 
     def columns(self, pixels: np.ndarray, images: Mapping[str, Any]) -> dict[str, Any]:
         """The columns of `label` without their table, whose making costs more than all else where images are few.
