@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from os.path import splitext
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -45,7 +45,7 @@ IMAGE_COLUMNS = [
 CHUNK_BYTES = 4 * 2**20  # of pixels, decoded by one task; larger arrays leave more holes in memory
 MOST_CHUNK_IMAGES = 2048  # what is done once a chunk takes as long as decoding some hundred small images
 NOT_STORED = -1
-FACTS = {  # of an image that was decoded, with the type of their column
+FACTS: dict[str, Any] = {  # of an image that was decoded, with the type of their column
     "width_px": "int64",
     "height_px": "int64",
     "notes": "str",
@@ -192,19 +192,19 @@ def prepare_chunk(
             rejected.append((name, labels[position], error.reason, error.detail))
     pixels = pixels[:decoded_images]
     usable = listed.iloc[used] if rejected else listed
-    columns = dict(zip(FACTS, zip(*facts, strict=True) if facts else [()] * len(FACTS), strict=True))
-    stored_row = np.asarray(columns.pop("stored_row"), np.int64)
-    new = stored_row == NOT_STORED
+    columns: dict[str, Any] = dict(zip(FACTS, zip(*facts, strict=True) if facts else [()] * len(FACTS), strict=True))
+    rows = np.asarray(columns.pop("stored_row"), np.int64)
+    new = rows == NOT_STORED
     hashes = np.zeros(len(new), np.uint64)
     hashes[new] = perceptual_hashes(pixels)
     table = pd.DataFrame(
         {name: usable[name].array for name in LISTING_COLUMNS}
         | {name: pd.array(values, FACTS[name]) for name, values in columns.items()}
-        | {"perceptual_hash": hashes, "stored_row": stored_row}
+        | {"perceptual_hash": hashes, "stored_row": rows}
     )
     if stored and not new.all():
         kept = ["width_px", "height_px", "notes", "content_digest", "pixel_digest", "perceptual_hash"]
-        old = stored.table[kept].iloc[stored_row[~new]]
+        old = stored.table[kept].iloc[rows[~new]]
         if new.any():
             table.loc[~new, kept] = old.set_axis(table.index[~new])
         else:
