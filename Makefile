@@ -2,7 +2,9 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-PYTHON ?= python3
+# Of the versions that TensorFlow has wheels for, the first that is there.
+FITTING := -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do $$python $(FITTING) && echo $$python && break; done)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps
 IN_ORDER := -n 2 --dist loadfile --no-loadscope-reorder
@@ -22,7 +24,7 @@ help:  ## list the targets
 .venv/.ready: requirements.lock pyproject.toml
 # The lock is complete, so nothing is resolved (--no-deps): pip's resolver would look at newer releases for a
 # requirement with extras (coverage[toml]) and refuse them for having no hash, whenever one is published.
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; choose one with make PYTHON=..."; exit 1; }
+	@$(or $(PYTHON),false) $(FITTING) || { echo "Python 3.11, 3.12 or 3.13 is needed, for which TensorFlow has wheels; choose one with make PYTHON=..."; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python's venv module is needed; on Debian: apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv .venv
 	@sed -n '/^uv==/,/[^\\]$$/p' requirements.lock > .venv/uv.lock
