@@ -1,5 +1,5 @@
-import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -38,6 +38,30 @@ def test_images_are_decoded_in_chunks_in_order(monkeypatch, grey_levels, threads
     assert [name for chunk in chunks for name in chunk.table["id"]] == ["i0", "i1", "i2", "i3", "i5", "i6", "i7"]
 
 
+def test_small_images_are_decoded_by_one_thread_and_others_by_one_a_core(monkeypatch, encode_png, tmp_path):
+    pools = []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, threads):
+            pools.append(threads)
+            super().__init__(threads)
+
+    monkeypatch.setattr(preparation, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(preparation.os, "cpu_count", lambda: 3)
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
+    small, large = encode_png(np.zeros((16, 16), np.uint8)), encode_png(noise)
+    assert len(small) < preparation.SMALL_BYTES < len(large)
+    (tmp_path / "small.png").write_bytes(small)
+    (tmp_path / "large.png").write_bytes(large)
+    for images in ([small], [tmp_path / "small.png"], [noise[..., None]], [small, large, small, small, small]):
+        chunks_of(images)
+    for images in ([large], [str(tmp_path / "large.png")], [tmp_path / "none.png"], [large, large, small]):
+        chunks_of(images)
+    assert pools == [1] * 4 + [3] * 4
+    chunks_of([small], threads=2)
+    assert pools[-1] == 2
+
+
 def test_a_chunk_holds_no_more_pixels_than_allowed(monkeypatch, grey_levels):
     monkeypatch.setattr(preparation, "CHUNK_BYTES", 2 * 16 * 16)
     assert [len(chunk.pixels) for chunk in chunks_of(grey_levels)] == [2, 2, 2, 2]
@@ -61,20 +85,6 @@ def test_reading_stays_a_few_chunks_ahead_of_writing(monkeypatch, grey_levels):
         next(chunks)
         assert len(read) <= number + 2 + 3
     chunks.close()
-
-
-def test_threads_are_as_many_as_asked_for_or_one_a_core(monkeypatch, grey_levels):
-    asked = []
-
-    class Pool(preparation.ThreadPoolExecutor):
-        def __init__(self, threads):
-            asked.append(threads)
-            super().__init__(threads)
-
-    monkeypatch.setattr(preparation, "ThreadPoolExecutor", Pool)
-    chunks_of(grey_levels, threads=3)
-    chunks_of(grey_levels)
-    assert asked == [3, os.cpu_count()]
 
 
 def test_no_thread_is_left_when_a_run_ends_or_is_given_up(monkeypatch, grey_levels):

@@ -1,7 +1,9 @@
 """Reading, decoding and resizing a whole set, in parallel and in a stream: memory does not grow with the set.
 
 Threads, not processes: on 2 cores processes decode a third faster (`benchmarks/intake.py` measures both), but they cost
-a second to start, and TensorFlow's process must not be forked. More than one machine: see `ray_preparation`.
+a second to start, and TensorFlow's process must not be forked. Of small images one thread
+decodes up to twice as many as two, since most of the work is Python's, which the threads pass to and fro with each
+image. More than one machine: see `ray_preparation`.
 """
 
 from __future__ import annotations
@@ -11,9 +13,11 @@ import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
 from os.path import splitext
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -44,6 +48,8 @@ IMAGE_COLUMNS = [
 ]
 CHUNK_BYTES = 4 * 2**20  # of pixels, decoded by one task; larger arrays leave more holes in memory
 MOST_CHUNK_IMAGES = 2048  # what is done once a chunk takes as long as decoding some hundred small images
+SMALL_BYTES = 1200  # encoded, on average: up to 32 px a side. From 64 px on (1,600 bytes) two threads are faster
+ASKED = 16  # images whose size says how large those of a set are
 NOT_STORED = -1
 FACTS: dict[str, Any] = {  # of an image that was decoded, with the type of their column
     "width_px": "int64",
@@ -59,7 +65,7 @@ class Workers(Parameters):
     """Who prepares the images."""
 
     engine: Literal["threads", "ray"]  # ray: a Ray cluster, found by Ray's own RAY_ADDRESS; without one a local one
-    workers: int | None = Field(ge=1, le=1024)  # threads; null: one a core
+    workers: int | None = Field(ge=1, le=1024)  # threads; null: one a core, or one where images are small
 
 
 class Chunk(NamedTuple):
@@ -132,17 +138,34 @@ class DecodedImages:
 
     def _in_threads(self, parts: list[pd.DataFrame], stored: StoredImages | None) -> Iterator[Chunk]:
         encoded = self.listing.read(self.rows)
-        threads = self.workers.workers or os.cpu_count() or 1
         running: deque[Future[Chunk]] = deque()
-        with quiet_pillow(), ThreadPoolExecutor(threads) as pool:
+        with quiet_pillow(), ExitStack() as stack:
+            pool, threads = None, self.workers.workers
             for part in parts:
-                running.append(
-                    pool.submit(prepare_chunk, list(islice(encoded, len(part))), part, self.image_format, stored)
-                )
+                images = list(islice(encoded, len(part)))
+                threads = threads or _threads_for(images)
+                pool = pool or stack.enter_context(ThreadPoolExecutor(threads))
+                running.append(pool.submit(prepare_chunk, images, part, self.image_format, stored))
                 if len(running) > threads:  # one more than can run, so that no thread waits for the writing
                     yield running.popleft().result()
             while running:
                 yield running.popleft().result()
+
+
+def _threads_for(images: Sequence[Encoded]) -> int:
+    """As many as decode such images fastest."""
+    sizes = [size for image in images[:: max(1, len(images) // ASKED)] if (size := _encoded_bytes(image)) is not None]
+    return 1 if sizes and np.mean(sizes) < SMALL_BYTES else os.cpu_count() or 1
+
+
+def _encoded_bytes(image: Encoded) -> float | None:
+    """Size of an encoded image, 0 for pixels; None where it is not known without waiting for a store."""
+    if isinstance(image, bytes | np.ndarray):
+        return len(image) if isinstance(image, bytes) else 0
+    try:
+        return os.path.getsize(image) if isinstance(image, str | Path) else None
+    except OSError:  # reading it will tell
+        return None
 
 
 def images_a_chunk(image_format: ImageFormat) -> int:

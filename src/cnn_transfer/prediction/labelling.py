@@ -34,7 +34,7 @@ from cnn_transfer.prediction.predictor import TRAINING_IMAGE, WITHHELD, Labelled
 
 CONTENTS = "_labels.json"  # written last
 REJECTED = "_rejected-"  # begins the name of a part's rejected images
-FORM = 1  # of the parts: raise it when the same image gets another row
+FORM = 2  # of the parts: raise it when the same image gets another row
 PART_IMAGES = 4096  # or the next lower multiple of what is decoded at once: seconds of work, megabytes of table
 REJECTED_COLUMNS = ["id", "reason", "detail"]
 
@@ -46,7 +46,7 @@ class ImagesToLabel:
     Attributes:
         predictor: What labels them.
         listing: The images.
-        threads: That decode; None: one a core.
+        threads: That decode; None: see `Workers`.
     """
 
     predictor: Predictor

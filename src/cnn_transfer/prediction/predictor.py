@@ -166,7 +166,7 @@ class Predictor:
             listing: The images.
             rows: Row numbers of the listing, increasing; None: all. What is no image of the listing at all
                 (`ImageListing.rejected`) is not repeated.
-            threads: That decode; None: one a core.
+            threads: That decode; None: see `Workers`.
         """
         wanted = np.arange(len(listing.table)) if rows is None else rows
         images = DecodedImages(listing, self.facts.image_format, wanted, Workers(engine="threads", workers=threads))
