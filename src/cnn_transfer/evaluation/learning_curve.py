@@ -253,7 +253,7 @@ def draw_learning_curve(table: pd.DataFrame, saved: Mapping[str, Any]) -> Figure
         f"With {headline['labels']} labels a class the transfer is worth {headline['text']} from scratch", fontsize=10
     )
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, loc="upper left", title=f"bands: {saved['confidence']:.0%}", title_fontsize=8)
+    axes.legend(fontsize=8, loc="best", title=f"bands: {saved['confidence']:.0%}", title_fontsize=8)
     return figure
 
 

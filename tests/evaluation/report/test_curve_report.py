@@ -43,8 +43,8 @@ def values(page, pattern):
     ("accuracy", "kind", "title"),
     [
         (0.75, "positive", "▲ The transfer saves labels"),
-        (0.55, "neutral", "● Whether the transfer saves labels is not clear"),
-        (0.3, "negative", "▼ The transfer is worth fewer labels than it was given"),
+        (0.55, "neutral", "● No clear saving of labels"),
+        (0.3, "negative", "▼ The transfer costs labels"),
     ],
 )
 def test_the_box_says_whether_labels_are_saved(accuracy, kind, title):

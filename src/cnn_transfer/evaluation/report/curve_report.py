@@ -30,8 +30,8 @@ from cnn_transfer.evaluation.report.blocks import (
 
 BOXES = {
     "positive": "▲ The transfer saves labels",
-    "neutral": "● Whether the transfer saves labels is not clear",
-    "negative": "▼ The transfer is worth fewer labels than it was given",
+    "neutral": "● No clear saving of labels",
+    "negative": "▼ The transfer costs labels",
 }
 SAVED = "labels_saved"  # the data set of most figures
 CURVE = [
@@ -108,12 +108,12 @@ def _worth(saved: Mapping[str, Any], plot: str) -> Section:
 
 
 def _worth_tile(row: Mapping[str, Any]) -> Tile:
-    """A number where all of it was measured, else the words for what was."""
-    name, note, ends = f"{row['labels']:,} labels a class are worth", "from scratch", ("", "_low", "_high")
-    if all(row[f"worth{end}_is"] == "measured" for end in ends):
-        return Tile(name, amount(*(row[f"worth{end}"] for end in ends)), note, source=SAVED)
-    worth, _, interval = row["text"].partition(" (")
-    return Tile(name, words(worth), f"{interval.rstrip(')')}; {note}", source=SAVED)
+    """A number where it was measured, else the words for it; below it the interval."""
+    name, worth, measured = f"{row['labels']:,} labels a class are worth", row["worth"], row["worth_is"] == "measured"
+    if measured and row["worth_low_is"] == row["worth_high_is"] == "measured":
+        return Tile(name, amount(worth, row["worth_low"], row["worth_high"]), "from scratch", source=SAVED)
+    text, _, interval = row["text"].partition(" (")
+    return Tile(name, amount(worth) if measured else words(text), f"{interval.rstrip(')')}; from scratch", source=SAVED)
 
 
 def _verdict(verdict: Mapping[str, Any] | None) -> Section:
