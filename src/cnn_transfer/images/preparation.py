@@ -48,7 +48,7 @@ IMAGE_COLUMNS = [
 ]
 CHUNK_BYTES = 4 * 2**20  # of pixels, decoded by one task; larger arrays leave more holes in memory
 MOST_CHUNK_IMAGES = 2048  # what is done once a chunk takes as long as decoding some hundred small images
-SMALL_BYTES = 1200  # encoded, on average: up to 32 px a side. From 64 px on (1,600 bytes) two threads are faster
+SMALL_BYTES = 1200  # encoded, on average: up to 32 px a side. From 64 px on (1,600 bytes) two threads are no slower
 ASKED = 16  # images whose size says how large those of a set are
 NOT_STORED = -1
 FACTS: dict[str, Any] = {  # of an image that was decoded, with the type of their column
