@@ -36,6 +36,7 @@ from cnn_transfer.images import (
 )
 from cnn_transfer.images.preparation import prepare_chunk
 
+ROOT = Path(__file__).parents[1]
 CLASSES = 10
 SIZES_PX = (64, 96)
 BATCH = 64
@@ -72,6 +73,8 @@ def main() -> None:
                 measure(f"keras, an epoch, {size} px", keras_epoch, photos, size)
                 measure(f"prepare, {size} px", prepare, photos, first, size, None)
                 measure(f"prepare again, {size} px", prepare, photos, second, size, first)
+            for threads in (1, 2):
+                measure(f"small images, {threads} threads", decode_small, threads)
             measure("threads", decode_in_threads, photos)
             measure("processes", decode_in_processes, photos)
     middle = {name: median(values) for name, values in seconds.items()}
@@ -84,6 +87,8 @@ def main() -> None:
         print(f"unchanged again / first {middle[f'prepare again, {size} px'] / first:.3f}")
     rates = (f"{name} {arguments.images / middle[name]:.0f} images/s" for name in ("threads", "processes"))
     print(f"reading and decoding to {SIZES_PX[0]} px:", ", ".join(rates))
+    one, two = (middle[f"small images, {threads} threads"] for threads in (1, 2))
+    print(f"time of small images: two threads / one {two / one:.2f}")
 
 
 def draw_photos(folder: Path, count: int) -> None:
@@ -133,6 +138,16 @@ def decode_in_threads(photos: Path) -> float:
     rows, cores = np.arange(len(listing.table)), Workers(engine="threads", workers=os.cpu_count())
     start = time.perf_counter()
     for _ in DecodedImages(listing, image_format(SIZES_PX[0]), rows, cores).chunks():
+        pass
+    return time.perf_counter() - start
+
+
+def decode_small(threads: int) -> float:
+    """Decode the bundled digits in so many threads; return seconds."""
+    listing = list_images(ROOT / "data/01_raw/mnist_digits.parquet")
+    rows, workers = np.arange(len(listing.table)), Workers(engine="threads", workers=threads)
+    start = time.perf_counter()
+    for _ in DecodedImages(listing, ImageFormat(image_size_px=28, channels=1), rows, workers).chunks():
         pass
     return time.perf_counter() - start
 

@@ -355,15 +355,23 @@ def _number(value: float, scratch: Sequence[int]) -> str:
     return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
 
 
-def _sentence(row: Mapping[str, Any]) -> str:
-    text = f"With {row['labels']} labels a class the transfer is worth {row['text']} labels from scratch"
+def saves_labels(row: Mapping[str, Any]) -> bool | None:
+    """Whether a transfer is worth more labels than it was given, by its whole interval; None where that is not clear.
+
+    Args:
+        row: Of `labels_saved`.
+    """
     low, high = (
         {"measured": row[f"worth{end}"], "more_than": math.inf, "at_most": 0.0}[row[f"worth{end}_is"]]
         for end in ("_low", "_high")
     )
-    if high < row["labels"]:
-        return f"{text}: IT IS WORTH FEWER THAN IT WAS GIVEN."
-    return f"{text}." if low > row["labels"] else f"{text}: whether it saves labels is not clear."
+    return True if low > row["labels"] else False if high < row["labels"] else None
+
+
+def _sentence(row: Mapping[str, Any]) -> str:
+    text = f"With {row['labels']} labels a class the transfer is worth {row['text']} labels from scratch"
+    ends = {True: ".", False: ": IT IS WORTH FEWER THAN IT WAS GIVEN.", None: ": whether it saves labels is not clear."}
+    return text + ends[saves_labels(row)]
 
 
 def _statements(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
-from cnn_transfer.evaluation.learning_curve import SIDES
+from cnn_transfer.evaluation.learning_curve import SIDES, saves_labels
 from cnn_transfer.evaluation.report.blocks import (
     Column,
     Notice,
@@ -28,10 +27,10 @@ from cnn_transfer.evaluation.report.blocks import (
     words,
 )
 
-BOXES = {
-    "positive": "▲ The transfer saves labels",
-    "neutral": "● No clear saving of labels",
-    "negative": "▼ The transfer costs labels",
+BOXES = {  # by `saves_labels`
+    True: ("positive", "▲ The transfer saves labels"),
+    None: ("neutral", "● No clear saving of labels"),
+    False: ("negative", "▼ The transfer costs labels"),
 }
 SAVED = "labels_saved"  # the data set of most figures
 CURVE = [
@@ -63,24 +62,16 @@ def write_curve_report(curve: pd.DataFrame, saved: Mapping[str, Any], plot: str,
         source: Name of the set that the transferred network was trained on first.
         target: Name of the set with the labels.
     """
-    headline = saved["headline"]
-    low, high = (_end(headline, end) for end in ("_low", "_high"))
-    kind = "positive" if low > headline["labels"] else "negative" if high < headline["labels"] else "neutral"
+    kind, box = BOXES[saves_labels(saved["headline"])]
     return render(
         title=f"Labels of {target} that a transfer from {source} saves",
         subtitle=f"Accuracy by labels a class on {saved['test_images']:,} test images that nothing was chosen on, "
         f"{counted(saved['seeds'], 'draw')} of labels, weights and order at each point.",
-        verdict={"kind": kind, "title": BOXES[kind], "sentence": saved["sentence"]},
+        verdict={"kind": kind, "title": box, "sentence": saved["sentence"]},
         sections=[_worth(saved, plot), _verdict(saved["verdict_over_seeds"]), _numbers(curve, saved)],
         footer="Every figure of this page is in full in labels_saved.json, or in the data set that its table names. "
         "Made by CNN Transfer.",
     )
-
-
-def _end(row: Mapping[str, Any], end: str) -> float:
-    """An end of the interval of a worth, infinite or 0 beyond the curve."""
-    measured = row[f"worth{end}_is"] == "measured"
-    return row[f"worth{end}"] if measured else math.inf if row[f"worth{end}_is"] == "more_than" else 0.0
 
 
 def _worth(saved: Mapping[str, Any], plot: str) -> Section:
