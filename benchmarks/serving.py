@@ -12,6 +12,7 @@ has its answer. At 70% of that, requests come whatever the answers do, once even
 import argparse
 import asyncio
 import contextlib
+import gc
 import os
 import random
 import shutil
@@ -21,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,21 +30,23 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import uvloop
 from hostile_uploads import Hostile, form, hostile_requests
 
 ROOT = Path(__file__).parents[1]
 STEP_SECONDS = 5
 CLIENTS = (1, 2, 4, 8, 16, 32, 64)
-MOST_IDLE_SECONDS = 2  # below the time after which the service closes a connection
+KEPT = 64  # connections that wait for requests at given times
 WAIT_SECONDS = 30
 
 
 class Measured(NamedTuple):
-    """One load: times of the good answers in milliseconds, and how many there were of each status."""
+    """One load: times of the good answers in milliseconds, how many of each status, and when the good ones were due."""
 
     milliseconds: np.ndarray
     statuses: Counter[str]
     seconds: float
+    due: np.ndarray | None = None
 
     @property
     def rate(self) -> float:
@@ -64,6 +67,12 @@ class Measured(NamedTuple):
     def percentile(self, share: float) -> float:
         """Time below which this share of the answers came."""
         return float(np.percentile(self.milliseconds, share))
+
+    def median_p99(self, seconds: float = 0.25) -> float:
+        """Median over short stretches of the time below which 99% of a stretch came."""
+        assert self.due is not None
+        stretch = ((self.due - self.due.min()) / seconds).astype(int)
+        return float(np.median([np.percentile(self.milliseconds[stretch == n], 99) for n in np.unique(stretch)]))
 
 
 class Service:
@@ -119,34 +128,67 @@ def running(release: Path, log: Path, **settings: float) -> Iterator[Service]:
         service.stop()
 
 
-class Connections:
-    """Connections to the service that are kept for the next request."""
+class Connection(asyncio.Protocol):
+    """A connection that is kept for the next request."""
 
-    def __init__(self, port: int) -> None:
-        self.port = port
-        self.free: list[tuple[float, asyncio.StreamReader, asyncio.StreamWriter]] = []
+    def __init__(self) -> None:
+        self.answer: asyncio.Future[str] | None = None
+        self.received, self.closed = b"", False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep what sends."""
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Look whether the answer is complete."""
+        self.received += data
+        head, separator, body = self.received.partition(b"\r\n\r\n")
+        if separator and len(body) >= int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]):
+            self._end(head[9:12].decode())
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """It was the end of the answer, too."""
+        self.closed = True
+        self._end(type(error).__name__ if error else "closed")
 
     async def send(self, request: bytes) -> str:
         """Send a request and return the status of its answer, or what went wrong."""
-        try:
-            reader, writer = await self._open()
-            writer.write(request)
-            async with asyncio.timeout(WAIT_SECONDS):
-                head = await reader.readuntil(b"\r\n\r\n")
-                length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-                await reader.readexactly(length)
-        except (OSError, asyncio.IncompleteReadError, TimeoutError) as error:
-            return type(error).__name__
-        self.free.append((time.monotonic(), reader, writer))
-        return head[9:12].decode()
+        self.received, self.answer = b"", asyncio.get_running_loop().create_future()
+        self.transport.write(request)
+        return await self.answer
 
-    async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        while self.free:
-            since, reader, writer = self.free.pop()
-            if time.monotonic() - since < MOST_IDLE_SECONDS and not reader.at_eof():
-                return reader, writer
-            writer.close()
-        return await asyncio.open_connection("127.0.0.1", self.port)
+    def _end(self, status: str) -> None:
+        if self.answer and not self.answer.done():
+            self.answer.set_result(status)
+
+
+class Connections:
+    """Connections to the service, of which the one that was not used for longest takes the next request."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.free: deque[Connection] = deque()
+
+    async def open(self, number: int = 1) -> None:
+        """Open some more."""
+        for _ in range(number):
+            _, opened = await asyncio.get_running_loop().create_connection(Connection, "127.0.0.1", self.port)
+            self.free.append(opened)
+
+    async def send(self, request: bytes) -> str:
+        """Send a request and return the status of its answer, or what went wrong."""
+        while self.free and self.free[0].closed:
+            self.free.popleft()
+        try:
+            if not self.free:
+                await self.open()
+            connection = self.free.popleft()
+            async with asyncio.timeout(WAIT_SECONDS):
+                status = await connection.send(request)
+        except (OSError, TimeoutError) as error:
+            return type(error).__name__
+        self.free.append(connection)
+        return status
 
 
 def digits(count: int = 200) -> list[bytes]:
@@ -181,12 +223,13 @@ async def open_loop(port: int, requests: list[bytes], rate: float, seconds: floa
     """Requests at even or at random times, whatever becomes of those before."""
     connections, times, statuses = Connections(port), [], Counter[str]()
     draw = random.Random(0)
+    await connections.open(KEPT)
 
     async def one(due: float) -> None:
         status = await connections.send(draw.choice(requests))
         statuses[status] += 1
         if status == "200":
-            times.append(1000 * (time.perf_counter() - due))
+            times.append((1000 * (time.perf_counter() - due), due))
 
     begin = due = time.perf_counter()
     tasks = []
@@ -195,14 +238,27 @@ async def open_loop(port: int, requests: list[bytes], rate: float, seconds: floa
         await asyncio.sleep(max(0, due - time.perf_counter()))
         tasks.append(asyncio.create_task(one(due)))
     await asyncio.gather(*tasks)
-    return Measured(np.array(times), statuses, time.perf_counter() - begin)
+    milliseconds, when = np.array(times).T
+    return Measured(milliseconds, statuses, time.perf_counter() - begin, when)
+
+
+def machine_alone(milliseconds: float, seconds: float) -> np.ndarray:
+    """Times of nothing but additions, each about so long: what the machine does to any program now."""
+    turns, start = 20_000, time.perf_counter()
+    sum(range(turns))
+    turns = round(turns * milliseconds / 1000 / (time.perf_counter() - start))
+    times, end = [], time.perf_counter() + seconds
+    while (start := time.perf_counter()) < end:
+        sum(range(turns))
+        times.append(1000 * (time.perf_counter() - start))
+    return np.array(times)
 
 
 def find_capacity(port: int, requests: list[bytes]) -> tuple[int, Measured]:
     """The number of clients with the highest rate of good answers."""
     found = {}
     for clients in CLIENTS:
-        found[clients] = asyncio.run(closed_loop(port, requests, clients, STEP_SECONDS))
+        found[clients] = uvloop.run(closed_loop(port, requests, clients, STEP_SECONDS))
         print(f"  {clients:3} clients: {found[clients].rate:6.0f} a second", flush=True)
     best = max(found, key=lambda clients: found[clients].rate if not found[clients].errors else 0)
     return best, found[best]
@@ -253,7 +309,46 @@ def swap(service: Service, releases: Path, source: Path, requests: list[bytes], 
         statuses = sum((part.statuses for part in parts), Counter[str]())
         return Measured(np.concatenate([part.milliseconds for part in parts]), statuses, sum(p.seconds for p in parts))
 
-    return asyncio.run(both()), float(np.median(seconds))
+    return uvloop.run(both()), float(np.median(seconds))
+
+
+def under_load(service: Service, requests: list[bytes], seconds: float) -> list[tuple[str, str]]:
+    """What each load gave, in rows."""
+    uvloop.run(closed_loop(service.port, requests, 4, 3))
+    single = uvloop.run(closed_loop(service.port, requests, 1, 10))
+    usual = single.percentile(50)
+    print("Batches of what waits:", flush=True)
+    clients, capacity = find_capacity(service.port, requests)
+    used = service.processor_ms()
+    full = uvloop.run(closed_loop(service.port, requests, clients, seconds))
+    used = service.processor_ms() - used
+    alone = machine_alone(usual, seconds / 2)
+    middle, last, worst = np.percentile(alone, [50, 99, 99.9])
+    rows = [
+        ("one request at a time", f"p50 {usual:.1f} ms, p99 {single.percentile(99):.1f} ms"),
+        (
+            "additions alone, about as long",
+            f"p50 {middle:.1f} ms, p99 {last:.1f} ms ({last / middle:.1f} times), p99.9 {worst:.1f} ms "
+            f"({worst / middle:.1f} times)",
+        ),
+        ("capacity", f"{capacity.rate:.0f} images/s ({clients} clients)"),
+        (
+            f"{seconds:.0f} s at capacity",
+            f"{full.rate:.0f} images/s, {full.answers}; p50 {full.percentile(50):.0f} ms, "
+            f"p99 {full.percentile(99):.0f} ms; {used / len(full.milliseconds):.2f} ms of a processor each",
+        ),
+    ]
+    for evenly, times in ((True, "evenly spaced"), (False, "at random times")):
+        part = uvloop.run(open_loop(service.port, requests, 0.7 * full.rate, seconds, evenly))
+        rows.append(
+            (
+                f"{seconds:.0f} s at 70% of it, {times}",
+                f"{part.rate:.0f} images/s, {part.answers}; p50 {part.percentile(50):.1f} ms, "
+                f"p99 {part.percentile(99):.1f} ms: {part.percentile(99) / usual:.1f} times one request; "
+                f"p99 of a quarter of a second {part.median_p99():.1f} ms in the median",
+            )
+        )
+    return rows
 
 
 def main() -> None:
@@ -270,6 +365,8 @@ def main() -> None:
     if not found:
         raise SystemExit(f"No release in {arguments.release}: kedro run, then kedro run --pipelines export")
     requests, rows = digits(), []
+    gc.collect()
+    gc.freeze()  # the client's own pauses would count as the service's
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         source, log = Path(found[0].address), folder / "log"
@@ -280,32 +377,7 @@ def main() -> None:
             clients, capacity = find_capacity(service.port, requests)
             rows.append(("capacity, one image a batch", f"{capacity.rate:.0f} images/s ({clients} clients)"))
         with running(releases, log) as service:
-            asyncio.run(closed_loop(service.port, requests, 4, 3))
-            single = asyncio.run(closed_loop(service.port, requests, 1, 10))
-            usual = single.percentile(50)
-            rows.append(("one request at a time", f"p50 {usual:.1f} ms, p99 {single.percentile(99):.1f} ms"))
-            print("Batches of what waits:", flush=True)
-            clients, capacity = find_capacity(service.port, requests)
-            used = service.processor_ms()
-            full = asyncio.run(closed_loop(service.port, requests, clients, arguments.seconds))
-            used = service.processor_ms() - used
-            rows += [
-                ("capacity", f"{capacity.rate:.0f} images/s ({clients} clients)"),
-                (
-                    f"{arguments.seconds:.0f} s at capacity",
-                    f"{full.rate:.0f} images/s, {full.answers}; p50 {full.percentile(50):.0f} ms, "
-                    f"p99 {full.percentile(99):.0f} ms; {used / len(full.milliseconds):.2f} ms of a processor each",
-                ),
-            ]
-            for evenly, times in ((True, "evenly spaced"), (False, "at random times")):
-                part = asyncio.run(open_loop(service.port, requests, 0.7 * full.rate, arguments.seconds, evenly))
-                rows.append(
-                    (
-                        f"{arguments.seconds:.0f} s at 70% of it, {times}",
-                        f"{part.rate:.0f} images/s, {part.answers}; p50 {part.percentile(50):.1f} ms, "
-                        f"p99 {part.percentile(99):.1f} ms: {part.percentile(99) / usual:.1f} times one request",
-                    )
-                )
+            rows += under_load(service, requests, arguments.seconds)
         with running(releases, log, upload_seconds=3) as service:
             hostile = list(hostile_requests(arguments.hostile))
             attack(service, hostile[: arguments.hostile // 4])

@@ -6,13 +6,14 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from PIL import Image
 from services import VERSION, form, serving
 
 from cnn_transfer.prediction import Predictor
-from cnn_transfer.serving import labelling
+from cnn_transfer.serving import labelling, releases
 from cnn_transfer.serving.answers import Explanation, Predictions, Refusal
 from cnn_transfer.serving.uploads import SERVICE_CODES, UploadMemory
 from images.odd_images import harmful, odd, torn
@@ -24,6 +25,12 @@ LISTED_ONLY = {"hidden_file", "system_file"}  # names of files in a folder; an u
 def photos(class_folder):
     """Images of all classes by name."""
     return {f"{path.parent.name}-{path.name}": path.read_bytes() for path in sorted(class_folder.glob("*/09[0-3].png"))}
+
+
+def labels_quickly(client, monkeypatch, images):
+    """Let up to so many images at once be labelled where requests are read, more in a thread."""
+    slot = client.service.slot
+    monkeypatch.setattr(slot, "_model", replace(slot.current, quick_images=images))
 
 
 def test_says_what_the_predictor_says(client, photos, release_folder):
@@ -148,7 +155,7 @@ def test_a_defect_shows_an_id_that_is_in_the_log_and_no_traceback(client, photos
     def broken(*_):
         raise RuntimeError("secret of the code")
 
-    monkeypatch.setattr(Predictor, "columns", broken)
+    monkeypatch.setattr(Predictor, "judge", broken)
     answer = client.send(*list(photos.items())[:1])
     assert (answer.status, answer.json["error"]["code"]) == (500, "internal")
     assert b"secret" not in answer.body
@@ -253,9 +260,9 @@ def test_counts_what_it_did(client, photos):
     assert client.metric("cnn_transfer_waiting_images") == 0
 
 
-@pytest.mark.parametrize("quick_seconds", [0, 60])
-def test_requests_at_once_are_labelled_together_and_get_their_own_answers(client, photos, monkeypatch, quick_seconds):
-    monkeypatch.setattr(labelling, "QUICK_SECONDS", quick_seconds)
+@pytest.mark.parametrize("quick_images", [0, 64])
+def test_requests_at_once_are_labelled_together_and_get_their_own_answers(client, photos, monkeypatch, quick_images):
+    labels_quickly(client, monkeypatch, quick_images)
     expected = {name: client.send((name, content)).json["images"][0] for name, content in photos.items()}
     before = client.metric("cnn_transfer_batch_images_count")
     with ThreadPoolExecutor(16) as pool:
@@ -264,7 +271,7 @@ def test_requests_at_once_are_labelled_together_and_get_their_own_answers(client
         image = answer.json["images"][0]
         assert image["predicted"] == expected[image["name"]]["predicted"]
         assert image["confidence"] == pytest.approx(expected[image["name"]]["confidence"], abs=1e-5)
-    if not quick_seconds:
+    if not quick_images:
         assert client.metric("cnn_transfer_batch_images_count") - before < len(answers)
 
 
@@ -291,19 +298,33 @@ def test_a_small_file_of_many_pixels_is_decoded_in_a_thread(client, photos, monk
 
 
 def test_only_what_takes_long_is_labelled_in_a_thread(client, photos, monkeypatch):
-    content, label, threads, delay = next(iter(photos.values())), labelling._label, [], [0.0]
+    files, label, threads = list(photos.items())[:2], labelling._label, []
 
     def watched(*arguments):
         threads.append(threading.current_thread().name)
-        time.sleep(delay[0])
         return label(*arguments)
 
     monkeypatch.setattr(labelling, "_label", watched)
-    monkeypatch.setattr(labelling, "QUICK_SECONDS", 0.5)
-    client.service.labeller._timed = None
-    for delay[0] in (0.0, 0.6, 0.6):  # it is not known, it was quick, it was slow
-        assert client.send(("a.png", content)).status == 200
-    assert [name.startswith("label") for name in threads] == [True, False, True]
+    labels_quickly(client, monkeypatch, 1)
+    assert client.send(files[0]).status == client.send(*files).status == 200
+    assert [name.startswith("label") for name in threads] == [False, True]
+
+
+@pytest.mark.parametrize(("milliseconds_each", "quick_images"), [(0, 6), (8, 2), (30, 0)])
+def test_how_many_images_are_labelled_quickly_is_measured(release_folder, monkeypatch, milliseconds_each, quick_images):
+    judge = Predictor.judge
+
+    def slow(self, pixels):
+        end = time.thread_time() + len(pixels) * milliseconds_each / 1000
+        judged = judge(self, pixels)
+        while time.thread_time() < end:
+            pass
+        return judged
+
+    monkeypatch.setattr(Predictor, "judge", slow)
+    monkeypatch.setattr(releases, "QUICK_SECONDS", 0.02 if milliseconds_each else 60)
+    with serving(release_folder, most_batch=6) as client:
+        assert client.service.slot.current.quick_images == quick_images
 
 
 def test_more_than_can_wait_is_refused_at_once(release_folder, photos):

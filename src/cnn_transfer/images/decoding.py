@@ -6,6 +6,7 @@ What is done to odd images is in `reasons.NOTES`, what is refused in `reasons.RE
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import os
 import re
@@ -77,6 +78,11 @@ class Decoded(NamedTuple):
     width_px: int
     height_px: int
     notes: list[str]
+
+    @property
+    def pixel_digest(self) -> str:
+        """Digest of the pixels; images whose pixels are the same have the same."""
+        return hashlib.blake2b(self.pixels.data, digest_size=16).hexdigest()
 
 
 class UnusableImageError(ValueError):

@@ -204,8 +204,8 @@ def prepare_chunk(
             row = known.get(digest, NOT_STORED)
             if row == NOT_STORED:
                 decoded = decode_image(content, image_format, name)
-                pixel_digest = hashlib.blake2b(decoded.pixels.data, digest_size=16).hexdigest()
-                facts.append((decoded.width_px, decoded.height_px, " ".join(decoded.notes), digest, pixel_digest, row))
+                notes = " ".join(decoded.notes)
+                facts.append((decoded.width_px, decoded.height_px, notes, digest, decoded.pixel_digest, row))
                 pixels[decoded_images] = decoded.pixels
                 decoded_images += 1
             else:

@@ -35,7 +35,7 @@ from threadpoolctl import threadpool_limits
 
 from cnn_transfer.evaluation import calibrate, fit_familiarity
 from cnn_transfer.evaluation.conformal import sets_of
-from cnn_transfer.evaluation.familiarity import ScaledImages, find_near, scaled
+from cnn_transfer.evaluation.familiarity import Near, ScaledImages, find_near, scaled
 from cnn_transfer.evaluation.predictions import PROBABILITY
 from cnn_transfer.evaluation.slices import grey_figures
 from cnn_transfer.images import DecodedImages, ImageFormat, ImageListing, ImageSet, Workers, list_unlabelled
@@ -79,6 +79,24 @@ class Labelled(NamedTuple):
 
     predictions: pd.DataFrame
     rejected: pd.DataFrame
+
+
+class Judged(NamedTuple):
+    """What a predictor says of the pixels of n images.
+
+    Attributes:
+        probabilities: (n, c) float32, calibrated.
+        confidence: (n,) float64, the largest of each image.
+        predicted: (n,) text, the class that it is of.
+        withheld: (n,) text, why the class is no answer, a code of `WITHHELD`; empty where it is one.
+        near: The training images that are like each.
+    """
+
+    probabilities: np.ndarray
+    confidence: np.ndarray
+    predicted: np.ndarray
+    withheld: np.ndarray
+    near: Near
 
 
 @dataclass(frozen=True)
@@ -203,38 +221,43 @@ class Predictor:
         Returns:
             Arrays (n,) by the name of the column; what is missing is None.
         """
-        outputs = self.compute(pixels)
-        names = self.facts.class_names
-        near = find_near(self._training, self.references.embed(outputs.features), self.facts.familiarity, NEAREST)
-        confidence = outputs.probabilities.max(axis=1, initial=0.0).astype(float)
-        predicted = np.asarray(names, object)[outputs.probabilities.argmax(axis=1)]
-        withheld = self._withheld(confidence, near.unfamiliar)
+        judged, names = self.judge(pixels), self.facts.class_names
+        near = judged.near
         brightness, sharpness = grey_figures(pixels)
         nothing = np.full(len(pixels), None, object)
         return {
             "id": np.asarray(images["id"], object),
-            "answer": np.where(withheld == "", predicted, nothing),
-            "withheld": withheld.astype(object),
-            "predicted": predicted,
-            "confidence": confidence,
-            "set": sets_of(outputs.probabilities, self.facts.sets)[1] if self.facts.sets else nothing,
+            "answer": np.where(judged.withheld == "", judged.predicted, nothing),
+            "withheld": judged.withheld,
+            "predicted": judged.predicted,
+            "confidence": judged.confidence,
+            "set": sets_of(judged.probabilities, self.facts.sets)[1] if self.facts.sets else nothing,
             "distance": near.distance,
             "percentile": near.percentile,
             "unfamiliar": nothing if near.unfamiliar is None else near.unfamiliar,
             **{f"nearest_{place + 1}": self._training_ids[rows] for place, rows in enumerate(near.rows.T)},
-            **dict(zip([PROBABILITY + name for name in names], outputs.probabilities.T, strict=True)),
+            **dict(zip([PROBABILITY + name for name in names], judged.probabilities.T, strict=True)),
             "width_px": np.asarray(images["width_px"], int),
             "height_px": np.asarray(images["height_px"], int),
             "brightness": brightness,
             "sharpness": sharpness,
             "notes": np.asarray(
-                [
-                    f"{note} {TRAINING_IMAGE}".strip() if digest in self._training_digests else note
-                    for note, digest in zip(images["notes"], images["pixel_digest"], strict=True)
-                ],
-                object,
+                [self.noted(*image) for image in zip(images["notes"], images["pixel_digest"], strict=True)], object
             ),
         }
+
+    def judge(self, pixels: np.ndarray) -> Judged:
+        """What is said of pixels alone, (n, height, width, channels) uint8 in the network's size; n may be 0."""
+        outputs = self.compute(pixels)
+        near = find_near(self._training, self.references.embed(outputs.features), self.facts.familiarity, NEAREST)
+        confidence = outputs.probabilities.max(axis=1, initial=0.0).astype(float)
+        predicted = np.asarray(self.facts.class_names, object)[outputs.probabilities.argmax(axis=1)]
+        withheld = self._withheld(confidence, near.unfamiliar).astype(object)
+        return Judged(outputs.probabilities, confidence, predicted, withheld, near)
+
+    def noted(self, notes: str, pixel_digest: str) -> str:
+        """Notes of an image (codes, separated by spaces), with that of a training image where it is one."""
+        return f"{notes} {TRAINING_IMAGE}".strip() if pixel_digest in self._training_digests else notes
 
     def compute(self, pixels: np.ndarray) -> Outputs:
         """What the network says of pixels, (n, height, width, channels) uint8, some at a time.

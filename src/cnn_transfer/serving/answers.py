@@ -5,9 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 from PIL import Image
@@ -15,19 +14,10 @@ from pydantic import BaseModel, Field
 
 from cnn_transfer.evaluation.conformal import sets_of
 from cnn_transfer.evaluation.occlusion import occlusion_map, overlay
-from cnn_transfer.evaluation.predictions import PROBABILITY
 from cnn_transfer.prediction import WITHHELD
+from cnn_transfer.prediction.predictor import Judged
 from cnn_transfer.serving.releases import ServedModel
 
-COLUMNS = (
-    "answer",
-    "withheld",
-    "predicted",
-    "confidence",
-    "unfamiliar",
-    "percentile",
-    "notes",
-)  # as lists, once a batch
 PICTURE_PX = 448  # at least, of the longest side of a picture that is explained
 FAITHFULNESS = (
     "Orange: places that speak for the class, blue: against it. Each place was covered by the blurred image, and its "
@@ -112,32 +102,45 @@ def model_json(model: ServedModel) -> dict[str, Any]:
     return {"version": model.version, "runtime": model.runtime, "class_names": names}
 
 
-def images_json(model: ServedModel, columns: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What `Predictor.columns` gives, each image as `LabelledImage` without its name."""
-    names = model.predictor.facts.class_names
-    lists = {name: columns[name].tolist() for name in COLUMNS}
-    probabilities = np.stack([columns[PROBABILITY + name] for name in names], axis=1).astype(float)
-    sets = _sets(probabilities, model)
-    nearest = [values for name, values in columns.items() if name.startswith("nearest_")]
-    images = []
-    for row, withheld in enumerate(lists["withheld"]):
-        percentile = lists["percentile"][row]
-        images.append(
-            {
-                "answer": lists["answer"][row],
-                "withheld": withheld,
-                "withheld_text": WITHHELD.get(withheld, ""),
-                "predicted": lists["predicted"][row],
-                "confidence": lists["confidence"][row],
-                "probabilities": dict(zip(names, probabilities[row].tolist(), strict=True)),
-                "set": sets[row],
-                "unfamiliar": lists["unfamiliar"][row],
-                "percentile": percentile if math.isfinite(percentile) else None,
-                "nearest": [_nearest(model, values[row]) for values in nearest],
-                "notes": lists["notes"][row].split(),
-            }
+def images_json(model: ServedModel, judged: Judged, notes: Sequence[str]) -> list[dict[str, Any]]:
+    """Each image as `LabelledImage` without its name.
+
+    Args:
+        model: That judged them.
+        judged: What it says.
+        notes: What was done to each image, codes separated by spaces.
+    """
+    names, sets = model.predictor.facts.class_names, _sets(judged.probabilities, model)
+    near, nothing = judged.near, [None] * len(notes)
+    columns = (
+        judged.predicted.tolist(),
+        judged.withheld.tolist(),
+        judged.confidence.tolist(),
+        judged.probabilities.astype(float).tolist(),
+        sets,
+        nothing if near.unfamiliar is None else near.unfamiliar.tolist(),
+        near.percentile.tolist(),
+        near.rows.tolist(),
+        notes,
+    )
+    return [
+        {
+            "answer": None if withheld else predicted,
+            "withheld": withheld,
+            "withheld_text": WITHHELD.get(withheld, ""),
+            "predicted": predicted,
+            "confidence": confidence,
+            "probabilities": dict(zip(names, probabilities, strict=True)),
+            "set": held,
+            "unfamiliar": unfamiliar,
+            "percentile": percentile if math.isfinite(percentile) else None,
+            "nearest": [model.nearest[row] for row in rows],
+            "notes": noted.split(),
+        }
+        for predicted, withheld, confidence, probabilities, held, unfamiliar, percentile, rows, noted in zip(
+            *columns, strict=True
         )
-    return images
+    ]
 
 
 def _sets(probabilities: np.ndarray, model: ServedModel) -> list[list[str] | None]:
@@ -148,12 +151,6 @@ def _sets(probabilities: np.ndarray, model: ServedModel) -> list[list[str] | Non
     held = sets_of(probabilities, facts.sets)[0]
     order = np.argsort(-probabilities, axis=1, kind="stable")
     return [[facts.class_names[place] for place in row if mask[place]] for row, mask in zip(order, held, strict=True)]
-
-
-def _nearest(model: ServedModel, name: str) -> dict[str, str]:
-    row = model.training_rows[name]
-    address = f"/training-images/{row}?version={quote(model.version, safe='')}"
-    return {"id": name, "label": model.training_labels[row], "thumbnail": address}
 
 
 def explanation_json(model: ServedModel, pixels: np.ndarray) -> dict[str, Any]:

@@ -1,15 +1,14 @@
 """Images of many requests at once: decoded side by side by the intake of the training, labelled together.
 
 Most of the time of labelling one small image goes into what is done once a batch, so that images that arrive while a
-batch is labelled make the next one. None waits for others to come: without load a batch is one request. What takes only
-milliseconds is not handed to a thread, which takes as long again. `benchmarks/serving.py` measures what that brings.
+batch is labelled make the next one. None waits for others to come, only for those that have come to be read: without
+load a batch is one request. What takes only milliseconds is not handed to a thread, which takes as long again.
+`benchmarks/serving.py` measures what that brings.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import math
 import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -24,12 +23,12 @@ from cnn_transfer.images import ImageFormat, UnusableImageError, decode_image
 from cnn_transfer.images.decoding import Decoded
 from cnn_transfer.serving.answers import explanation_json, images_json
 from cnn_transfer.serving.metrics import Metrics
-from cnn_transfer.serving.releases import ServedModel, known_columns
+from cnn_transfer.serving.releases import ServedModel
 from cnn_transfer.serving.settings import Settings
 from cnn_transfer.serving.uploads import FILE_TOO_LARGE, RefusedError, Upload
 
 SMALL_BYTES, SMALL_MEGAPIXELS = 2048, 0.07  # most of an image that is decoded at once; a bomb declares more pixels
-QUICK_SECONDS = 0.01  # for which a batch may hold requests up
+ROUNDS = 2  # of the event loop, in which requests that have arrived get into the next batch
 MOST_EXPLANATIONS = 8  # on their way at once; each takes as long as a hundred images
 
 
@@ -63,8 +62,6 @@ class Labeller:
         self._waiting: asyncio.Queue[_Waiting] = asyncio.Queue()
         self._images = 0  # on their way
         self._explanations = 0  # likewise
-        self._timed: ServedModel | None = None  # the model of the last batch
-        self._seconds_each = math.inf  # that it took an image
         self._decoders = ThreadPoolExecutor(os.cpu_count(), "decode")
         self._labeller = ThreadPoolExecutor(1, "label")
         self._explainer = ThreadPoolExecutor(1, "explain")
@@ -98,7 +95,7 @@ class Labeller:
         self.check_load(len(uploads))
         self._count(len(uploads))
         try:
-            decoded = await asyncio.gather(*(self.decode(upload, model.image_format) for upload in uploads))
+            decoded = await self._decode_all(uploads, model.image_format)
             usable = [image for image in decoded if isinstance(image, Decoded)]
             labelled = iter(await self._together(model, usable) if usable else [])
         finally:
@@ -129,17 +126,22 @@ class Labeller:
 
     async def decode(self, upload: Upload, image_format: ImageFormat) -> Decoded | Rejected:
         """Decode one upload, in a thread unless it is small."""
-        most_mb, image = self._settings.most_file_mb, None
-        if upload.size <= SMALL_BYTES:
-            limit = min(image_format.most_megapixels, SMALL_MEGAPIXELS)
-            image = _decode(upload, image_format.model_copy(update={"most_megapixels": limit}), most_mb)
-        if image is None or (isinstance(image, Rejected) and image.reason == "too_large"):
-            loop = asyncio.get_running_loop()
-            image = await loop.run_in_executor(self._decoders, _decode, upload, image_format, most_mb)
-        if isinstance(image, Rejected):
-            self._metrics.images.labels("rejected").inc()
-            self._metrics.rejected.labels(image.reason).inc()
-        return image
+        return (await self._decode_all([upload], image_format))[0]
+
+    async def _decode_all(self, uploads: Sequence[Upload], image_format: ImageFormat) -> list[Decoded | Rejected]:
+        most_mb, loop = self._settings.most_file_mb, asyncio.get_running_loop()
+        decoded = [_decode_small(upload, image_format, most_mb) for upload in uploads]
+        larger = {
+            place: loop.run_in_executor(self._decoders, _decode, uploads[place], image_format, most_mb)
+            for place, image in enumerate(decoded)
+            if image is None
+        }
+        images = [await larger[place] if image is None else image for place, image in enumerate(decoded)]
+        for image in images:
+            if isinstance(image, Rejected):
+                self._metrics.images.labels("rejected").inc()
+                self._metrics.rejected.labels(image.reason).inc()
+        return images
 
     def _count(self, images: int) -> None:
         self._images += images
@@ -150,6 +152,8 @@ class Labeller:
         late: _Waiting | None = None
         while True:
             first, late = late or await self._waiting.get(), None
+            for _ in range(ROUNDS):
+                await asyncio.sleep(0)
             batch, images = [first], len(first.images)
             while images < self._settings.most_batch and not self._waiting.empty():
                 following = self._waiting.get_nowait()
@@ -165,16 +169,13 @@ class Labeller:
         if not batch:  # their clients have gone
             return
         model, images = batch[0].model, [image for waiting in batch for image in waiting.images]
-        quick = model is self._timed and len(images) * self._seconds_each < QUICK_SECONDS
         start = time.perf_counter()
         try:
-            if quick:
+            if len(images) <= model.quick_images:
                 labelled = _label(model, images)
             else:
                 labelled = await asyncio.get_running_loop().run_in_executor(self._labeller, _label, model, images)
-            seconds = time.perf_counter() - start
-            self._timed, self._seconds_each = model, seconds / len(images)
-            self._note(labelled, seconds)
+            self._note(labelled, time.perf_counter() - start)
         except Exception as error:  # of this batch only; the next may have no such image
             for waiting in batch:
                 if not waiting.labelled.done():
@@ -194,6 +195,15 @@ class Labeller:
             self._metrics.predicted.labels(image["predicted"]).inc()
 
 
+def _decode_small(upload: Upload, image_format: ImageFormat, most_mb: float) -> Decoded | Rejected | None:
+    """An image that takes no time worth mentioning; None for one that does."""
+    if upload.size > SMALL_BYTES:
+        return None
+    limit = min(image_format.most_megapixels, SMALL_MEGAPIXELS)
+    image = _decode(upload, image_format.model_copy(update={"most_megapixels": limit}), most_mb)
+    return None if isinstance(image, Rejected) and image.reason == "too_large" else image
+
+
 def _decode(upload: Upload, image_format: ImageFormat, most_mb: float) -> Decoded | Rejected:
     if upload.content is None:
         return Rejected(FILE_TOO_LARGE, f"{upload.size:,} bytes; a file may have {most_mb:g} MB")
@@ -204,14 +214,5 @@ def _decode(upload: Upload, image_format: ImageFormat, most_mb: float) -> Decode
 
 
 def _label(model: ServedModel, images: Sequence[Decoded]) -> list[dict[str, Any]]:
-    rows = [
-        (
-            image.width_px,
-            image.height_px,
-            " ".join(image.notes),
-            hashlib.blake2b(image.pixels.data, digest_size=16).hexdigest(),
-        )
-        for image in images
-    ]
-    columns = model.predictor.columns(np.stack([image.pixels for image in images]), known_columns(rows))
-    return images_json(model, columns)
+    notes = [model.predictor.noted(" ".join(image.notes), image.pixel_digest) for image in images]
+    return images_json(model, model.predictor.judge(np.stack([image.pixels for image in images])), notes)

@@ -11,12 +11,14 @@ import glob
 import json
 import logging
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import numpy as np
 
@@ -28,7 +30,8 @@ from cnn_transfer.serving.metrics import Metrics
 from cnn_transfer.serving.settings import Settings
 
 LOGGER = logging.getLogger(__name__)
-WARM_UP = (1, 2, 8)  # images; the first batches of a size are slow
+QUICK_SECONDS = 0.02  # for which a batch may hold requests up
+MOST_WAITING = 4  # times what it computes is what a batch takes beside others; some runtimes compute in other threads
 
 
 class NoReleaseError(RuntimeError):
@@ -62,6 +65,7 @@ class ServedModel:
         image_format: How uploads are decoded: as in training, but for the limit of the service.
         exports: Content of `exports.json`.
         runtime: Name of what computes its network.
+        quick_images: That it labels at once within `QUICK_SECONDS`; 0: not even one.
     """
 
     release: Release
@@ -69,6 +73,7 @@ class ServedModel:
     image_format: ImageFormat
     exports: dict[str, Any]
     runtime: str
+    quick_images: int = 0
 
     @cached_property
     def version(self) -> str:
@@ -76,14 +81,13 @@ class ServedModel:
         return self.release.version
 
     @cached_property
-    def training_rows(self) -> dict[str, int]:
-        """Row of each training image by its id."""
-        return {name: row for row, name in enumerate(self.predictor.references.training["id"])}
-
-    @cached_property
-    def training_labels(self) -> list[str]:
-        """Class of each training image."""
-        return [str(label) for label in self.predictor.references.training["label"]]
+    def nearest(self) -> list[dict[str, str]]:
+        """Each training image as `answers.Nearest`."""
+        training, version = self.predictor.references.training, quote(self.version, safe="")
+        return [
+            {"id": name, "label": str(label), "thumbnail": f"/training-images/{row}?version={version}"}
+            for row, (name, label) in enumerate(zip(training["id"], training["label"], strict=True))
+        ]
 
     @cached_property
     def pictures(self) -> Sequence[bytes]:
@@ -147,10 +151,22 @@ def load_release(release: Release, settings: Settings) -> ServedModel:
     """
     with _on_disk(release, settings.runtime) as folder:
         model = _load(release, folder, settings)
-    for images in WARM_UP:
+    return replace(model, quick_images=_quick_images(model, settings.most_batch))
+
+
+def _quick_images(model: ServedModel, most: int) -> int:
+    """How many images at once it labels quickly; 0: not even one. Each size is done twice, the first time is slow."""
+    quick, images = 0, 1
+    while quick < most:
         pixels = np.zeros((images, *model.predictor.facts.card.image_shape), np.uint8)
-        model.predictor.columns(pixels, known_columns([(1, 1, "", "")] * images))
-    return model
+        for _ in range(2):
+            wall, processor = time.perf_counter(), time.thread_time()
+            model.predictor.judge(pixels)
+            wall, processor = time.perf_counter() - wall, time.thread_time() - processor
+        if max(processor, wall / MOST_WAITING) > QUICK_SECONDS:
+            break
+        quick, images = images, min(2 * images, most)
+    return quick
 
 
 def _load(release: Release, folder: Path, settings: Settings) -> ServedModel:
@@ -168,13 +184,6 @@ def _load(release: Release, folder: Path, settings: Settings) -> ServedModel:
     return ServedModel(
         release, predictor, image_format.model_copy(update={"most_megapixels": served}), exports, settings.runtime
     )
-
-
-def known_columns(rows: Sequence[tuple[int, int, str, str]]) -> dict[str, Sequence[Any]]:
-    """What a predictor wants to know of images, from (width_px, height_px, notes, pixel_digest)."""
-    columns = zip(*rows, strict=True)
-    known = dict(zip(("width_px", "height_px", "notes", "pixel_digest"), columns, strict=True))
-    return {"id": [str(row) for row in range(len(rows))], **known}
 
 
 class ModelSlot:
