@@ -55,7 +55,8 @@ LABELS, CLASSES, COPIES, GRIDS = (5, 10, 20), 10, 8, (2, 3)  # rows an image; ce
 TEST, TRAIN, UNLABELLED = 2000, 3000, 1000
 FORMAT = ImageFormat(image_size_px=96, channels=3)
 NOTHING = {name: False if field.annotation is bool else 0.0 for name, field in Augmentation.model_fields.items()}
-SLIGHTLY = Augmentation(**NOTHING | {"rotation_degrees": 10, "shift_fraction": 0.06, "scale_fraction": 0.1})
+MOVES = {"rotation_degrees": 10, "shift_fraction": 0.06, "scale_fraction": 0.1, "shear_fraction": 0.3}
+SLIGHTLY = Augmentation(**NOTHING | MOVES)
 PACKAGES = ["fastai", "torch", "torchvision"]
 Deep = dict[int, np.ndarray]  # features of all depths by grid
 Extract = Callable[[np.ndarray], tuple[Deep, np.ndarray]]

@@ -125,6 +125,32 @@ def test_scaling_stays_within_its_range_and_keeps_the_middle(augmentation):
     np.testing.assert_allclose(centre_of_mass(moved), 20, atol=0.05)
 
 
+def test_a_shear_moves_rows_against_each_other_by_less_than_its_share_of_their_distance(augmentation):
+    images = np.zeros((60, 41, 41, 1), np.float32)
+    images[:, :, 19:22] = 1  # an upright line
+    moved = move(images, augmentation(shear_fraction=0.3))
+    where = (moved[..., 0] * np.arange(41)).sum(axis=2) / moved[..., 0].sum(axis=2)  # of the line, row by row
+    np.testing.assert_allclose(where[:, 20], 20, atol=0.01)
+    leans = (where[:, -1] - where[:, 0]) / 40
+    np.testing.assert_allclose(where, 20 + leans[:, None] * (np.arange(41) - 20), atol=0.02)
+    assert abs(leans).max() <= 0.3 + 1e-3
+    assert leans.max() > 0.2
+    assert leans.min() < -0.2
+    level = np.zeros((20, 41, 41, 1), np.float32)
+    level[:, 19:22] = 1
+    np.testing.assert_allclose(move(level, augmentation(shear_fraction=0.3)), level, atol=1e-4)
+
+
+def test_a_sheared_image_that_is_mirrored_leans_the_other_way(augmentation):
+    images = np.zeros((60, 41, 41, 1), np.float32)
+    images[:, :, 19:22] = 1
+    sheared = move(images, augmentation(shear_fraction=0.3))
+    flipped = move(images, augmentation(shear_fraction=0.3, horizontal_flip=True))
+    same, mirrored = (abs(flipped - other).max(axis=(1, 2, 3)) < 1e-3 for other in (sheared, sheared[:, :, ::-1]))
+    assert (same ^ mirrored).all()
+    assert 0.2 < mirrored.mean() < 0.8
+
+
 def test_pixels_from_outside_repeat_the_edge(augmentation):
     bright = np.full((20, 28, 28, 1), 200, np.uint8)
     moved = move(bright, augmentation(rotation_degrees=45, shift_fraction=0.3))
@@ -377,6 +403,7 @@ def test_any_augmentation_is_decided_by_its_seed_and_keeps_shape_type_and_sums(p
         {"rotation_degrees": 181},
         {"shift_fraction": 0.6},
         {"scale_fraction": -0.1},
+        {"shear_fraction": 1.1},
         {"horizontal_flip": 2},
         {"vertical_flip": 2},
         {"brightness_fraction": 1},

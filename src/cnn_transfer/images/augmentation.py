@@ -29,7 +29,7 @@ HOLE_GREY = 127.0  # zero for networks that scale pixels to -1 … 1, as in the 
 # Each image has one random number for each of these. Add names at the end: the others keep their numbers.
 DRAWS = (
     "rotation", "scale", "stretch", "shift_x", "shift_y", "horizontal_flip", "vertical_flip", "brightness", "contrast",
-    "saturation", "hue", "hole_y", "hole_x", "patch_y", "patch_x",
+    "saturation", "hue", "hole_y", "hole_x", "patch_y", "patch_x", "shear",
 )  # fmt: skip
 
 
@@ -39,6 +39,7 @@ class Augmentation(Parameters):
     rotation_degrees: float = Field(ge=0, le=180)
     shift_fraction: float = Field(ge=0, le=0.5)  # of the image's size, in each direction
     scale_fraction: float = Field(ge=0, le=1)  # 0.1: between 1/1.1 and 1.1 times; applied to size and to aspect
+    shear_fraction: float = Field(ge=0, le=1)  # 0.2: an upright line leans by up to a fifth of its height
     horizontal_flip: bool
     vertical_flip: bool
     brightness_fraction: float = Field(ge=0, lt=1)  # 0.2: between 0.8 and 1.2 times; so are contrast and saturation
@@ -134,20 +135,22 @@ def _plane_transforms(
 ) -> list[tf.Tensor] | None:
     """[a b c; d e f], each (n,), maps an output pixel to the input pixel that it shows, x before y.
 
-    About the centre: zoom, times rotation, times stretch, times flips.
+    About the centre: zoom, times rotation, times stretch, times shear, times flips.
     """
     import tensorflow as tf
 
     ranges = augmentation.rotation_degrees + augmentation.shift_fraction + augmentation.scale_fraction
-    if not (ranges or augmentation.horizontal_flip or augmentation.vertical_flip):
+    if not (ranges or augmentation.shear_fraction or augmentation.horizontal_flip or augmentation.vertical_flip):
         return None
     angle = draws["rotation"] * np.pi / 180 * augmentation.rotation_degrees
     zoom = tf.exp(draws["scale"] * np.log1p(augmentation.scale_fraction))
     stretch = tf.exp(draws["stretch"] * np.log1p(augmentation.scale_fraction) / 2)
     flip_x = tf.where(draws["horizontal_flip"] > 0, -1.0, 1.0) if augmentation.horizontal_flip else 1.0
     flip_y = tf.where(draws["vertical_flip"] > 0, -1.0, 1.0) if augmentation.vertical_flip else 1.0
-    a, b = tf.cos(angle) * zoom * stretch * flip_x, -tf.sin(angle) * zoom / stretch * flip_y
-    d, e = tf.sin(angle) * zoom * stretch * flip_x, tf.cos(angle) * zoom / stretch * flip_y
+    a, b = tf.cos(angle) * zoom * stretch, -tf.sin(angle) * zoom / stretch
+    d, e = tf.sin(angle) * zoom * stretch, tf.cos(angle) * zoom / stretch
+    lean = draws["shear"] * augmentation.shear_fraction
+    a, b, d, e = a * flip_x, (a * lean + b) * flip_y, d * flip_x, (d * lean + e) * flip_y
     centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
     c = centre_x - a * centre_x - b * centre_y + draws["shift_x"] * augmentation.shift_fraction * width
     f = centre_y - d * centre_x - e * centre_y + draws["shift_y"] * augmentation.shift_fraction * height
