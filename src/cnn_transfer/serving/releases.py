@@ -151,7 +151,9 @@ def load_release(release: Release, settings: Settings) -> ServedModel:
     """
     with _on_disk(release, settings.runtime) as folder:
         model = _load(release, folder, settings)
-    return replace(model, quick_images=_quick_images(model, settings.most_batch))
+    model = replace(model, quick_images=_quick_images(model, settings.most_batch))
+    _ = model.nearest
+    return model
 
 
 def _quick_images(model: ServedModel, most: int) -> int:
