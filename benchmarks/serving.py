@@ -6,7 +6,8 @@ Needs a release (kedro run, then kedro run --pipelines export) and the extra `se
 own on loopback; the client is this process, on the same cores. Requests are one image each, real digits. Without load:
 one request after the other. Capacity: as many clients as give the highest rate, each sending its next request when it
 has its answer. At 70% of that, requests come whatever the answers do, once evenly spaced and once at random times
-(Poisson), and the time counts from when a request was due.
+(Poisson), and the time counts from when a request was due. What the machine does to any program in that time is shown
+by additions that take about as long as a request, one after the other.
 """
 
 import argparse
@@ -182,10 +183,14 @@ class Connections:
         try:
             if not self.free:
                 await self.open()
-            connection = self.free.popleft()
+        except OSError as error:
+            return type(error).__name__
+        connection = self.free.popleft()
+        try:
             async with asyncio.timeout(WAIT_SECONDS):
                 status = await connection.send(request)
-        except (OSError, TimeoutError) as error:
+        except TimeoutError as error:
+            connection.transport.close()
             return type(error).__name__
         self.free.append(connection)
         return status

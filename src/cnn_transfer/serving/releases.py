@@ -31,7 +31,7 @@ from cnn_transfer.serving.settings import Settings
 
 LOGGER = logging.getLogger(__name__)
 QUICK_SECONDS = 0.02  # for which a batch may hold requests up
-MOST_WAITING = 4  # times what it computes is what a batch takes beside others; some runtimes compute in other threads
+MOST_WAITING = 4  # wall time over processor time of a batch beside other work; more: it computes in other threads
 
 
 class NoReleaseError(RuntimeError):
@@ -152,7 +152,7 @@ def load_release(release: Release, settings: Settings) -> ServedModel:
     with _on_disk(release, settings.runtime) as folder:
         model = _load(release, folder, settings)
     model = replace(model, quick_images=_quick_images(model, settings.most_batch))
-    _ = model.nearest
+    _ = model.nearest  # made before the first request
     return model
 
 
