@@ -68,6 +68,7 @@ from cnn_transfer.settings import CONFIG_LOADER_ARGS
 from cnn_transfer.training import choose_precision
 from cnn_transfer.transfer import (
     Head,
+    Pool,
     SearchFit,
     build_target_network,
     choose_head,
@@ -75,7 +76,6 @@ from cnn_transfer.transfer import (
     fine_tune,
     head_weights,
     open_features,
-    pseudo_label,
     rows_of_pool,
     train_baseline,
     write_features,
@@ -206,9 +206,7 @@ def transfer(
     plan = plan_transfer(network, ModelCard.model_validate(card), features, head, None)
     migrated = build_target_network(network, plan, head_weights(head, images.class_names))
     training, validation = split_examples(images, splits, "training"), split_examples(images, splits, "validation")
-    if plan.self_trained:
-        pool = pseudo_label(migrated, training, rows_of_pool(features, images, splits), block.pseudo_labels.kept)
-        training = training.joined(pool, block.pseudo_labels.share)
+    pool = Pool(rows_of_pool(features, images, splits), block.pseudo_labels) if plan.self_trained else None
     precision = choose_precision(parameters["precision"])
     tuned = fine_tune(
         migrated,
@@ -218,6 +216,7 @@ def transfer(
         block.augmentation,
         precision,
         seed,
+        pool,
         forward_images=len(features.table),
     )
     return tuned, head

@@ -96,8 +96,9 @@ def test_pseudo_labels_are_drawn_where_the_head_gained_by_images_without_a_label
     decision, network, features = migrated
     seen = {}
 
-    def tune(network, training, validation, *_, **__):
-        seen.update(training=training, validation=validation)
+    def tune(network, training, validation, rule, augmentation, precision, seed, pool, **_):
+        learnt_from = pool.added_to(training, network) if pool else training
+        seen.update(training=learnt_from, validation=validation)
         return no_search(network, "float32")
 
     monkeypatch.setattr(nodes, "fine_tune", tune)

@@ -11,8 +11,8 @@ from scipy.special import log_softmax
 
 from cnn_transfer.images import split_examples
 from cnn_transfer.models import add_linear_head, copy_network, head_layers, randomise_head, tap_network, tap_widths
-from cnn_transfer.training import LOG_COLUMNS, Fit
-from cnn_transfer.transfer import FineTuning, fine_tune, fit_probe, keep_probe
+from cnn_transfer.training import LOG_COLUMNS, Fit, fit
+from cnn_transfer.transfer import FineTuning, Pool, PseudoLabels, fine_tune, fit_probe, keep_probe
 from cnn_transfer.transfer import fine_tuning as module
 from cnn_transfer.transfer.fine_tuning import mix_weights
 from cnn_transfer.transfer.search import Trial
@@ -256,6 +256,89 @@ def test_l2_sp_stays_nearer_to_the_start_than_lp_ft(migrated, tune, rule):
 def test_a_strategy_that_does_not_fit_its_pull_is_refused(rule, strategy, pull, said):
     with pytest.raises(ValidationError, match=said):
         rule(strategy, towards_start=pull)
+
+
+@pytest.fixture(scope="module")
+def pool(shapes, shape_splits):
+    return Pool(shapes.rows(shape_splits, "unlabelled"), PseudoLabels(share=0.75, kept=0.5))
+
+
+@pytest.fixture
+def fits(monkeypatch):
+    """The start, the examples and the result of each fit that is made."""
+    made = []
+
+    def record(network, training, *settings):
+        result = fit(network, training, *settings)
+        made.append((network, training, result))
+        return result
+
+    monkeypatch.setattr(module, "fit", record)
+    return made
+
+
+def same_weights(one, other):
+    return all(
+        np.array_equal(mine, theirs) for mine, theirs in zip(one.get_weights(), other.get_weights(), strict=True)
+    )
+
+
+def learnt(examples):
+    """Which images, and which class of each."""
+    return list(zip(examples.rows, examples.targets.argmax(axis=1), strict=True))
+
+
+def labelled_by(network, pool, shapes, shape_splits):
+    return learnt(pool.added_to(split_examples(shapes, shape_splits, "training"), network))
+
+
+def test_a_longer_trial_goes_on_from_the_best_network_which_labels_anew(
+    migrated, tune, rule, pool, fits, shapes, shape_splits
+):
+    result = tune(rule("lp_ft", learning_rates=(1e-12, 0.01), most_doublings=1), pool=pool, forward_images=30)
+    (low_start, low_examples, _), (start, _, best), (longer_start, longer_examples, _) = fits
+    assert same_weights(low_start, migrated)
+    assert same_weights(start, migrated)
+    assert same_weights(longer_start, best.network)
+    assert not same_weights(best.network, migrated)
+    assert any(layer.trainable for layer in longer_start.layers)
+    first, then = (labelled_by(network, pool, shapes, shape_splits) for network in (migrated, best.network))
+    assert first != then
+    assert learnt(low_examples) == first
+    assert learnt(longer_examples) == then
+    assert result.trials["strategy"].tolist() == ["probe", "lp_ft", "lp_ft", "lp_ft"]
+    assert result.trials["steps"].tolist() == [0, 26, 26, 52]
+
+
+def test_labelling_the_pool_counts_a_third_of_an_image_each_time(tune, rule, pool):
+    log = tune(rule("lp_ft", most_doublings=1), pool=pool, forward_images=30).log
+    once = len(pool.rows) / 3
+    costs = log.groupby("trial")["images_processed"].agg(["first", "last"]).round(6).to_numpy().tolist()
+    first = 10 + once + 26 * 20
+    expected = [[10, 10], [10 + once, first], [first + once, first + once + 52 * 20]]
+    np.testing.assert_allclose(costs, expected, atol=1e-4)
+
+
+def test_a_network_held_near_its_start_begins_there_each_time(migrated, tune, rule, pool, fits, shapes, shape_splits):
+    tune(rule("l2_sp", towards_start=0.01, most_doublings=1), pool=pool)
+    (_, _, best), (start, examples, _) = fits
+    assert same_weights(start, migrated)
+    assert learnt(examples) == labelled_by(best.network, pool, shapes, shape_splits)
+
+
+def test_a_random_head_learns_from_what_the_probe_labels(migrated, tune, rule, pool, fits, shapes, shape_splits):
+    tune(rule("full"), pool=pool)
+    [(start, examples, _)] = fits
+    assert not same_weights(start, migrated)
+    assert learnt(examples) == labelled_by(migrated, pool, shapes, shape_splits)
+
+
+def test_without_a_pool_every_trial_begins_at_the_probe(migrated, tune, rule, fits, shapes, shape_splits):
+    tune(rule("lp_ft", most_doublings=1))
+    assert len(fits) == 2
+    assert all(same_weights(start, migrated) for start, _, _ in fits)
+    labelled = len(shapes.rows(shape_splits, "training"))
+    assert [len(examples) for _, examples, _ in fits] == [labelled, labelled]
 
 
 def test_mixtures_are_the_weights_that_their_names_say(migrated, tune, rule, judge, tuned):

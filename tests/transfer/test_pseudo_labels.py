@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from cnn_transfer.images import split_examples
-from cnn_transfer.transfer import PseudoLabels, pseudo_label
-from cnn_transfer.transfer.pseudo_labels import most_confident
+from cnn_transfer.transfer import Pool, PseudoLabels
+from cnn_transfer.transfer.pseudo_labels import most_confident, pseudo_label
 
 
 def softmax(scores):
@@ -50,8 +50,9 @@ def test_images_get_the_labels_that_the_network_predicts(shapes, shape_splits, t
     np.testing.assert_array_equal(got.targets, np.eye(4)[probabilities.argmax(axis=1)[chosen]])
     np.testing.assert_array_equal(got.weights, 1)
     assert got.targets.dtype == np.float32
-    joined = labelled.joined(got, 0.5)
-    assert len(joined) == len(labelled) + len(got)
+    joined = Pool(rows, PseudoLabels(share=0.8, kept=0.3)).added_to(labelled, network)
+    np.testing.assert_array_equal(joined.rows, [*labelled.rows, *got.rows])
+    assert joined.weights[len(labelled) :].sum() / joined.weights.sum() == pytest.approx(0.8)
 
 
 @pytest.mark.parametrize("change", [{"share": 1.0}, {"share": -0.1}, {"kept": 0.0}, {"kept": 1.1}])

@@ -30,7 +30,7 @@ def search(schedule):
 def train_below(limit):
     """Fits that are the better the higher and the longer they are, and not finite from some rate times steps on."""
 
-    def train(optimisation):
+    def train(optimisation, _=None):
         score = optimisation.learning_rate * optimisation.steps
         if score >= limit:
             raise FloatingPointError(f"The loss at {optimisation.learning_rate} is not finite.")
@@ -56,6 +56,18 @@ def test_a_longer_trial_whose_loss_is_not_finite_ends_the_search(search):
     assert result.trials["steps"].tolist()[:2] == [10, 20]
     assert math.isnan(result.trials["steps"].iloc[2])
     assert len(result.trials) == 3
+
+
+def test_a_longer_trial_is_told_the_best_fit_so_far(search):
+    told = []
+
+    def train(optimisation, best):
+        told.append((optimisation.learning_rate, optimisation.steps, best and best.network))
+        return train_below(0.5)(optimisation)
+
+    run_search(search(0.02, 0.01, most_doublings=5), train, "lp_ft", None)
+    longer = [(0.02, 20, "network of 0.2"), (0.02, 40, "network of 0.4")]
+    assert told == [(0.02, 10, None), (0.01, 10, None), *longer]
 
 
 def test_a_search_in_which_no_loss_is_finite_is_an_error(search):

@@ -7,7 +7,7 @@ from cnn_transfer.transfer.fine_tuning import FineTuning, fine_tune, keep_probe
 from cnn_transfer.transfer.head import Head, HeadRule, choose_head, rows_of_pool
 from cnn_transfer.transfer.plan import TransferPlan, build_target_network, depth_table, head_weights, plan_transfer
 from cnn_transfer.transfer.probe import Probe, fit_probe
-from cnn_transfer.transfer.pseudo_labels import PseudoLabels, pseudo_label
+from cnn_transfer.transfer.pseudo_labels import Pool, PseudoLabels
 from cnn_transfer.transfer.ranking import Ranking, describe_choice, rank_sources
 from cnn_transfer.transfer.search import SearchFit, is_clearly_better, no_search
 
@@ -18,6 +18,7 @@ __all__ = [
     "FineTuning",
     "Head",
     "HeadRule",
+    "Pool",
     "Probe",
     "PseudoLabels",
     "Ranking",
@@ -38,7 +39,6 @@ __all__ = [
     "open_features",
     "plan_extraction",
     "plan_transfer",
-    "pseudo_label",
     "rank_sources",
     "rows_of_pool",
     "train_baseline",

@@ -80,7 +80,7 @@ def train_baseline(
     if not baseline.enabled:
         return no_search(start, precision)
 
-    def train(optimisation: Optimisation) -> Fit:
+    def train(optimisation: Optimisation, _: Fit | None) -> Fit:
         phase = f"from scratch, rate {optimisation.learning_rate:g}"
         return fit(
             start, training, validation, optimisation, augmentation, precision, seed, phase, checkpoints, workers

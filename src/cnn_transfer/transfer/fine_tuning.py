@@ -7,6 +7,10 @@
 - `full`: the whole network from a random head, as most guides do it.
 - `auto`: `probe` and `lp_ft`.
 
+Images without a label are labelled by the head. A longer trial goes on from the best network so far, which labels them
+anew and better (noisy student, arXiv 1911.04252). Without such images, and where the strategy holds the network near its
+start, every trial begins at the head.
+
 Between the probe and the best fine-tuned network lie others that may be better than both, especially on images unlike
 the training ones; their weights are mixtures (WiSE-FT, arXiv 2109.01903), and validation is all that they cost.
 """
@@ -25,6 +29,7 @@ from pydantic import Field, model_validator
 from cnn_transfer.images import Augmentation, Examples
 from cnn_transfer.models import copy_network, randomise_head, unfreeze
 from cnn_transfer.training import LOG_COLUMNS, Checkpoints, Fit, Optimisation, evaluate, fit
+from cnn_transfer.transfer.pseudo_labels import Pool
 from cnn_transfer.transfer.search import Search, SearchFit, Trial, collect, judge, run_trials
 
 if TYPE_CHECKING:
@@ -59,12 +64,13 @@ def fine_tune(
     augmentation: Augmentation,
     precision: str,
     seed: int,
+    pool: Pool | None = None,
     forward_images: int = 0,
     phase: str = "fine-tuning",
     checkpoints: Checkpoints | None = None,
     workers: int = 1,
 ) -> SearchFit:
-    """Try what the strategy names, always from the network handed in, which is left as it is.
+    """Try what the strategy names, from the network handed in, which is left as it is.
 
     The probe is among the candidates unless the strategy is `full`: what is delivered is never below it on validation,
     neither in log loss (of both at their best temperature) nor in accuracy.
@@ -77,8 +83,9 @@ def fine_tune(
         augmentation: How training images are moved.
         precision: Keras dtype policy.
         seed: Seed of order and augmentation, and of a random head.
+        pool: Images without a label; None: none.
         forward_images: Images that went through the network once for the head; in the log each counts a third of a
-            training image.
+            training image, as those of the pool do each time that they are labelled.
         phase: Name in the progress bar.
         checkpoints: Where the states of its fits are kept; None: nowhere.
         workers: Machines that train together; see `fit`.
@@ -92,12 +99,22 @@ def fine_tune(
     for strategy in TRAINED.get(rule.strategy, (rule.strategy,)):
         start = randomise_head(network, seed) if strategy == "full" else copy_network(network)
         unfreeze(start, rule.batch_statistics)
-        before = 0.0 if strategy == "full" else cost
+        before = 0.0 if strategy == "full" and pool is None else cost
 
-        def train(optimisation: Optimisation, start: keras.Model = start, before: float = before) -> Fit:
+        def train(
+            optimisation: Optimisation, best: Fit | None, start: keras.Model = start, before: float = before
+        ) -> Fit:
+            examples = training
+            if pool is not None:
+                examples = pool.added_to(training, best.network if best else network)
+                before = _images_processed(best) if best else before
+                before += FORWARD_SHARE * len(pool.rows)
+                if best and rule.towards_start is None:
+                    start = copy_network(best.network)
+                    unfreeze(start, rule.batch_statistics)
             name = f"{phase}, rate {optimisation.learning_rate:g}"
             result = fit(
-                start, training, validation, optimisation, augmentation, precision, seed, name, checkpoints, workers
+                start, examples, validation, optimisation, augmentation, precision, seed, name, checkpoints, workers
             )
             log = result.log.assign(images_processed=result.log["images_processed"] + before)
             return replace(result, log=log)
@@ -170,10 +187,14 @@ def _mixtures(
     """Networks between the probe and the best one, at even distances."""
     if floor.fit is None or best.fit is None:
         return []
-    cost = float(best.fit.log["images_processed"].iloc[-1])
+    cost = _images_processed(best.fit)
     mixed = []
     for index in range(1, number + 1):
         share = index / (number + 1)
         network = mix_weights(floor.fit.network, best.fit.network, share)
         mixed.append(judged(network, f"{share:.0%} {best.strategy}", cost))
     return mixed
+
+
+def _images_processed(fit: Fit) -> float:
+    return float(fit.log["images_processed"].iloc[-1])

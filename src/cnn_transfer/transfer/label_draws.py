@@ -22,7 +22,7 @@ from cnn_transfer.models import add_linear_head, copy_network, tap_layers
 from cnn_transfer.transfer.features import FeatureExtraction, FeatureSet
 from cnn_transfer.transfer.fine_tuning import FineTuning, fine_tune
 from cnn_transfer.transfer.head import Head, HeadRule, choose_head, rows_of_pool
-from cnn_transfer.transfer.pseudo_labels import PseudoLabels, pseudo_label
+from cnn_transfer.transfer.pseudo_labels import Pool, PseudoLabels
 from cnn_transfer.transfer.search import SearchFit
 
 if TYPE_CHECKING:
@@ -146,13 +146,11 @@ def fine_tune_draw(
     kernel, bias = (values.astype(np.float32) for values in (head.probe.kernel, head.probe.bias))
     migrated = add_linear_head(copy_network(network), head.taps, head.grid, kernel, bias)
     training = split_examples(images, draw, "training", balanced)
-    if head.probe.evidence.get("accepted", False) and pseudo_labels.share:
-        pool = pseudo_label(migrated, training, rows_of_pool(features, images, draw), pseudo_labels.kept)
-        training = training.joined(pool, pseudo_labels.share)
+    gained = head.probe.evidence.get("accepted", False) and pseudo_labels.share
+    pool = Pool(rows_of_pool(features, images, draw), pseudo_labels) if gained else None
     validation = split_examples(images, draw, "validation")
-    return fine_tune(
-        migrated, training, validation, fine_tuning, augmentation, precision, seed, phase="learning curve, transfer"
-    )
+    phase = "learning curve, transfer"
+    return fine_tune(migrated, training, validation, fine_tuning, augmentation, precision, seed, pool, phase=phase)
 
 
 def digest_of_draw(draw: pd.DataFrame) -> str:

@@ -6,6 +6,7 @@ Of each predicted class the most confident share is kept, so that classes which 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +25,23 @@ class PseudoLabels(Parameters):
 
     share: float = Field(ge=0, lt=1)  # of the images drawn; 0: none
     kept: float = Field(gt=0, le=1)  # of the images predicted as each class: the most confident
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Images without a label that fine-tuning learns from.
+
+    Attributes:
+        rows: Row numbers in the set of the labelled images, at least one.
+        rule: How they are used.
+    """
+
+    rows: np.ndarray
+    rule: PseudoLabels
+
+    def added_to(self, labelled: Examples, network: keras.Model) -> Examples:
+        """The labelled images, and these as the network labels them."""
+        return labelled.joined(pseudo_label(network, labelled, self.rows, self.rule.kept), self.rule.share)
 
 
 def pseudo_label(network: keras.Model, labelled: Examples, rows: np.ndarray, kept: float) -> Examples:

@@ -106,12 +106,15 @@ def no_search(network: keras.Model, precision: str) -> SearchFit:
     return SearchFit(Fit(network, log, precision), trials, log.assign(trial=0, learning_rate=0.0, delivered=False))
 
 
-def run_search(search: Search, train: Callable[[Optimisation], Fit], strategy: str, validation: Examples) -> SearchFit:
+Train = Callable[[Optimisation, Fit | None], Fit]
+
+
+def run_search(search: Search, train: Train, strategy: str, validation: Examples) -> SearchFit:
     """Try each learning rate, then the best one for longer while that makes it better on validation.
 
     Args:
         search: Schedule and learning rates.
-        train: Makes one fit, always from the same start.
+        train: Makes one fit; a longer one is told the best so far, from which it may go on.
         strategy: Its name in the table of trials.
         validation: What the trials are judged by.
 
@@ -122,12 +125,12 @@ def run_search(search: Search, train: Callable[[Optimisation], Fit], strategy: s
     return collect(trials, min(trials, key=lambda trial: trial.loss))
 
 
-def run_trials(search: Search, train: Callable[[Optimisation], Fit], strategy: str) -> list[Trial]:
+def run_trials(search: Search, train: Train, strategy: str) -> list[Trial]:
     """The trials of a search; one whose loss was not finite has no fit."""
 
-    def attempt(rate: float, doublings: int = 0) -> Trial:
+    def attempt(rate: float, doublings: int = 0, before: Fit | None = None) -> Trial:
         try:
-            return Trial(strategy, rate, doublings, train(search.at(rate, doublings)))
+            return Trial(strategy, rate, doublings, train(search.at(rate, doublings), before))
         except FloatingPointError as error:
             LOGGER.warning("%s The search goes on without this trial.", error)
             return Trial(strategy, rate, doublings, None)
@@ -135,7 +138,7 @@ def run_trials(search: Search, train: Callable[[Optimisation], Fit], strategy: s
     trials = [attempt(rate) for rate in search.learning_rates]
     best = min(trials, key=lambda trial: trial.loss)
     for doublings in range(1, search.most_doublings + 1 if best.fit else 0):
-        longer = attempt(best.learning_rate, doublings)
+        longer = attempt(best.learning_rate, doublings, best.fit)
         trials.append(longer)
         if longer.loss >= best.loss:
             break

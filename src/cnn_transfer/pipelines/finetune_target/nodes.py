@@ -15,6 +15,7 @@ from cnn_transfer.transfer import (
     Baseline,
     FeatureSet,
     FineTuning,
+    Pool,
     PseudoLabels,
     SearchFit,
     TransferPlan,
@@ -22,7 +23,6 @@ from cnn_transfer.transfer import (
     is_clearly_better,
     keep_probe,
     no_search,
-    pseudo_label,
     rows_of_pool,
     train_baseline,
 )
@@ -65,10 +65,7 @@ def finetune(
         split_examples(images, splits, "training", balanced),
         split_examples(images, splits, "validation"),
     )
-    if plan.self_trained and pseudo.share:
-        rows = rows_of_pool(features, images, splits)
-        pool = pseudo_label(migrated_model, training, rows, pseudo.kept)
-        training = training.joined(pool, pseudo.share)
+    gained = plan.self_trained and pseudo.share
     result = fine_tune(
         migrated_model,
         training,
@@ -77,6 +74,7 @@ def finetune(
         _block(Augmentation, augmentation, "augmentation"),
         policy,
         seed,
+        Pool(rows_of_pool(features, images, splits), pseudo) if gained else None,
         forward_images=len(features.table),
         phase=f"from {plan.source}",
         checkpoints=checkpoints,
