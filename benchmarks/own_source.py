@@ -68,15 +68,14 @@ from cnn_transfer.settings import CONFIG_LOADER_ARGS
 from cnn_transfer.training import choose_precision
 from cnn_transfer.transfer import (
     Head,
-    Pool,
     SearchFit,
+    build_pool,
     build_target_network,
     choose_head,
     depth_table,
     fine_tune,
     head_weights,
     open_features,
-    rows_of_pool,
     train_baseline,
     write_features,
 )
@@ -206,7 +205,9 @@ def transfer(
     plan = plan_transfer(network, ModelCard.model_validate(card), features, head, None)
     migrated = build_target_network(network, plan, head_weights(head, images.class_names))
     training, validation = split_examples(images, splits, "training"), split_examples(images, splits, "validation")
-    pool = Pool(rows_of_pool(features, images, splits), block.pseudo_labels) if plan.self_trained else None
+    pool = None
+    if plan.self_trained:
+        pool = build_pool(migrated, plan.taps, plan.grid, features, images, splits, block.pseudo_labels)
     precision = choose_precision(parameters["precision"])
     tuned = fine_tune(
         migrated,

@@ -5,8 +5,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from cnn_transfer.images import split_examples
-from cnn_transfer.transfer import Pool, PseudoLabels
-from cnn_transfer.transfer.pseudo_labels import most_confident, pseudo_label
+from cnn_transfer.models import add_linear_head, copy_network
+from cnn_transfer.transfer import FeatureExtraction, Pool, PseudoLabels, build_pool, open_features, write_features
+from cnn_transfer.transfer.pseudo_labels import most_confident
 
 
 def softmax(scores):
@@ -38,21 +39,50 @@ def test_all_are_kept_when_asked_for():
     assert most_confident(softmax(np.random.default_rng(0).normal(size=(50, 3))), 1.0).all()
 
 
-def test_images_get_the_labels_that_the_network_predicts(shapes, shape_splits, tiny_network):
-    network = tiny_network()
-    labelled = split_examples(shapes, shape_splits, "training")
+@pytest.fixture
+def pool(shapes, shape_splits):
     rows = shapes.rows(shape_splits, "unlabelled")
-    got = pseudo_label(network, labelled, rows, kept=0.3)
-    probabilities = network.predict(shapes.pixels(rows), verbose=0)
+    predicted = softmax(np.random.default_rng(0).normal(size=(len(rows), 4)))
+    return Pool(rows, predicted, PseudoLabels(share=0.8, kept=0.3))
+
+
+def test_images_get_the_labels_that_the_head_predicts(pool, shapes, shape_splits):
+    labelled = split_examples(shapes, shape_splits, "training")
+    joined = pool.added_to(labelled)
+    chosen = most_confident(pool.predicted, 0.3)
+    assert 0 < chosen.sum() < len(chosen)
+    n = len(labelled)
+    np.testing.assert_array_equal(joined.rows, [*labelled.rows, *pool.rows[chosen]])
+    np.testing.assert_array_equal(joined.targets[:n], labelled.targets)
+    np.testing.assert_array_equal(joined.targets[n:], np.eye(4)[pool.predicted.argmax(axis=1)[chosen]])
+    assert joined.targets.dtype == np.float32
+    assert joined.weights[n:].sum() / joined.weights.sum() == pytest.approx(0.8)
+    assert len(np.unique(joined.weights[n:])) == 1
+
+
+def test_images_get_the_labels_that_a_network_predicts(pool, shapes, shape_splits, shapes_network):
+    labelled = split_examples(shapes, shape_splits, "training")
+    joined = pool.added_to(labelled, shapes_network)
+    probabilities = shapes_network.predict(shapes.pixels(pool.rows), verbose=0)
     chosen = most_confident(probabilities, 0.3)
-    assert 0 < len(got) < len(rows)
-    np.testing.assert_array_equal(got.rows, rows[chosen])
-    np.testing.assert_array_equal(got.targets, np.eye(4)[probabilities.argmax(axis=1)[chosen]])
-    np.testing.assert_array_equal(got.weights, 1)
-    assert got.targets.dtype == np.float32
-    joined = Pool(rows, PseudoLabels(share=0.8, kept=0.3)).added_to(labelled, network)
-    np.testing.assert_array_equal(joined.rows, [*labelled.rows, *got.rows])
-    assert joined.weights[len(labelled) :].sum() / joined.weights.sum() == pytest.approx(0.8)
+    np.testing.assert_array_equal(joined.rows[len(labelled) :], pool.rows[chosen])
+    np.testing.assert_array_equal(joined.targets[len(labelled) :], np.eye(4)[probabilities.argmax(axis=1)[chosen]])
+
+
+def test_the_head_says_of_the_features_what_the_network_says_of_the_images(
+    shapes, shape_splits, tiny_network, augmentation, tmp_path
+):
+    network, taps = tiny_network(), ("block1", "block2")
+    rows = shapes.rows(shape_splits, "unlabelled")
+    extraction = FeatureExtraction(network, shapes, rows, rows[:0], taps, (1, 2), 0, augmentation())
+    write_features(extraction, tmp_path / "features")
+    features = open_features(tmp_path / "features")
+    rng = np.random.default_rng(0)
+    kernel = rng.normal(size=(sum(features.widths_of(taps, 2)), 4)).astype(np.float32)
+    migrated = add_linear_head(copy_network(network), taps, 2, kernel, rng.normal(size=4).astype(np.float32))
+    pool = build_pool(migrated, taps, 2, features, shapes, shape_splits, PseudoLabels(share=0.8, kept=0.3))
+    assert sorted(pool.rows) == sorted(rows)
+    np.testing.assert_allclose(pool.predicted, migrated.predict(shapes.pixels(pool.rows), verbose=0), atol=1e-4)
 
 
 @pytest.mark.parametrize("change", [{"share": 1.0}, {"share": -0.1}, {"kept": 0.0}, {"kept": 1.1}])

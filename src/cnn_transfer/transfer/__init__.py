@@ -4,10 +4,10 @@ from cnn_transfer.transfer.baseline import Baseline, train_baseline
 from cnn_transfer.transfer.depths import choose_taps, knn_accuracy
 from cnn_transfer.transfer.features import FeatureExtraction, FeatureSet, open_features, plan_extraction, write_features
 from cnn_transfer.transfer.fine_tuning import FineTuning, fine_tune, keep_probe
-from cnn_transfer.transfer.head import Head, HeadRule, choose_head, rows_of_pool
+from cnn_transfer.transfer.head import Head, HeadRule, choose_head
 from cnn_transfer.transfer.plan import TransferPlan, build_target_network, depth_table, head_weights, plan_transfer
 from cnn_transfer.transfer.probe import Probe, fit_probe
-from cnn_transfer.transfer.pseudo_labels import Pool, PseudoLabels
+from cnn_transfer.transfer.pseudo_labels import Pool, PseudoLabels, build_pool
 from cnn_transfer.transfer.ranking import Ranking, describe_choice, rank_sources
 from cnn_transfer.transfer.search import SearchFit, is_clearly_better, no_search
 
@@ -24,6 +24,7 @@ __all__ = [
     "Ranking",
     "SearchFit",
     "TransferPlan",
+    "build_pool",
     "build_target_network",
     "choose_head",
     "choose_taps",
@@ -40,7 +41,6 @@ __all__ = [
     "plan_extraction",
     "plan_transfer",
     "rank_sources",
-    "rows_of_pool",
     "train_baseline",
     "write_features",
 ]

@@ -8,8 +8,8 @@
 - `auto`: `probe` and `lp_ft`.
 
 Images without a label are labelled by the head. A longer trial goes on from the best network so far, which labels them
-anew and better (noisy student, arXiv 1911.04252). Without such images, and where the strategy holds the network near its
-start, every trial begins at the head.
+anew and better (noisy student, arXiv 1911.04252). Without such images, and where the strategy holds the network near
+its start, every trial begins at the head.
 
 Between the probe and the best fine-tuned network lie others that may be better than both, especially on images unlike
 the training ones; their weights are mixtures (WiSE-FT, arXiv 2109.01903), and validation is all that they cost.
@@ -85,7 +85,7 @@ def fine_tune(
         seed: Seed of order and augmentation, and of a random head.
         pool: Images without a label; None: none.
         forward_images: Images that went through the network once for the head; in the log each counts a third of a
-            training image, as those of the pool do each time that they are labelled.
+            training image, as those of the pool do when they are labelled anew.
         phase: Name in the progress bar.
         checkpoints: Where the states of its fits are kept; None: nowhere.
         workers: Machines that train together; see `fit`.
@@ -106,10 +106,10 @@ def fine_tune(
         ) -> Fit:
             examples = training
             if pool is not None:
-                examples = pool.added_to(training, best.network if best else network)
-                before = _images_processed(best) if best else before
-                before += FORWARD_SHARE * len(pool.rows)
-                if best and rule.towards_start is None:
+                examples = pool.added_to(training, best.network if best else None)
+            if pool is not None and best:
+                before = _images_processed(best) + FORWARD_SHARE * len(pool.rows)
+                if rule.towards_start is None:
                     start = copy_network(best.network)
                     unfreeze(start, rule.batch_statistics)
             name = f"{phase}, rate {optimisation.learning_rate:g}"

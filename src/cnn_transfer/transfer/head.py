@@ -15,7 +15,7 @@ import pandas as pd
 from pydantic import Field, model_validator
 from threadpoolctl import threadpool_limits
 
-from cnn_transfer.images import Augmentation, ImageSet, class_names
+from cnn_transfer.images import Augmentation, class_names
 from cnn_transfer.parameters import Parameters, did_you_mean
 from cnn_transfer.transfer.depths import choose_taps, knn_accuracy, score_taps
 from cnn_transfer.transfer.features import FeatureSet
@@ -179,11 +179,6 @@ def pool_of(features: FeatureSet, splits: pd.DataFrame) -> pd.Series:
     """Ids of the unlabelled images that there are features of, in an order that says nothing about their class."""
     pool = splits["id"][(splits["split"] == "unlabelled") & splits["id"].isin(features.table["id"])]
     return pool.sort_values().sample(frac=1, random_state=0)
-
-
-def rows_of_pool(features: FeatureSet, images: ImageSet, splits: pd.DataFrame) -> np.ndarray:
-    """Row numbers of the unlabelled images that there are features of."""
-    return np.asarray(pd.Index(images.table["id"]).get_indexer(pd.Index(pool_of(features, splits))))
 
 
 def _wished(features: FeatureSet, rule: HeadRule) -> tuple[Sequence[int], Sequence[str]]:

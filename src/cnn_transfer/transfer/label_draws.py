@@ -21,8 +21,8 @@ from cnn_transfer.images.listing import hash_ranks
 from cnn_transfer.models import add_linear_head, copy_network, tap_layers
 from cnn_transfer.transfer.features import FeatureExtraction, FeatureSet
 from cnn_transfer.transfer.fine_tuning import FineTuning, fine_tune
-from cnn_transfer.transfer.head import Head, HeadRule, choose_head, rows_of_pool
-from cnn_transfer.transfer.pseudo_labels import Pool, PseudoLabels
+from cnn_transfer.transfer.head import Head, HeadRule, choose_head
+from cnn_transfer.transfer.pseudo_labels import PseudoLabels, build_pool
 from cnn_transfer.transfer.search import SearchFit
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def fine_tune_draw(
     migrated = add_linear_head(copy_network(network), head.taps, head.grid, kernel, bias)
     training = split_examples(images, draw, "training", balanced)
     gained = head.probe.evidence.get("accepted", False) and pseudo_labels.share
-    pool = Pool(rows_of_pool(features, images, draw), pseudo_labels) if gained else None
+    pool = build_pool(migrated, head.taps, head.grid, features, images, draw, pseudo_labels) if gained else None
     validation = split_examples(images, draw, "validation")
     phase = "learning curve, transfer"
     return fine_tune(migrated, training, validation, fine_tuning, augmentation, precision, seed, pool, phase=phase)

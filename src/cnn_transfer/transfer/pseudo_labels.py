@@ -6,15 +6,20 @@ Of each predicted class the most confident share is kept, so that classes which 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from pydantic import Field
+from scipy.special import softmax
 
-from cnn_transfer.images import Examples, image_batches
-from cnn_transfer.models import predict_batches
+from cnn_transfer.images import Examples, ImageSet, image_batches
+from cnn_transfer.models import head_layers, predict_batches
 from cnn_transfer.parameters import Parameters
+from cnn_transfer.transfer.features import FeatureSet
+from cnn_transfer.transfer.head import pool_of
 
 if TYPE_CHECKING:
     import keras
@@ -32,34 +37,50 @@ class Pool:
     """Images without a label that fine-tuning learns from.
 
     Attributes:
-        rows: Row numbers in the set of the labelled images, at least one.
+        rows: (n,) row numbers in the set of the labelled images, at least one.
+        predicted: (n, classes) probabilities by the head in closed form.
         rule: How they are used.
     """
 
     rows: np.ndarray
+    predicted: np.ndarray
     rule: PseudoLabels
 
-    def added_to(self, labelled: Examples, network: keras.Model) -> Examples:
-        """The labelled images, and these as the network labels them."""
-        return labelled.joined(pseudo_label(network, labelled, self.rows, self.rule.kept), self.rule.share)
+    def added_to(self, labelled: Examples, network: keras.Model | None = None) -> Examples:
+        """The labelled images, and these as a network labels them; None: as the head does."""
+        predicted = self.predicted
+        if network is not None:
+            predicted = predict_batches(network, image_batches(labelled.images, self.rows))
+        chosen = most_confident(predicted, self.rule.kept)
+        targets = np.eye(predicted.shape[1], dtype=np.float32)[predicted.argmax(axis=1)]
+        unlabelled = Examples(labelled.images, self.rows[chosen], targets[chosen], np.ones(int(chosen.sum())))
+        return labelled.joined(unlabelled, self.rule.share)
 
 
-def pseudo_label(network: keras.Model, labelled: Examples, rows: np.ndarray, kept: float) -> Examples:
-    """Label images by what a network predicts.
+def build_pool(
+    network: keras.Model,
+    taps: Sequence[str],
+    grid: int,
+    features: FeatureSet,
+    images: ImageSet,
+    splits: pd.DataFrame,
+    rule: PseudoLabels,
+) -> Pool:
+    """The unlabelled images that a head has learnt from, with what it says of them, from the same features.
 
     Args:
-        network: The network.
-        labelled: Images with labels, of the same set.
-        rows: Row numbers of the images without, at least one.
-        kept: Share of each predicted class that is kept, 0-1.
-
-    Returns:
-        The kept images with a hard label each.
+        network: A network with a head in closed form.
+        taps: What the head reads.
+        grid: Cells a side.
+        features: What the head was fitted on.
+        images: The target's images.
+        splits: Table of splits.
+        rule: How they are used.
     """
-    probabilities = predict_batches(network, image_batches(labelled.images, rows))
-    chosen = most_confident(probabilities, kept)
-    targets = np.eye(probabilities.shape[1], dtype=np.float32)[probabilities.argmax(axis=1)]
-    return Examples(labelled.images, rows[chosen], targets[chosen], np.ones(int(chosen.sum())))
+    ids = pool_of(features, splits)
+    kernel, bias = head_layers(network)[-1].get_weights()
+    predicted = softmax(features.of(ids, taps, grid) @ kernel + bias, axis=1)
+    return Pool(images.rows_of(ids), np.asarray(predicted), rule)
 
 
 def most_confident(probabilities: np.ndarray, kept: float) -> np.ndarray:

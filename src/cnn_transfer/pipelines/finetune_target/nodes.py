@@ -15,15 +15,14 @@ from cnn_transfer.transfer import (
     Baseline,
     FeatureSet,
     FineTuning,
-    Pool,
     PseudoLabels,
     SearchFit,
     TransferPlan,
+    build_pool,
     fine_tune,
     is_clearly_better,
     keep_probe,
     no_search,
-    rows_of_pool,
     train_baseline,
 )
 
@@ -65,7 +64,9 @@ def finetune(
         split_examples(images, splits, "training", balanced),
         split_examples(images, splits, "validation"),
     )
-    gained = plan.self_trained and pseudo.share
+    pool = None
+    if plan.self_trained and pseudo.share:
+        pool = build_pool(migrated_model, plan.taps, plan.grid, features, images, splits, pseudo)
     result = fine_tune(
         migrated_model,
         training,
@@ -74,7 +75,7 @@ def finetune(
         _block(Augmentation, augmentation, "augmentation"),
         policy,
         seed,
-        Pool(rows_of_pool(features, images, splits), pseudo) if gained else None,
+        pool,
         forward_images=len(features.table),
         phase=f"from {plan.source}",
         checkpoints=checkpoints,
