@@ -41,7 +41,8 @@ def training(results: RunResults) -> Section:
                 "curves",
                 results.training_curves,
                 "Training curves",
-                "Validation accuracy against images processed. Thick: the trial whose weights were kept.",
+                "Validation accuracy against images processed. Thick: the trial whose weights were kept. The transfer "
+                "begins with what its head cost; a trial that begins later goes on from the best one before it.",
                 "Curves of validation accuracy: transfer"
                 + (" and training from scratch" if results.baseline_metrics else ""),
             ),
