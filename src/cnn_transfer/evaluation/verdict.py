@@ -192,7 +192,8 @@ def training_cost_ratio(target_log: pd.DataFrame, baseline_log: pd.DataFrame) ->
     """The cost to reach the baseline's final validation accuracy, transfer against baseline.
 
     The baseline's final accuracy is that of its delivered weights. On both sides the cost is that of the trial that
-    reached this level with the fewest images; other trials are not counted, and neither is pretraining.
+    reached this level with the fewest images, with what it goes on from; other trials are not counted, and neither is
+    pretraining.
 
     Args:
         target_log: Logs of all trials of the fine-tuning, both phases.
