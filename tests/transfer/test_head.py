@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from cnn_transfer.transfer import choose_head, depth_table, head_weights, rows_of_pool
+from cnn_transfer.transfer import choose_head, depth_table, head_weights
 from cnn_transfer.transfer.head import MOST_COPIES, labelled, pool_of
 
 ONE_STRONG_TAP = {("low", 1): 0.0, ("middle", 1): 0.8, ("high", 1): 0.0}
@@ -134,15 +134,6 @@ def test_unlabelled_images_without_features_are_left_out(features, planted_split
     head = choose_head(fewer, planted_splits, head_rule(), seed=0)
     assert head.probe.evidence == {}
     assert head.describe()["self_training"] == {}
-
-
-def test_rows_of_the_pool_are_those_of_the_image_set(shapes, shape_splits, network_features, tiny_network):
-    features = network_features(tiny_network())
-    rows = rows_of_pool(features, shapes, shape_splits)
-    split = shape_splits.set_index("id")["split"].loc[shapes.table["id"].iloc[rows]]
-    assert len(rows) == 40
-    assert set(split) == {"unlabelled"}
-    assert set(shapes.table["id"].iloc[rows]) <= set(features.table["id"])
 
 
 def test_every_class_weighs_the_same(head, features, planted_splits, head_rule):
