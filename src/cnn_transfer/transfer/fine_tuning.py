@@ -104,10 +104,8 @@ def fine_tune(
         def train(
             optimisation: Optimisation, best: Fit | None, start: keras.Model = start, before: float = before
         ) -> Fit:
-            examples = training
-            if pool is not None:
-                examples = pool.added_to(training, best.network if best else None)
-            if pool is not None and best:
+            examples = pool.added_to(training, best.network if best else None) if pool else training
+            if pool and best:
                 before = _images_processed(best) + FORWARD_SHARE * len(pool.rows)
                 if rule.towards_start is None:
                     start = copy_network(best.network)
