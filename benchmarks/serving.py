@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from array import array
 from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -208,7 +209,7 @@ def digits(count: int = 200) -> list[bytes]:
 
 async def closed_loop(port: int, requests: list[bytes], clients: int, seconds: float) -> Measured:
     """Clients of which each sends its next request when it has its answer."""
-    connections, times, statuses = Connections(port), [], Counter[str]()
+    connections, times, statuses = Connections(port), array("d"), Counter[str]()
     end = time.perf_counter() + seconds
 
     async def client(number: int) -> None:
@@ -220,13 +221,14 @@ async def closed_loop(port: int, requests: list[bytes], clients: int, seconds: f
                 times.append(1000 * (time.perf_counter() - start))
 
     begin = time.perf_counter()
-    await asyncio.gather(*map(client, range(clients)))
+    with no_collection():
+        await asyncio.gather(*map(client, range(clients)))
     return Measured(np.array(times), statuses, time.perf_counter() - begin)
 
 
 async def open_loop(port: int, requests: list[bytes], rate: float, seconds: float, evenly: bool) -> Measured:
     """Requests at even or at random times, whatever becomes of those before."""
-    connections, times, statuses = Connections(port), [], Counter[str]()
+    connections, times, dues, statuses = Connections(port), array("d"), array("d"), Counter[str]()
     draw = random.Random(0)
     await connections.open(KEPT)
 
@@ -234,17 +236,30 @@ async def open_loop(port: int, requests: list[bytes], rate: float, seconds: floa
         status = await connections.send(draw.choice(requests))
         statuses[status] += 1
         if status == "200":
-            times.append((1000 * (time.perf_counter() - due), due))
+            times.append(1000 * (time.perf_counter() - due))
+            dues.append(due)
 
     begin = due = time.perf_counter()
-    tasks = []
-    while due < begin + seconds:
-        due += 1 / rate if evenly else draw.expovariate(rate)
-        await asyncio.sleep(max(0, due - time.perf_counter()))
-        tasks.append(asyncio.create_task(one(due)))
-    await asyncio.gather(*tasks)
-    milliseconds, when = np.array(times).T
-    return Measured(milliseconds, statuses, time.perf_counter() - begin, when)
+    waiting: set[asyncio.Task[None]] = set()
+    with no_collection():
+        while due < begin + seconds:
+            due += 1 / rate if evenly else draw.expovariate(rate)
+            await asyncio.sleep(max(0, due - time.perf_counter()))
+            waiting.add(task := asyncio.create_task(one(due)))
+            task.add_done_callback(waiting.discard)
+        await asyncio.gather(*waiting)
+    return Measured(np.array(times), statuses, time.perf_counter() - begin, np.array(dues))
+
+
+@contextlib.contextmanager
+def no_collection() -> Iterator[None]:
+    """Without the garbage collector of this process, whose pauses of up to 0.1 s would count as the service's."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def machine_alone(milliseconds: float, seconds: float) -> np.ndarray:
@@ -370,8 +385,6 @@ def main() -> None:
     if not found:
         raise SystemExit(f"No release in {arguments.release}: kedro run, then kedro run --pipelines export")
     requests, rows = digits(), []
-    gc.collect()
-    gc.freeze()  # the client's own pauses would count as the service's
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         source, log = Path(found[0].address), folder / "log"
