@@ -19,6 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up note
 import numpy as np
 import pandas as pd
 import pytest
+from coverage import Coverage
 from hypothesis import settings
 from PIL import Image
 
@@ -45,6 +46,14 @@ settings.load_profile("shared")
 IMAGE_SHAPE = (28, 28, 1)
 CLASS_NAMES = ("blob", "column", "diagonal", "row")
 IMAGES_PER_CLASS = 100
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session):
+    """Keep what a worker of xdist has covered before it ends: one that is slow to do so is killed."""
+    measuring = Coverage.current()
+    if measuring and hasattr(session.config, "workerinput"):
+        measuring.save()
 
 
 def png_bytes(pixels):
