@@ -148,6 +148,18 @@ def test_on_the_service_itself(browser, release_folder, predictor, class_folder,
         assert faults(browser) == []
 
 
+def test_the_addresses_can_be_read_and_tried(browser, release_folder):
+    with serving(release_folder.parents[1]) as client:
+        open_page(browser, f"http://127.0.0.1:{client.port}/docs", 1280, "light")
+        wait(browser, lambda: len(shown(browser, ".opblock")) == len(client.get("/openapi.json").json["paths"]))
+        browser.find_element(By.CSS_SELECTOR, "[id$=live_live_get] button").click()
+        for button in ("try-out__btn", "execute"):
+            wait(browser, lambda name=button: browser.find_elements(By.CSS_SELECTOR, f".{name}"))[0].click()
+        wait(browser, lambda: shown(browser, ".live-responses-table .response-col_status"))
+        assert '"live": true' in text(browser, ".live-responses-table")
+        assert browser.get_log("browser") == []
+
+
 def test_light_and_dark_differ(browser, service):
     def ground(scheme):
         open_page(browser, service.url, 1280, scheme)
