@@ -302,7 +302,7 @@ async def _refuse_invalid(_: Request, error: Exception) -> Response:
 
 
 class _PlainRoute(APIRoute):
-    """A route whose function reads the request itself; what FastAPI would look for first is a tenth of a request."""
+    """A route whose function reads the request itself, without FastAPI's search for parameters before it."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The function as it is."""
