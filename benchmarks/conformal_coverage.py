@@ -8,8 +8,9 @@ probabilities are wrong.
 Sets: the mean share of new images whose set holds the true class must be k / (n + 1), at least the wished one, within
 four standard errors of the simulation; "within its range": how often the stated 95% range holds the true coverage.
 Thresholds: the share of repetitions whose threshold has a true accuracy below the wish must be at most one minus the
-confidence; "naive" takes the lowest confidence whose bound reaches the wish, as if it were the only look. About one
-minute on 2 cores. Exits with 1 where a promise is broken.
+confidence; "naive" takes the lowest confidence whose bound reaches the wish, as if it were the only look. "With less":
+where the wish cannot be shown, an accuracy down to 0.8 is promised, which must be true as often. About four minutes on
+2 cores. Exits with 1 where a promise is broken.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from cnn_transfer.evaluation.selective import choose_threshold
 
 CLASSES = [f"class {number}" for number in range(10)]
 COLUMNS = [f"probability_{name}" for name in CLASSES]
-CONFIDENCE = 0.95
+CONFIDENCE, LEAST = 0.95, 0.8
 POPULATION = 200_000
 
 
@@ -82,7 +83,7 @@ def sets(population: pd.DataFrame, repetitions: int) -> bool:
 
 
 def thresholds(population: pd.DataFrame, repetitions: int) -> bool:
-    """How often a chosen threshold misses the wished accuracy."""
+    """How often a chosen threshold misses the wished accuracy, or the lower one that is promised instead."""
     confidence, correct = read(population)
     accuracy = correct.cumsum() / np.arange(1, len(correct) + 1)  # of the surest images, in the whole population
 
@@ -90,21 +91,26 @@ def thresholds(population: pd.DataFrame, repetitions: int) -> bool:
         return 0 if threshold is None else int(np.searchsorted(-confidence, -threshold, side="right"))
 
     rows, kept = [], True
-    for images in (100, 200, 500):
+    for images in (20, 50, 100, 200, 500):
         for wish in (0.9, 0.95, 0.98):
             rng = np.random.default_rng(images)
-            chosen, naive = [], []
+            chosen, naive, less, broken = [], [], [], 0
             for _ in range(repetitions):
                 validation = sample(population, images, rng)
                 chosen.append(answered(choose_threshold(validation, wish, CONFIDENCE)["threshold"]))
                 naive.append(answered(lowest_of_all(validation, wish)))
+                promise = choose_threshold(validation, wish, CONFIDENCE, LEAST)
+                less.append(answered(promise["threshold"]))
+                broken += less[-1] > 0 and accuracy[less[-1] - 1] < promise["promised_accuracy"]
             missed, naively = (
                 np.mean([n > 0 and accuracy[n - 1] < wish for n in counts]) for counts in (chosen, naive)
             )
-            kept &= missed <= 1 - CONFIDENCE + 3 * np.sqrt(CONFIDENCE * (1 - CONFIDENCE) / repetitions)
+            most = 1 - CONFIDENCE + 3 * np.sqrt(CONFIDENCE * (1 - CONFIDENCE) / repetitions)
+            kept &= max(missed, broken / repetitions) <= most
             best = (np.flatnonzero(accuracy >= wish).max(initial=-1) + 1) / POPULATION
-            rows.append([images, wish, missed, naively, np.mean(chosen) / POPULATION, best])
-    columns = ["images", "wished", "missed", "missed if naive", "answered", "answered at best"]
+            shares = [np.mean(counts) / POPULATION for counts in (chosen, less)]
+            rows.append([images, wish, missed, naively, broken / repetitions, *shares, best])
+    columns = ["images", "wished", "missed", "if naive", "with less", "answered", "with less", "answered at best"]
     print(f"Thresholds; at most {1 - CONFIDENCE:.2f} may miss")
     print(pd.DataFrame(rows, columns=columns).round(4).to_string(index=False))
     return bool(kept)

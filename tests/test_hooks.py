@@ -7,6 +7,7 @@ from kedro.pipeline import Node, Pipeline
 
 from cnn_transfer.datasets import JSONDataset, TextDataset
 from cnn_transfer.hooks import CheckHooks, SummaryHooks
+from cnn_transfer.hooks.summaries import wrapped
 
 
 def double(x):
@@ -20,6 +21,23 @@ def test_check_refuses_wrong_parameters_with_all_of_them():
         hooks.before_pipeline_run(Pipeline([]), DataCatalog())
     assert "sed is not a parameter. Did you mean seed?" in refused.value.message
     assert "seed is missing" in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("line", "width", "expected"),
+    [
+        ("Verdict         better, and cheaper", 29, "Verdict         better, and\n                cheaper"),
+        ("                one two three four", 27, "                one two\n                three four"),
+        (" 1. fashion  squared error 0.1", 24, " 1. fashion  squared\n             error 0.1"),
+        ("words without a name before them", 20, "words without a name\nbefore them"),
+        ("Labels          data/a-very-long/path.parquet", 20, "Labels\n                data/a-very-long/path.parquet"),
+        ("Use it          kedro run --params seed=1", 20, "Use it          kedro run --params seed=1"),
+        ("Verdict         better, and cheaper", None, "Verdict         better, and cheaper"),
+        ("Labels a class  1   2    3", 30, "Labels a class  1   2    3"),
+    ],
+)
+def test_long_lines_go_on_below_their_beginning(line, width, expected):
+    assert wrapped(line, width) == expected
 
 
 def test_summary_is_silent_when_the_run_made_none(capsys):

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from kedro.io import DatasetError, Version
 from matplotlib.figure import Figure
+from PIL import Image
 
 from cnn_transfer.datasets import (
     ImageSetDataset,
@@ -76,6 +77,17 @@ def test_pictures_are_loaded_as_vectors(tmp_path):
     loaded = MatplotlibDataset(filepath=str(tmp_path / "x.png"), version=Version(None, None)).load()
     assert loaded.startswith("<svg")
     assert ">seen</text>" in loaded
+
+
+@pytest.mark.parametrize("characters", range(28, 36))
+def test_nothing_of_a_picture_is_cut_off_at_its_edge(tmp_path, characters):
+    """Letters of the PNG are wider than those of the SVG, by hinting: what fits into the one must fit into both."""
+    figure = Figure(figsize=(6, 1), dpi=110, layout="constrained")
+    figure.subplots().set_yticks([0.5], ["fine_tuning.most_doublings: 2 → 10000"[:characters]], fontsize=7)
+    MatplotlibDataset(filepath=str(tmp_path / "x.png")).save(figure)
+    pixels = np.asarray(Image.open(tmp_path / "x.png").convert("L"))
+    assert pixels.min() < 100
+    assert pixels[:, :2].min() == 255
 
 
 def test_a_picture_that_cannot_be_written_as_png_leaves_no_vector(tmp_path):

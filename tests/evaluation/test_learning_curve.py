@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.special import expit, logit
 from sklearn.isotonic import isotonic_regression
 
+from cnn_transfer.evaluation import as_svg
 from cnn_transfer.evaluation.curve_points import CurvePoint
 from cnn_transfer.evaluation.learning_curve import (
     common_labels,
@@ -220,6 +222,9 @@ def test_the_picture_shows_both_sides_and_the_headline(level):
     assert result["headline"]["text"] in axes.get_title()
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["transfer", "from scratch"]
     assert axes.get_xscale() == "log"
+    svg = as_svg(axes.figure)
+    for colour in re.findall("#[0-9a-f]{6}", svg):
+        assert max(bytes.fromhex(colour[1:])) > 0x80, f"{colour} is not seen on a dark page"
 
 
 def test_the_terminal_gets_the_curve_and_the_headline():

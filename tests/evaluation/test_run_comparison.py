@@ -136,6 +136,15 @@ def test_the_picture_has_a_row_for_each_run_that_can_be_read(runs):
     assert len(right.containers) == 3  # one has no baseline
 
 
+def test_the_numbers_along_the_axes_are_those_of_their_places(runs):
+    figure = draw_runs(runs_table(runs), differences(runs))
+    for axes, limits in zip(figure.axes, [(0.955, 0.98), (-0.0025, 0.02)], strict=True):
+        axes.set_xlim(*limits)
+        axes.set_xticks(np.arange(*limits, 0.0025))
+        numbers = [float(tick.get_text().replace("−", "-")) for tick in axes.get_xticklabels()]
+        assert numbers == pytest.approx(100 * axes.get_xticks())
+
+
 def test_tables_can_be_kept_as_parquet(runs, tmp_path):
     for name, table in (("runs", runs_table(runs)), ("differences", differences(runs)), ("none", differences([]))):
         table.to_parquet(tmp_path / name)

@@ -137,9 +137,42 @@ def test_an_accuracy_above_the_wish_that_is_not_sure_yet_says_how_many_images_wo
 
 
 def test_no_validation_images_answer_nothing():
-    chosen = choose_threshold(simulate(0, 0), 0.9, 0.95)
-    assert chosen["threshold"] is chosen["accuracy"] is None
+    chosen = choose_threshold(simulate(0, 0), 0.9, 0.95, 0.5)
+    assert chosen["threshold"] is chosen["accuracy"] is chosen["promised_accuracy"] is None
     assert chosen["images_needed"] == 29
+
+
+@pytest.mark.parametrize(("images", "promised"), [(149, 0.98), (148, 0.97), (60, 0.95), (50, 0.9), (14, 0.8)])
+def test_few_images_promise_the_highest_level_that_so_many_can_show(images, promised):
+    """0.95 ** 58 > 0.05 > 0.95 ** 59, and so on."""
+    chosen = choose_threshold(table_of(np.full(images, 0.9), np.ones(images)), 0.98, 0.95, 0.8)
+    assert chosen["promised_accuracy"] == promised <= chosen["accuracy_low"]
+    assert chosen["answered"] == images
+    assert f"keeps an accuracy of at least {promised:g} with 95% confidence" in chosen["statement"]
+    assert chosen["images_needed"] == (None if promised == 0.98 else 149)
+    assert ("at least 149 are needed even when all are right" in chosen["statement"]) == (promised != 0.98)
+
+
+def test_less_than_the_least_is_not_promised():
+    table = table_of(np.full(50, 0.9), np.ones(50))
+    assert choose_threshold(table, 0.98, 0.95, 0.91)["promised_accuracy"] is None
+    assert choose_threshold(table, 0.98, 0.95, 0.9)["promised_accuracy"] == 0.9
+    assert choose_threshold(table_of(np.full(13, 0.9), np.ones(13)), 0.98, 0.95, 0.8)["threshold"] is None
+
+
+def test_a_first_look_that_fails_promises_its_own_bound_in_full_percent():
+    """The surest 150 of 200 are looked at first, since 149 are needed."""
+    confidence = np.r_[np.full(150, 0.955), np.full(50, 0.72)]
+    table = table_of(confidence, np.r_[False, np.ones(199)])
+    chosen = choose_threshold(table, 0.98, 0.95, 0.8)
+    bound = binomtest(149, 150, alternative="greater").proportion_ci(0.95, method="exact").low
+    assert chosen["accuracy_low"] == pytest.approx(bound)
+    assert chosen["promised_accuracy"] == np.floor(100 * bound) / 100 == 0.96
+    assert (chosen["threshold"], chosen["answered"]) == (0.95, 150)
+    assert chosen["statement"].startswith("No threshold reaches an accuracy of 0.98 with 95% confidence: of the 150")
+    assert "keeps an accuracy of at least 0.96 with 95% confidence" in chosen["statement"]
+    assert choose_threshold(table, 0.98, 0.95, 0.97)["threshold"] is None
+    assert choose_threshold(table, 0.98, 0.95)["threshold"] is None
 
 
 @pytest.mark.slow
@@ -157,6 +190,23 @@ def test_a_threshold_misses_the_wish_no_more_often_than_stated(wish):
             missed += np.interp(threshold, grid[:-1:100], truth) < wish
     assert found > 15
     assert missed / 300 < 0.1 + 3 * np.sqrt(0.1 * 0.9 / 300)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("images", [20, 40, 80, 160])
+def test_a_promise_is_broken_no_more_often_than_stated(images):
+    """Whether it is the wish, a lower level or a bound."""
+    draws = np.sort(1 - np.random.default_rng(1).random(400_000) ** 3 / 2)
+    above = draws[::-1].cumsum()[::-1] / np.arange(len(draws), 0, -1)  # mean confidence, which is the accuracy
+    promises, broken = set(), 0
+    for seed in range(400):
+        chosen = choose_threshold(simulate(images, seed, power=3.0), 0.98, 0.9, 0.5)
+        if chosen["threshold"] is not None:
+            truth = above[min(np.searchsorted(draws, chosen["threshold"]), len(draws) - 1)]
+            promises.add(chosen["promised_accuracy"])
+            broken += truth < chosen["promised_accuracy"]
+    assert len(promises) > 1
+    assert broken / 400 < 0.1 + 3 * np.sqrt(0.1 * 0.9 / 400)
 
 
 def test_what_a_threshold_does_is_measured_with_intervals():
@@ -179,7 +229,8 @@ def test_nothing_answered_has_no_accuracy(threshold, words):
 @given(st.integers(1, 80), st.integers(0, 20), st.sampled_from([0.6, 0.9, 0.99]))
 def test_intervals_hold_the_estimate_and_figures_are_plain(images, seed, wish):
     table = simulate(images, seed)
-    chosen = choose_threshold(table, wish, 0.95)
+    chosen = choose_threshold(table, wish, 0.95, 0.5)
+    assert (chosen["promised_accuracy"] is None) == (chosen["threshold"] is None)
     assert {type(value) for value in chosen.values()} <= {float, int, str, type(None)}
     if chosen["accuracy"] is not None:
         assert chosen["accuracy_low"] < chosen["accuracy"] <= 1

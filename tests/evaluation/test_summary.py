@@ -26,6 +26,7 @@ KEYS = {
     "calibration_error",
     "calibration_error_before",
     "wished_accuracy",
+    "promised_accuracy",
     "threshold",
     "answered_share",
     "answered_accuracy",
@@ -63,7 +64,10 @@ def make():
                 "ece": 0.012,
                 "statements": list(statements),
             },
-            abstention={"chosen_on_validation": {"wished_accuracy": 0.98}, "on_test": answered},
+            abstention={
+                "chosen_on_validation": {"wished_accuracy": 0.98, "promised_accuracy": 0.98},
+                "on_test": answered,
+            },
             set_coverage={"coverage": 0.96},
             unfamiliar={"unfamiliar_share": 0.016},
             explanations={"methods": [{"method": "grad_cam", "passes": True}, {"method": "other", "passes": None}]},
@@ -120,6 +124,11 @@ def test_a_threshold_that_no_image_reaches_is_told(make):
     assert "at least 0.9 sure of none of the images (0.98 wished)" in "\n".join(describe_summary(summary))
 
 
+def test_less_than_the_wish_is_told_as_what_it_is(make):
+    text = "\n".join(describe_summary(make() | {"promised_accuracy": 0.95}))
+    assert "99.1% of them right (0.98 wished, 0.95 promised)" in text
+
+
 def test_a_run_without_validation_images_says_what_it_lacks(make):
     (statement,) = make(validation=(0, 0))["statements"]
     assert statement.startswith("There are no validation images: no baseline was tuned")
@@ -150,7 +159,7 @@ def test_the_lines_say_how_far_the_probabilities_can_be_trusted(make):
         "images, 99.1% of them right (0.98 wished)"
     )
     (line,) = [line for line in describe_summary(make(threshold=None)) if line.startswith("Probabilities")]
-    assert line.endswith("no threshold is known to reach an accuracy of 0.98")
+    assert line.endswith("no threshold is known to reach an accuracy of 0.98, or less that is worth a promise")
 
 
 def test_advice_and_statements_stand_on_lines_of_their_own(make):

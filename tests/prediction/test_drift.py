@@ -11,7 +11,7 @@ from drift_samples import CLASS_NAMES, draw_predictions, make_facts, make_refere
 from scipy import stats
 
 from cnn_transfer.prediction import Predictor
-from cnn_transfer.prediction.drift import THRESHOLDS, DriftCounts, drift_report, drift_table
+from cnn_transfer.prediction.drift import THRESHOLDS, DriftCounts, describe_drift, drift_report, drift_table
 
 FACTS = make_facts()
 
@@ -212,6 +212,10 @@ def test_pictures_of_the_training_are_left_out(judge):
     report = judge(table)
     assert (report["images"], report["training_images"], report["drift"]) == (100, 100, [])
     assert report["statement"] == "No drift found in 100 new images. Left out: 100 that the network was trained on."
+    assert describe_drift(report) == [
+        "No drift found in 100 new images.",
+        "Left out: 100 that the network was trained on.",
+    ]
     nothing = judge(table[table["notes"] != "grey"])
     assert nothing["statement"].startswith("There are no new images to compare. Left out: 100")
 

@@ -20,6 +20,8 @@ from cnn_transfer.prediction.labelling import (
     write_labels,
 )
 
+NO_DRIFT = {"images": 0, "training_images": 0, "aspects": []}
+
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
@@ -129,19 +131,21 @@ def test_only_bad_images_are_a_result_too(images, tmp_path):
     labelled = stored(written(bad), tmp_path / "labels")
     _, counts = count_labels(labelled)
     assert (counts["listed"], counts["labelled"], counts["answered_share"]) == (2, 0, None)
-    assert describe_labels(counts, {"statement": "There is none."})[1] == "Answered        0"
+    assert describe_labels(counts, NO_DRIFT)[1] == "Answered        0"
 
 
 def test_end_of_a_run_says_what_became_of_the_images(images, tmp_path):
     _, counts = count_labels(stored(written(images), tmp_path / "labels"))
-    first, second, third, last = describe_labels(counts, {"statement": "No drift."})
+    aspects = [{"aspect": "size", "drift": True, "statement": "Larger."}, {"aspect": "sharpness", "drift": False}]
+    drift = NO_DRIFT | {"images": 7, "aspects": aspects}
+    first, second, third, *last = describe_labels(counts, drift)
     assert first == (
         "Images          204 listed, 200 labelled by 7, 4 rejected: "
         "1 empty_file, 1 hidden_file, 1 other_file, 1 truncated"
     )
     assert second.startswith(f"Answered        {counts['answered']} ({counts['answered_share']:.1%}); withheld: ")
     assert f"trained on {counts['notes']['training_image']} of these" in third
-    assert last.endswith("No drift.")
+    assert last == ["Drift           Drift in 1 of 2 aspects of 7 new images.", "                Size: Larger."]
 
 
 def test_images_that_are_listed_but_none_of_the_listing_stand_in_the_first_part_only(images):

@@ -43,7 +43,7 @@ ANSWERS = {"unsure": UNSURE, "unfamiliar": UNFAMILIAR, "bare": BARE}
 VERSION = "2026-01-01T00.00.00.000Z"
 MODEL = {"runtime": "onnx", "class_names": NAMES}
 FACTS = {
-    "threshold": 0.85, "wished_accuracy": 0.98, "confidence": 0.95, "sets": {"coverage": 0.95},
+    "threshold": 0.85, "promised_accuracy": 0.98, "confidence": 0.95, "sets": {"coverage": 0.95},
     "familiarity": {"false_alarm_rate": 0.01},
     "card": {"image_shape": [SIDE, SIDE, 1], "class_names": NAMES, "training_images": 200, "trained_on": "shapes"},
 }  # fmt: skip

@@ -19,8 +19,12 @@ class MatplotlibDataset(AtomicSave, matplotlib.MatplotlibDataset):
 
     def save(self, data: Figure) -> None:
         vector = self._vector(self._get_save_path())
+        if layout := data.get_layout_engine():
+            layout.execute(
+                data
+            )  # at the PNG's resolution: its letters are wider than those of the SVG, and would be cut
+            data.set_layout_engine("none")  # again for each file would take a third of the time
         drawn = as_svg(data).encode()
-        data.set_layout_engine("none")  # it has been laid out: again for the PNG would take a third of the time
         try:
             write_whole(self._fs, vector, drawn)
             super().save(data)  # last: a version exists when its PNG does

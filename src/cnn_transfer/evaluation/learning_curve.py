@@ -238,15 +238,15 @@ def draw_learning_curve(table: pd.DataFrame, saved: Mapping[str, Any]) -> Figure
             "",
             xy=(end, headline["accuracy"]),
             xytext=(headline["labels"], headline["accuracy"]),
-            arrowprops={"arrowstyle": "-|>", "color": "#333333", "lw": 1.5, "shrinkA": 4, "shrinkB": 0},
+            arrowprops={"arrowstyle": "-|>", "color": "black", "lw": 1.5, "shrinkA": 4, "shrinkB": 0},
         )
     if headline["worth_is"] == "measured":
-        axes.plot([end, end], [axes.get_ylim()[0], headline["accuracy"]], ":", lw=1, color="#333333")
+        axes.plot([end, end], [axes.get_ylim()[0], headline["accuracy"]], ":", lw=1, color="black")
     axes.set_xscale("log")
     numbers = sorted(set(table["labels"]))
     axes.set_xticks(numbers, [str(number) for number in numbers])
     axes.set_xticks([], minor=True)
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
     axes.set_xlabel("labels a class (logarithmic)")
     axes.set_ylabel(f"accuracy on {saved['test_images']:,} test images")
     axes.set_title(

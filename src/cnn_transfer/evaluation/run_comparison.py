@@ -142,7 +142,7 @@ def draw_runs(table: pd.DataFrame, changes: pd.DataFrame) -> Figure:
     left.set_yticks(places, names, fontsize=7, parse_math=False)
     left.invert_yaxis()
     for axes in (left, right):
-        axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.1f}")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g}")
         axes.grid(axis="x", alpha=0.3)
     figure.suptitle(f"{len(shown)} runs, in percent" if len(shown) else "No run to draw", fontsize=10)
     return figure

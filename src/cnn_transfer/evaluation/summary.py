@@ -72,6 +72,7 @@ def summarise(
         "calibration_error": calibrated_metrics["ece"],
         "calibration_error_before": delivered_metrics["ece"],
         "wished_accuracy": abstention["chosen_on_validation"]["wished_accuracy"],
+        "promised_accuracy": abstention["chosen_on_validation"]["promised_accuracy"],
         "threshold": abstention["on_test"]["threshold"],
         "answered_share": abstention["on_test"]["answered_share"] if answers else None,
         "answered_accuracy": abstention["on_test"]["accuracy"],
@@ -151,15 +152,22 @@ def _trust(summary: Mapping[str, Any]) -> str:
     calibrated = f"off by {errors[0]:.1f} points on average"
     if errors[0] != errors[1]:
         calibrated += f", by {errors[1]:.1f} before calibration"
-    wished = f"{summary['wished_accuracy']:.3g}"
     if summary["threshold"] is None:
-        return f"{calibrated}; no threshold is known to reach an accuracy of {wished}"
+        wished = f"{summary['wished_accuracy']:.3g}"
+        return f"{calibrated}; no threshold is known to reach an accuracy of {wished}, or less that is worth a promise"
+    promise = _promise(summary)
     if summary["answered_accuracy"] is None:
-        return f"{calibrated}; at least {summary['threshold']:.3g} sure of none of the images ({wished} wished)"
+        return f"{calibrated}; at least {summary['threshold']:.3g} sure of none of the images ({promise})"
     return (
         f"{calibrated}; at least {summary['threshold']:.3g} sure of {summary['answered_share']:.0%} of the images, "
-        f"{summary['answered_accuracy']:.1%} of them right ({wished} wished)"
+        f"{summary['answered_accuracy']:.1%} of them right ({promise})"
     )
+
+
+def _promise(summary: Mapping[str, Any]) -> str:
+    """What accuracy of the answered images was wished, and what can be promised instead."""
+    wished, promised = summary["wished_accuracy"], summary["promised_accuracy"]
+    return f"{wished:.3g} wished" if promised == wished else f"{wished:.3g} wished, {promised:.3g} promised"
 
 
 def describe_ranking(ranking: pd.DataFrame, choice: Mapping[str, Any], command: str = "kedro run") -> list[str]:

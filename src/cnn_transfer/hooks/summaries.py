@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import logging
+import re
+import shutil
+import sys
+import textwrap
 from typing import Any
 
 import click
@@ -27,7 +31,23 @@ RANKING, CHOICE = "source_ranking", "source_choice"
 LABELS_SAVED, CURVE_REPORT = "labels_saved", "learning_curve_report"
 EXPORTS, RELEASE = "export_table", "release"
 RUNS, CHANGES = "runs_table", "runs_differences"
+COMMAND = "kedro run --"
+MOST_COLUMNS = 120
 PREDICTIONS, COUNTS, DRIFT = "predictions", "prediction_counts", "drift"
+
+
+def wrapped(line: str, width: int | None) -> str:
+    """A line of a summary on as many lines as it takes, each below the beginning of its text.
+
+    Args:
+        line: A name, two spaces or more, and a text; or spaces and a text.
+        width: Of the terminal, characters; None: no terminal, where lines stay whole for other programs.
+    """
+    if width is None or len(line) <= width or COMMAND in line:  # a command is copied as it stands
+        return line
+    beginning = re.match(r"\s*(?:\S.*?\s{2,})?", line)
+    indent = " " * (len(beginning[0]) if beginning else 0)
+    return textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 class IntakeHooks:
@@ -83,7 +103,8 @@ class SummaryHooks:
         if ORIGIN.for_collectors:
             LOGGER.info("\n".join(lines))
             return
-        click.echo("\n" + "\n".join(lines))
+        width = min(MOST_COLUMNS, shutil.get_terminal_size().columns) if sys.stdout.isatty() else None
+        click.echo("\n" + "\n".join(wrapped(line, width) for line in lines))
         if isinstance(dataset, AbstractVersionedDataset):
             click.echo(
                 f"Where to look   {versions.address_of(dataset)}, pictures and tables beside it; kedro viz run\n"

@@ -1,7 +1,8 @@
 """Are new images like those that the network was made with?
 
 Stable for callers: `DriftCounts` (`empty`, `add`, `merge`, `to_json`, `from_json`, `images`), `drift_report`,
-`drift_table`, and `drift_figure.drift_plot`; of a report its keys `statement`, `drift`, `images`, `aspects`.
+`describe_drift`, `drift_table`, and `drift_figure.drift_plot`; of a report its keys `statement`, `drift`, `images`,
+`aspects`.
 
 Six aspects are compared. Size, brightness and sharpness with the training images; classes predicted, confidence and
 features (the distance to the training images) with the validation images, which the network was not trained on. Drift
@@ -37,7 +38,7 @@ from cnn_transfer.prediction.drift_counts import IMAGE_FIGURES, DriftCounts
 from cnn_transfer.prediction.facts import PredictorFacts
 from cnn_transfer.prediction.references import References
 
-__all__ = ["THRESHOLDS", "DriftCounts", "drift_report", "drift_table"]
+__all__ = ["THRESHOLDS", "DriftCounts", "describe_drift", "drift_report", "drift_table"]
 
 CLASSES = "classes predicted"
 THRESHOLDS = {"size": 0.1, "brightness": 0.1, "sharpness": 0.1, CLASSES: 0.1, "confidence": 0.1, "features": 0.05}
@@ -91,7 +92,7 @@ def drift_report(
     corrected = _holm([len(judged[one.sample.aspect]) * one.p for one in unlike])
     aspects = [_row(one, p, 1 - confidence) for one, p in zip(unlike, corrected, strict=True)]
     return {
-        "statement": _summary(counts, aspects),
+        "statement": " ".join(_sentences(counts.images, counts.training_images, aspects)),
         "drift": [row["aspect"] for row in aspects if row["drift"]],
         "images": counts.images,
         "training_images": counts.training_images,
@@ -99,6 +100,11 @@ def drift_report(
         "aspects": aspects,
         "shares": {sample.name: sample.shares for sample in samples},
     }
+
+
+def describe_drift(report: Mapping[str, Any]) -> list[str]:
+    """The statement of a report, a line a sentence or aspect."""
+    return _sentences(report["images"], report["training_images"], report["aspects"])
 
 
 def drift_table(report: Mapping[str, Any]) -> pd.DataFrame:
@@ -270,11 +276,11 @@ def _sentence(found: _Comparison, evident: bool, large: bool) -> str:
     return f"Like the {sample.split} images (effect {effect:.2f})."
 
 
-def _summary(counts: DriftCounts, aspects: list[dict[str, Any]]) -> str:
+def _sentences(number: int, training_images: int, aspects: list[dict[str, Any]]) -> list[str]:
     drift = [row for row in aspects if row["drift"]]
     left_out = [row["aspect"] for row in aspects if row["drift"] is None]
-    images = _images(counts.images)
-    if not counts.images:
+    images = _images(number)
+    if not number:
         sentences = ["There are no new images to compare."]
     elif len(left_out) == len(aspects):
         sentences = [f"{images} cannot show whether what is to come is like the training images."]
@@ -285,9 +291,9 @@ def _summary(counts: DriftCounts, aspects: list[dict[str, Any]]) -> str:
         sentences = [found, *(f"{row['aspect'].capitalize()}: {row['statement']}" for row in drift)]
         if left_out:
             sentences.append(f"Not judged: {', '.join(left_out)}.")
-    if counts.training_images:
-        sentences.append(f"Left out: {counts.training_images:,} that the network was trained on.")
-    return " ".join(sentences)
+    if training_images:
+        sentences.append(f"Left out: {training_images:,} that the network was trained on.")
+    return sentences
 
 
 def _images(number: int) -> str:

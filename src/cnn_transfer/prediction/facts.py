@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from cnn_transfer.images import ImageFormat
 from cnn_transfer.models import ModelCard
@@ -23,8 +23,8 @@ class PredictorFacts(BaseModel):
             runtimes compute.
         threshold: Confidence from which an image is answered, see `evaluation.choose_threshold`; None: there is none
             that keeps the promise, and nothing is answered.
-        wished_accuracy: Accuracy of the answered images that the threshold promises, 0-1.
-        confidence: With which it does, 0-1.
+        promised_accuracy: Of the answered images, 0-1; None: nothing is answered.
+        confidence: With which it is promised, 0-1.
         sets: How improbable a class may be to be in a prediction set, see `evaluation.fit_sets`; empty: no sets.
         familiarity: How far from the training images an image may be, see `evaluation.fit_familiarity`.
         statements: What holds for its answers, in sentences.
@@ -37,7 +37,7 @@ class PredictorFacts(BaseModel):
     image_format: ImageFormat
     calibration: dict[str, Any]
     threshold: float | None
-    wished_accuracy: float
+    promised_accuracy: float | None = Field(validation_alias=AliasChoices("promised_accuracy", "wished_accuracy"))
     confidence: float
     sets: dict[str, Any]
     familiarity: dict[str, Any]

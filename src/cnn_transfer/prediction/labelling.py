@@ -30,6 +30,7 @@ from tqdm import tqdm
 from cnn_transfer.images import ImageListing
 from cnn_transfer.images.decoding import DECODER
 from cnn_transfer.images.preparation import images_a_chunk
+from cnn_transfer.prediction.drift import describe_drift
 from cnn_transfer.prediction.predictor import TRAINING_IMAGE, WITHHELD, Labelled, Predictor
 
 CONTENTS = "_labels.json"  # written last
@@ -213,7 +214,8 @@ def describe_labels(counts: Mapping[str, Any], drift: Mapping[str, Any]) -> list
     ]
     if seen := counts["notes"].get(TRAINING_IMAGE):
         lines.append(f"Note            the network was trained on {seen:,} of these very pictures")
-    return [*lines, f"Drift           {drift['statement']}"]
+    first, *others = describe_drift(drift)
+    return [*lines, f"Drift           {first}", *(f"{'':16}{other}" for other in others)]
 
 
 def _counted(chunks: Iterator[Labelled], labelled: Callable[[int], object]) -> Iterator[Labelled]:

@@ -57,7 +57,7 @@ UNFAMILIAR, UNSURE, NO_THRESHOLD = "unfamiliar", "unsure", "no_threshold"
 WITHHELD = {  # why an image has no answer
     UNFAMILIAR: "unlike the training images",
     UNSURE: "less sure than the threshold that keeps the promised accuracy",
-    NO_THRESHOLD: "no threshold keeps the promised accuracy",
+    NO_THRESHOLD: "no confidence is known above which enough of its answers are right",
 }
 KNOWN = ("id", "width_px", "height_px", "notes", "pixel_digest")  # of an image before it is labelled
 TEXT_COLUMNS = ("id", "answer", "withheld", "predicted", "set", "notes")
@@ -391,7 +391,7 @@ def build_predictor(
         or ImageFormat(image_size_px=images.image_shape[0], channels=images.image_shape[2]),
         calibration=dict(calibration),
         threshold=threshold["threshold"],
-        wished_accuracy=threshold["wished_accuracy"],
+        promised_accuracy=threshold["promised_accuracy"],
         confidence=threshold["confidence"],
         sets=dict(sets),
         familiarity=familiarity,

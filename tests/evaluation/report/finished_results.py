@@ -89,6 +89,7 @@ def make_results(classes):
         "chosen_on_validation": {
             "threshold": 0.9,
             "wished_accuracy": 0.98,
+            "promised_accuracy": 0.98,
             "statement": "Answering those that are at least 0.9 sure keeps the wish.",
         },
         "on_test": {
@@ -140,6 +141,7 @@ def make_results(classes):
         "calibration_error": calibrated["ece"],
         "calibration_error_before": delivered["ece"],
         "wished_accuracy": 0.98,
+        "promised_accuracy": 0.98,
         "threshold": 0.9,
         "answered_share": 0.6,
         "answered_accuracy": 0.985,

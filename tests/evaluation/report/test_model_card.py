@@ -90,7 +90,7 @@ def test_calibration_is_told_when_there_is_one():
     assert "Its probabilities" not in write_model_card(CARD, METRICS, PER_CLASS, SUMMARY)
 
 
-THRESHOLD = {"threshold": 0.85, "wished_accuracy": 0.98}
+THRESHOLD = {"threshold": 0.85, "wished_accuracy": 0.98, "promised_accuracy": 0.95}
 FAMILIARITY = {"farthest": 0.64153, "false_alarm_rate": 0.01}
 
 
@@ -101,13 +101,16 @@ def test_out_of_scope_is_what_the_code_enforces():
     scope = body.partition("## Out of scope")[2].partition("## Limitations")[0]
     assert "a side below 12 px, or of more than 50 megapixels, are rejected" in scope
     assert "(`unfamiliar`): those farther from them, in the network's features, than 0.642" in scope
-    assert "less than 0.85 sure get no answer (`unsure`); above it an accuracy of 98% is promised" in scope
+    assert "less than 0.85 sure get no answer (`unsure`); above it an accuracy of 95% is promised" in scope
     assert scope.count("\n- ") == len(limits)
 
 
 def test_out_of_scope_says_what_cannot_be_told():
     text = "\n".join(limits_of_use(None, THRESHOLD | {"threshold": None}, FAMILIARITY | {"farthest": None}))
-    assert "No image gets an answer (`no_threshold`): no confidence keeps an accuracy of 98%" in text
+    assert (
+        "No image gets an answer (`no_threshold`): the validation images show for no confidence that an accuracy of 98%"
+        in text
+    )
     assert "none is withheld for that" in text
     assert "megapixels" not in text
     assert "Out of scope" not in write_model_card(CARD, METRICS, PER_CLASS, SUMMARY)

@@ -272,11 +272,15 @@ def test_calibration_is_shown_before_and_after(results):
 def test_without_a_threshold_the_network_answers_nothing_and_the_page_says_so(results):
     nothing = {"threshold": None, "answered_share": 0.0, "answered_share_low": 0.0, "answered_share_high": 0.01}
     nothing |= dict.fromkeys(("accuracy", "accuracy_low", "accuracy_high"))
-    chosen = results.abstention["chosen_on_validation"] | {"threshold": None, "statement": "No threshold keeps it."}
+    chosen = results.abstention["chosen_on_validation"] | {
+        "threshold": None,
+        "promised_accuracy": None,
+        "statement": "No threshold keeps it.",
+    }
     none = replace(
         results,
         abstention={"chosen_on_validation": chosen, "on_test": nothing | {"statement": "None is answered."}},
-        summary={**results.summary, "answered_share": None, "answered_accuracy": None},
+        summary={**results.summary, "answered_share": None, "answered_accuracy": None, "promised_accuracy": None},
     )
     text = said(none, "probabilities")
     assert "No threshold keeps it. None is answered." in text
@@ -284,6 +288,18 @@ def test_without_a_threshold_the_network_answers_nothing_and_the_page_says_so(re
     assert "Right, of the answered –" in text
     assert "Answered nothing of the test images" in text
     assert "Answered by itself – no threshold is known to reach an accuracy of 98%" in said(none, "summary")
+
+
+def test_a_promise_below_the_wish_stands_beside_it(results):
+    chosen = results.abstention["chosen_on_validation"] | {"promised_accuracy": 0.95}
+    less = replace(
+        results,
+        abstention=results.abstention | {"chosen_on_validation": chosen},
+        summary={**results.summary, "promised_accuracy": 0.95},
+    )
+    assert "wished: 98.0%; promised: 95.0%" in said(less, "probabilities")
+    assert "98% wished, 95% promised" in said(less, "summary")
+    assert "95% promised" not in said(results, "summary")
 
 
 def test_sets_of_classes_are_told_where_they_were_asked_for(results):

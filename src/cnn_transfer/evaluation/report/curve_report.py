@@ -27,6 +27,10 @@ from cnn_transfer.evaluation.report.blocks import (
     words,
 )
 
+WORTHS_CAPTION = (
+    "What the transfer reached, and is worth; what chance does in training is estimated from all points together, for "
+    "the verdict above from those with its labels alone"
+)
 BOXES = {  # by `saves_labels`
     True: ("positive", "▲ The transfer saves labels"),
     None: ("neutral", "● No clear saving of labels"),
@@ -146,7 +150,7 @@ def _numbers(curve: pd.DataFrame, saved: Mapping[str, Any]) -> Section:
         "numbers",
         "Every number",
         [
-            table("worths", pd.DataFrame(saved["rows"]), WORTHS, "What the transfer reached, and is worth", SAVED),
+            table("worths", pd.DataFrame(saved["rows"]), WORTHS, WORTHS_CAPTION, SAVED),
             table("means", means, CURVE, "Both sides, over all trainings", SAVED),
             table("points", each, POINTS, "Each training; intervals over test images only", "learning_curve"),
         ],

@@ -104,13 +104,13 @@ def limits_of_use(
         )
     if threshold["threshold"] is None:
         limits.append(
-            f"No image gets an answer (`no_threshold`): no confidence keeps an accuracy of "
-            f"{threshold['wished_accuracy']:.0%} on the validation images."
+            "No image gets an answer (`no_threshold`): the validation images show for no confidence that an accuracy "
+            f"of {threshold['wished_accuracy']:.0%}, or one that is worth a promise, is kept."
         )
     else:
         limits.append(
             f"Images of which the model is less than {threshold['threshold']:.3g} sure get no answer (`unsure`); above "
-            f"it an accuracy of {threshold['wished_accuracy']:.0%} is promised."
+            f"it an accuracy of {threshold['promised_accuracy']:.0%} is promised."
         )
     return [*limits, "A model file that brings code of its own is not opened."]
 

@@ -89,10 +89,12 @@ def _trust(results: RunResults) -> list[Tile]:
     """How far the probabilities can be trusted, and how much the network answers by itself."""
     summary = results.summary
     wished = f"{100 * summary['wished_accuracy']:.3g}%"
+    promised = summary["promised_accuracy"]
+    less = "" if promised in {None, summary["wished_accuracy"]} else f", {100 * promised:.3g}% promised"
     right = (
         "" if summary["answered_accuracy"] is None else f"{share(summary['answered_accuracy']).text} of these right, "
     )
-    answered = f"of the images; {right}{wished} wished"
+    answered = f"of the images; {right}{wished} wished{less}"
     if summary["answered_share"] is None:
         answered = f"no threshold is known to reach an accuracy of {wished}"
     return [

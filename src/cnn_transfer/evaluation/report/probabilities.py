@@ -113,6 +113,7 @@ def _calibration(results: RunResults) -> list[Any]:
 
 def _abstention(results: RunResults) -> list[Any]:
     chosen, measured = results.abstention["chosen_on_validation"], results.abstention["on_test"]
+    promised = chosen["promised_accuracy"]
     return [
         Heading("When it had better not answer"),
         Text(f"{chosen['statement']} {measured['statement']}"),
@@ -137,7 +138,8 @@ def _abstention(results: RunResults) -> list[Any]:
                 Tile(
                     "Right, of the answered",
                     share(measured["accuracy"], measured["accuracy_low"], measured["accuracy_high"]),
-                    f"wished: {chosen['wished_accuracy']:.1%}",
+                    f"wished: {chosen['wished_accuracy']:.1%}"
+                    + ("" if promised is None else f"; promised: {promised:.1%}"),
                     source="abstention",
                 ),
             ]

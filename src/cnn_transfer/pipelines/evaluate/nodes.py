@@ -143,7 +143,7 @@ def abstain(
     """Risk by coverage, and a threshold for a wished accuracy with what it does on the test images."""
     block = EvaluateParameters.parse(parameters, "evaluate")
     validation = calibrate(validation_predictions, calibration)
-    chosen = choose_threshold(validation, block.wished_accuracy, block.confidence)
+    chosen = choose_threshold(validation, block.wished_accuracy, block.confidence, block.least_accuracy)
     return risk_coverage_table(calibrated_predictions), {
         "chosen_on_validation": chosen,
         "on_test": measure_threshold(calibrated_predictions, chosen["threshold"], block.confidence),

@@ -26,6 +26,7 @@ class EvaluateParameters(Parameters):
     bootstrap_samples: int = Field(ge=100, le=1_000_000)
     reliability_bins: int = Field(ge=1, le=100)
     wished_accuracy: float = Field(gt=0.5, lt=1)  # of the images that are answered
+    least_accuracy: float = Field(ge=0.5, le=1)  # of them, where the wish cannot be shown; 1: the wish
     set_coverage: float | None = Field(gt=0.5, lt=1)  # None: no prediction sets
     false_alarm_rate: float = Field(gt=0, lt=0.5)  # share of ordinary images that may be called unfamiliar
     mistakes_shown: int = Field(ge=1, le=200)

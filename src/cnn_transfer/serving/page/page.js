@@ -262,8 +262,8 @@ function drawVerdict(image, part) {
   if (image.answer != null) {
     verdict.classList.add("positive");
     $("strong", verdict).textContent = image.answer;
-    const kept = facts.wished_accuracy
-      ? ` Of its answers on images like those of the training, at least ${percent(facts.wished_accuracy, 0)} are right (with ${percent(facts.confidence, 0)} confidence).`
+    const kept = facts.promised_accuracy
+      ? ` Of its answers on images like those of the training, at least ${percent(facts.promised_accuracy, 0)} are right (with ${percent(facts.confidence, 0)} confidence).`
       : "";
     $(".why", verdict).textContent = `${sure[0].toUpperCase()}${sure.slice(1)}.${kept}`;
   } else {
@@ -391,11 +391,11 @@ async function readModel() {
   const shown = names.slice(0, 12).join(", ") + (names.length > 12 ? " …" : "");
   const trained = facts.card ? ` Trained on ${counted(facts.card.training_images, "image")} of ${facts.card.trained_on}.` : "";
   $("#about").textContent = `Into ${names.length} classes: ${shown}.${trained}`;
-  const wished = percent(facts.wished_accuracy ?? 0, 0);
+  const promised = percent(facts.promised_accuracy ?? 0, 0);
   $("#promise").textContent =
     facts.threshold == null
       ? "It gives its best guess and how sure it is; for want of evidence it vouches for no answer."
-      : `It answers when it is at least ${percent(facts.threshold, 0)} sure, which keeps ${wished} of its answers right, and says so when it is not. Images are not kept.`;
+      : `It answers when it is at least ${percent(facts.threshold, 0)} sure, which keeps ${promised} of its answers right, and says so when it is not. Images are not kept.`;
   $("#version").textContent = `Model ${model.version}${model.runtime ? `, ${model.runtime}` : ""}`;
   if (current?.image) show(current);
 }
