@@ -189,6 +189,7 @@ def test_tells_of_its_model_and_its_health(client, release_folder):
     assert model["facts"]["card"]["architecture"] == "tiny"
     assert model["limits"] == {"most_files": 4, "most_file_mb": 1.0, "most_request_mb": 1.5}
     assert client.get("/model-card").body == (release_folder / "README.md").read_bytes()
+    assert client.get("/model-card").headers["content-type"].startswith("text/markdown")
     assert client.get("/live").status == client.get("/ready").status == 200
     assert client.get("/ready").json["version"] == VERSION
 

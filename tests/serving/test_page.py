@@ -1,6 +1,7 @@
 """The page of the service in a browser without a network: on a desk and on a phone, by day and by night."""
 
 import re
+import shutil
 
 import pytest
 from canned_service import MOST_MB, NAMES, PAGE, SIDE, canned_service, picture
@@ -28,6 +29,18 @@ OF_OTHER_CLIENTS = {
     "wrong_content_type", "malformed", "no_file", "too_many_files", "not_found", "wrong_method", "bad_request",
     "no_usable_image",
 }  # fmt: skip
+CARD_TEXT = f"""---
+license: mit
+---
+# Shapes
+## Use
+```python
+import keras
+```
+| {" | ".join(f"figure {number}" for number in range(12))} |
+{"|---" * 12}|
+| a long name of a class {"| 99% " * 11}|
+"""
 WITHOUT_NETWORK = ("host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "no-proxy-server")
 
 
@@ -146,6 +159,24 @@ def test_on_the_service_itself(browser, release_folder, predictor, class_folder,
         assert "The end of the image is missing" in text(browser, ".verdict.negative .why")
         assert not_wider_than(browser, SCREENS[screen])
         assert faults(browser) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("screen", SCREENS)
+def test_the_model_card_is_a_page(browser, release_folder, tmp_path, screen, scheme):
+    release = shutil.copytree(release_folder, tmp_path / "releases" / VERSION / "release")
+    (release / "README.md").write_text(CARD_TEXT)
+    with serving(tmp_path / "releases") as client:
+        open_page(browser, f"http://127.0.0.1:{client.port}/", SCREENS[screen], scheme)
+        browser.find_element(By.LINK_TEXT, "Model card").click()
+        wait(browser, lambda: shown(browser, ".card h2"))
+        assert shown(browser, ".card td")[0] == "a long name of a class"
+        assert shown(browser, ".card pre") == ["import keras"]
+        browser.find_element(By.TAG_NAME, "summary").click()
+        assert shown(browser, ".card details pre") == ["license: mit"]
+        assert not_wider_than(browser, SCREENS[screen])
+        assert faults(browser) == []
+        assert browser.get_log("browser") == []
 
 
 def test_the_addresses_can_be_read_and_tried(browser, release_folder):

@@ -42,7 +42,7 @@ def draw_exports(table: pd.DataFrame, accuracy_loss: float) -> Figure:
         axes.set_axisbelow(True)
     failed = ", ".join(table["name"][~table["passed"].fillna(True).astype(bool)])
     figure.suptitle(
-        f"Outside tolerance (red): {failed}" if failed else "All exports are within their tolerances", fontsize=10
+        f"Outside tolerance (red): {failed}" if failed else "No export is outside its tolerance", fontsize=10
     )
     return figure
 

@@ -27,6 +27,7 @@ from swagger_ui_bundle import swagger_ui_path
 from cnn_transfer import __version__
 from cnn_transfer.images.decoding import quiet_pillow
 from cnn_transfer.serving.answers import Explanation, Predictions, Refusal, model_json
+from cnn_transfer.serving.card_page import card_page
 from cnn_transfer.serving.labelling import Labeller, Rejected
 from cnn_transfer.serving.metrics import Metrics
 from cnn_transfer.serving.releases import ModelSlot, load_release
@@ -205,9 +206,12 @@ def _add_model(app: FastAPI, service: Service) -> None:
         )
 
     @app.get("/model-card", tags=["model"])
-    async def model_card() -> Response:
-        """The card of the model, Markdown."""
-        return Response(service.slot.current.predictor.card, media_type="text/markdown")
+    async def model_card(request: Request) -> Response:
+        """The card of the model: Markdown, or a page where a browser asks for one."""
+        card, vary = service.slot.current.predictor.card, {"vary": "accept"}
+        if "text/html" in request.headers.get("accept", ""):
+            return Response(card_page(card), media_type="text/html", headers=vary)
+        return Response(card, media_type="text/markdown", headers=vary)
 
 
 def _add_operation(app: FastAPI, service: Service) -> None:
