@@ -12,6 +12,7 @@ from kedro.io import CatalogProtocol, DataCatalog
 from kedro.runner import AbstractRunner, SequentialRunner
 
 from cnn_transfer.log_origin import ORIGIN
+from cnn_transfer.refusals import refusal
 from cnn_transfer.run_identity import given_run_id
 from cnn_transfer.runner import ResumingRunner
 from cnn_transfer.termination import EXIT_CODE, ended_by_signals
@@ -55,7 +56,7 @@ class RunSession(KedroSession):
         logger = logging.getLogger("cnn_transfer")
         try:
             with ended_by_signals(logger):
-                result: dict[str, Any] = super().run(runner=runner, **options)
+                result: dict[str, Any] = self._run(runner, options)
         except click.ClickException as error:
             if not ORIGIN.for_collectors:
                 raise
@@ -65,3 +66,11 @@ class RunSession(KedroSession):
             logger.error(str(error))
             raise SystemExit(EXIT_CODE) from error
         return result
+
+    def _run(self, runner: AbstractRunner, options: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return dict(super().run(runner=runner, **options))
+        except Exception as error:
+            if told := refusal(error):
+                raise click.ClickException(told) from error
+            raise

@@ -31,6 +31,7 @@ from pluggy import PluginManager
 
 from cnn_transfer.datasets import CheckpointsDataset, ClaimedError, RunRecordsDataset, versions
 from cnn_transfer.fingerprints import Fingerprints
+from cnn_transfer.refusals import refusal
 from cnn_transfer.training.workers import Team, join
 
 LOGGER = logging.getLogger("cnn_transfer")
@@ -99,12 +100,13 @@ class ResumingRunner(SequentialRunner):
                 if not progress.is_done(node):
                     self._make(node, progress, hook_manager, run_id)
                 self._release_datasets(node, catalog, uses_left, pipeline)
-        except BaseException:
+        except BaseException as error:
             progress.tell()
-            LOGGER.warning(
-                "What is done is kept. To go on from here, give the same command with TRANSFER_RUN_ID=%s.",
-                records.run_id,
-            )
+            if not refusal(error):
+                LOGGER.warning(
+                    "What is done is kept. To go on from here, give the same command with TRANSFER_RUN_ID=%s.",
+                    records.run_id,
+                )
             raise
         progress.tell()
         if self._team:

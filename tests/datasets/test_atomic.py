@@ -79,6 +79,13 @@ def test_pictures_are_loaded_as_vectors(tmp_path):
     assert ">seen</text>" in loaded
 
 
+def test_words_without_a_picture_are_written_without_a_warning(tmp_path):
+    figure = Figure(layout="constrained")
+    figure.suptitle("There is nothing to draw.")
+    MatplotlibDataset(filepath=str(tmp_path / "x.png")).save(figure)
+    assert np.asarray(Image.open(tmp_path / "x.png").convert("L")).min() < 100
+
+
 @pytest.mark.parametrize("characters", range(28, 36))
 def test_nothing_of_a_picture_is_cut_off_at_its_edge(tmp_path, characters):
     """Letters of the PNG are wider than those of the SVG, by hinting: what fits into the one must fit into both."""

@@ -65,7 +65,8 @@ def test_unknown_environment_is_named(project, kedro):
 def test_class_with_too_few_images_is_named_with_counts(project, kedro):
     result = kedro(project, "run", "--env", "test", "--params", "preprocess.target.split.labels_per_class=30")
     assert result.returncode == 1
-    assert "0: 60 images, needed 78 (30 training + 30 validation + 18 test)" in result.stdout
+    assert "Traceback" not in result.stdout
+    assert "Error: Too few images in 0: 60 images, needed 78 (30 training + 30 validation + 18 test)" in result.stdout
     assert "labels_per_class" in result.stdout
 
 

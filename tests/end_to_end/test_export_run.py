@@ -88,6 +88,7 @@ def test_export_outside_its_tolerance_fails_the_run_and_is_not_released(exported
     result = kedro(own_project, *RUN, "--params", "export.logits_tolerance.onnx=1e-12")
     assert result.returncode != 0
     said = " ".join(result.stdout.split())
+    assert "Traceback" not in result.stdout
     assert "nothing is released. Received: onnx: logits differ by at most" in said
     assert "(allowed: 1e-12)" in said
     assert "export.logits_tolerance" in said

@@ -149,6 +149,7 @@ def test_too_many_damaged_images_stop_the_run_with_the_table_already_written(pro
         put(f"mine/dark/empty{index}.jpg", b"")
     result = run(kedro, project, "--pipelines", "preprocess", target_images="data/mine", source_images="data/mine")
     assert result.returncode == 1
+    assert "Traceback" not in result.stdout
     assert "21.7% of the images were set aside, more than most_set_aside (20%) allows: 10 empty_file" in result.stdout
     assert (table(project, "target_rejected_images")["reason"] == "empty_file").all()
     assert not (project / "data/03_primary/target_splits.parquet").exists()
@@ -170,15 +171,19 @@ def test_too_many_damaged_images_stop_the_run_with_the_table_already_written(pro
         ("data/nowhere", ["data/nowhere. Check the parameter target_images.", "nothing was run"]),
         ("data/one_class", ["at least two classes. Found: dark."]),
         ("data/bad.csv", ["has no column path. Did you mean paths?", "Found: paths, label"]),
+        ("data/empty", ["Error: No image in ", "/data/empty. Expected one folder a class with image files in it"]),
     ],
 )
 def test_sets_that_cannot_be_used_are_refused_before_any_training(project, kedro, put, path, expected):
     for index in range(10):
         put(f"one_class/dark/{index}.jpg", photo("dark", index))
     put("bad.csv", b"paths,label\na.jpg,x\n")
+    (project / "data/empty").mkdir()
     result = run(kedro, project, target_images=path, **{"preprocess.source.max_images_per_class": 20})
     assert result.returncode == 1
     assert all(text in result.stdout for text in expected), result.stdout
+    assert "Traceback" not in result.stdout
+    assert "TRANSFER_RUN_ID" not in result.stdout, "the same command would end in the same way"
     assert not (project / "data/06_models").exists()
 
 

@@ -19,7 +19,7 @@ class MatplotlibDataset(AtomicSave, matplotlib.MatplotlibDataset):
 
     def save(self, data: Figure) -> None:
         vector = self._vector(self._get_save_path())
-        if layout := data.get_layout_engine():
+        if data.axes and (layout := data.get_layout_engine()):
             layout.execute(
                 data
             )  # at the PNG's resolution: its letters are wider than those of the SVG, and would be cut

@@ -19,7 +19,7 @@ from pydantic import Field, field_validator
 from cnn_transfer.images.duplicates import NearDuplicates, connected, near_pairs
 from cnn_transfer.images.image_set import ImageSet
 from cnn_transfer.images.listing import LISTING_COLUMNS, SIDES, rank_sides
-from cnn_transfer.images.reasons import EXPECTED_REASONS, REJECTED_COLUMNS, note_table
+from cnn_transfer.images.reasons import EXPECTED_REASONS, REJECTED_COLUMNS, UnusableSetError, note_table
 from cnn_transfer.images.splits import SplitRule
 from cnn_transfer.parameters import Parameters
 
@@ -117,7 +117,7 @@ def check_share(intake: Mapping[str, Any], most_set_aside: float) -> None:
     share, reasons = intake["share_set_aside"], intake["set_aside"]
     if share > most_set_aside:
         counts = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
-        raise ValueError(
+        raise UnusableSetError(
             f"{share:.1%} of the images were set aside, more than most_set_aside ({most_set_aside:.0%}) allows: "
             f"{counts or 'none was found'}. Each is listed with its reason in the table of rejected images. Mend them, "
             "or raise most_set_aside."

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from cnn_transfer.images.listing import ImageListing
+from cnn_transfer.images.reasons import UnusableSetError
 
 
 def list_cifar10(origin: str, sha256: str) -> ImageListing:
@@ -34,7 +35,7 @@ def list_cifar10(origin: str, sha256: str) -> ImageListing:
     extracted = Path(keras.utils.get_file(name, origin=origin, file_hash=sha256, hash_algorithm="sha256", extract=True))
     files = sorted(extracted.rglob("data_batch_*"))
     if not files or not files[0].with_name("batches.meta").exists():
-        raise ValueError(
+        raise UnusableSetError(
             f"{origin} must hold data_batch_* and batches.meta, as CIFAR-10's archive does. They are not both there."
         )
     names = _unpickle(files[0].with_name("batches.meta"))["label_names"]

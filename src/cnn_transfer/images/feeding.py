@@ -18,6 +18,7 @@ import pandas as pd
 
 from cnn_transfer.images.augmentation import Augmentation, augment
 from cnn_transfer.images.image_set import ImageSet
+from cnn_transfer.images.reasons import UnusableSetError
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -116,7 +117,7 @@ def split_examples(images: ImageSet, splits: pd.DataFrame, split: str, balanced:
     images = images.used_in(splits)
     rows = images.rows(splits, split)
     if not len(rows):
-        raise ValueError(f"The split {split} has no images. Change the rule of the splits so that some are left.")
+        raise UnusableSetError(f"The split {split} has no images. Change the rule of the splits so that some are left.")
     classes = images.classes[rows]
     if (classes < 0).any():
         raise ValueError(

@@ -21,7 +21,7 @@ from cnn_transfer.images.listing import (
     listing_table,
     read_split,
 )
-from cnn_transfer.images.reasons import note_table, rejected_table
+from cnn_transfer.images.reasons import UnusableSetError, note_table, rejected_table
 
 UNLABELLED = "_unlabelled"
 EMPTY_FOLDER = "empty_folder"  # no reason to set anything aside: nothing is there
@@ -78,7 +78,7 @@ def list_folder(filesystem: Any, folder: str, follow_links: bool) -> ImageListin
         if name not in full
     ]
     if not any(label is not None for _, label, _, _ in rows):
-        raise ValueError(
+        raise UnusableSetError(
             f"No image in {folder}. Expected one folder a class with image files in it, such as {folder}/cat/1.png."
         )
     table = listing_table(pd.DataFrame(rows, columns=LISTING_COLUMNS))
@@ -101,7 +101,7 @@ def list_flat(filesystem: Any, folder: str, follow_links: bool) -> ImageListing:
         elif entry.reason != EMPTY_FOLDER:
             rejected.append((name, None, entry.reason, entry.detail))
     if not files:
-        raise ValueError(f"There is no image in {folder}. Expected image files in it, or in folders below it.")
+        raise UnusableSetError(f"There is no image in {folder}. Expected image files in it, or in folders below it.")
     table = listing_table(pd.DataFrame({"id": names}))
     return ImageListing(table, partial(_read, tuple(files)), rejected=rejected_table(rejected))
 
@@ -115,12 +115,12 @@ def _has_splits(folders: list[str], folder: str) -> bool:
     splits = [name for name in folders if read_split(name)]
     others = [name for name in folders if not read_split(name)]
     if len({read_split(name) for name in splits}) > 1 and others:
-        raise ValueError(
+        raise UnusableSetError(
             f"{folder} mixes folders of splits ({', '.join(splits)}) with other folders ({', '.join(others)}). "
             "Move the others into the splits, or rename the splits if they are classes."
         )
     if splits and not others and not any(read_split(name) == "training" for name in splits):
-        raise ValueError(f"{folder} has the splits {', '.join(splits)} but no train folder beside them.")
+        raise UnusableSetError(f"{folder} has the splits {', '.join(splits)} but no train folder beside them.")
     return bool(splits) and not others
 
 

@@ -22,7 +22,7 @@ import fsspec
 import numpy as np
 import pandas as pd
 
-from cnn_transfer.images.reasons import note_table, rejected_table
+from cnn_transfer.images.reasons import UnusableSetError, note_table, rejected_table
 
 LISTING_COLUMNS = ["id", "label", "split", "group"]
 SPLIT_NAMES = {
@@ -123,7 +123,7 @@ def list_images(location: str | Path, follow_links: bool = False, **storage_opti
     elif filesystem.isdir(path):
         listing = list_folder(filesystem, path, follow_links)
     else:
-        raise ValueError(
+        raise UnusableSetError(
             f"Images must be a folder with one folder a class, or a file {', '.join(sorted(TABLE_SUFFIXES))}. "
             f"Received: {location}."
         )
@@ -156,7 +156,7 @@ def list_unlabelled(location: str | Path, follow_links: bool = False, **storage_
         table = listing_table(pd.DataFrame({"id": [Path(path).name]}))
         listing = ImageListing(table, partial(_read_one, file))
     if listing.table.empty:
-        raise ValueError(f"There is no image in {location}: it lists none.")
+        raise UnusableSetError(f"There is no image in {location}: it lists none.")
     return replace(listing, name=Path(path).stem)
 
 

@@ -17,6 +17,11 @@ EXPECTED_REASONS = {
     "not_sampled": "left out by max_images_per_class",
 }
 
+
+class UnusableSetError(ValueError):
+    """Images cannot be used as a set; the message names what, why, and what to do."""
+
+
 REASONS = EXPECTED_REASONS | {
     "stray_file": "beside the class folders, so that its class is unknown",
     "link_outside": "a link that leaves the folder; followed when the catalog entry has follow_links: true",

@@ -22,6 +22,7 @@ import pandas as pd
 from pydantic import Field
 
 from cnn_transfer.images.listing import hash_ranks, listing_table
+from cnn_transfer.images.reasons import UnusableSetError
 from cnn_transfer.parameters import Parameters
 
 DRAWN_SIDES = ("test", "validation")  # drawn unless some images are given there
@@ -109,9 +110,9 @@ def assign_splits(table: pd.DataFrame, rule: SplitRule, seed: int) -> pd.DataFra
     has_label = table["label"].notna()
     names = sorted(table["label"][has_label].unique())
     if len(names) < 2:
-        raise ValueError(f"A classifier needs at least two classes. Found: {', '.join(names) or 'none'}.")
+        raise UnusableSetError(f"A classifier needs at least two classes. Found: {', '.join(names) or 'none'}.")
     if shortages := rule.shortages(table):
-        raise ValueError(_too_few(shortages, rule))
+        raise UnusableSetError(_too_few(shortages, rule))
     draws = _drawn_sides(table[has_label])
     given = table["split"].where(table["split"].isin(set(DRAWN_SIDES) - set(draws)) & has_label, FREE)
     free_of_class = table["label"][given == FREE].value_counts()
@@ -137,7 +138,7 @@ def _check_every_class(splits: pd.DataFrame, names: list[str], sides: list[str])
     for side in sides:
         present = set(splits["label"][splits["split"] == side])
         if missing := [name for name in names if name not in present]:
-            raise ValueError(
+            raise UnusableSetError(
                 f"No {side} image is left for {', '.join(missing)}: their groups are too large to be divided. Lower "
                 "test_fraction or validation_ratio, or divide the groups."
             )

@@ -31,7 +31,7 @@ from cnn_transfer.images.listing import (
     rank_sides,
     read_split,
 )
-from cnn_transfer.images.reasons import rejected_table
+from cnn_transfer.images.reasons import UnusableSetError, rejected_table
 from cnn_transfer.parameters import did_you_mean
 
 ARROW_SUFFIXES = {".arrow", ".feather"}
@@ -54,7 +54,7 @@ def list_table(filesystem: Any, path: str, labelled: bool = True) -> ImageListin
     try:
         schema = _Reader(filesystem, path).schema
     except pa.ArrowInvalid as error:
-        raise ValueError(f"{path} is damaged, or neither a Parquet nor an Arrow file. {error}") from error
+        raise UnusableSetError(f"{path} is damaged, or neither a Parquet nor an Arrow file. {error}") from error
     image_column = _image_column(schema)
     if image_column is None:
         return _list_manifest(_Reader(filesystem, path).frame(schema.names), filesystem, path, labelled)
@@ -77,7 +77,9 @@ def _read_csv(filesystem: Any, path: str) -> pd.DataFrame:
         try:
             return pd.read_csv(stream, dtype="str", keep_default_na=False, encoding="utf-8-sig", index_col=False)
         except ValueError as error:  # no text in UTF-8, no column, rows of several lengths
-            raise ValueError(f"{path} must be a CSV file in UTF-8 with a line of column names. {error}") from error
+            raise UnusableSetError(
+                f"{path} must be a CSV file in UTF-8 with a line of column names. {error}"
+            ) from error
 
 
 def _list_manifest(frame: pd.DataFrame, filesystem: Any, manifest: str, labelled: bool) -> ImageListing:
@@ -254,7 +256,9 @@ def _common_columns(frame: pd.DataFrame, origin: str) -> pd.DataFrame:
     splits = table["split"].map(read_split, na_action="ignore")
     if (unknown := table["split"].notna() & splits.isna()).any():
         found = ", ".join(repr(value) for value in table["split"][unknown].unique()[:10])
-        raise ValueError(f"Unknown values in the column split of {origin}: {found}. Allowed: {', '.join(SPLIT_NAMES)}.")
+        raise UnusableSetError(
+            f"Unknown values in the column split of {origin}: {found}. Allowed: {', '.join(SPLIT_NAMES)}."
+        )
     return table.assign(split=splits.astype("str"))
 
 
@@ -269,13 +273,13 @@ def _text(value: Any) -> str:
 
 def _need_labels(table: pd.DataFrame, origin: str) -> None:
     if table["label"].isna().all():
-        raise ValueError(f"{origin} lists no labelled image.")
+        raise UnusableSetError(f"{origin} lists no labelled image.")
 
 
 def _need(columns: list[str], found: list[str], origin: str) -> None:
     for column in columns:
         if column not in found:
-            raise ValueError(
+            raise UnusableSetError(
                 f"{origin} has no column {column}. {did_you_mean(column, found)}Found: {', '.join(found)}. Needed: "
                 "label, and path or one column of images."
             )
