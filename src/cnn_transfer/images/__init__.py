@@ -15,11 +15,12 @@ from cnn_transfer.images.image_set import ImageSet, class_names, open_image_set,
 from cnn_transfer.images.listing import ImageListing, fingerprint_of, list_images, list_unlabelled, open_location
 from cnn_transfer.images.preparation import DecodedImages, Workers
 from cnn_transfer.images.reasons import UnusableSetError
-from cnn_transfer.images.splits import SPLITS, SplitRule, assign_splits, count_splits
+from cnn_transfer.images.splits import SPLITS, UNLABELLED, SplitRule, assign_splits, count_splits
 
 __all__ = [
     "DRAWS",
     "SPLITS",
+    "UNLABELLED",
     "Augmentation",
     "CheckRule",
     "CheckedImages",

@@ -28,6 +28,7 @@ from cnn_transfer.parameters import Parameters
 DRAWN_SIDES = ("test", "validation")  # drawn unless some images are given there
 FREE = ""
 SPLITS = ("training", "validation", "test", "unlabelled", "unused")
+UNLABELLED = "(unlabelled)"  # in counts, in place of a class
 
 
 class SplitRule(Parameters):
@@ -203,8 +204,8 @@ def _too_few(shortages: dict[str, str], rule: SplitRule) -> str:
 
 
 def count_splits(splits: pd.DataFrame) -> pd.DataFrame:
-    """Images of each class in each split: one row a class (`(unlabelled)` for none), a column a split, and `total`."""
-    labels = splits["label"].fillna("(unlabelled)")
+    """Images of each class in each split: one row a class (`UNLABELLED` for none), a column a split, and `total`."""
+    labels = splits["label"].fillna(UNLABELLED)
     counts = pd.crosstab(labels, splits["split"]).reindex(columns=list(SPLITS), fill_value=0)
     counts["total"] = counts.sum(axis=1)
     return counts.rename_axis(columns=None).reset_index()

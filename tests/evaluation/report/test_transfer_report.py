@@ -4,10 +4,12 @@ import re
 from collections import Counter
 from dataclasses import fields, replace
 
+import pandas as pd
 import pytest
 from finished_results import FIGURES, make_results
 
 from cnn_transfer.evaluation.report import RunResults, write_report
+from cnn_transfer.images import UNLABELLED
 
 SECTIONS = ["summary", "data", "plan", "training", "results", "probabilities", "explanations", "mistakes", "provenance"]
 
@@ -366,6 +368,14 @@ def test_provenance_names_data_programs_machine_times_and_parameters(results):
     assert "what earlier runs had made saved 2 s" in text
     assert "preprocess 0.2 evaluate 2.5" in text
     assert "evaluate.measure 2.5 – – – preprocess.target.list_images 1.5 900 2,000 nightly-1" in text
+
+
+def test_images_without_a_label_are_no_class(results):
+    counts = results.target_image_counts
+    row = counts.iloc[:1].assign(label=UNLABELLED)
+    text = said(replace(results, target_image_counts=pd.concat([counts, row], ignore_index=True)), "data")
+    assert f"Images of each of {len(counts)} classes by split" in text
+    assert UNLABELLED in text
 
 
 def test_many_classes_with_long_names_scroll_in_a_frame(results):

@@ -17,6 +17,7 @@ from cnn_transfer.evaluation.report.blocks import (
     table,
 )
 from cnn_transfer.evaluation.report.run_results import RunResults
+from cnn_transfer.images import UNLABELLED
 
 
 def data(results: RunResults) -> Section:
@@ -43,7 +44,7 @@ def data(results: RunResults) -> Section:
             "image-counts",
             counts,
             [Column("label", "class"), *(Column(name, name, count) for name in splits)],
-            f"Images of each of {len(counts):,} classes by split",
+            f"Images of each of {(counts['label'] != UNLABELLED).sum():,} classes by split",
             "target_image_counts",
         ),
         picture(
