@@ -23,6 +23,10 @@ from cnn_transfer.prediction.labelling import (
 NO_DRIFT = {"images": 0, "training_images": 0, "aspects": []}
 
 
+def without_threshold(facts):
+    return facts.model_copy(update={"threshold": None, "promised_accuracy": None})
+
+
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
     """Parts of 64 images, decoded 16 at once."""
@@ -132,6 +136,14 @@ def test_only_bad_images_are_a_result_too(images, tmp_path):
     _, counts = count_labels(labelled)
     assert (counts["listed"], counts["labelled"], counts["answered_share"]) == (2, 0, None)
     assert describe_labels(counts, NO_DRIFT)[1] == "Answered        0"
+
+
+def test_end_of_a_run_says_why_nothing_is_answered(images, tmp_path):
+    unsure = replace(images, predictor=replace(images.predictor, facts=without_threshold(images.predictor.facts)))
+    _, counts = count_labels(stored(written(unsure), tmp_path / "labels"))
+    said = describe_labels(counts, NO_DRIFT)
+    assert said[1].startswith("Answered        0 (0.0%); withheld: ")
+    assert said[2].startswith("Note            no answer can be promised")
 
 
 def test_end_of_a_run_says_what_became_of_the_images(images, tmp_path):

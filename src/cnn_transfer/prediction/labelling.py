@@ -31,7 +31,7 @@ from cnn_transfer.images import ImageListing
 from cnn_transfer.images.decoding import DECODER
 from cnn_transfer.images.preparation import images_a_chunk
 from cnn_transfer.prediction.drift import describe_drift
-from cnn_transfer.prediction.predictor import TRAINING_IMAGE, WITHHELD, Labelled, Predictor
+from cnn_transfer.prediction.predictor import NO_THRESHOLD, TRAINING_IMAGE, WITHHELD, Labelled, Predictor
 
 CONTENTS = "_labels.json"  # written last
 REJECTED = "_rejected-"  # begins the name of a part's rejected images
@@ -212,6 +212,11 @@ def describe_labels(counts: Mapping[str, Any], drift: Mapping[str, Any]) -> list
         f"{counts['rejected']:,} rejected{reasons}",
         f"Answered        {counts['answered']:,}{share}{withheld}",
     ]
+    if counts["withheld"].get(NO_THRESHOLD):
+        lines.append(
+            "Note            no answer can be promised: the validation images were too few, or too often wrong. What "
+            "the network takes each image for, and how surely, stands in the labels all the same"
+        )
     if seen := counts["notes"].get(TRAINING_IMAGE):
         lines.append(f"Note            the network was trained on {seen:,} of these very pictures")
     first, *others = describe_drift(drift)
