@@ -36,7 +36,7 @@ def finish(process):
 def wait_for(project, run, node, process):
     """Until a process works on a node."""
     claim = project / f"data/08_reporting/run_records/{run}/{node}.claim"
-    while not claim.exists():
+    while not claim.exists() or not claim.read_bytes():
         assert process.poll() is None, process.stdout.read()
         time.sleep(0.1)
 
@@ -56,7 +56,9 @@ def test_a_run_is_done_once_whatever_happens_to_its_processes(project):
     first = start(project, TRANSFER_RUN_ID="nightly-3")
     wait_for(project, "nightly-3", "pretrain_source.pretrain", first)
 
+    first.send_signal(signal.SIGSTOP)  # so that it is still at it when the other one comes, however fast it is
     code, printed = finish(start(project, TRANSFER_RUN_ID="nightly-3"))
+    first.send_signal(signal.SIGCONT)
     assert code == 1
     assert "pretrain_source.pretrain of the run nightly-3 is being worked on by process" in printed
     assert "Traceback" not in printed
