@@ -112,6 +112,21 @@ def test_how_to_go_on_is_told_when_a_run_fails(catalog, run, caplog):
     assert "the same command with TRANSFER_RUN_ID=nightly-3" in caplog.text
 
 
+def test_a_run_asks_before_each_node_whether_it_is_to_end(catalog):
+    runner, asked = ResumingRunner(), []
+
+    def end_after_one():
+        asked.append(len(CALLS))
+        if len(asked) == 2:
+            raise SystemExit(75)
+
+    CALLS.clear()
+    runner.before_node = end_after_one
+    with pytest.raises(SystemExit):
+        runner.run(GRAPH, catalog("a"), _create_hook_manager())
+    assert asked == [0, 1]
+
+
 def test_another_run_takes_over_what_has_not_changed(catalog, run, tmp_path, caplog):
     run(GRAPH, catalog("a"))
     caplog.set_level(logging.INFO)

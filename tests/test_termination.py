@@ -79,6 +79,23 @@ def test_the_exit_code_says_so_even_where_nobody_reads_the_output_any_more():
     assert process.wait(30) == EXIT_CODE
 
 
+def test_what_a_library_has_caught_is_raised_again():
+    caught = []
+
+    def run():
+        with ended_by_signals(logging.getLogger("test")) as end_if_told:
+            end_if_told()
+            try:
+                wait_for_the_signal()
+            except BaseException as error:
+                caught.append(error)
+            end_if_told()
+
+    with pytest.raises(Terminated):
+        run()
+    assert len(caught) == 1
+
+
 STUCK = """
 import hashlib, logging, time
 from cnn_transfer import termination

@@ -55,7 +55,9 @@ class RunSession(KedroSession):
             runner = ResumingRunner(is_async=bool(runner and runner._is_async))
         logger = logging.getLogger("cnn_transfer")
         try:
-            with ended_by_signals(logger):
+            with ended_by_signals(logger) as end_if_told:
+                if isinstance(runner, ResumingRunner):
+                    runner.before_node = end_if_told
                 result: dict[str, Any] = self._run(runner, options)
         except click.ClickException as error:
             if not ORIGIN.for_collectors:

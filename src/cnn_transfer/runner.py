@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import nullcontext
 from itertools import chain
 from typing import Any
@@ -66,8 +67,13 @@ def take_part(team: Team, pipeline: Pipeline, catalog: CatalogProtocol[str, Any]
 
 
 class ResumingRunner(SequentialRunner):
-    """Kedro's sequential runner, for catalogs that keep `run_records`; with others it is that runner."""
+    """Kedro's sequential runner, for catalogs that keep `run_records`; with others it is that runner.
 
+    Attributes:
+        before_node: Called before each node.
+    """
+
+    before_node: Callable[[], None] = staticmethod(lambda: None)
     _team: Team | None = None
 
     def __str__(self) -> str:
@@ -97,6 +103,7 @@ class ResumingRunner(SequentialRunner):
         uses_left = Counter(chain.from_iterable(node.inputs for node in pipeline.nodes))
         try:
             for node in pipeline.nodes:
+                self.before_node()
                 if not progress.is_done(node):
                     self._make(node, progress, hook_manager, run_id)
                 self._release_datasets(node, catalog, uses_left, pipeline)

@@ -1,8 +1,9 @@
 """SIGTERM ends a run in order: unfinished training leaves its state, claims are given back, the exit code says why.
 
 Spot instances and Kubernetes send it some seconds before they kill. An exception out of the signal's handler ends the
-node at the next line of Python; where that line lets no exception out, it is raised again, and where a library computes
-on for longer, a thread that the signal wakes ends the process without waiting: all that it has written is whole.
+node at the next line of Python; where that line lets no exception out, it is raised again; where a library has caught
+it, the run ends after that node; and where a library computes on for longer, a thread that the signal wakes ends the
+process without waiting: all that it has written is whole.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
@@ -27,10 +28,14 @@ class Terminated(SystemExit):
 
 
 @contextmanager
-def ended_by_signals(logger: logging.Logger) -> Iterator[None]:
-    """Turn SIGTERM into an exception while the block runs; in other threads than the main one nothing changes."""
+def ended_by_signals(logger: logging.Logger) -> Iterator[Callable[[], None]]:
+    """Turn SIGTERM into an exception while the block runs; in other threads than the main one nothing changes.
+
+    Yields:
+        What raises it again, once the signal has come: to be called where all is well if it has not.
+    """
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield lambda: None
         return
     told, raised, left = threading.Event(), threading.Event(), threading.Event()
 
@@ -44,6 +49,10 @@ def ended_by_signals(logger: logging.Logger) -> Iterator[None]:
             with suppress(SystemExit):  # of Rich's, where nobody reads the output any more: the exit code must say why
                 logger.warning("Stopping at SIGTERM.")
         raise Terminated(EXIT_CODE)
+
+    def end_if_told() -> None:
+        if told.is_set():
+            raise Terminated(EXIT_CODE)
 
     report = sys.unraisablehook
 
@@ -77,7 +86,7 @@ def ended_by_signals(logger: logging.Logger) -> Iterator[None]:
     sys.unraisablehook = lost
     threading.Thread(target=see_to_it, args=(woken,), daemon=True).start()
     try:
-        yield
+        yield end_if_told
     finally:
         left.set()
         sys.unraisablehook = report

@@ -19,10 +19,6 @@ class MatplotlibDataset(AtomicSave, matplotlib.MatplotlibDataset):
 
     def save(self, data: Figure) -> None:
         vector = self._vector(self._get_save_path())
-        if data.axes and (layout := data.get_layout_engine()):
-            # Once for both files, and for the PNG: its letters are wider than those of the SVG, and would be cut.
-            layout.execute(data)
-            data.set_layout_engine("none")
         drawn = as_svg(data).encode()
         try:
             write_whole(self._fs, vector, drawn)

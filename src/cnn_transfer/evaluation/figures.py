@@ -284,10 +284,14 @@ def draw_words(text: str) -> Figure:
 def as_svg(figure: Figure) -> str:
     """The figure as an SVG element that takes the colours of the page it is put into: black becomes `currentColor`.
 
-    Text stays text, the background is transparent, and the same figure always gives the same characters.
+    Text stays text, the background is transparent, and the same figure always gives the same characters. It is laid out
+    once, for whatever is drawn of it, and at its own resolution: letters of pictures are wider than those of an SVG.
     """
     from matplotlib import rc_context
 
+    if figure.axes and (layout := figure.get_layout_engine()):
+        layout.execute(figure)
+    figure.set_layout_engine("none")
     buffer = io.StringIO()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "cnn_transfer", "svg.id": None}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
