@@ -220,13 +220,15 @@ def test_thumbnails_of_photographs_are_small_and_look_alike():
 def test_only_a_part_of_a_large_training_set_is_kept(monkeypatch, shapes, shape_splits):
     from cnn_transfer.prediction import references
 
-    everything = references.training_rows(shapes, shape_splits, 0)
+    everything = references.training_rows(shapes, shape_splits, 0, 10)
     monkeypatch.setattr(references, "MOST_IMAGES", 30)
-    few = references.training_rows(shapes, shape_splits, 0)
+    few = references.training_rows(shapes, shape_splits, 0, 10)
     monkeypatch.setattr(references, "MOST_IMAGES", 60)
-    more = references.training_rows(shapes, shape_splits, 0)
+    more = references.training_rows(shapes, shape_splits, 0, 10)
     assert (len(everything), len(few), len(more)) == (160, 30, 60)
     assert set(few) < set(more) < set(everything)
+    monkeypatch.setattr(references, "MOST_NUMBERS", 300)
+    np.testing.assert_array_equal(references.training_rows(shapes, shape_splits, 0, 10), few)
 
 
 def test_table_can_be_written_and_read(labelled, tmp_path):

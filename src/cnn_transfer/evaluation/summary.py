@@ -158,10 +158,12 @@ def _trust(summary: Mapping[str, Any]) -> str:
     promise = _promise(summary)
     if summary["answered_accuracy"] is None:
         return f"{calibrated}; at least {summary['threshold']:.3g} sure of none of the images ({promise})"
-    return (
-        f"{calibrated}; at least {summary['threshold']:.3g} sure of {summary['answered_share']:.0%} of the images, "
-        f"{summary['answered_accuracy']:.1%} of them right ({promise})"
+    answered = (
+        f"at least {summary['threshold']:.3g} sure of {summary['answered_share']:.0%} of the images"
+        if summary["threshold"]
+        else "sure enough of all images"
     )
+    return f"{calibrated}; {answered}, {summary['answered_accuracy']:.1%} of them right ({promise})"
 
 
 def _promise(summary: Mapping[str, Any]) -> str:

@@ -35,7 +35,7 @@ from threadpoolctl import threadpool_limits
 
 from cnn_transfer.evaluation import calibrate, fit_familiarity
 from cnn_transfer.evaluation.conformal import sets_of
-from cnn_transfer.evaluation.familiarity import Near, ScaledImages, find_near, scaled
+from cnn_transfer.evaluation.familiarity import Near, ScaledImages, find_near, last_dense, scaled
 from cnn_transfer.evaluation.predictions import PROBABILITY
 from cnn_transfer.evaluation.slices import grey_figures
 from cnn_transfer.images import DecodedImages, ImageFormat, ImageListing, ImageSet, Workers, list_unlabelled
@@ -381,7 +381,8 @@ def build_predictor(
         false_alarm_rate: Share of images like the validation images that may be called unfamiliar.
         seed: Of the draw from a large training set.
     """
-    training = embed(network, images, training_rows(images, splits, seed))
+    width = last_dense(network).input.shape[1]
+    training = embed(network, images, training_rows(images, splits, seed, width))
     validation = embed(network, images, images.rows(splits, "validation"))
     familiarity = fit_familiarity(training[1], validation[1], false_alarm_rate)
     calibrated = calibrate(validation_predictions, calibration)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import keras
 
 MOST_IMAGES = 10_000  # of the training set
+MOST_NUMBERS = 2**25  # of their features, 134 MB: a head on many depths reads some 20,000 an image
 THUMBNAIL_PX = 96  # longest side
 EXACT_PX = 32  # longest side of pictures that lose nothing
 CHUNK = 256  # images in memory at once
@@ -83,13 +84,21 @@ class References:
         return cls(training, features, kernel, validation)
 
 
-def training_rows(images: ImageSet, splits: pd.DataFrame, seed: int) -> np.ndarray:
-    """Row numbers of the training images that are kept: all, or 10,000 drawn whatever their order."""
+def training_rows(images: ImageSet, splits: pd.DataFrame, seed: int, width: int) -> np.ndarray:
+    """Row numbers of the training images that are kept: all, or as many as there is room for, whatever their order.
+
+    Args:
+        images: The set.
+        splits: Which image is in which split.
+        seed: Of the draw.
+        width: Features of an image.
+    """
     rows = images.rows(splits, "training")
-    if len(rows) <= MOST_IMAGES:
+    most = min(MOST_IMAGES, MOST_NUMBERS // width)
+    if len(rows) <= most:
         return rows
     ranks = np.asarray(hash_ranks(images.table["id"].iloc[rows], seed))
-    return np.sort(rows[np.argsort(ranks)[:MOST_IMAGES]])
+    return np.sort(rows[np.argsort(ranks)[:most]])
 
 
 def gather_references(
