@@ -113,7 +113,7 @@ def parameters():
     values["finetune_target"]["fine_tuning"] |= {"most_doublings": 0, "learning_rates": [0.01]}
     values["finetune_target"]["baseline"] |= {"steps": 60, "validations": 2, "most_doublings": 0}
     values["finetune_target"]["baseline"]["learning_rates"] = [0.01]
-    values["evaluate"] |= {"bootstrap_samples": 100, "mistakes_shown": 2}
+    values["evaluate"] |= {"bootstrap_samples": 100, "mistakes_shown": 2, "least_accuracy": 1}
     values["evaluate"]["explanations"] |= {"images_shown": 2, "images_judged": 4, "curve_steps": 2, "path_steps": 2}
     values["evaluate"]["explanations"]["methods"] = ["grad_cam"]
     return values
