@@ -103,6 +103,7 @@ bench: .venv/.ready  ## measure the default run, the article's script, intake, f
 	$(BIN)/python benchmarks/rank_sources.py
 	$(BIN)/python benchmarks/intervals.py
 	$(BIN)/python benchmarks/conformal_coverage.py
+	$(BIN)/python benchmarks/left_out_promises.py
 	$(BIN)/kedro run --pipelines transfer
 	$(BIN)/python benchmarks/attribution.py .
 	$(BIN)/python benchmarks/predict_rate.py

@@ -212,7 +212,7 @@ def main() -> None:
         flush=True,
     )
 
-    validation = pd.read_parquet(latest(project, "07_model_output/validation_predictions.parquet"))
+    validation = pd.read_parquet(latest(project, "07_model_output/calibration_predictions.parquet"))
     judged = images.pixels(pd.Index(images.table["id"]).get_indexer(pd.Index(validation["id"])))
     judge_occlusion(network, judged, network.logits(judged).argmax(axis=1))
 

@@ -275,3 +275,11 @@ def test_a_plot_of_hardly_any_images_is_a_plot(images):
     nothing, few = reliability_table(simulate(0, 1.0, 0)), reliability_table(simulate(images, 1.0, 0))
     for tables in [(nothing, few), (few, nothing), (few, few)]:
         render(draw_reliability(*tables))
+
+
+def test_left_out_training_images_are_called_so():
+    table = simulate(3000, 2.0, seed=0).assign(left_out=True)
+    assert "on 3,000 left-out training images the cross-validated log loss falls" in fit_calibration(table)["statement"]
+    few = fit_calibration(table.iloc[:5])
+    assert "there are 5 left-out training images, at least 20 are needed" in few["statement"]
+    assert "on 3,000 validation images" in fit_calibration(table.assign(left_out=False))["statement"]

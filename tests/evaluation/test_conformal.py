@@ -139,3 +139,11 @@ def test_a_larger_wish_never_makes_a_set_smaller(images, coverage, seed):
     figures = measure_sets(small, 0.95)
     assert {type(value) for value in figures.values()} <= {float, int, str}
     assert figures["coverage_low"] <= figures["coverage"] <= figures["coverage_high"]
+
+
+def test_sets_of_left_out_training_images_say_so():
+    table = simulate(200, np.random.default_rng(0)).assign(left_out=True)
+    statement = fit_sets(table, 0.9)["statement"]
+    assert "drawn like the 200 left-out training images that the sets rest on" in statement
+    assert "Each was judged by a head that has not seen it, which makes the guarantee approximate" in statement
+    assert "needs at least 19 left-out training images, there are 9" in fit_sets(table.iloc[:9], 0.95)["statement"]

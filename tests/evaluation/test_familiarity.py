@@ -9,6 +9,7 @@ from PIL import Image
 from sklearn.linear_model import Ridge
 from sklearn.metrics import roc_auc_score
 
+from cnn_transfer.evaluation import familiarity as familiarity_module
 from cnn_transfer.evaluation import predict, wilson_interval
 from cnn_transfer.evaluation.familiarity import (
     EmbeddedImages,
@@ -19,6 +20,7 @@ from cnn_transfer.evaluation.familiarity import (
     fit_familiarity,
     measure_familiarity,
     penultimate_features,
+    reference_rows,
 )
 from cnn_transfer.images import DecodedImages, ImageFormat, list_images, open_image_set, write_image_set
 from cnn_transfer.models import add_linear_head
@@ -176,8 +178,46 @@ def test_without_validation_images_training_images_are_left_out_and_it_is_said()
     assert not familiarity["held_out"]
     assert familiarity["images"] == 60
     assert "more new images will be called unfamiliar" in familiarity["statement"]
+    assert "more new images" not in fit_familiarity(training, None, 0.05, learnt=False)["statement"]
     table = familiarity_table(training, cloud(300, 2, "q"), familiarity)
     assert table["unfamiliar"].mean() < 0.2
+
+
+def test_images_of_a_group_are_not_each_other_s_neighbours():
+    training = angles([0, 1, 60, 61], prefix="t")._replace(groups=np.array(["one", "one", "two", "two"], object))
+    familiarity = fit_familiarity(training, None, 0.4)
+    assert familiarity["neighbour"] == 2
+    assert familiarity["distances"] == pytest.approx(
+        [2 * np.sin(np.radians(a / 2)) for a in (60, 60, 61, 61)], abs=1e-3
+    )
+    table = familiarity_table(training, training, familiarity, nearest=1)
+    assert table["nearest_1"].tolist() == ["t2", "t2", "t1", "t1"]
+    new = familiarity_table(training, angles([30], prefix="q"), familiarity)
+    assert new["distance"][0] == pytest.approx(2 * np.sin(np.radians(15)), abs=1e-3)
+
+
+def test_groups_are_those_of_the_splits(shapes, shape_splits, shapes_network):
+    rows = shapes.rows(shape_splits, "training")
+    splits = shape_splits.assign(group="of " + shape_splits["id"].str[:5])
+    names = shapes.table["id"].iloc[rows]
+    assert embed_images(shapes_network, shapes, rows, splits).groups.tolist() == ("of " + names.str[:5]).tolist()
+    assert embed_images(shapes_network, shapes, rows).groups is None
+
+
+def test_only_a_part_of_a_large_training_set_is_compared_with(monkeypatch, shapes, shape_splits, shapes_network):
+    def kept():
+        return reference_rows(shapes_network, shapes, shape_splits, 0)
+
+    width = shapes_network.layers[-1].input.shape[1]
+    everything = kept()
+    monkeypatch.setattr(familiarity_module, "MOST_IMAGES", 30)
+    few = kept()
+    monkeypatch.setattr(familiarity_module, "MOST_IMAGES", 60)
+    more = kept()
+    assert (len(everything), len(few), len(more)) == (160, 30, 60)
+    assert set(few) < set(more) < set(everything)
+    monkeypatch.setattr(familiarity_module, "MOST_NUMBERS", 30 * width)
+    np.testing.assert_array_equal(kept(), few)
 
 
 def test_too_few_images_call_nothing_unfamiliar():

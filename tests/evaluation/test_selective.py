@@ -263,3 +263,16 @@ def test_the_plot_marks_the_threshold_and_what_it_costs():
 def test_one_image_and_thresholds_out_of_reach_are_drawn(threshold):
     render(draw_risk_coverage(risk_coverage_table(table_of([0.9], [True])), threshold))
     render(draw_risk_coverage(risk_coverage_table(table_of([0.9], [False])), threshold))
+
+
+def test_a_threshold_by_left_out_training_images_says_so():
+    right = table_of([0.9995] * 300, [True] * 300).assign(left_out=True)
+    chosen = choose_threshold(right, 0.98, 0.95)
+    assert chosen["judged_on"] == "left-out training images"
+    assert "of 300 left-out training images 300 are answered" in chosen["statement"]
+    assert chosen["statement"].endswith("by a head that has not seen it, which makes the confidence approximate.")
+    few = choose_threshold(right.iloc[:20], 0.98, 0.95)["statement"]
+    assert "there are 20 left-out training images, at least 149 are needed" in few
+    usual = choose_threshold(right.assign(left_out=False), 0.98, 0.95)
+    assert usual["judged_on"] == "validation images"
+    assert "has not seen" not in usual["statement"]

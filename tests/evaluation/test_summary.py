@@ -65,7 +65,7 @@ def make():
                 "statements": list(statements),
             },
             abstention={
-                "chosen_on_validation": {"wished_accuracy": 0.98, "promised_accuracy": 0.98},
+                "chosen": {"wished_accuracy": 0.98, "promised_accuracy": 0.98},
                 "on_test": answered,
             },
             set_coverage={"coverage": 0.96},

@@ -337,7 +337,7 @@ def test_without_random_weights_the_origin_is_not_claimed(usual):
         assert "Random weights were not tried: what the source's weights bring by themselves is not known." in text
 
 
-def test_without_validation_images_says_what_is_missing(usual, parameters):
+def test_without_validation_images_left_out_training_images_stand_for_them(usual, parameters):
     splits = usual["target_splits"].replace({"split": {"validation": "unused"}})
     block = parameters["finetune_target"]
     auto = block["fine_tuning"] | {"strategy": "auto"}
@@ -345,21 +345,35 @@ def test_without_validation_images_says_what_is_missing(usual, parameters):
     changed = {name: made[name] for name in FINETUNE.all_outputs() & EVALUATE.inputs()}
     data = with_splits(usual, splits, **changed)
     check_honest(data)
-    summary = data["summary"]
-    assert summary["n_validation"] == 0
-    assert summary["verdict"] is None
-    assert summary["threshold"] is None
+    judged, training = data["calibration_predictions"], splits[splits["split"] == "training"]
+    assert judged["left_out"].all()
+    assert judged["id"].tolist() == training["id"].tolist()
+    for fitted in ("calibration", "conformal_sets", "familiarity"):
+        assert data[fitted]["images"] == len(training)
+    chosen, summary = data["abstention"]["chosen"], data["summary"]
+    assert (chosen["images"], chosen["judged_on"]) == (len(training), "left-out training images")
+    assert (summary["n_validation"], summary["verdict"]) == (0, None)
+    assert "chosen on left-out training images" in seen(data)
+    missing = "There are no validation images: no baseline was tuned"
+    for text in (" ".join(summary["statements"]), seen(data), data["model_card"]):
+        assert missing in text
+    assert "left-out training images" in data["model_card"]
+    assert set(data["suspected_labels"]["split"]) <= {"training", "test"}
+
+
+def test_a_fine_tuned_network_without_validation_images_is_judged_by_nothing(usual):
+    splits = usual["target_splits"].replace({"split": {"validation": "unused"}})
+    card = usual["delivered_model_card"] | {"strategy": "lp_ft"}
+    data = with_splits(usual, splits, delivered_model_card=card)
+    check_honest(data)
+    assert data["calibration_predictions"].empty
+    assert data["summary"]["threshold"] is None
     for statement in (
         "The probabilities are left as they are: no validation images.",
         "No threshold reaches an accuracy of 0.98 with 95% confidence: there are 0 validation images",
         "Every set holds all 4 classes: a coverage of 95% needs at least 19 validation images, there are 0.",
-        "No image can be called unfamiliar: a false-alarm rate of 1% needs at least 99 images",
     ):
         assert statement in seen(data), statement
-    missing = "There are no validation images: no baseline was tuned"
-    for text in (" ".join(summary["statements"]), seen(data), data["model_card"]):
-        assert missing in text
-    assert "The probabilities are left as they are: no validation images." in data["model_card"]
 
 
 def test_probe_changed_nothing(usual):

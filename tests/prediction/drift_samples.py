@@ -9,9 +9,11 @@ from cnn_transfer.prediction import PredictorFacts, References
 CLASS_NAMES = tuple("abcdefghij")
 
 
-def make_facts(class_names=CLASS_NAMES):
-    """Facts of which only the classes are known."""
-    return PredictorFacts.model_construct(card=ModelCard.model_construct(class_names=class_names))
+def make_facts(class_names=CLASS_NAMES, held_out=True):
+    """Facts of which only the classes are known, and whether the network was judged on validation images."""
+    return PredictorFacts.model_construct(
+        card=ModelCard.model_construct(class_names=class_names), familiarity={"held_out": held_out}
+    )
 
 
 def draw_predictions(images, seed, class_names=CLASS_NAMES, **changes):

@@ -25,9 +25,9 @@ def references():
 def judge(references):
     """Report on predictions."""
 
-    def report(predictions, known=references, confidence=0.99):
-        counts = DriftCounts.empty(FACTS, known).add(predictions)
-        return drift_report(counts, known, FACTS, confidence)
+    def report(predictions, known=references, confidence=0.99, facts=FACTS):
+        counts = DriftCounts.empty(facts, known).add(predictions)
+        return drift_report(counts, known, facts, confidence)
 
     return report
 
@@ -196,6 +196,13 @@ def test_without_validation_images_the_rest_is_judged(judge):
         assert aspect_of(report, name)["drift"] is None
         assert "keeps no validation images" in aspect_of(report, name)["statement"]
     assert "Not judged: classes predicted, confidence, features." in report["statement"]
+
+
+def test_what_the_network_says_is_compared_with_what_it_said_of_left_out_training_images(judge):
+    report = judge(draw_predictions(200, 1, confidence=np.full(200, 0.5)), facts=make_facts(held_out=False))
+    assert report["drift"] == ["confidence"]
+    assert "; among the left-out training images " in aspect_of(report, "confidence")["statement"]
+    assert "Like the training images" in aspect_of(report, "size")["statement"]
 
 
 def test_figures_that_are_missing_are_left_out(judge):

@@ -9,8 +9,16 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from cnn_transfer.evaluation import calibrate, embed_images, familiarity_table, predict
-from cnn_transfer.prediction import Predictor
+from cnn_transfer.evaluation import (
+    calibrate,
+    choose_threshold,
+    embed_images,
+    familiarity_table,
+    fit_calibration,
+    predict,
+)
+from cnn_transfer.prediction import Predictor, build_predictor
+from cnn_transfer.prediction.drift import DriftCounts, drift_report
 from cnn_transfer.prediction.predictor import KNOWN
 
 
@@ -217,18 +225,31 @@ def test_thumbnails_of_photographs_are_small_and_look_alike():
     assert len(encoded) < 2_000
 
 
-def test_only_a_part_of_a_large_training_set_is_kept(monkeypatch, shapes, shape_splits):
-    from cnn_transfer.prediction import references
-
-    everything = references.training_rows(shapes, shape_splits, 0, 10)
-    monkeypatch.setattr(references, "MOST_IMAGES", 30)
-    few = references.training_rows(shapes, shape_splits, 0, 10)
-    monkeypatch.setattr(references, "MOST_IMAGES", 60)
-    more = references.training_rows(shapes, shape_splits, 0, 10)
-    assert (len(everything), len(few), len(more)) == (160, 30, 60)
-    assert set(few) < set(more) < set(everything)
-    monkeypatch.setattr(references, "MOST_NUMBERS", 300)
-    np.testing.assert_array_equal(references.training_rows(shapes, shape_splits, 0, 10), few)
+def test_without_validation_images_new_ones_are_compared_with_left_out_training_images(
+    predictor, shapes_network, shapes, shape_splits
+):
+    splits = shape_splits.replace({"split": {"validation": "unused"}})
+    judged = predict(shapes_network, shapes, splits, "training").assign(left_out=True)
+    calibration = fit_calibration(judged)
+    threshold = choose_threshold(calibrate(judged, calibration), 0.9, 0.9)
+    card = predictor.facts.card.model_copy(update={"strategy": "probe"}).model_dump(mode="json")
+    made = build_predictor(
+        shapes_network, card, "# Shapes", shapes, splits, judged.iloc[::-1], calibration, threshold, {}, 0.05, 0
+    )
+    rows = shapes.rows(splits, "training")
+    known = made.references.validation
+    assert len(known) == len(rows) == 160
+    expected = calibrate(judged, calibration).set_index("id").loc[shapes.table["id"].iloc[rows]]
+    assert known["predicted"].tolist() == expected["predicted"].tolist()
+    np.testing.assert_allclose(known["confidence"], expected.filter(like="probability_").max(axis=1), atol=1e-6)
+    assert sorted(known["distance"]) == pytest.approx(made.facts.familiarity["distances"])
+    assert "more new images" not in " ".join(made.facts.statements)
+    empty = DriftCounts.empty(made.facts, made.references)
+    pixels = shapes.pixels(shapes.rows(splits, "test"))
+    report = drift_report(empty.add(made(list(pixels))), made.references, made.facts)
+    statements = {row["aspect"]: row["statement"] for row in report["aspects"]}
+    assert "left-out training images" in statements["features"]
+    assert "Not judged" not in " ".join(statements.values())
 
 
 def test_table_can_be_written_and_read(labelled, tmp_path):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cnn_transfer.transfer.depths import _Judge, choose_taps, knn_accuracy
+from cnn_transfer.transfer.depths import _Judge, choose_taps, knn_accuracy, score_taps
 from cnn_transfer.transfer.ridge import RELATIVE_PENALTIES, class_targets, fit_ridge_at
 from cnn_transfer.transfer.standardised import Standardised, gram, standardisation
 
@@ -73,6 +73,35 @@ def test_the_errors_are_those_of_refitting_without_each_image():
         assert errors.squares[image] == pytest.approx(direct, rel=1e-8)
 
 
+def test_the_errors_are_those_of_refitting_without_each_group():
+    features, classes = blobs(6, 30, 0)
+    groups = np.random.default_rng(0).permutation(np.array([0, 0, 0, 1, 1, 2, 2, *range(3, 20)]))
+    judge = _Judge(gram(features)[None], classes, groups)
+    errors = judge.at(np.array([True]), 3.0)
+    targets = class_targets(classes, 4)
+    for image in range(24):
+        kept = groups != groups[image]
+        fit = fit_ridge_at(features[kept], targets[kept], judge.weights[kept], 3.0)
+        direct = ((fit.scores(features[image]) - targets[image]) ** 2).mean() * judge.weights[image]
+        assert errors.squares[image] == pytest.approx(direct, rel=1e-8)
+
+
+def test_a_tap_that_recognises_groups_is_not_taken_for_one_that_knows_classes():
+    rng = np.random.default_rng(0)
+    signal, classes = blobs(20, 10, 0, 0.7)
+    groups = np.arange(20).repeat(4)  # of one class each
+    scene = 3 * rng.normal(size=(20, 30))[groups] + 0.1 * rng.normal(size=(80, 30))
+    features, widths, names = np.concatenate([scene, signal], axis=1), [30, 10], ["scene", "signal"]
+    taken_in, careful = (score_taps(features, classes, widths, names, groups=known) for known in (None, groups))
+    assert taken_in["accuracy"][0] > 0.95
+    assert careful["accuracy"][0] < 0.5
+    assert careful["accuracy"][1] == pytest.approx(taken_in["accuracy"][1], abs=0.1)
+    assert "signal" in choose_taps(features, classes, widths, names, groups=groups).names
+    seen, unseen = (knn_accuracy(scene, classes, [30], groups=known) for known in (None, groups))
+    assert seen > 0.95
+    assert unseen < 0.5
+
+
 def test_only_images_count_not_their_copies():
     features, classes, widths = planted()
     names = ["a", "b", "c", "d"]
@@ -111,10 +140,11 @@ def test_a_copy_is_no_neighbour_of_its_image():
     assert knn_accuracy(noise.repeat(3, axis=0), classes, [20], copies=3) < 0.4
 
 
-def test_one_decomposition_gives_the_errors_of_every_penalty():
+@pytest.mark.parametrize("groups", [None, np.arange(100) // 3])
+def test_one_decomposition_gives_the_errors_of_every_penalty(groups):
     features, classes = blobs(25, 30, seed=0, distance=0.4)
     classes[:40] = 1  # classes of different sizes weigh the same
-    judge = _Judge(np.stack([features @ features.T / (features**2).sum(axis=1).mean()]), classes)
+    judge = _Judge(np.stack([features @ features.T / (features**2).sum(axis=1).mean()]), classes, groups)
     used = np.array([True])
     best = judge.best(used)
     tried = [judge.at(used, penalty) for penalty in RELATIVE_PENALTIES[4:-3:2]]

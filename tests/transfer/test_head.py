@@ -139,7 +139,7 @@ def test_unlabelled_images_without_features_are_left_out(features, planted_split
 def test_every_class_weighs_the_same(head, features, planted_splits, head_rule):
     assert head.weights.mean() == pytest.approx(1)
     rare = planted_splits[(planted_splits["label"] != "row") | (planted_splits["id"].str[-5] > "4")]
-    _, classes = labelled(rare)
+    _, classes, _ = labelled(rare)
     assert len(set(np.bincount(classes))) > 1
     uneven = choose_head(features, rare, head_rule(), seed=0)
     recalls = [uneven.hits[classes == index].mean() for index in range(4)]

@@ -183,3 +183,46 @@ def test_copies_of_an_image_are_left_out_with_it():
 def test_a_missing_class_is_refused(classes):
     with pytest.raises(ValueError, match="at least two indices from 0 on, each with an image"):
         fit_probe(blobs(1, 0)[0], np.array(classes), WIDTHS)
+
+
+def test_images_of_a_group_are_left_out_together():
+    rng = np.random.default_rng(0)
+    classes, groups = np.arange(3).repeat(12), np.arange(9).repeat(4)
+    features = rng.normal(size=(9, 36))[groups] + 0.1 * rng.normal(size=(36, 36))  # says the group, and no class
+    flattered, honest = (fit_probe(features, classes, WIDTHS, groups=known) for known in (None, groups))
+    right = [(probe.left_out.argmax(axis=1) == classes).mean() for probe in (flattered, honest)]
+    assert right[0] == 1
+    assert right[1] < 0.6
+
+
+def test_without_a_pool_what_is_said_of_left_out_images_is_said_by_the_head_itself():
+    features, classes = blobs(10, 0)
+    probe = fit_probe(features, classes, WIDTHS)
+    np.testing.assert_array_equal(probe.out_of_sample, probe.left_out)
+
+
+def test_a_self_trained_head_is_judged_by_folds_that_were_trained_so():
+    features, classes = blobs(5, 3)
+    pool, _ = blobs(300, 1)
+    probe = fit_probe(features, classes, WIDTHS, pool)
+    assert probe.evidence["accepted"]
+    new, truth = blobs(1000, 2)
+    values = probe.out_of_sample
+    np.testing.assert_allclose(values.sum(axis=1), 1)
+    assert abs((values.argmax(axis=1) == classes).mean() - accuracy(probe, new, truth)) < 0.15
+    sure = probe.probabilities(new).max(axis=1).mean()
+    assert abs(values.max(axis=1).mean() - sure) < 0.1  # as sure as the head is of new images
+    assert values.max(axis=1).mean() > probe.left_out.max(axis=1).mean()
+
+
+def test_folds_hold_whole_groups_and_as_many_of_each_class():
+    classes = np.arange(3).repeat(10)
+    groups = 7 * (np.arange(30) // 2)
+    folds = module._folds(classes, groups, 5, np.random.default_rng(0))
+    assert [len(set(folds[groups == group])) for group in set(groups)] == [1] * 15
+    assert all(np.bincount(folds[classes == c], minlength=5).tolist() == [2] * 5 for c in range(3))
+    unlabelled = blobs(20, 1)[0]
+    features, classes = blobs(4, 0)
+    evidence = fit_probe(features, classes, WIDTHS, unlabelled, groups=np.arange(12) // 2).evidence
+    assert evidence["folds"] == 2  # groups of a class
+    assert fit_probe(features, classes, WIDTHS, unlabelled, groups=np.arange(12) // 4).evidence["folds"] == 0

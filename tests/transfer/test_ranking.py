@@ -15,7 +15,8 @@ def head(error, seed=0, accuracy=0.8, classes=CLASSES, noise=0.05):
     rng = np.random.default_rng(seed)
     weights = len(classes) / (len(np.unique(classes)) * np.bincount(classes)[classes])
     errors = error + noise * rng.normal(size=len(classes))
-    probe = Probe(np.zeros((2, 3)), np.zeros(3), np.zeros((len(classes), 3)), 1.0, pd.DataFrame(), {})
+    nothing = np.zeros((len(classes), 3))
+    probe = Probe(np.zeros((2, 3)), np.zeros(3), nothing, nothing, 1.0, pd.DataFrame(), {})
     return Head(
         taps=("block1", "block2"),
         grid=2,

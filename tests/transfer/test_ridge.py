@@ -36,6 +36,39 @@ def test_left_out_scores_are_those_of_fits_without_the_image_and_its_copies(rows
         np.testing.assert_allclose(fit.left_out[image], without.scores(features[image * copies]), atol=1e-9)
 
 
+@pytest.mark.parametrize("sizes", [(1, 2, 3, 4), (1, 1, 8), (7, 9)])  # beyond the eigenvalues, too
+@pytest.mark.parametrize(("rows", "width", "copies"), [*SHAPES, (80, 6, 4)])
+def test_left_out_scores_are_those_of_fits_without_the_group(rows, width, copies, sizes):
+    features, targets, weights = problem(rows, width, copies)
+    images = rows // copies
+    groups = np.random.default_rng(1).permutation(np.resize(np.arange(len(sizes)).repeat(sizes), images))
+    fit = fit_ridge(features, targets, weights, copies, groups=groups)
+    for image in range(images):
+        kept = (groups != groups[image]).repeat(copies)
+        without = fit_ridge_at(features[kept], targets[kept], weights[kept], fit.penalty)
+        np.testing.assert_allclose(fit.left_out[image], without.scores(features[image * copies]), atol=1e-8)
+
+
+def test_groups_of_one_image_change_nothing():
+    features, targets, weights = problem(40, 100, 4)
+    alone, grouped = (fit_ridge(features, targets, weights, 4, groups=groups) for groups in (None, np.arange(10)[::-1]))
+    np.testing.assert_allclose(grouped.left_out, alone.left_out)
+    np.testing.assert_allclose(grouped.kernel, alone.kernel)
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ([5] * 10, "All 10 labelled training images are of one group"),
+        ([0, 1], "groups must hold one number an image. Expected 10, received 2"),
+    ],
+)
+def test_groups_that_cannot_be_left_out_are_refused(groups, message):
+    features, targets, weights = problem(10, 4, 1)
+    with pytest.raises(ValueError, match=message):
+        fit_ridge(features, targets, weights, groups=np.array(groups))
+
+
 def test_the_penalty_with_the_smallest_error_out_of_sample_is_kept():
     features, targets, weights = problem(60, 100, 1)
     fit = fit_ridge(features, targets, weights, penalties=np.array([1e-3, 1.0, 1e3, 1e6]))

@@ -16,6 +16,7 @@ from cnn_transfer.evaluation.familiarity import (
     familiarity_table,
     fit_familiarity,
     measure_familiarity,
+    reference_rows,
 )
 from cnn_transfer.evaluation.figures import (
     Figure,
@@ -42,7 +43,13 @@ from cnn_transfer.evaluation.mistakes import (
     draw_suspected_labels,
     suspected_labels,
 )
-from cnn_transfer.evaluation.predictions import as_predictions, confident_mistakes, no_predictions, predict
+from cnn_transfer.evaluation.predictions import (
+    as_predictions,
+    confident_mistakes,
+    is_left_out,
+    no_predictions,
+    predict,
+)
 from cnn_transfer.evaluation.report import RunResults, limits_of_use, write_model_card, write_report
 from cnn_transfer.evaluation.selective import (
     choose_threshold,
@@ -98,6 +105,7 @@ __all__ = [
     "fit_familiarity",
     "fit_sets",
     "image_attributes",
+    "is_left_out",
     "limits_of_use",
     "map_similarity",
     "measure",
@@ -109,6 +117,7 @@ __all__ = [
     "per_class_table",
     "predict",
     "prediction_sets",
+    "reference_rows",
     "reliability_table",
     "risk_coverage_area",
     "risk_coverage_table",

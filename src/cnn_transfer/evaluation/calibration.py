@@ -1,6 +1,7 @@
 """Probabilities that mean what they say: of the images that a network is 80% sure of, 80% should be right.
 
-A calibration is fitted on validation images and is a plain dict, see `fit_calibration`. Two methods beside leaving the
+A calibration is fitted on validation images, or without them on training images that were left out (`judged_on`), and
+is a plain dict, see `fit_calibration`. Two methods beside leaving the
 probabilities alone: temperature scaling (Guo et al. 2017, arXiv 1706.04599, section 4.2), which divides the
 log-probabilities by one number and cannot change which class is predicted; and temperature with one bias a class
 (Platt scaling with a shared slope), which can. Both are pulled towards doing nothing, and one is taken only where it
@@ -18,7 +19,7 @@ import pandas as pd
 
 from cnn_transfer.evaluation.figures import Axes, Figure, new_figure
 from cnn_transfer.evaluation.metrics import wilson_interval
-from cnn_transfer.evaluation.predictions import PROBABILITY
+from cnn_transfer.evaluation.predictions import PROBABILITY, judged_on
 from cnn_transfer.evaluation.probabilities import Probabilities, class_columns, read_probabilities
 
 NONE, TEMPERATURE, TEMPERATURE_AND_BIAS = "none", "temperature", "temperature_and_bias"
@@ -34,7 +35,7 @@ COLUMNS = ["bin", "low", "high", "images", "confidence", "accuracy", "accuracy_l
 
 
 def fit_calibration(validation: pd.DataFrame) -> dict[str, Any]:
-    """Choose and fit a calibration on the predictions of validation images.
+    """Choose and fit a calibration on the predictions of validation images, or of left-out training images.
 
     Args:
         validation: A table of predictions that the network was not trained on. Images with the same `group`, where
@@ -49,9 +50,9 @@ def fit_calibration(validation: pd.DataFrame) -> dict[str, Any]:
         ValueError: When the table has probabilities that are none, or labels that are no class.
     """
     data = read_probabilities(validation)
-    n, classes = len(data.labels), len(data.classes)
+    n, classes, what = len(data.labels), len(data.classes), judged_on(validation)
     nothing = _calibration(data, NONE, 1.0, None, None)
-    if (reason := _why_not(data, units := _units(validation))) is not None:
+    if (reason := _why_not(data, units := _units(validation), what)) is not None:
         return nothing | {"statement": f"The probabilities are left as they are: {reason}."}
     logs = _logs(data.values)
     methods = [NONE, TEMPERATURE]
@@ -65,16 +66,16 @@ def fit_calibration(validation: pd.DataFrame) -> dict[str, Any]:
             chosen = method
     if chosen == NONE:
         return nothing | {
-            "statement": f"The probabilities are left as they are: on {n:,} validation images nothing else was better "
-            "by more than chance."
+            "statement": f"The probabilities are left as they are: on {n:,} {what} nothing else was better by more "
+            "than chance."
         }
     temperature, bias = _fit(logs, data.labels, chosen)
     before, after = losses[NONE].mean(), losses[chosen].mean()
     direction = "less sure" if temperature > 1 else "surer"
     extra = " and one bias a class, which can change the predicted class" if chosen == TEMPERATURE_AND_BIAS else ""
     statement = (
-        f"The probabilities are made {direction} with temperature {temperature:.2f}{extra}: the log loss of left-out "
-        f"validation images, {n:,} in all, falls from {before:.3f} to {after:.3f}."
+        f"The probabilities are made {direction} with temperature {temperature:.2f}{extra}: on {n:,} {what} the "
+        f"cross-validated log loss falls from {before:.3f} to {after:.3f}."
     )
     return _calibration(data, chosen, temperature, bias, float(after)) | {"statement": statement}
 
@@ -227,17 +228,17 @@ def _calibration(
     }
 
 
-def _why_not(data: Probabilities, units: np.ndarray) -> str | None:
+def _why_not(data: Probabilities, units: np.ndarray, what: str) -> str | None:
     """Why nothing can be fitted, or None."""
     n = len(data.labels)
     if len(data.classes) < 2:
         return "there is one class only"
     if n < FEWEST_IMAGES:
-        return f"there are {n} validation images, at least {FEWEST_IMAGES} are needed" if n else "no validation images"
+        return f"there are {n} {what}, at least {FEWEST_IMAGES} are needed" if n else f"no {what}"
     if len(np.unique(data.labels)) < 2:
-        return f"all {n:,} validation images are of the class {data.classes[data.labels[0]]}"
+        return f"all {n:,} {what} are of the class {data.classes[data.labels[0]]}"
     if len(np.unique(units)) < 2:
-        return f"all {n:,} validation images are of one group"
+        return f"all {n:,} {what} are of one group"
     return None
 
 

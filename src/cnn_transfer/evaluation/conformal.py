@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 
 from cnn_transfer.evaluation.metrics import wilson_interval
+from cnn_transfer.evaluation.predictions import is_left_out, judged_on
 from cnn_transfer.evaluation.probabilities import read_probabilities
 
 SEPARATOR = " · "
@@ -33,7 +34,7 @@ def fit_sets(validation: pd.DataFrame, coverage: float) -> dict[str, Any]:
     """Find how improbable a class may be to be in the set.
 
     Args:
-        validation: Predictions of validation images, calibrated or not; may be empty.
+        validation: Predictions of validation images or left-out training images, calibrated or not; may be empty.
         coverage: Wished share of images whose set holds the true class, above 0.5, below 1.
 
     Returns:
@@ -48,24 +49,28 @@ def fit_sets(validation: pd.DataFrame, coverage: float) -> dict[str, Any]:
     if not 0.5 < coverage < 1:
         raise ValueError(f"coverage must be above 0.5 and below 1. Received: {coverage}. Usual are 0.9 and 0.95.")
     data = read_probabilities(validation)
-    n = len(data.labels)
+    n, what = len(data.labels), judged_on(validation)
     rank = _rank(n, coverage)
     needed = math.ceil(coverage / (1 - coverage) - 1e-9)
     common = {"method": "LAC", "coverage": coverage, "classes": data.classes, "images": n, "images_needed": needed}
     if rank > n:
         statement = (
             f"Every set holds all {len(data.classes)} classes: a coverage of {100 * coverage:.4g}% needs at least "
-            f"{needed:,} validation images, there are {n:,}."
+            f"{needed:,} {what}, there are {n:,}."
         )
         nothing = {"rank": None, "least_probability": 0.0, "coverage_low": None, "coverage_high": None}
         return common | nothing | {"statement": statement}
     of_label = np.sort(data.values[np.arange(n), data.labels])[::-1]
     low, high = _spread(n, rank)
+    use = (
+        "Each was judged by a head that has not seen it"
+        if is_left_out(validation)
+        else "These also chose when training stopped"
+    )
     statement = (
         f"A set holds the true class of a new image with a probability of at least {100 * coverage:.4g}%, if the image "
-        f"is drawn like the {n:,} validation images that the sets rest on. These also chose when training stopped, "
-        f"which makes the guarantee approximate; with so many images the true coverage lies between {low:.1%} and "
-        f"{high:.1%}."
+        f"is drawn like the {n:,} {what} that the sets rest on. {use}, which makes the guarantee approximate; with so "
+        f"many images the true coverage lies between {low:.1%} and {high:.1%}."
     )
     return common | {
         "rank": rank,

@@ -32,11 +32,14 @@ from cnn_transfer.evaluation.figures import (
 )
 from cnn_transfer.evaluation.metrics import wilson_interval
 from cnn_transfer.images import ImageSet, image_batches
+from cnn_transfer.images.listing import hash_ranks
 from cnn_transfer.models import predict_batches
 
 if TYPE_CHECKING:
     import keras
 
+MOST_IMAGES = 10_000  # training images that others are compared with: the nearest of them stands for that of all
+MOST_NUMBERS = 2**25  # of their features, 134 MB: a head on many depths reads some 20,000 an image
 MOST_NEIGHBOURS = 5  # the distance to the fifth nearest: steadier than to the first, and still within a class
 SEPARATOR = " · "
 CHUNK_ROWS = 1024  # images compared at once with all training images
@@ -50,12 +53,14 @@ class EmbeddedImages(NamedTuple):
         labels: (n,) of text, the true classes.
         features: (n, d) float32, what the last dense layer reads.
         logits: (n, c) float32, what it makes of them, without the bias; their mean over the classes is 0.
+        groups: (n,) of text: images of one group are not each other's neighbours; None: every image is one of its own.
     """
 
     ids: np.ndarray
     labels: np.ndarray
     features: np.ndarray
     logits: np.ndarray
+    groups: np.ndarray | None = None
 
 
 NO_NAMES = pd.Index([])
@@ -69,12 +74,14 @@ class ScaledImages(NamedTuple):
         labels: (n,) of text, the true classes; likewise.
         features: (n, d) float32.
         logits: (n, c) float32.
+        groups: (n,) of text, see `EmbeddedImages`.
     """
 
     ids: pd.Index
     labels: np.ndarray
     features: np.ndarray
     logits: np.ndarray
+    groups: np.ndarray | None = None
 
 
 def scaled(images: EmbeddedImages) -> ScaledImages:
@@ -83,7 +90,8 @@ def scaled(images: EmbeddedImages) -> ScaledImages:
     Raises:
         ValueError: When a feature is not finite.
     """
-    return ScaledImages(pd.Index(images.ids), images.labels, _unit(images.features), _unit(images.logits))
+    features, logits = _unit(images.features), _unit(images.logits)
+    return ScaledImages(pd.Index(images.ids), images.labels, features, logits, images.groups)
 
 
 def scaled_nameless(features: np.ndarray, logits: np.ndarray) -> ScaledImages:
@@ -117,13 +125,35 @@ def penultimate_features(network: keras.Model, images: ImageSet, rows: np.ndarra
     return np.asarray(features, np.float32)
 
 
-def embed_images(network: keras.Model, images: ImageSet, rows: np.ndarray) -> EmbeddedImages:
+def reference_rows(network: keras.Model, images: ImageSet, splits: pd.DataFrame, seed: int) -> np.ndarray:
+    """Row numbers of the training images that others are compared with: all, or as many as there is room for.
+
+    Which of them is the same whatever their order, and changes little when images are added.
+
+    Args:
+        network: Whose features are compared.
+        images: The set.
+        splits: Which image is in which split.
+        seed: Of the draw.
+    """
+    rows = images.rows(splits, "training")
+    most = min(MOST_IMAGES, MOST_NUMBERS // last_dense(network).input.shape[1])
+    if len(rows) <= most:
+        return rows
+    ranks = np.asarray(hash_ranks(images.table["id"].iloc[rows], seed))
+    return np.sort(rows[np.argsort(ranks)[:most]])
+
+
+def embed_images(
+    network: keras.Model, images: ImageSet, rows: np.ndarray, splits: pd.DataFrame | None = None
+) -> EmbeddedImages:
     """Features and logits of images.
 
     Args:
         network: A flat functional model.
         images: Images of the network's size.
         rows: Row numbers in the set.
+        splits: Says which images are of one group; None: each by itself.
 
     Raises:
         ValueError: When the network has no dense layer at its end.
@@ -132,19 +162,24 @@ def embed_images(network: keras.Model, images: ImageSet, rows: np.ndarray) -> Em
     kernel = np.asarray(last_dense(network).get_weights()[0], np.float32)
     table = images.table.iloc[rows]
     logits = features @ (kernel - kernel.mean(axis=1, keepdims=True))  # a softmax ignores what all classes share
-    return EmbeddedImages(table["id"].to_numpy(object), table["label"].to_numpy(object), features, logits)
+    names, labels = (table[column].to_numpy(object) for column in ("id", "label"))
+    groups = None
+    if splits is not None and "group" in splits:
+        groups = splits.set_index("id")["group"].reindex(names).to_numpy(object)
+    return EmbeddedImages(names, labels, features, logits, groups)
 
 
 def fit_familiarity(
-    training: EmbeddedImages, validation: EmbeddedImages | None, false_alarm_rate: float
+    training: EmbeddedImages, validation: EmbeddedImages | None, false_alarm_rate: float, learnt: bool = True
 ) -> dict[str, Any]:
     """Find how far from the training images an image may be that is like the validation images.
 
     Args:
         training: Images that the network was trained on, at least 1.
-        validation: Images that it was not; None or empty: the training images are left out one at a time, which calls
-            more of the new images unfamiliar than stated, because the network knows its training images.
+        validation: Images that it was not; None or empty: the training images are left out, each with its group. Where
+            the features were learnt from them, more of the new images are called unfamiliar than stated.
         false_alarm_rate: Share of the images like these that may be called unfamiliar, above 0, below 0.5.
+        learnt: Whether the features were learnt from the training images; not those of a head on features as they were.
 
     Returns:
         `neighbour` (k), `false_alarm_rate`, `images` (compared with), `held_out` (whether they are validation images),
@@ -159,15 +194,14 @@ def fit_familiarity(
         raise ValueError(f"false_alarm_rate must be above 0 and below 0.5. Received: {false_alarm_rate}.")
     if not len(training.ids):
         raise ValueError("Familiarity must be measured against at least one training image. Received: none.")
-    smallest_class = int(pd.Series(training.labels).value_counts().min())
-    neighbour = max(1, min(MOST_NEIGHBOURS, smallest_class - 1))  # one is left out
+    neighbour = max(1, min(MOST_NEIGHBOURS, _fewest_of_a_class(training)))
     held_out = validation is not None and len(validation.ids) > 0
     reference = validation if validation is not None and held_out else training
     distances = np.sort(_distances(scaled(training), scaled(reference), neighbour))
     distances = distances[np.isfinite(distances)]
     n, needed = len(distances), math.ceil(1 / false_alarm_rate - 1e-9) - 1
     rank = math.ceil(round((n + 1) * (1 - false_alarm_rate), 9))
-    what = "validation images" if held_out else "training images, left out one at a time,"
+    what = "validation images" if held_out else "left-out training images"
     if rank > n:
         statement = (
             f"No image can be called unfamiliar: a false-alarm rate of {100 * false_alarm_rate:.4g}% needs at least "
@@ -178,8 +212,8 @@ def fit_familiarity(
             f"An image is called unfamiliar when it is farther from the training images than all but "
             f"{100 * false_alarm_rate:.4g}% of {n:,} {what} are."
         )
-        if not held_out:
-            statement += " The network knows these: more new images will be called unfamiliar than that."
+        if not held_out and learnt:
+            statement += " Its features were learnt from these: more new images will be called unfamiliar than that."
     return {
         "neighbour": neighbour,
         "false_alarm_rate": false_alarm_rate,
@@ -191,6 +225,13 @@ def fit_familiarity(
         "images_needed": needed,
         "statement": statement,
     }
+
+
+def _fewest_of_a_class(training: EmbeddedImages) -> int:
+    """Images of the own class that are there at least when an image is left out with its group."""
+    groups = training.ids if training.groups is None else training.groups
+    counts = pd.DataFrame({"label": training.labels, "group": groups}).value_counts().groupby("label")
+    return int((counts.sum() - counts.max()).min())
 
 
 def familiarity_table(
@@ -398,20 +439,24 @@ def _unit(features: np.ndarray) -> np.ndarray:
 
 
 def _similarities(known: ScaledImages, asked: ScaledImages, view: str) -> Iterator[tuple[slice, np.ndarray]]:
-    """Cosines (n, training images), some images at a time; no image is its own neighbour."""
+    """Cosines (n, training images), some images at a time; neither an image itself nor its group is its neighbour."""
     ours, theirs = getattr(asked, view), getattr(known, view).T
     own = known.ids.get_indexer(asked.ids) if len(asked.ids) else None
+    grouped = known.groups is not None and asked.groups is not None
+    groups = pd.factorize(np.concatenate([known.groups, asked.groups]))[0] if grouped else np.empty(0, int)
     for start in range(0, len(ours), CHUNK_ROWS):
         part = slice(start, start + CHUNK_ROWS)
         found = ours[part] @ theirs
         if own is not None:
             rows = np.flatnonzero(own[part] >= 0)
             found[rows, own[part][rows]] = -np.inf
+        if grouped:
+            found[groups[len(known.ids) :][part][:, None] == groups[: len(known.ids)]] = -np.inf
         yield part, found
 
 
 def _distances(known: ScaledImages, asked: ScaledImages, neighbour: int) -> np.ndarray:
-    """(n,) float64 distance to the k-th nearest training image, infinite without one."""
+    """(n,) float64 distance to the k-th nearest training image outside its group, infinite without one."""
     place = max(0, len(known.ids) - neighbour)
     result = np.empty(len(asked.features))
     for part, found in _similarities(known, asked, "features"):

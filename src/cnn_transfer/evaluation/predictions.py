@@ -2,7 +2,7 @@
 
 A table of predictions has one row an image: `id`, `label` (the true class), `group` (images of one group are not
 independent; may be absent), `predicted`, and one column `probability_<class>` for each class, float32 in 0-1, each row
-adding up to 1.
+adding up to 1. A column `left_out` may say that they are training images, each judged by a head that had not seen it.
 """
 
 from __future__ import annotations
@@ -78,6 +78,16 @@ def confident_mistakes(predictions: pd.DataFrame, most: int) -> pd.DataFrame:
     wrong = predictions[predictions["label"] != predictions["predicted"]]
     columns = [name for name in wrong if str(name).startswith(PROBABILITY)]
     return wrong.assign(confidence=wrong[columns].max(axis=1)).nlargest(most, "confidence")
+
+
+def judged_on(predictions: pd.DataFrame) -> str:
+    """What the images that a network is judged on before the test are called in sentences."""
+    return "left-out training images" if is_left_out(predictions) else "validation images"
+
+
+def is_left_out(predictions: pd.DataFrame) -> bool:
+    """Whether a table of predictions is of training images that were left out."""
+    return bool("left_out" in predictions and predictions["left_out"].any())
 
 
 def no_predictions(images: ImageSet) -> pd.DataFrame:

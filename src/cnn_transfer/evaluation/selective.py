@@ -11,6 +11,10 @@ Few validation images cannot show a high accuracy: 0.98 takes 149 of them withou
 search is for the highest of a list of levels that so many could show, which their number alone decides. Where the first
 look fails, its own lower bound is what can be promised. Neither is a further look at the labels: a bound that holds
 with the confidence is promised instead of a level that it failed to reach.
+
+Without validation images, training images that were left out stand for them. They are judged by heads that have seen
+all others, so that they are not independent, and a few choices were made by them: `benchmarks/left_out_promises.py`
+measures how often a promise is broken then.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ import pandas as pd
 
 from cnn_transfer.evaluation.figures import Figure, new_figure
 from cnn_transfer.evaluation.metrics import wilson_interval
+from cnn_transfer.evaluation.predictions import is_left_out, judged_on
 from cnn_transfer.evaluation.probabilities import Probabilities, read_probabilities
 
 MOST_ROWS = 200
@@ -76,16 +81,17 @@ def choose_threshold(
     Where the wish cannot be shown, the best that can: a lower accuracy is promised, but never less than the least.
 
     Args:
-        validation: Calibrated predictions of validation images; may be empty.
+        validation: Calibrated predictions of validation images or left-out training images; may be empty.
         wished_accuracy: Above 0, below 1.
         confidence: Probability that the promise is kept, above 0.5, below 1.
         least_accuracy: To be promised, above 0; 1, as any above the wish: nothing less than the wish.
 
     Returns:
-        `threshold` (None: nothing can be promised), `wished_accuracy`, `promised_accuracy` (None likewise),
-        `confidence`, `images`, and of the images answered at the threshold (or at the first look, where that failed)
-        `answered`, `answered_share`, `accuracy`, `accuracy_low` (one-sided bound of Clopper and Pearson; None without
-        images); `images_needed` for the wish (None: reached, or more images alone would not help), `statement`.
+        `judged_on` (what the images are called), `threshold` (None: nothing can be promised), `wished_accuracy`,
+        `promised_accuracy` (None likewise), `confidence`, `images`, and of the images answered at the threshold (or at
+        the first look, where that failed) `answered`, `answered_share`, `accuracy`, `accuracy_low` (one-sided bound of
+        Clopper and Pearson; None without images); `images_needed` for the wish (None: reached, or more images alone
+        would not help), `statement`.
 
     Raises:
         ValueError: When a number is out of bounds or the table has probabilities that are none.
@@ -103,12 +109,14 @@ def choose_threshold(
     promised = aim if chosen else None
     if first and not chosen and (shown := math.floor(100 * first["accuracy_low"]) / 100) >= least_accuracy:
         chosen, promised = first, shown
-    result = {"threshold": None, "wished_accuracy": wished_accuracy, "promised_accuracy": promised}
+    what = judged_on(validation)
+    result = {"judged_on": what, "threshold": None, "wished_accuracy": wished_accuracy, "promised_accuracy": promised}
     result |= {"confidence": confidence, "images": n}
     nothing = {"answered": 0, "answered_share": 0.0, "accuracy": None, "accuracy_low": None}
     needed, statement = None, ""
     if promised != wished_accuracy:
-        needed, reason = _what_is_missing(first if aim == wished_accuracy else None, n, wished_accuracy, confidence)
+        look = first if aim == wished_accuracy else None
+        needed, reason = _what_is_missing(look, n, wished_accuracy, confidence, what)
         statement = (
             f"No threshold reaches an accuracy of {wished_accuracy:.4g} with {confidence:.0%} confidence: {reason}."
         )
@@ -116,9 +124,11 @@ def choose_threshold(
         sure = f"those that are at least {chosen['threshold']:.4g} sure" if chosen["threshold"] else "all images"
         kept = (
             f"Answering {sure} keeps an accuracy of at least {promised:.4g} with {confidence:.0%} confidence: "
-            f"of {n:,} validation images {chosen['answered']:,} are answered, {chosen['accuracy']:.1%} of them right "
+            f"of {n:,} {what} {chosen['answered']:,} are answered, {chosen['accuracy']:.1%} of them right "
             f"(lower bound {chosen['accuracy_low']:.1%})."
         )
+        if is_left_out(validation):
+            kept += " Each was judged by a head that has not seen it, which makes the confidence approximate."
         return result | chosen | {"images_needed": needed, "statement": f"{statement} {kept}".strip()}
     return result | nothing | (first or {}) | {"threshold": None, "images_needed": needed, "statement": statement}
 
@@ -289,17 +299,19 @@ def _least_answered(n: int, wish: float, confidence: float) -> int:
     return max([error_free, *(count for count in tolerant if count and count <= WAITING_SHARE * n)])
 
 
-def _what_is_missing(first: dict[str, Any] | None, n: int, wish: float, confidence: float) -> tuple[int | None, str]:
-    """How many validation images would do, and why these do not."""
+def _what_is_missing(
+    first: dict[str, Any] | None, n: int, wish: float, confidence: float, what: str
+) -> tuple[int | None, str]:
+    """How many images would do, and why these do not."""
     if first is None:
         needed = _fewest(wish, confidence, 0)
         few = f"at least {needed:,} are needed even when all are right" if needed else "no number of images would do"
-        return needed, f"there are {n:,} validation images, {few}"
-    seen = f"of the {first['answered']:,} surest validation images {first['accuracy']:.1%} are right"
+        return needed, f"there are {n:,} {what}, {few}"
+    seen = f"of the {first['answered']:,} surest {what} {first['accuracy']:.1%} are right"
     if first["accuracy"] <= wish:
         return None, f"{seen}, and more of them would not help: wish for less, or label more images to train on"
     answered = _fewest(wish, confidence, 1 - first["accuracy"])
     if answered is None:
         return None, f"{seen}, which is too close to the wish to be shown"
     needed = math.ceil(answered / first["answered_share"])
-    return needed, f"{seen}; about {needed:,} validation images with that share would be needed"
+    return needed, f"{seen}; about {needed:,} {what} with that share would be needed"

@@ -36,7 +36,7 @@ def summarise(
         random_metrics: Those of the same method on random weights; empty without.
         delivered_metrics: Those of the network that is delivered.
         calibrated_metrics: The same after calibration.
-        abstention: A threshold for a wished accuracy (`chosen_on_validation`), and what it does (`on_test`).
+        abstention: A threshold for a wished accuracy (`chosen`), and what it does (`on_test`).
         set_coverage: How often its prediction sets hold the true class; empty without.
         unfamiliar: How many test images are unlike the training images.
         explanations: Tests of the attribution methods.
@@ -71,8 +71,8 @@ def summarise(
         "delivered_accuracy_high": calibrated_metrics["accuracy_high"],
         "calibration_error": calibrated_metrics["ece"],
         "calibration_error_before": delivered_metrics["ece"],
-        "wished_accuracy": abstention["chosen_on_validation"]["wished_accuracy"],
-        "promised_accuracy": abstention["chosen_on_validation"]["promised_accuracy"],
+        "wished_accuracy": abstention["chosen"]["wished_accuracy"],
+        "promised_accuracy": abstention["chosen"]["promised_accuracy"],
         "threshold": abstention["on_test"]["threshold"],
         "answered_share": abstention["on_test"]["answered_share"] if answers else None,
         "answered_accuracy": abstention["on_test"]["accuracy"],
@@ -142,8 +142,9 @@ def _missing(counts: pd.DataFrame) -> list[str]:
     if counts["validation"].sum():
         return []
     return [
-        "There are no validation images: no baseline was tuned, the head in closed form is as it is, its probabilities "
-        "are not calibrated, and no threshold is known. Raise preprocess.target.split.validation_ratio to have them."
+        "There are no validation images: no baseline was tuned, and the head in closed form is as it is. Its "
+        "probabilities and its threshold rest on the training images, each judged by a head without it. Raise "
+        "preprocess.target.split.validation_ratio to compare it with training from scratch."
     ]
 
 

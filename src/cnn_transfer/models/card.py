@@ -17,7 +17,7 @@ class ModelCard(BaseModel):
         training_images: Number of images in its training split; None where that is not known.
         precision: Keras dtype policy during training; the saved weights are float32.
         initialised_from: Where the weights came from before training.
-        strategy: How it was trained from there.
+        strategy: How it was trained from there; `probe`: a head in closed form on features as they were.
         metrics: Figures on the validation split.
         licence: Licence of the weights.
     """
@@ -35,3 +35,8 @@ class ModelCard(BaseModel):
     strategy: str
     metrics: dict[str, float]
     licence: str
+
+    @property
+    def features_learnt(self) -> bool:
+        """Whether what the head reads was learnt from the training images, too."""
+        return self.strategy != "probe"

@@ -5,8 +5,8 @@ Stable for callers: `DriftCounts` (`empty`, `add`, `merge`, `to_json`, `from_jso
 `aspects`.
 
 Six aspects are compared. Size, brightness and sharpness with the training images; classes predicted, confidence and
-features (the distance to the training images) with the validation images, which the network was not trained on. Drift
-is called where both hold:
+features (the distance to the training images) with the validation images, which the network was not trained on, or
+where there are none with training images, each left out. Drift is called where both hold:
 
 - the effect is at least the aspect's threshold in `THRESHOLDS`. For numbers it is the distance of Kolmogorov and
   Smirnov, the largest difference between the shares of images below any value; for classes the total variation, the
@@ -42,13 +42,14 @@ __all__ = ["THRESHOLDS", "DriftCounts", "describe_drift", "drift_report", "drift
 
 CLASSES = "classes predicted"
 THRESHOLDS = {"size": 0.1, "brightness": 0.1, "sharpness": 0.1, CLASSES: 0.1, "confidence": 0.1, "features": 0.05}
+LEFT_OUT = "left-out training images"
 ASPECTS = {"width_px": "size", "height_px": "size", "distance": "features"}  # others are called as their figure
 ADVICE = {
     "size": "Look at where they come from: what is small lacks detail that the network has learnt to read.",
     "brightness": "Look at the darkest and the brightest: exposure, camera or conversion may have changed.",
     "sharpness": "Look for blur, noise, strong compression or enlarged images.",
-    CLASSES: "Validation images often hold all classes equally by design, and then this may be the usual mix of the "
-    "new ones; if it is not, look at the classes that grew and label some.",
+    CLASSES: "Labelled images often hold all classes equally by design, and then this may be the usual mix of the new "
+    "ones; if it is not, look at the classes that grew and label some.",
     "confidence": "Look at the least sure ones, label some and fine-tune again.",
     "features": "Look at those of the largest distance, label some and fine-tune again.",
 }
@@ -84,7 +85,12 @@ def drift_report(
     if not 0.5 <= confidence < 1:
         raise ValueError(f"confidence must be at least 0.5 and below 1. Received: {confidence}. Take 0.99.")
     counts.check_same_bins(DriftCounts.empty(facts, references))
-    samples = [*(_numbers(name, counts, references) for name in IMAGE_FIGURES), _classes(counts, references)]
+    held_out = facts.familiarity.get("held_out", True)
+    called = {"training": "training images", "validation": "validation images" if held_out else LEFT_OUT}
+    samples = [
+        *(_numbers(name, counts, references, called) for name in IMAGE_FIGURES),
+        _classes(counts, references, called),
+    ]
     judged: dict[str, list[_Comparison]] = {aspect: [] for aspect in THRESHOLDS}
     for sample in samples:
         judged[sample.aspect].append(_compare(sample, confidence))
@@ -123,7 +129,7 @@ class _Sample(NamedTuple):
     """One figure of references and new images."""
 
     name: str
-    split: str
+    known: str  # what the references are called
     ordered: bool
     counts: tuple[np.ndarray, np.ndarray]  # (bins,) of the references, of the new images
     words: tuple[str | None, str | None]
@@ -141,7 +147,7 @@ class _Comparison(NamedTuple):
     reason: str = ""  # why not
 
 
-def _numbers(name: str, counts: DriftCounts, references: References) -> _Sample:
+def _numbers(name: str, counts: DriftCounts, references: References, called: Mapping[str, str]) -> _Sample:
     figure = IMAGE_FIGURES[name]
     sides = (counts.binned(name, getattr(references, figure.split)[name]), counts.figures[name])
     known, new = (np.array(side.counts, np.int64) for side in sides)
@@ -150,14 +156,15 @@ def _numbers(name: str, counts: DriftCounts, references: References) -> _Sample:
     ]
     shares = {"edges": figure.grid.tolist()} | _shares(*(side.between(figure.cuts) for side in sides))
     described = {"aspect": ASPECTS.get(name, name), "split": figure.split}
-    return _Sample(name, figure.split, True, (known, new), (words[0], words[1]), described | shares)
+    return _Sample(name, called[figure.split], True, (known, new), (words[0], words[1]), described | shares)
 
 
-def _classes(counts: DriftCounts, references: References) -> _Sample:
+def _classes(counts: DriftCounts, references: References, called: Mapping[str, str]) -> _Sample:
     sides = (counts.by_class(references.validation["predicted"]), counts.classes)
     known, new = (np.array(list(side.values()), np.int64) for side in sides)
     shares = {"aspect": CLASSES, "split": "validation", "classes": list(counts.classes)} | _shares(known, new)
-    return _Sample(CLASSES, "validation", False, (known, new), (_commonest(sides[0]), _commonest(sides[1])), shares)
+    words = _commonest(sides[0]), _commonest(sides[1])
+    return _Sample(CLASSES, called["validation"], False, (known, new), words, shares)
 
 
 def _shares(known: np.ndarray, new: np.ndarray) -> dict[str, list[float] | None]:
@@ -175,7 +182,7 @@ def _compare(sample: _Sample, confidence: float) -> _Comparison:
     """Effect and p value of one figure, before any correction."""
     known, new = (int(side.sum()) for side in sample.counts)
     if not known:
-        reason = f"the predictor keeps no {sample.split} images to compare with"
+        reason = f"the predictor keeps no {sample.known} to compare with"
         return _Comparison(sample, math.nan, math.nan, reason)
     if not new:
         return _Comparison(sample, math.nan, math.nan, "no new image has this figure")
@@ -183,7 +190,7 @@ def _compare(sample: _Sample, confidence: float) -> _Comparison:
     effect = float(np.abs(np.cumsum(apart)).max() if sample.ordered else np.abs(apart).sum() / 2)
     ways = math.lgamma(known + new + 1) - math.lgamma(known + 1) - math.lgamma(new + 1)
     if math.exp(-ways) > (1 - confidence) / len(THRESHOLDS):  # not even the least likely deal is evidence
-        reason = f"{_images(new)} beside {known:,} {sample.split} images cannot show a difference"
+        reason = f"{_images(new)} beside {known:,} {sample.known} cannot show a difference"
         return _Comparison(sample, effect, math.nan, reason)
     return _Comparison(sample, effect, _p_value(*sample.counts, sample.ordered, 1 - confidence))
 
@@ -264,16 +271,16 @@ def _sentence(found: _Comparison, evident: bool, large: bool) -> str:
     if evident and large:
         average = " on average" if sample.ordered else ""
         known, new = sample.words
-        return f"{new}{average}; among the {sample.split} images {known}: {measured}. {ADVICE[sample.aspect]}"
+        return f"{new}{average}; among the {sample.known} {known}: {measured}. {ADVICE[sample.aspect]}"
     if evident:
-        return f"Unlike the {sample.split} images, but too little to matter: {measured}."
+        return f"Unlike the {sample.known}, but too little to matter: {measured}."
     if large:
         known_images, new_images = (int(side.sum()) for side in sample.counts)
         return (
             f"No evidence of drift: the effect of {effect:.2f} may be chance with {_images(new_images)} beside "
-            f"{known_images:,} {sample.split} images."
+            f"{known_images:,} {sample.known}."
         )
-    return f"Like the {sample.split} images (effect {effect:.2f})."
+    return f"Like the {sample.known} (effect {effect:.2f})."
 
 
 def _sentences(number: int, training_images: int, aspects: list[dict[str, Any]]) -> list[str]:

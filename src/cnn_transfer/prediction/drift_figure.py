@@ -45,7 +45,7 @@ def drift_plot(report: Mapping[str, Any]) -> Figure:
     ]
     figure.legend(
         handles,
-        ["training images (size, brightness, sharpness) or validation images (the others)", "new images"],
+        ["images that it was made with (size, brightness, sharpness) or judged on", "new images"],
         fontsize=8,
         loc="outside lower center",
         ncols=2,

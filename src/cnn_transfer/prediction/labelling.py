@@ -214,8 +214,8 @@ def describe_labels(counts: Mapping[str, Any], drift: Mapping[str, Any]) -> list
     ]
     if counts["withheld"].get(NO_THRESHOLD):
         lines.append(
-            "Note            no answer can be promised: the validation images were too few, or too often wrong. What "
-            "the network takes each image for, and how surely, stands in the labels all the same"
+            "Note            no answer can be promised: the images that the network was judged on were too few, or "
+            "too often wrong. What it takes each image for, and how surely, stands in the labels all the same"
         )
     if seen := counts["notes"].get(TRAINING_IMAGE):
         lines.append(f"Note            the network was trained on {seen:,} of these very pictures")

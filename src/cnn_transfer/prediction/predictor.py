@@ -33,10 +33,10 @@ from PIL import Image
 from pydantic import ValidationError
 from threadpoolctl import threadpool_limits
 
-from cnn_transfer.evaluation import calibrate, fit_familiarity
+from cnn_transfer.evaluation import calibrate, embed_images, fit_familiarity, reference_rows
 from cnn_transfer.evaluation.conformal import sets_of
-from cnn_transfer.evaluation.familiarity import Near, ScaledImages, find_near, last_dense, scaled
-from cnn_transfer.evaluation.predictions import PROBABILITY
+from cnn_transfer.evaluation.familiarity import Near, ScaledImages, find_near, scaled
+from cnn_transfer.evaluation.predictions import PROBABILITY, is_left_out
 from cnn_transfer.evaluation.slices import grey_figures
 from cnn_transfer.images import DecodedImages, ImageFormat, ImageListing, ImageSet, Workers, list_unlabelled
 from cnn_transfer.images.preparation import Chunk
@@ -44,7 +44,7 @@ from cnn_transfer.models import ModelCard, write_keras_file
 from cnn_transfer.models.keras_file import read_keras_file
 from cnn_transfer.prediction.calibrated_network import calibrated_network
 from cnn_transfer.prediction.facts import FORM, PredictorFacts
-from cnn_transfer.prediction.references import References, embed, gather_references, training_rows
+from cnn_transfer.prediction.references import References, gather_references
 from cnn_transfer.prediction.runtimes import MOST_BYTES, RUNTIMES, KerasRuntime, Outputs, Runtime, open_runtime
 
 if TYPE_CHECKING:
@@ -359,7 +359,7 @@ def build_predictor(
     card_text: str,
     images: ImageSet,
     splits: pd.DataFrame,
-    validation_predictions: pd.DataFrame,
+    judged: pd.DataFrame,
     calibration: Mapping[str, Any],
     threshold: Mapping[str, Any],
     sets: Mapping[str, Any],
@@ -374,20 +374,22 @@ def build_predictor(
         card_text: The same for people, Markdown.
         images: The set that it was trained on.
         splits: Which image is in which split.
-        validation_predictions: Of the network, not calibrated; may be empty.
+        judged: Predictions of validation images, or of training images that were left out, not calibrated; may be
+            empty.
         calibration: See `evaluation.fit_calibration`.
         threshold: See `evaluation.choose_threshold`.
         sets: See `evaluation.fit_sets`; empty: none.
-        false_alarm_rate: Share of images like the validation images that may be called unfamiliar.
+        false_alarm_rate: Share of images like these that may be called unfamiliar.
         seed: Of the draw from a large training set.
     """
-    width = last_dense(network).input.shape[1]
-    training = embed(network, images, training_rows(images, splits, seed, width))
-    validation = embed(network, images, images.rows(splits, "validation"))
-    familiarity = fit_familiarity(training[1], validation[1], false_alarm_rate)
-    calibrated = calibrate(validation_predictions, calibration)
+    training, validation = (
+        (rows, embed_images(network, images, rows, splits))
+        for rows in (reference_rows(network, images, splits, seed), images.rows(splits, "validation"))
+    )
+    model_card = ModelCard.model_validate(card)
+    familiarity = fit_familiarity(training[1], validation[1], false_alarm_rate, model_card.features_learnt)
     facts = PredictorFacts(
-        card=ModelCard.model_validate(card),
+        card=model_card,
         image_format=images.image_format
         or ImageFormat(image_size_px=images.image_shape[0], channels=images.image_shape[2]),
         calibration=dict(calibration),
@@ -400,7 +402,8 @@ def build_predictor(
             part["statement"] for part in (calibration, threshold, sets, familiarity) if part.get("statement")
         ),
     )
-    references = gather_references(network, images, training, validation, calibrated, familiarity)
+    compared = training if is_left_out(judged) else validation
+    references = gather_references(network, images, training, compared, calibrate(judged, calibration), familiarity)
     return Predictor(facts, references, card_text, KerasRuntime.of(calibrated_network(network, calibration)))
 
 

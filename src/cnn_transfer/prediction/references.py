@@ -1,7 +1,7 @@
 """What a predictor keeps of the images that it was made with: to say which of them a new image is like, and how far.
 
-Of training images their features and small pictures are kept, of validation images only what is compared in sum with
-new images (`drift`). A large training set is drawn from: the distance to the nearest of 10,000 images stands for all.
+Of training images their features and small pictures are kept, of those that the network was judged on (validation
+images, or training images left out) only what is compared in sum with new images (`drift`).
 """
 
 from __future__ import annotations
@@ -19,20 +19,16 @@ from PIL import Image
 from cnn_transfer.evaluation.familiarity import (
     EmbeddedImages,
     ScaledImages,
-    embed_images,
     familiarity_table,
     last_dense,
     scaled_nameless,
 )
 from cnn_transfer.evaluation.slices import grey_figures
 from cnn_transfer.images import ImageSet
-from cnn_transfer.images.listing import hash_ranks
 
 if TYPE_CHECKING:
     import keras
 
-MOST_IMAGES = 10_000  # of the training set
-MOST_NUMBERS = 2**25  # of their features, 134 MB: a head on many depths reads some 20,000 an image
 THUMBNAIL_PX = 96  # longest side
 EXACT_PX = 32  # longest side of pictures that lose nothing
 CHUNK = 256  # images in memory at once
@@ -48,8 +44,8 @@ class References:
             `width_px`, `height_px` before resizing, `brightness`, `sharpness` (see `evaluation.image_attributes`).
         features: (kept images, d) float32, what the last dense layer reads.
         kernel: (d, c) float32, what that layer multiplies by, without what all classes share.
-        validation: One row a validation image: the same figures, and `predicted`, `confidence` (calibrated, 0-1),
-            `distance` (see `evaluation.familiarity_table`); empty without validation images.
+        validation: One row a validation image, or without them a training image that was left out: the same figures,
+            and `predicted`, `confidence` (calibrated, 0-1), `distance` (see `evaluation.familiarity_table`).
     """
 
     FILES: ClassVar[tuple[str, ...]] = ("training.parquet", "validation.parquet", "features.npz")
@@ -84,52 +80,36 @@ class References:
         return cls(training, features, kernel, validation)
 
 
-def training_rows(images: ImageSet, splits: pd.DataFrame, seed: int, width: int) -> np.ndarray:
-    """Row numbers of the training images that are kept: all, or as many as there is room for, whatever their order.
-
-    Args:
-        images: The set.
-        splits: Which image is in which split.
-        seed: Of the draw.
-        width: Features of an image.
-    """
-    rows = images.rows(splits, "training")
-    most = min(MOST_IMAGES, MOST_NUMBERS // width)
-    if len(rows) <= most:
-        return rows
-    ranks = np.asarray(hash_ranks(images.table["id"].iloc[rows], seed))
-    return np.sort(rows[np.argsort(ranks)[:most]])
-
-
 def gather_references(
     network: keras.Model,
     images: ImageSet,
     training: tuple[np.ndarray, EmbeddedImages],
-    validation: tuple[np.ndarray, EmbeddedImages],
-    validation_predictions: pd.DataFrame,
+    judged: tuple[np.ndarray, EmbeddedImages],
+    predictions: pd.DataFrame,
     familiarity: Mapping[str, Any],
 ) -> References:
-    """Keep what is needed of training and validation images.
+    """Keep what is needed of training images, and of those that the network was judged on.
 
     Args:
         network: The network that the features are of.
         images: The set of both.
         training: Row numbers of the training images, and these as the network sees them.
-        validation: The same of the validation images; may be empty.
-        validation_predictions: Calibrated predictions of the validation images, in the same order.
+        judged: The same of validation images, or of training images that were left out; may be empty.
+        predictions: Calibrated predictions of these at least.
         familiarity: What was fitted on both.
     """
     kernel = np.asarray(last_dense(network).get_weights()[0], np.float32)
     rows, embedded = training
     kept = images.table.iloc[rows][["id", "label", "pixel_digest"]].reset_index(drop=True)
     kept["thumbnail"] = [thumbnail(pixels) for chunk in _chunks(images, rows) for pixels in chunk]
-    others, others_embedded = validation
+    others, others_embedded = judged
     distances = familiarity_table(embedded, others_embedded, familiarity, nearest=1)["distance"]
-    columns = [name for name in validation_predictions if str(name).startswith("probability_")]
-    judged = pd.DataFrame(
+    columns = [name for name in predictions if str(name).startswith("probability_")]
+    own = predictions.set_index("id").loc[others_embedded.ids]
+    outcomes = pd.DataFrame(
         {
-            "predicted": validation_predictions["predicted"].to_numpy(object),
-            "confidence": validation_predictions[columns].to_numpy(float).max(axis=1, initial=0.0),
+            "predicted": own["predicted"].to_numpy(object),
+            "confidence": own[columns].to_numpy(float).max(axis=1, initial=0.0),
             "distance": distances.to_numpy(float),
         }
     ).astype({"predicted": "str"})
@@ -137,13 +117,8 @@ def gather_references(
         training=pd.concat([kept, _figures(images, rows)], axis=1),
         features=embedded.features,
         kernel=kernel - kernel.mean(axis=1, keepdims=True),
-        validation=pd.concat([_figures(images, others), judged], axis=1),
+        validation=pd.concat([_figures(images, others), outcomes], axis=1),
     )
-
-
-def embed(network: keras.Model, images: ImageSet, rows: np.ndarray) -> tuple[np.ndarray, EmbeddedImages]:
-    """Row numbers with their images as the network sees them."""
-    return rows, embed_images(network, images, rows)
 
 
 def thumbnail(pixels: np.ndarray) -> bytes:

@@ -53,7 +53,7 @@ class LabelledImage(BaseModel):
     probabilities: dict[str, float]
     set: list[str] | None = Field(description="classes that may be it, the most probable first; null: no sets fitted")
     unfamiliar: bool | None = Field(description="unlike the training images; null where nothing can be called so")
-    percentile: float | None = Field(description="share of the validation images that are more familiar, 0-1")
+    percentile: float | None = Field(description="share of the images it was judged on that are more familiar, 0-1")
     nearest: list[Nearest]
     notes: list[str] = Field(description="what was done to the image, codes of the intake")
 

@@ -5,7 +5,8 @@ taken whose error is not worse than the best one's by more than a share of the s
 Then: which tap does harm; one after the other is left away while that improves the error clearly.
 
 All taps have a linear kernel of their own, so that a candidate costs one inverse of images by images: with
-C = (K + λ W⁻¹)⁻¹, projected so that the intercept is free, the error of image i left out is (C y)_i / C_ii.
+C = (K + λ W⁻¹)⁻¹, projected so that the intercept is free, the error of image i left out is (C y)_i / C_ii, and of
+images g that are left out together C_gg⁻¹ (C y)_g.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from cnn_transfer.transfer.groups import rows_left_out
 from cnn_transfer.transfer.ridge import RELATIVE_PENALTIES, class_targets
 from cnn_transfer.transfer.standardised import Standardised, chunks_of, gram, standardisation
 
@@ -54,6 +56,7 @@ def choose_taps(
     names: Sequence[str],
     copies: int = 1,
     seed: int = 0,
+    groups: np.ndarray | None = None,
 ) -> TapChoice:
     """Choose the taps whose ridge is best out of sample, with a preference for few and shallow ones.
 
@@ -64,8 +67,9 @@ def choose_taps(
         names: Of the taps, from shallow to deep.
         copies: Rows an image.
         seed: Of the draw of images, when there are more than `MOST_IMAGES`.
+        groups: (n,) a number for each group of images, left out together; None: each image by itself.
     """
-    judge = _judge(features, classes, widths, copies, seed)
+    judge = _judge(features, classes, widths, copies, seed, groups)
     table = _Table(list(names))
 
     cuts = [np.arange(len(names)) < depth for depth in range(1, len(names) + 1)]
@@ -105,6 +109,7 @@ def score_taps(
     names: Sequence[str],
     copies: int = 1,
     seed: int = 0,
+    groups: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """How good a head on each tap alone would be, of images left out.
 
@@ -115,11 +120,12 @@ def score_taps(
         names: Of the taps.
         copies: Rows an image.
         seed: Of the draw of images.
+        groups: As for `choose_taps`.
 
     Returns:
         One row a tap: `tap`, `loss` (mean squared error), `accuracy`, every class weighing the same.
     """
-    judge = _judge(features, classes, widths, copies, seed)
+    judge = _judge(features, classes, widths, copies, seed, groups)
     alone = [judge.best(np.arange(len(names)) == tap) for tap in range(len(names))]
     return pd.DataFrame(
         {
@@ -137,8 +143,9 @@ def knn_accuracy(
     copies: int = 1,
     neighbours: int = 5,
     seed: int = 0,
+    groups: np.ndarray | None = None,
 ) -> float:
-    """Accuracy of the nearest neighbours' vote, an image and its copies left out together: a second opinion.
+    """Accuracy of the nearest neighbours' vote, an image left out with its copies and its group: a second opinion.
 
     The features are standardised and every tap weighs the same, as in the head. Votes fall with the rank of a
     neighbour, so that ties are rare. Drawn to at most `MOST_IMAGES` images; every class weighs the same.
@@ -150,6 +157,7 @@ def knn_accuracy(
         copies: Rows an image.
         neighbours: That vote; fewer where there are no more.
         seed: Of the draw.
+        groups: As for `choose_taps`.
     """
     images = _draw(classes, MOST_IMAGES, seed)
     own = classes[images]
@@ -159,12 +167,15 @@ def knn_accuracy(
     products = gram(Standardised(everything[::copies], mean, scale), rows)
     squares = np.concatenate([(rows[chunk] ** 2).sum(axis=1) for chunk in chunks_of(*rows.shape)])
     distances = squares - 2 * products  # the own length is the same for all neighbours
-    distances[np.arange(len(images)).repeat(copies) == np.arange(len(images))[:, None]] = np.inf
+    group = np.arange(len(images)) if groups is None else groups[images]
+    distances[group.repeat(copies) == group[:, None]] = np.inf
     voters = min(neighbours, (len(images) - 1) * copies)
     nearest = np.argsort(distances, axis=1, kind="stable")[:, :voters]
     votes = np.zeros((len(images), classes.max() + 1))
     for rank, column in enumerate(nearest.T):
-        votes[np.arange(len(images)), own.repeat(copies)[column]] += 1 + 1e-3 * (voters - rank)
+        votes[np.arange(len(images)), own.repeat(copies)[column]] += (1 + 1e-3 * (voters - rank)) * np.isfinite(
+            distances[np.arange(len(images)), column]
+        )
     weights = 1 / np.bincount(own, minlength=votes.shape[1])[own]
     return float(np.average(votes.argmax(axis=1) == own, weights=weights))
 
@@ -208,8 +219,9 @@ class _Errors:
 class _Judge:
     """Leave-one-out errors of sets of taps; every class weighs the same."""
 
-    def __init__(self, kernels: np.ndarray, classes: np.ndarray) -> None:
+    def __init__(self, kernels: np.ndarray, classes: np.ndarray, groups: np.ndarray | None = None) -> None:
         counts = np.bincount(classes)
+        self.together = rows_left_out(len(classes), groups=groups)
         self.kernels, self.classes = kernels, classes
         self.weights = len(classes) / ((counts > 0).sum() * counts[classes])
         self.targets = class_targets(classes, len(counts))
@@ -217,7 +229,8 @@ class _Judge:
     def at(self, used: np.ndarray, penalty: float) -> _Errors:
         """With λ = `penalty`."""
         inverse = np.linalg.inv(self.kernels[used].mean(axis=0) + np.diag(penalty / self.weights))
-        return self._errors(penalty, inverse.sum(axis=1), inverse @ self.targets, np.diag(inverse))
+        blocks = [inverse[rows[:, :, None], rows[:, None, :]] for rows in self.together]
+        return self._errors(penalty, inverse.sum(axis=1), inverse @ self.targets, blocks)
 
     def best(self, used: np.ndarray) -> _Errors:
         """With the best λ; kernels have a mean diagonal of 1, so that λ is relative to the mean eigenvalue.
@@ -231,20 +244,36 @@ class _Judge:
         tried = []
         for penalty in RELATIVE_PENALTIES[4:-3:2]:
             scaled = vectors / (values + penalty)
-            parts = scaled @ ones, scaled @ targets, np.einsum("ir,ir->i", scaled, vectors)
-            tried.append(self._errors(penalty, *parts))
+            blocks = [_blocks(scaled, vectors, rows) for rows in self.together]
+            tried.append(self._errors(penalty, scaled @ ones, scaled @ targets, blocks))
         return min(tried, key=lambda errors: errors.loss)
 
-    def _errors(self, penalty: float, sums: np.ndarray, solved: np.ndarray, diagonal: np.ndarray) -> _Errors:
-        """From H 1, H Y and the diagonal of H = (K + λ W⁻¹)⁻¹; the intercept is free."""
+    def _errors(self, penalty: float, sums: np.ndarray, solved: np.ndarray, blocks: Sequence[np.ndarray]) -> _Errors:
+        """From H 1, H Y and the blocks H_gg of H = (K + λ W⁻¹)⁻¹; the intercept is free."""
         errors = solved - np.outer(sums, sums @ self.targets) / sums.sum()
-        errors /= (diagonal - sums**2 / sums.sum())[:, None]
+        for rows, block in zip(self.together, blocks, strict=True):
+            own = sums[rows]
+            errors[rows] = np.linalg.solve(block - own[:, :, None] * own[:, None, :] / sums.sum(), errors[rows])
         hits = (self.targets - errors).argmax(axis=1) == self.classes
         accuracy = float(np.average(hits, weights=self.weights))
         return _Errors(penalty, self.weights * (errors**2).mean(axis=1), accuracy)
 
 
-def _judge(features: np.ndarray, classes: np.ndarray, widths: Sequence[int], copies: int, seed: int) -> _Judge:
+def _blocks(left: np.ndarray, right: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Of left @ rightᵀ, what lies between the rows of one unit: (units, size, size)."""
+    if rows.shape[1] == 1:
+        return np.asarray(np.einsum("ir,ir->i", left[rows[:, 0]], right[rows[:, 0]])[:, None, None])
+    return np.asarray(left[rows] @ right[rows].transpose(0, 2, 1))
+
+
+def _judge(
+    features: np.ndarray,
+    classes: np.ndarray,
+    widths: Sequence[int],
+    copies: int,
+    seed: int,
+    groups: np.ndarray | None,
+) -> _Judge:
     """From the images themselves, at most `MOST_IMAGES`."""
     images = _draw(classes, MOST_IMAGES, seed)
     ends = np.cumsum(widths)
@@ -254,7 +283,7 @@ def _judge(features: np.ndarray, classes: np.ndarray, widths: Sequence[int], cop
         gram(Standardised(rows[:, start:end], mean[start:end], scale[start:end]))
         for start, end in zip(ends - widths, ends, strict=True)
     ]
-    return _Judge(np.stack(kernels), classes[images])
+    return _Judge(np.stack(kernels), classes[images], None if groups is None else groups[images])
 
 
 class _Table:

@@ -57,7 +57,7 @@ class Head:
         taps: Names of the layers that it reads, from shallow to deep.
         grid: Cells a side that each is averaged over.
         probe: Its weights, calibrated, and its errors on left-out images.
-        hits: (images,) whether each labelled image is classified right when it is left out.
+        hits: (images,) whether each labelled image is classified right when it is left out with its group.
         weights: (images,) every class weighing the same, mean 1.
         least_errors: Squared error of each of at most `depths.MOST_IMAGES` labelled images when it is left out, times
             its weight, by the best depths and grid that were tried, also where fewer depths are read.
@@ -125,7 +125,7 @@ def choose_head(features: FeatureSet, splits: pd.DataFrame, rule: HeadRule, seed
 
 
 def _choose_head(features: FeatureSet, splits: pd.DataFrame, rule: HeadRule, seed: int) -> Head:
-    ids, classes = labelled(splits)
+    ids, classes, groups = labelled(splits)
     if classes.max(initial=0) == 0:
         raise ValueError(
             f"A head needs labelled training images of at least two classes. Received: {len(classes)} images of "
@@ -136,14 +136,14 @@ def _choose_head(features: FeatureSet, splits: pd.DataFrame, rule: HeadRule, see
     choices = {}
     for grid in grids:
         rows = features.of(ids, wished, grid, copies=True)
-        choices[grid] = choose_taps(rows, classes, features.widths_of(wished, grid), wished, copies, seed)
+        choices[grid] = choose_taps(rows, classes, features.widths_of(wished, grid), wished, copies, seed, groups)
     best = min(choices.values(), key=lambda choice: choice.errors.mean())
     grid = next(grid for grid in sorted(choices) if _not_worse(choices[grid].errors, best.errors))
     taps = wished if rule.taps else choices[grid].names
     widths = features.widths_of(taps, grid)
     rows = features.of(ids, taps, grid, copies=True)
     pool = features.of(pool_of(features, splits), taps, grid)
-    probe = fit_probe(rows, classes, widths, pool, copies, rule.class_shares, seed=seed)
+    probe = fit_probe(rows, classes, widths, pool, copies, rule.class_shares, seed=seed, groups=groups)
     steps = pd.concat([choice.evidence.assign(grid=size) for size, choice in choices.items()], ignore_index=True)
     asked = steps["step"].eq("cut") & steps["n_taps"].eq(len(wished))  # whatever would do as well
     steps["chosen"] = steps["grid"].eq(grid) & (asked if rule.taps else steps["chosen"])
@@ -162,17 +162,19 @@ def _choose_head(features: FeatureSet, splits: pd.DataFrame, rule: HeadRule, see
             features.taps,
             copies,
             seed,
+            groups,
         ),
-        neighbours=knn_accuracy(rows, classes, widths, copies, seed=seed),
-        permuted=_permuted_accuracy(rows[::copies], classes, widths, seed),
+        neighbours=knn_accuracy(rows, classes, widths, copies, seed=seed, groups=groups),
+        permuted=_permuted_accuracy(rows[::copies], classes, widths, seed, groups),
     )
 
 
-def labelled(splits: pd.DataFrame) -> tuple[pd.Series, np.ndarray]:
-    """Ids of the training images, and the class index of each."""
+def labelled(splits: pd.DataFrame) -> tuple[pd.Series, np.ndarray, np.ndarray]:
+    """Ids of the training images, the class index of each, and the number of its group."""
     training = splits[splits["split"] == "training"]
     classes = pd.Index(class_names(splits)).get_indexer(pd.Index(training["label"]))
-    return training["id"], np.asarray(classes)
+    groups = pd.factorize(training["group" if "group" in training else "id"])[0]
+    return training["id"], np.asarray(classes), groups
 
 
 def pool_of(features: FeatureSet, splits: pd.DataFrame) -> pd.Series:
@@ -198,9 +200,11 @@ def _not_worse(errors: np.ndarray, best: np.ndarray) -> bool:
     return bool(pairs.mean() <= EQUAL_ERRORS * pairs.std(ddof=1) / np.sqrt(len(pairs)) + rounding)
 
 
-def _permuted_accuracy(features: np.ndarray, classes: np.ndarray, widths: Sequence[int], seed: int) -> float:
+def _permuted_accuracy(
+    features: np.ndarray, classes: np.ndarray, widths: Sequence[int], seed: int, groups: np.ndarray
+) -> float:
     """What the same ridge has of left-out images when the labels mean nothing."""
     permuted = np.random.default_rng(seed).permutation(classes)
     rows = Standardised(features, *standardisation(features, widths))
-    fit = fit_ridge(rows, class_targets(permuted, classes.max() + 1))
+    fit = fit_ridge(rows, class_targets(permuted, classes.max() + 1), groups=groups)
     return float((fit.left_out.argmax(axis=1) == permuted).mean())

@@ -8,7 +8,8 @@ X the features centred at their weighted mean,
 
 and the error of an image left out is (y_i - ŷ_i) / (1 - H_ii) (Hoerl and Kennard 1970; Allen 1974). The term w/Σw is
 the intercept: without it every image would predict itself as soon as there are more features than images. Images that
-come with moved copies are left out together with them: (I - H_gg)⁻¹ (y_g - ŷ_g).
+come with moved copies, or are of one group, are left out together: (I - H_gg)⁻¹ (y_g - ŷ_g). Where such rows g are more
+than the eigenvalues, the inverse is taken of a matrix of their number instead (Woodbury's identity).
 
 The decomposition is that of the smaller Gram matrix: images by images, or features by features in chunks of images.
 Products of features are made in the features' precision, which in float32 takes half the time; all else is float64.
@@ -16,7 +17,7 @@ Products of features are made in the features' precision, which in float32 takes
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ import numpy as np
 import pandas as pd
 from scipy.linalg import solve
 
+from cnn_transfer.transfer.groups import rows_left_out
 from cnn_transfer.transfer.standardised import CHUNK_NUMBERS, Features, chunks_of, precision_of, rounding
 
 RELATIVE_PENALTIES = np.logspace(-6, 2, 33)  # times the mean eigenvalue of the Gram matrix
@@ -37,7 +39,8 @@ class Ridge:
         kernel: (features, classes).
         intercept: (classes,).
         penalty: The chosen λ.
-        left_out: Scores of each image when it and its copies are left out, (images, classes); none for one penalty.
+        left_out: Scores of each image when it, its copies and its group are left out, (images, classes); none for one
+            penalty.
         path: One row a penalty: `penalty`, `error` (mean squared error of images left out), `accuracy`.
     """
 
@@ -63,6 +66,7 @@ def fit_ridge(
     weights: np.ndarray | None = None,
     copies: int = 1,
     penalties: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
 ) -> Ridge:
     """Fit for all penalties, and keep the one with the smallest leave-one-out error.
 
@@ -72,23 +76,27 @@ def fit_ridge(
         weights: (n,) above 0; None: all 1. They count for the errors, too.
         copies: Rows an image.
         penalties: Increasing λ; None: `RELATIVE_PENALTIES` times the mean eigenvalue.
+        groups: (n / copies,) a number for each group of images, left out together; None: each image by itself.
     """
     weights = np.ones(len(features)) if weights is None else np.asarray(weights, float)
     basis = _decompose(features, targets, weights)
     if penalties is None:
         penalties = RELATIVE_PENALTIES * max(basis.eigenvalues.sum() / min(len(features), features.shape[1]), 1e-12)
+    together = rows_left_out(len(features) // copies, copies, groups)
     errors = np.zeros(len(penalties))
     hits = np.zeros(len(penalties))
-    for rows, left_out in _left_out(basis, features, targets, weights, copies, penalties):
+    for rows, left_out in _left_out(basis, features, targets, weights, copies, together, penalties):
         wanted, weight = targets[rows], weights[rows]
         errors += np.einsum("pic,i->p", (left_out - wanted) ** 2, weight) / targets.shape[1]
         hits += ((left_out.argmax(axis=2) == wanted.argmax(axis=1)) * weight).sum(axis=1)
     total = weights[::copies].sum()
     path = pd.DataFrame({"penalty": penalties, "error": errors / total, "accuracy": hits / total})
     penalty = float(penalties[int(errors.argmin())])
-    kept = [out[0] for _, out in _left_out(basis, features, targets, weights, copies, np.array([penalty]))]
+    kept = np.empty((len(features) // copies, targets.shape[1]))
+    for rows, left_out in _left_out(basis, features, targets, weights, copies, together, np.array([penalty])):
+        kept[rows // copies] = left_out[0]
     kernel = basis.kernel(penalty, features, weights)
-    return Ridge(kernel, basis.target_mean - basis.feature_mean @ kernel, penalty, np.concatenate(kept), path)
+    return Ridge(kernel, basis.target_mean - basis.feature_mean @ kernel, penalty, kept, path)
 
 
 def fit_ridge_at(features: np.ndarray, targets: np.ndarray, weights: np.ndarray, penalty: float) -> Ridge:
@@ -127,7 +135,7 @@ class _Basis:
     of_features: np.ndarray | None  # (features, rank), V
     projected_targets: np.ndarray  # (rank, classes), Uᵀ √w (Y - mean)
 
-    def rows(self, features: Features, weights: np.ndarray, rows: slice) -> np.ndarray:
+    def rows(self, features: Features, weights: np.ndarray, rows: np.ndarray | slice) -> np.ndarray:
         """Rows of U."""
         if self.of_images is not None:
             return self.of_images[rows]
@@ -190,33 +198,43 @@ def _left_out(
     targets: np.ndarray,
     weights: np.ndarray,
     copies: int,
+    together: Sequence[np.ndarray],
     penalties: np.ndarray,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Rows of images (not of their copies), and their scores when left out: (penalties, rows, classes)."""
-    shrink = basis.eigenvalues / (basis.eigenvalues + penalties[:, None])
-    n, n_classes = targets.shape
     rank = max(1, len(basis.eigenvalues))
-    size = copies * max(1, CHUNK_NUMBERS // (rank * copies))
-    for start in range(0, n, size):
-        rows = slice(start, min(n, start + size))
-        vectors = basis.rows(features, weights, rows)
-        root = np.sqrt(weights[rows])
-        centred = root[:, None] * (targets[rows] - basis.target_mean)
-        images = len(vectors) // copies
-        grouped = vectors.reshape(images, copies, -1)
-        roots = root.reshape(images, copies)
-        intercept = roots[:, :, None] * roots[:, None, :] / weights.sum()
-        squared = vectors**2 if copies == 1 else None
-        out = np.empty((len(penalties), images, n_classes))
-        for index, factor in enumerate(shrink):
-            residual = (centred - vectors @ (factor[:, None] * basis.projected_targets)).reshape(
-                images, copies, n_classes
-            )
-            if squared is not None:
-                hat = intercept[:, 0, 0] + squared @ factor
-                error = residual[:, 0] / (1 - hat)[:, None]
-            else:
-                hat = intercept + np.einsum("gir,r,gjr->gij", grouped, factor, grouped, optimize=True)
-                error = np.linalg.solve(np.eye(copies) - hat, residual)[:, 0]
-            out[index] = targets[rows][::copies] - error / roots[:, 0, None]
-        yield np.arange(start, rows.stop, copies), out
+    for units in together:
+        step = max(1, CHUNK_NUMBERS // (rank * units.shape[1]))
+        for start in range(0, len(units), step):
+            rows = units[start : start + step]
+            errors = _errors_left_out(basis, features, targets, weights, rows, penalties)
+            images = rows[:, ::copies].ravel()
+            yield images, targets[images] - errors[:, :, ::copies].reshape(len(penalties), len(images), -1)
+
+
+def _errors_left_out(
+    basis: _Basis, features: Features, targets: np.ndarray, weights: np.ndarray, rows: np.ndarray, penalties: np.ndarray
+) -> np.ndarray:
+    """Of rows (units, size), each unit left out: (penalties, units, size, classes)."""
+    units, size = rows.shape
+    values = basis.eigenvalues
+    root = np.sqrt(weights[rows.ravel()])[:, None]
+    centred = root * (targets[rows.ravel()] - basis.target_mean)
+    own = basis.rows(features, weights, rows.ravel())
+    hat_rows = np.concatenate([own, root / np.sqrt(weights.sum())], axis=1)  # the last column is the intercept's
+    grouped = hat_rows.reshape(units, size, -1)
+    squared = hat_rows**2 if size == 1 else None
+    inner = grouped.transpose(0, 2, 1) @ grouped if size > hat_rows.shape[1] else None
+    errors = np.empty((len(penalties), units, size, targets.shape[1]))
+    for index, penalty in enumerate(penalties):
+        factor = np.append(values / (values + penalty), 1.0)
+        residual = (centred - own @ (factor[:-1, None] * basis.projected_targets)).reshape(units, size, -1)
+        if squared is not None:
+            errors[index] = residual / (1 - squared @ factor)[:, None, None]
+        elif inner is None:
+            hat = (grouped * factor) @ grouped.transpose(0, 2, 1)
+            errors[index] = np.linalg.solve(np.eye(size) - hat, residual)
+        else:
+            small = np.linalg.solve(np.diag(1 / factor) - inner, grouped.transpose(0, 2, 1) @ residual)
+            errors[index] = residual + grouped @ small
+    return np.asarray(errors / root.reshape(units, size, 1))

@@ -86,7 +86,8 @@ def make_results(classes):
     target, delivered, calibrated = metrics(0.0), metrics(0.0), metrics(0.0) | with_interval({"ece": 0.007})
     baseline, random = metrics(-0.05), metrics(-0.1)
     abstention = {
-        "chosen_on_validation": {
+        "chosen": {
+            "judged_on": "validation images",
             "threshold": 0.9,
             "wished_accuracy": 0.98,
             "promised_accuracy": 0.98,

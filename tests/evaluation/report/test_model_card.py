@@ -90,7 +90,7 @@ def test_calibration_is_told_when_there_is_one():
     assert "Its probabilities" not in write_model_card(CARD, METRICS, PER_CLASS, SUMMARY)
 
 
-THRESHOLD = {"threshold": 0.85, "wished_accuracy": 0.98, "promised_accuracy": 0.95}
+THRESHOLD = {"judged_on": "validation images", "threshold": 0.85, "wished_accuracy": 0.98, "promised_accuracy": 0.95}
 FAMILIARITY = {"farthest": 0.64153, "false_alarm_rate": 0.01}
 
 
@@ -111,6 +111,8 @@ def test_out_of_scope_says_what_cannot_be_told():
         "No image gets an answer (`no_threshold`): the validation images show for no confidence that an accuracy of 98%"
         in text
     )
+    left_out = THRESHOLD | {"threshold": None, "judged_on": "left-out training images"}
+    assert "the left-out training images show for no confidence" in limits_of_use(None, left_out, FAMILIARITY)[2]
     assert "none is withheld for that" in text
     assert "megapixels" not in text
     assert "Out of scope" not in write_model_card(CARD, METRICS, PER_CLASS, SUMMARY)

@@ -274,14 +274,14 @@ def test_calibration_is_shown_before_and_after(results):
 def test_without_a_threshold_the_network_answers_nothing_and_the_page_says_so(results):
     nothing = {"threshold": None, "answered_share": 0.0, "answered_share_low": 0.0, "answered_share_high": 0.01}
     nothing |= dict.fromkeys(("accuracy", "accuracy_low", "accuracy_high"))
-    chosen = results.abstention["chosen_on_validation"] | {
+    chosen = results.abstention["chosen"] | {
         "threshold": None,
         "promised_accuracy": None,
         "statement": "No threshold keeps it.",
     }
     none = replace(
         results,
-        abstention={"chosen_on_validation": chosen, "on_test": nothing | {"statement": "None is answered."}},
+        abstention={"chosen": chosen, "on_test": nothing | {"statement": "None is answered."}},
         summary={**results.summary, "answered_share": None, "answered_accuracy": None, "promised_accuracy": None},
     )
     text = said(none, "probabilities")
@@ -293,10 +293,10 @@ def test_without_a_threshold_the_network_answers_nothing_and_the_page_says_so(re
 
 
 def test_a_promise_below_the_wish_stands_beside_it(results):
-    chosen = results.abstention["chosen_on_validation"] | {"promised_accuracy": 0.95}
+    chosen = results.abstention["chosen"] | {"promised_accuracy": 0.95}
     less = replace(
         results,
-        abstention=results.abstention | {"chosen_on_validation": chosen},
+        abstention=results.abstention | {"chosen": chosen},
         summary={**results.summary, "promised_accuracy": 0.95},
     )
     assert "wished: 98.0%; promised: 95.0%" in said(less, "probabilities")

@@ -104,8 +104,8 @@ def limits_of_use(
         )
     if threshold["threshold"] is None:
         limits.append(
-            "No image gets an answer (`no_threshold`): the validation images show for no confidence that an accuracy "
-            f"of {threshold['wished_accuracy']:.0%}, or one that is worth a promise, is kept."
+            f"No image gets an answer (`no_threshold`): the {threshold['judged_on']} show for no confidence that an "
+            f"accuracy of {threshold['wished_accuracy']:.0%}, or one that is worth a promise, is kept."
         )
     else:
         limits.append(

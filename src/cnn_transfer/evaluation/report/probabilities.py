@@ -112,7 +112,7 @@ def _calibration(results: RunResults) -> list[Any]:
 
 
 def _abstention(results: RunResults) -> list[Any]:
-    chosen, measured = results.abstention["chosen_on_validation"], results.abstention["on_test"]
+    chosen, measured = results.abstention["chosen"], results.abstention["on_test"]
     promised = chosen["promised_accuracy"]
     return [
         Heading("When it had better not answer"),
@@ -122,7 +122,7 @@ def _abstention(results: RunResults) -> list[Any]:
                 Tile(
                     "Threshold",
                     words("none found") if chosen["threshold"] is None else general(chosen["threshold"]),
-                    "chosen on validation images",
+                    f"chosen on {chosen['judged_on']}",
                     source="abstention",
                 ),
                 Tile(

@@ -36,6 +36,7 @@ from cnn_transfer.evaluation import (
     fit_familiarity,
     fit_sets,
     image_attributes,
+    is_left_out,
     limits_of_use,
     measure,
     measure_familiarity,
@@ -45,6 +46,7 @@ from cnn_transfer.evaluation import (
     per_class_table,
     predict,
     prediction_sets,
+    reference_rows,
     reliability_table,
     risk_coverage_area,
     risk_coverage_table,
@@ -71,13 +73,24 @@ def predict_test_images(
     return predict(network, images, splits, "test", _called(card))
 
 
-def predict_validation_images(
-    network: Network, card: Mapping[str, Any], images: ImageSet, splits: pd.DataFrame
+def predict_for_calibration(
+    network: Network,
+    card: Mapping[str, Any],
+    images: ImageSet,
+    splits: pd.DataFrame,
+    left_out_predictions: pd.DataFrame,
 ) -> pd.DataFrame:
-    """Predict the validation images, on which everything that makes the probabilities useful is fitted."""
-    if ModelCard.model_validate(card).training_images == 0 or not splits["split"].eq("validation").any():
-        return no_predictions(images.used_in(splits))
-    return predict(network, images, splits, "validation", _called(card))
+    """Predict images that the network has not seen: everything that makes the probabilities useful is fitted on them.
+
+    They are the validation images; without them, training images, each by a head in closed form that lacks it, if that
+    head is what is delivered.
+    """
+    facts = ModelCard.model_validate(card)
+    if facts.training_images and splits["split"].eq("validation").any():
+        return predict(network, images, splits, "validation", _called(card)).assign(left_out=False)
+    if facts.training_images and not facts.features_learnt:
+        return left_out_predictions.assign(left_out=True)
+    return no_predictions(images.used_in(splits)).assign(left_out=pd.Series(dtype=bool))
 
 
 def _called(card: Mapping[str, Any]) -> str:
@@ -114,15 +127,15 @@ def slice_accuracy(
 
 
 def calibrate_probabilities(
-    validation_predictions: pd.DataFrame,
+    calibration_predictions: pd.DataFrame,
     predictions: pd.DataFrame,
     card: Mapping[str, Any],
     parameters: Mapping[str, Any],
     seed: int,
 ) -> tuple[dict[str, Any], pd.DataFrame, dict[str, Any], pd.DataFrame]:
-    """Fit the calibration on validation images, apply it to the test images, and measure both there."""
+    """Fit the calibration on images before the test, apply it to the test images, and measure both there."""
     block = EvaluateParameters.parse(parameters, "evaluate")
-    calibration = fit_calibration(validation_predictions)
+    calibration = fit_calibration(calibration_predictions)
     calibrated = calibrate(predictions, calibration)
     reliability = pd.concat(
         [
@@ -135,24 +148,24 @@ def calibrate_probabilities(
 
 
 def abstain(
-    validation_predictions: pd.DataFrame,
+    calibration_predictions: pd.DataFrame,
     calibration: Mapping[str, Any],
     calibrated_predictions: pd.DataFrame,
     parameters: Mapping[str, Any],
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Risk by coverage, and a threshold for a wished accuracy with what it does on the test images."""
     block = EvaluateParameters.parse(parameters, "evaluate")
-    validation = calibrate(validation_predictions, calibration)
-    chosen = choose_threshold(validation, block.wished_accuracy, block.confidence, block.least_accuracy)
+    judged = calibrate(calibration_predictions, calibration)
+    chosen = choose_threshold(judged, block.wished_accuracy, block.confidence, block.least_accuracy)
     return risk_coverage_table(calibrated_predictions), {
-        "chosen_on_validation": chosen,
+        "chosen": chosen,
         "on_test": measure_threshold(calibrated_predictions, chosen["threshold"], block.confidence),
         "area": risk_coverage_area(calibrated_predictions),
     }
 
 
 def predict_sets(
-    validation_predictions: pd.DataFrame,
+    calibration_predictions: pd.DataFrame,
     calibration: Mapping[str, Any],
     calibrated_predictions: pd.DataFrame,
     parameters: Mapping[str, Any],
@@ -162,20 +175,28 @@ def predict_sets(
     if block.set_coverage is None:
         everything = {"classes": calibration["classes"], "least_probability": 0.0}
         return {}, prediction_sets(calibrated_predictions.iloc[:0], everything), {}
-    sets = fit_sets(calibrate(validation_predictions, calibration), block.set_coverage)
+    sets = fit_sets(calibrate(calibration_predictions, calibration), block.set_coverage)
     table = prediction_sets(calibrated_predictions, sets)
     return sets, table, measure_sets(table, block.confidence)
 
 
 def judge_familiarity(
-    network: Network, images: ImageSet, splits: pd.DataFrame, parameters: Mapping[str, Any]
+    network: Network,
+    card: Mapping[str, Any],
+    images: ImageSet,
+    splits: pd.DataFrame,
+    parameters: Mapping[str, Any],
+    seed: int,
 ) -> tuple[dict[str, Any], pd.DataFrame, dict[str, Any]]:
     """How far each test image is from the training images, to the network, and which of them are nearest."""
     block = EvaluateParameters.parse(parameters, "evaluate")
+    known = reference_rows(network, images, splits, seed)
     training, validation, test = (
-        embed_images(network, images, images.rows(splits, split)) for split in ("training", "validation", "test")
+        embed_images(network, images, rows, splits)
+        for rows in (known, *(images.rows(splits, split) for split in ("validation", "test")))
     )
-    familiarity = fit_familiarity(training, validation, block.false_alarm_rate)
+    learnt = ModelCard.model_validate(card).features_learnt
+    familiarity = fit_familiarity(training, validation, block.false_alarm_rate, learnt)
     table = familiarity_table(training, test, familiarity)
     return familiarity, table, measure_familiarity(table, familiarity, block.confidence)
 
@@ -195,14 +216,16 @@ def find_confusions(images: ImageSet, predictions: pd.DataFrame) -> tuple[pd.Dat
 def suspect_labels(
     images: ImageSet,
     left_out_predictions: pd.DataFrame,
-    validation_predictions: pd.DataFrame,
+    calibration_predictions: pd.DataFrame,
     calibration: Mapping[str, Any],
     calibrated_predictions: pd.DataFrame,
 ) -> tuple[pd.DataFrame, Figure]:
     """Labels that look wrong, by what is said of each image by a network or head that was not fitted to it."""
     by_split = {
         "training": left_out_predictions,
-        "validation": calibrate(validation_predictions, calibration),
+        "training" if is_left_out(calibration_predictions) else "validation": calibrate(
+            calibration_predictions, calibration
+        ),
         "test": calibrated_predictions,
     }
     suspected = pd.concat(
@@ -298,7 +321,7 @@ def draw_probabilities(
 ) -> tuple[Figure, Figure]:
     """Draw the reliability before and after calibration, and what not answering is worth."""
     before, after = (reliability[reliability["probabilities"] == name] for name in ("before", "after"))
-    threshold = abstention["chosen_on_validation"]["threshold"]
+    threshold = abstention["chosen"]["threshold"]
     return draw_reliability(before, after), draw_risk_coverage(risk_coverage, threshold)
 
 
@@ -318,7 +341,7 @@ def describe_delivered_model(
     familiarity: Mapping[str, Any],
 ) -> str:
     """Write the card of the delivered model."""
-    limits = limits_of_use(images.image_format, abstention["chosen_on_validation"], familiarity)
+    limits = limits_of_use(images.image_format, abstention["chosen"], familiarity)
     return write_model_card(card, metrics, per_class_metrics, summary, calibration["statement"], limits)
 
 
@@ -328,7 +351,7 @@ def pack_predictor(
     card_text: str,
     images: ImageSet,
     splits: pd.DataFrame,
-    validation_predictions: pd.DataFrame,
+    calibration_predictions: pd.DataFrame,
     calibration: Mapping[str, Any],
     abstention: Mapping[str, Any],
     sets: Mapping[str, Any],
@@ -342,9 +365,9 @@ def pack_predictor(
         card_text,
         images,
         splits,
-        validation_predictions,
+        calibration_predictions,
         calibration,
-        abstention["chosen_on_validation"],
+        abstention["chosen"],
         sets,
         false_alarm_rate,
         seed,

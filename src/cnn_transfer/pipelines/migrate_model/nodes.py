@@ -75,7 +75,7 @@ def plan(
         random_weights,
         depth_table(head, random_head),
         head.steps,
-        as_predictions(splits, "training", head.probe.left_out, names),
+        as_predictions(splits, "training", head.probe.out_of_sample, names),
     )
 
 

@@ -319,7 +319,8 @@ function drawTiles(image, part) {
   const words = image.unfamiliar == null ? "Not known" : image.unfamiliar ? "No, unlike them" : "Yes";
   const rate = facts.familiarity?.false_alarm_rate;
   const limit = image.unfamiliar == null || rate == null ? "" : `; called unlike them from ${percent(1 - rate, 0)} on`;
-  const share = image.percentile == null ? "" : `${percent(image.percentile, 0)} of validation images are nearer to them${limit}`;
+  const others = facts.familiarity?.held_out === false ? "left-out training images" : "validation images";
+  const share = image.percentile == null ? "" : `${percent(image.percentile, 0)} of ${others} are nearer to them${limit}`;
   tiles.push(tile("Like the training images?", words, share));
   $(".tiles", part).append(...tiles);
 }

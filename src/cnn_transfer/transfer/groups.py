@@ -1,0 +1,44 @@
+"""What is left out together: an image, its moved copies, and all images of its group.
+
+Images of one group (a patient, a video, near duplicates) are alike in more than their class. An image whose group is
+still there when it is left out is recognised, and what is said of it flatters the head.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def rows_left_out(images: int, copies: int = 1, groups: np.ndarray | None = None) -> list[np.ndarray]:
+    """Rows of features that are left out together.
+
+    Args:
+        images: How many.
+        copies: Rows an image, which follow one another.
+        groups: (images,) a number for each group; None: every image is one of its own.
+
+    Returns:
+        One array for each size of a group, (groups of that size, rows), the smallest first. In each group, the rows of
+        an image follow one another.
+
+    Raises:
+        ValueError: When the groups are of another number of images, or all images are of one group.
+    """
+    if groups is None:
+        return [np.arange(images * copies).reshape(images, copies)]
+    if len(groups) != images:
+        raise ValueError(f"groups must hold one number an image. Expected {images}, received {len(groups)}.")
+    codes, counts = np.unique(groups, return_inverse=True, return_counts=True)[1:]
+    if len(counts) < 2:
+        raise ValueError(
+            f"All {images} labelled training images are of one group: none can be left out to judge a head by. Label "
+            "images of another group, or divide this one."
+        )
+    in_order = np.argsort(codes, kind="stable")
+    firsts = np.cumsum(counts) - counts
+    found = []
+    for size in np.unique(counts):
+        members = in_order[firsts[counts == size][:, None] + np.arange(size)]
+        rows = members[:, :, None] * copies + np.arange(copies)
+        found.append(rows.reshape(len(members), size * copies))
+    return found
