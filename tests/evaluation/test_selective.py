@@ -274,6 +274,8 @@ def test_a_threshold_by_left_out_training_images_says_so():
     assert chosen["statement"].endswith("by a head that has not seen it, which makes the confidence approximate.")
     few = choose_threshold(right.iloc[:20], 0.98, 0.95)["statement"]
     assert "there are 20 left-out training images, at least 149 are needed" in few
+    both = choose_threshold(right.assign(left_out=[False, True] * 150), 0.98, 0.95)
+    assert both["judged_on"] == "validation and left-out training images"
     usual = choose_threshold(right.assign(left_out=False), 0.98, 0.95)
     assert usual["judged_on"] == "validation images"
     assert "has not seen" not in usual["statement"]

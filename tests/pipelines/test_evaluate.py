@@ -364,7 +364,7 @@ def test_without_validation_images_left_out_training_images_stand_for_them(usual
 def test_a_fine_tuned_network_without_validation_images_is_judged_by_nothing(usual):
     splits = usual["target_splits"].replace({"split": {"validation": "unused"}})
     card = usual["delivered_model_card"] | {"strategy": "lp_ft"}
-    data = with_splits(usual, splits, delivered_model_card=card)
+    data = with_splits(usual, splits, delivered_model_card=card, target_model_card=card)
     check_honest(data)
     assert data["calibration_predictions"].empty
     assert data["summary"]["threshold"] is None
@@ -374,6 +374,35 @@ def test_a_fine_tuned_network_without_validation_images_is_judged_by_nothing(usu
         "Every set holds all 4 classes: a coverage of 95% needs at least 19 validation images, there are 0.",
     ):
         assert statement in seen(data), statement
+
+
+def test_a_head_of_other_weights_is_not_judged_by_what_the_transferred_head_said(usual):
+    splits = usual["target_splits"].replace({"split": {"validation": "unused"}})
+    card = usual["delivered_model_card"] | {"strategy": "probe"}
+    other = card | {"initialised_from": "random weights"}
+    data = with_splits(usual, splits, delivered_model_card=other, target_model_card=card)
+    assert data["calibration_predictions"].empty
+
+
+def test_left_out_training_images_join_the_validation_images_of_a_head_as_it_was_fitted(usual):
+    probe, splits = usual["migrated_model"], usual["target_splits"]
+    card = usual["target_model_card"] | {"strategy": "probe"}
+    cards = {"target_model_card": card, "delivered_model_card": card}
+    data = run_again(usual, target_model=probe, delivered_model=probe, **cards)
+    check_honest(data)
+    judged = data["calibration_predictions"]
+    expected = [splits["id"][splits["split"] == split].tolist() for split in ("validation", "training")]
+    assert judged["id"][~judged["left_out"]].tolist() == expected[0]
+    assert judged["id"][judged["left_out"]].tolist() == expected[1]
+    columns = [name for name in judged if name.startswith("probability_")]
+    left_out = usual["left_out_predictions"]
+    np.testing.assert_array_equal(judged[columns][judged["left_out"]], left_out[columns])
+    chosen = data["abstention"]["chosen"]
+    assert chosen["judged_on"] == "validation and left-out training images"
+    assert chosen["images"] == sum(map(len, expected))
+    assert data["familiarity"]["held_out"]
+    assert data["familiarity"]["images"] == len(expected[0])
+    assert "chosen on validation and left-out training images" in seen(data)
 
 
 def test_probe_changed_nothing(usual):

@@ -64,7 +64,7 @@ def address(content: bytes) -> str:
 
 
 class CannedService(ThreadingHTTPServer):
-    """What it was asked, which version it has, and whether it refuses everything as overloaded."""
+    """What it was asked, which version it has, what is known of it, and whether it refuses all as overloaded."""
 
     daemon_threads = True
 
@@ -72,6 +72,7 @@ class CannedService(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.overloaded = False
         self.version = VERSION
+        self.facts = FACTS
         self.asked: list[str] = []
 
     @property
@@ -93,7 +94,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.server.asked.append(self.path)
         if self.path == "/model":
-            self._send(200, self._model | {"facts": FACTS, "limits": {"most_file_mb": MOST_MB}})
+            self._send(200, self._model | {"facts": self.server.facts, "limits": {"most_file_mb": MOST_MB}})
         elif self.path.startswith("/training-images/"):
             self._send(200, picture(int(self.path.rsplit("/", 1)[1])), "image/png")
         else:

@@ -4,7 +4,7 @@ import re
 import shutil
 
 import pytest
-from canned_service import MOST_MB, NAMES, PAGE, SIDE, canned_service, picture
+from canned_service import FACTS, MOST_MB, NAMES, PAGE, SIDE, canned_service, picture
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
@@ -131,6 +131,25 @@ def test_an_image_gets_its_answer_its_map_and_its_neighbours(browser, service, f
     assert browser.get_log("browser") == []  # the policy allows all that the page does
     asked = browser.execute_script("return performance.getEntriesByType('resource').map((it) => it.name)")
     assert [name for name in asked if not name.startswith((service.url, "blob:", "data:"))] == []
+
+
+@pytest.mark.parametrize(
+    ("threshold", "promise", "tile"),
+    [
+        (None, "It gives its best guess and how sure it is", "calibrated"),
+        (0.0, "However sure it is, it answers all images that are like the training images", "calibrated"),
+        (0.85, "It answers when it is at least 85% sure", "calibrated; it answers from 85% on"),
+    ],
+)
+def test_what_is_promised_is_said_by_the_threshold(browser, service, files, threshold, promise, tile):
+    familiarity = FACTS["familiarity"] | {"held_out": threshold is None}
+    service.facts = FACTS | {"threshold": threshold, "familiarity": familiarity}
+    open_page(browser, service.url, 1280, "light")
+    wait(browser, lambda: text(browser, "#promise").startswith(promise))
+    give(browser, files("photo.png"))
+    assert tile in text(browser, ".tiles li:nth-child(1)").splitlines()
+    known = "validation images" if threshold is None else "left-out training images"
+    assert f"41% of {known} are nearer to them" in text(browser, ".tiles li:nth-child(3)")
 
 
 @pytest.mark.parametrize("screen", SCREENS)

@@ -46,7 +46,7 @@ from cnn_transfer.evaluation.mistakes import (
 from cnn_transfer.evaluation.predictions import (
     as_predictions,
     confident_mistakes,
-    is_left_out,
+    left_out_rows,
     no_predictions,
     predict,
 )
@@ -105,7 +105,7 @@ __all__ = [
     "fit_familiarity",
     "fit_sets",
     "image_attributes",
-    "is_left_out",
+    "left_out_rows",
     "limits_of_use",
     "map_similarity",
     "measure",

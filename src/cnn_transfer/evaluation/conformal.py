@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from cnn_transfer.evaluation.metrics import wilson_interval
-from cnn_transfer.evaluation.predictions import is_left_out, judged_on
+from cnn_transfer.evaluation.predictions import judged_on, left_out_rows
 from cnn_transfer.evaluation.probabilities import read_probabilities
 
 SEPARATOR = " · "
@@ -64,7 +64,7 @@ def fit_sets(validation: pd.DataFrame, coverage: float) -> dict[str, Any]:
     low, high = _spread(n, rank)
     use = (
         "Each was judged by a head that has not seen it"
-        if is_left_out(validation)
+        if left_out_rows(validation).any()
         else "These also chose when training stopped"
     )
     statement = (

@@ -2,7 +2,7 @@
 
 A table of predictions has one row an image: `id`, `label` (the true class), `group` (images of one group are not
 independent; may be absent), `predicted`, and one column `probability_<class>` for each class, float32 in 0-1, each row
-adding up to 1. A column `left_out` may say that they are training images, each judged by a head that had not seen it.
+adding up to 1. A column `left_out` may say which are training images, each judged by a head that had not seen it.
 """
 
 from __future__ import annotations
@@ -82,12 +82,15 @@ def confident_mistakes(predictions: pd.DataFrame, most: int) -> pd.DataFrame:
 
 def judged_on(predictions: pd.DataFrame) -> str:
     """What the images that a network is judged on before the test are called in sentences."""
-    return "left-out training images" if is_left_out(predictions) else "validation images"
+    left_out = left_out_rows(predictions)
+    if left_out.any():
+        return "left-out training images" if left_out.all() else "validation and left-out training images"
+    return "validation images"
 
 
-def is_left_out(predictions: pd.DataFrame) -> bool:
-    """Whether a table of predictions is of training images that were left out."""
-    return bool("left_out" in predictions and predictions["left_out"].any())
+def left_out_rows(predictions: pd.DataFrame) -> np.ndarray:
+    """Which rows of a table of predictions are of training images that were left out, (n,) booleans."""
+    return predictions["left_out"].to_numpy(bool) if "left_out" in predictions else np.zeros(len(predictions), bool)
 
 
 def no_predictions(images: ImageSet) -> pd.DataFrame:

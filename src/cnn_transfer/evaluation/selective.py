@@ -27,7 +27,7 @@ import pandas as pd
 
 from cnn_transfer.evaluation.figures import Figure, new_figure
 from cnn_transfer.evaluation.metrics import wilson_interval
-from cnn_transfer.evaluation.predictions import is_left_out, judged_on
+from cnn_transfer.evaluation.predictions import judged_on, left_out_rows
 from cnn_transfer.evaluation.probabilities import Probabilities, read_probabilities
 
 MOST_ROWS = 200
@@ -127,7 +127,7 @@ def choose_threshold(
             f"of {n:,} {what} {chosen['answered']:,} are answered, {chosen['accuracy']:.1%} of them right "
             f"(lower bound {chosen['accuracy_low']:.1%})."
         )
-        if is_left_out(validation):
+        if left_out_rows(validation).any():
             kept += " Each was judged by a head that has not seen it, which makes the confidence approximate."
         return result | chosen | {"images_needed": needed, "statement": f"{statement} {kept}".strip()}
     return result | nothing | (first or {}) | {"threshold": None, "images_needed": needed, "statement": statement}

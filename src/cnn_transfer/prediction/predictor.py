@@ -36,7 +36,7 @@ from threadpoolctl import threadpool_limits
 from cnn_transfer.evaluation import calibrate, embed_images, fit_familiarity, reference_rows
 from cnn_transfer.evaluation.conformal import sets_of
 from cnn_transfer.evaluation.familiarity import Near, ScaledImages, find_near, scaled
-from cnn_transfer.evaluation.predictions import PROBABILITY, is_left_out
+from cnn_transfer.evaluation.predictions import PROBABILITY, left_out_rows
 from cnn_transfer.evaluation.slices import grey_figures
 from cnn_transfer.images import DecodedImages, ImageFormat, ImageListing, ImageSet, Workers, list_unlabelled
 from cnn_transfer.images.preparation import Chunk
@@ -374,8 +374,8 @@ def build_predictor(
         card_text: The same for people, Markdown.
         images: The set that it was trained on.
         splits: Which image is in which split.
-        judged: Predictions of validation images, or of training images that were left out, not calibrated; may be
-            empty.
+        judged: Predictions of validation images, of training images that were left out, or of both, not calibrated;
+            may be empty.
         calibration: See `evaluation.fit_calibration`.
         threshold: See `evaluation.choose_threshold`.
         sets: See `evaluation.fit_sets`; empty: none.
@@ -402,7 +402,7 @@ def build_predictor(
             part["statement"] for part in (calibration, threshold, sets, familiarity) if part.get("statement")
         ),
     )
-    compared = training if is_left_out(judged) else validation
+    compared = training if left_out_rows(judged).any() and not len(validation[0]) else validation
     references = gather_references(network, images, training, compared, calibrate(judged, calibration), familiarity)
     return Predictor(facts, references, card_text, KerasRuntime.of(calibrated_network(network, calibration)))
 

@@ -111,6 +111,8 @@ def test_out_of_scope_says_what_cannot_be_told():
         "No image gets an answer (`no_threshold`): the validation images show for no confidence that an accuracy of 98%"
         in text
     )
+    every = limits_of_use(None, THRESHOLD | {"threshold": 0.0}, FAMILIARITY)
+    assert "However unsure the model is, it answers: over all images an accuracy of 95% is promised." in every
     left_out = THRESHOLD | {"threshold": None, "judged_on": "left-out training images"}
     assert "the left-out training images show for no confidence" in limits_of_use(None, left_out, FAMILIARITY)[2]
     assert "none is withheld for that" in text

@@ -107,6 +107,11 @@ def limits_of_use(
             f"No image gets an answer (`no_threshold`): the {threshold['judged_on']} show for no confidence that an "
             f"accuracy of {threshold['wished_accuracy']:.0%}, or one that is worth a promise, is kept."
         )
+    elif threshold["threshold"] == 0:
+        limits.append(
+            "However unsure the model is, it answers: over all images an accuracy of "
+            f"{threshold['promised_accuracy']:.0%} is promised."
+        )
     else:
         limits.append(
             f"Images of which the model is less than {threshold['threshold']:.3g} sure get no answer (`unsure`); above "

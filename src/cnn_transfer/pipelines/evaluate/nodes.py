@@ -36,7 +36,7 @@ from cnn_transfer.evaluation import (
     fit_familiarity,
     fit_sets,
     image_attributes,
-    is_left_out,
+    left_out_rows,
     limits_of_use,
     measure,
     measure_familiarity,
@@ -76,21 +76,23 @@ def predict_test_images(
 def predict_for_calibration(
     network: Network,
     card: Mapping[str, Any],
+    target_card: Mapping[str, Any],
     images: ImageSet,
     splits: pd.DataFrame,
     left_out_predictions: pd.DataFrame,
 ) -> pd.DataFrame:
     """Predict images that the network has not seen: everything that makes the probabilities useful is fitted on them.
 
-    They are the validation images; without them, training images, each by a head in closed form that lacks it, if that
-    head is what is delivered.
+    They are the validation images and, if the transferred head is delivered as it was fitted, the training images, each
+    by such a head that lacks it.
     """
-    facts = ModelCard.model_validate(card)
+    facts, parts = ModelCard.model_validate(card), []
     if facts.training_images and splits["split"].eq("validation").any():
-        return predict(network, images, splits, "validation", _called(card)).assign(left_out=False)
-    if facts.training_images and not facts.features_learnt:
-        return left_out_predictions.assign(left_out=True)
-    return no_predictions(images.used_in(splits)).assign(left_out=pd.Series(dtype=bool))
+        parts.append(predict(network, images, splits, "validation", _called(card)).assign(left_out=False))
+    if facts.training_images and not facts.features_learnt and card == target_card:
+        parts.append(left_out_predictions.assign(left_out=True))
+    nothing = no_predictions(images.used_in(splits)).assign(left_out=pd.Series(dtype=bool))
+    return pd.concat(parts, ignore_index=True) if parts else nothing
 
 
 def _called(card: Mapping[str, Any]) -> str:
@@ -221,11 +223,10 @@ def suspect_labels(
     calibrated_predictions: pd.DataFrame,
 ) -> tuple[pd.DataFrame, Figure]:
     """Labels that look wrong, by what is said of each image by a network or head that was not fitted to it."""
+    judged, left_out = calibrate(calibration_predictions, calibration), left_out_rows(calibration_predictions)
     by_split = {
-        "training": left_out_predictions,
-        "training" if is_left_out(calibration_predictions) else "validation": calibrate(
-            calibration_predictions, calibration
-        ),
+        "training": judged[left_out] if left_out.any() else left_out_predictions,
+        "validation": judged[~left_out],
         "test": calibrated_predictions,
     }
     suspected = pd.concat(

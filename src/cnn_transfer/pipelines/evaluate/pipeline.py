@@ -54,6 +54,7 @@ def create_pipeline() -> Pipeline:
             inputs=[
                 "delivered_model",
                 "delivered_model_card",
+                "target_model_card",
                 "target_images",
                 "target_splits",
                 "left_out_predictions",

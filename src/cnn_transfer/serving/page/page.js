@@ -308,7 +308,7 @@ function drawTiles(image, part) {
     tile(
       "Confidence",
       percent(image.confidence),
-      facts.threshold == null ? "calibrated" : `calibrated; it answers from ${percent(facts.threshold, 0)} on`,
+      !facts.threshold ? "calibrated" : `calibrated; it answers from ${percent(facts.threshold, 0)} on`,
     ),
   ];
   if (image.set) {
@@ -396,7 +396,9 @@ async function readModel() {
   $("#promise").textContent =
     facts.threshold == null
       ? "It gives its best guess and how sure it is; for want of evidence it vouches for no answer."
-      : `It answers when it is at least ${percent(facts.threshold, 0)} sure, which keeps ${promised} of its answers right, and says so when it is not. Images are not kept.`;
+      : facts.threshold === 0
+        ? `However sure it is, it answers all images that are like the training images, which keeps ${promised} of its answers right. Images are not kept.`
+        : `It answers when it is at least ${percent(facts.threshold, 0)} sure, which keeps ${promised} of its answers right, and says so when it is not. Images are not kept.`;
   $("#version").textContent = `Model ${model.version}${model.runtime ? `, ${model.runtime}` : ""}`;
   if (current?.image) show(current);
 }
