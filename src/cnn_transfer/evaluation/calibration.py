@@ -1,11 +1,11 @@
 """Probabilities that mean what they say: of the images that a network is 80% sure of, 80% should be right.
 
-A calibration is fitted on validation images, or without them on training images that were left out (`judged_on`), and
-is a plain dict, see `fit_calibration`. Two methods beside leaving the
-probabilities alone: temperature scaling (Guo et al. 2017, arXiv 1706.04599, section 4.2), which divides the
-log-probabilities by one number and cannot change which class is predicted; and temperature with one bias a class
-(Platt scaling with a shared slope), which can. Both are pulled towards doing nothing, and one is taken only where it
-is better on left-out images by more than one standard error: few validation images do no harm.
+A calibration is fitted on validation images, on training images that were left out, or on both, and is a plain dict,
+see `fit_calibration`. Two methods beside leaving the probabilities alone: temperature scaling (Guo et al. 2017, arXiv
+1706.04599, section 4.2), which divides the log-probabilities by one number and cannot change which class is predicted,
+and temperature with one bias a class (Platt scaling with a shared slope), which can. Both are pulled towards doing
+nothing, and one is taken only where it is better in cross-validation by more than one standard error: few images do no
+harm.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ COLUMNS = ["bin", "low", "high", "images", "confidence", "accuracy", "accuracy_l
 
 
 def fit_calibration(validation: pd.DataFrame) -> dict[str, Any]:
-    """Choose and fit a calibration on the predictions of validation images, or of left-out training images.
+    """Choose and fit a calibration on the predictions of images that were not trained on, see `judged_on`.
 
     Args:
         validation: A table of predictions that the network was not trained on. Images with the same `group`, where

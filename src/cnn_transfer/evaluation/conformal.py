@@ -34,7 +34,7 @@ def fit_sets(validation: pd.DataFrame, coverage: float) -> dict[str, Any]:
     """Find how improbable a class may be to be in the set.
 
     Args:
-        validation: Predictions of validation images or left-out training images, calibrated or not; may be empty.
+        validation: Predictions of images that were not trained on, see `judged_on`, calibrated or not; may be empty.
         coverage: Wished share of images whose set holds the true class, above 0.5, below 1.
 
     Returns:

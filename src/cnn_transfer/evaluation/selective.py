@@ -12,9 +12,9 @@ search is for the highest of a list of levels that so many could show, which the
 look fails, its own lower bound is what can be promised. Neither is a further look at the labels: a bound that holds
 with the confidence is promised instead of a level that it failed to reach.
 
-Without validation images, training images that were left out stand for them. They are judged by heads that have seen
-all others, so that they are not independent, and a few choices were made by them: `benchmarks/left_out_promises.py`
-measures how often a promise is broken then.
+Training images that were left out may stand for validation images, or join them. They are judged by heads that have
+seen all others, so that they are not independent, and a few choices were made by them. How often a promise is broken
+then measures `benchmarks/left_out_promises.py`.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def choose_threshold(
     Where the wish cannot be shown, the best that can: a lower accuracy is promised, but never less than the least.
 
     Args:
-        validation: Calibrated predictions of validation images or left-out training images; may be empty.
+        validation: Calibrated predictions of images that were not trained on, see `judged_on`; may be empty.
         wished_accuracy: Above 0, below 1.
         confidence: Probability that the promise is kept, above 0.5, below 1.
         least_accuracy: To be promised, above 0; 1, as any above the wish: nothing less than the wish.
