@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnn_transfer.evaluation import no_predictions, wilson_interval
-from cnn_transfer.evaluation.conformal import fit_sets, measure_sets, prediction_sets
+from cnn_transfer.evaluation.conformal import conformal_rank, fit_sets, measure_sets, prediction_sets
 
 NAMES = ["ant", "bee", "cat"]
 
@@ -147,3 +147,47 @@ def test_sets_of_left_out_training_images_say_so():
     assert "drawn like the 200 left-out training images that the sets rest on" in statement
     assert "Each was judged by a head that has not seen it, which makes the guarantee approximate" in statement
     assert "needs at least 19 left-out training images, there are 9" in fit_sets(table.iloc[:9], 0.95)["statement"]
+
+
+def test_images_of_a_group_share_the_weight_of_one():
+    scores, groups = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6]), np.array([7, 7, 7, 7, 1, 2])
+    # Of three groups and a new one, each weighs a quarter: 1/16 .. 4/16, then 2/4, then 3/4.
+    assert [conformal_rank(scores, groups, level)[0] for level in (0.1, 0.25, 0.3, 0.5, 0.6, 0.75, 0.76)] == [
+        2, 4, 5, 5, 6, 6, None,
+    ]  # fmt: skip
+    shuffled = np.array([3, 0, 5, 1, 4, 2])
+    rank, place = conformal_rank(scores[shuffled], groups[shuffled], 0.3)
+    assert (rank, scores[shuffled][place]) == (5, 0.5)
+
+
+def grouped(images, groups, rng):
+    """Predictions of images of groups with a difficulty of their own: of some, all are sure and wrong."""
+    group = rng.integers(0, groups, images)
+    hard = rng.random(groups) < 0.12
+    table = simulate(images, rng, sharpness=3.0)
+    turned = table["label"].map(dict(zip(NAMES, [*NAMES[1:], NAMES[0]], strict=True)))
+    return table.assign(label=np.where(hard[group], turned, table["label"]), group=group.astype(str))
+
+
+def test_sets_hold_the_class_of_images_of_new_groups_as_often_as_stated():
+    covered = {True: [], False: []}
+    for seed in range(150):
+        rng = np.random.default_rng(seed)
+        known, new = grouped(240, 24, rng), grouped(2000, 400, rng)
+        for respected, found in covered.items():
+            table = known if respected else known.drop(columns="group")
+            found.append(prediction_sets(new, fit_sets(table, 0.9))["covered"].mean())
+    error = np.std(covered[True]) / np.sqrt(150)
+    assert np.mean(covered[True]) > 0.9 - 3 * error
+    assert np.mean(covered[True]) > np.mean(covered[False])
+
+
+def test_of_groups_as_many_are_needed_as_of_single_images():
+    table = simulate(40, np.random.default_rng(0)).assign(group=[str(n // 4) for n in range(40)])
+    sets = fit_sets(table, 0.95)
+    assert (sets["images"], sets["groups"], sets["rank"]) == (40, 10, None)
+    assert "at least 19 validation images of as many groups, there are 40 of 10 groups." in sets["statement"]
+    enough = fit_sets(table, 0.9)
+    assert enough["rank"] is not None
+    assert "like the 40 validation images of 10 groups that the sets rest on" in enough["statement"]
+    assert "with so many groups the true coverage lies" in enough["statement"]

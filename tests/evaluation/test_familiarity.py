@@ -196,6 +196,28 @@ def test_images_of_a_group_are_not_each_other_s_neighbours():
     assert new["distance"][0] == pytest.approx(2 * np.sin(np.radians(15)), abs=1e-3)
 
 
+def test_false_alarms_are_as_rare_as_stated_among_images_of_new_groups():
+    def grouped(groups, seed):
+        rng = np.random.default_rng(seed)
+        names = np.arange(groups).repeat(6).astype(str).astype(object)
+        features = np.ones(10) + 0.4 * rng.normal(size=(groups, 10)).repeat(6, axis=0)
+        return embedded(features + 0.02 * rng.normal(size=features.shape), prefix=f"{seed}-")._replace(groups=names)
+
+    rates = {True: [], False: []}
+    for seed in range(60):
+        training, validation, test = (grouped(n, 10 * seed + k) for k, n in enumerate((20, 20, 100)))
+        training = training._replace(groups=None)
+        for respected, found in rates.items():
+            known = validation if respected else validation._replace(groups=None)
+            familiarity = fit_familiarity(training, known, 0.1)
+            found.append(familiarity_table(training, test, familiarity)["unfamiliar"].mean())
+    assert np.mean(rates[True]) < 0.1 + 3 * np.std(rates[True]) / np.sqrt(60)
+    assert np.mean(rates[False]) > np.mean(rates[True])
+    few = fit_familiarity(training, validation, 0.02)
+    assert few["farthest"] is None
+    assert "needs at least 49 images of as many groups to compare with, there are 120 of 20 groups." in few["statement"]
+
+
 def test_groups_are_those_of_the_splits(shapes, shape_splits, shapes_network):
     rows = shapes.rows(shape_splits, "training")
     splits = shape_splits.assign(group="of " + shape_splits["id"].str[:5])

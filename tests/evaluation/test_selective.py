@@ -12,6 +12,7 @@ from cnn_transfer.evaluation import as_predictions, fit_sets, no_predictions, pr
 from cnn_transfer.evaluation.selective import (
     choose_threshold,
     draw_risk_coverage,
+    independent_images,
     measure_threshold,
     risk_coverage_area,
     risk_coverage_table,
@@ -310,3 +311,37 @@ def test_promises_by_left_out_training_images_are_kept():
     assert promised > 50
     assert np.mean(kept) >= 0.88  # 95% of 60, less three standard errors
     assert 0.89 <= np.mean(covered) <= 0.95  # with one image less a head is a little worse: more than wished
+
+
+def test_images_of_groups_are_worth_as_many_as_there_are_groups_of_a_size():
+    assert independent_images(np.arange(50)) == 50
+    assert independent_images(np.arange(50) // 5) == pytest.approx(10)
+    assert independent_images(np.array([0] * 8 + [1, 2])) == pytest.approx(100 / 66)
+    assert independent_images(np.empty(0, int)) == 0
+
+
+def test_a_promise_that_rests_on_groups_is_that_of_so_many_images():
+    table = table_of([0.9999] * 300, [True] * 300)
+    grouped = choose_threshold(table.assign(group=[str(n // 5) for n in range(300)]), 0.98, 0.95, 0.8)
+    single = choose_threshold(table.iloc[:60], 0.98, 0.95, 0.8)
+    assert (grouped["images"], grouped["groups"], grouped["answered"]) == (300, 60, 300)
+    for key in ("threshold", "promised_accuracy", "accuracy_low", "answered_share"):
+        assert grouped[key] == pytest.approx(single[key])
+    assert grouped["images_needed"] == 5 * single["images_needed"]
+    assert "there are 300 validation images of 60 groups, at least 745 are needed" in grouped["statement"]
+    assert "of 300 validation images of 60 groups 300 are answered" in grouped["statement"]
+
+
+def test_promises_hold_for_images_of_new_groups():
+    """Images of one group are right or wrong together; the network is right of 93% of the groups, and always sure."""
+    kept = {True: [], False: []}
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        right = (rng.random(60) < 0.93).repeat(10)
+        table = table_of(np.full(600, 0.9995), right).assign(group=np.arange(60).repeat(10).astype(str))
+        for respected, found in kept.items():
+            known = table if respected else table.drop(columns="group")
+            promised = choose_threshold(known, 0.95, 0.95, 0.8)["promised_accuracy"]
+            found.append(promised is None or promised <= 0.93)
+    assert np.mean(kept[True]) >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / 200)
+    assert np.mean(kept[False]) < 0.9  # what is broken otherwise

@@ -19,7 +19,7 @@ import pandas as pd
 
 from cnn_transfer.evaluation.figures import Axes, Figure, new_figure
 from cnn_transfer.evaluation.metrics import wilson_interval
-from cnn_transfer.evaluation.predictions import PROBABILITY, judged_on
+from cnn_transfer.evaluation.predictions import PROBABILITY, judged_on, units_of
 from cnn_transfer.evaluation.probabilities import Probabilities, class_columns, read_probabilities
 
 NONE, TEMPERATURE, TEMPERATURE_AND_BIAS = "none", "temperature", "temperature_and_bias"
@@ -52,7 +52,7 @@ def fit_calibration(validation: pd.DataFrame) -> dict[str, Any]:
     data = read_probabilities(validation)
     n, classes, what = len(data.labels), len(data.classes), judged_on(validation)
     nothing = _calibration(data, NONE, 1.0, None, None)
-    if (reason := _why_not(data, units := _units(validation), what)) is not None:
+    if (reason := _why_not(data, units := units_of(validation), what)) is not None:
         return nothing | {"statement": f"The probabilities are left as they are: {reason}."}
     logs = _logs(data.values)
     methods = [NONE, TEMPERATURE]
@@ -240,13 +240,6 @@ def _why_not(data: Probabilities, units: np.ndarray, what: str) -> str | None:
     if len(np.unique(units)) < 2:
         return f"all {n:,} {what} are of one group"
     return None
-
-
-def _units(table: pd.DataFrame) -> np.ndarray:
-    """(n,) numbers of what is left out together: groups, else single images."""
-    own = pd.Series(np.arange(len(table)).astype(str), index=table.index).radd("image ")
-    groups = table["group"].astype("string").radd("group ").fillna(own) if "group" in table else own
-    return np.asarray(pd.factorize(groups)[0])
 
 
 def _left_out_losses(logs: np.ndarray, labels: np.ndarray, units: np.ndarray, method: str) -> np.ndarray:

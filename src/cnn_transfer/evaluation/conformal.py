@@ -7,10 +7,14 @@ validation images, k = ⌈(n + 1) · coverage⌉ (Vovk, Gammerman and Shafer 200
 over draws of the validation images, as long as the new image is drawn like them. Where the wish is below the accuracy
 of the network, sets without any class are part of the answer: such images are like none of the classes.
 
-What this rests on: validation and new images must be exchangeable. The validation images of a run have also chosen when
-training stopped and the temperature; they may look slightly easier than new ones, and have as many images of a rare
-class as of a frequent one where labels are given by class: the guarantee is approximate. The coverage measured on test
-images, which chose nothing, shows by how much.
+Images of one group are not exchangeable with a new one, which is of another group: groups are. With G groups, an image
+of a group of m weighs 1 / ((G + 1) m), and the score is taken up to which the weights reach the coverage (hierarchical
+conformal prediction; Lee, Barber and Willett 2023, arXiv 2306.06342). With one image a group it is the k-th.
+
+What this rests on: validation and new images, or their groups, must be exchangeable. The validation images of a run
+have also chosen when training stopped and the temperature; they may look slightly easier than new ones, and have as
+many images of a rare class as of a frequent one where labels are given by class: the guarantee is approximate. The
+coverage measured on test images, which chose nothing, shows by how much.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ import numpy as np
 import pandas as pd
 
 from cnn_transfer.evaluation.metrics import wilson_interval
-from cnn_transfer.evaluation.predictions import judged_on, left_out_rows
+from cnn_transfer.evaluation.predictions import judged_on, left_out_rows, units_of
 from cnn_transfer.evaluation.probabilities import read_probabilities
 
 SEPARATOR = " · "
@@ -38,10 +42,10 @@ def fit_sets(validation: pd.DataFrame, coverage: float) -> dict[str, Any]:
         coverage: Wished share of images whose set holds the true class, above 0.5, below 1.
 
     Returns:
-        `method` (`LAC`), `coverage`, `classes`, `images`, `rank` (k), `least_probability` (a class is in the set from
-        this probability; 0: every set holds all classes, for want of images), `images_needed` (fewest for smaller
-        sets), `coverage_low` and `coverage_high` (95% range of the true coverage over draws of so many validation
-        images, from a beta distribution; None without a rank), `statement`.
+        `method` (`LAC`), `coverage`, `classes`, `images`, `groups`, `rank` (k), `least_probability` (a class is in the
+        set from this probability; 0: every set holds all classes, for want of images), `images_needed` (fewest for
+        smaller sets, each of another group), `coverage_low` and `coverage_high` (95% range of the true coverage over
+        draws of so many groups, from a beta distribution; None without a rank), `statement`.
 
     Raises:
         ValueError: When the coverage is out of bounds or the table has probabilities that are none.
@@ -49,19 +53,23 @@ def fit_sets(validation: pd.DataFrame, coverage: float) -> dict[str, Any]:
     if not 0.5 < coverage < 1:
         raise ValueError(f"coverage must be above 0.5 and below 1. Received: {coverage}. Usual are 0.9 and 0.95.")
     data = read_probabilities(validation)
-    n, what = len(data.labels), judged_on(validation)
-    rank = _rank(n, coverage)
+    units = units_of(validation)
+    n, groups = len(units), len(np.unique(units))
+    what = judged_on(validation) + (f" of {groups:,} groups" if groups < n else "")
     needed = math.ceil(coverage / (1 - coverage) - 1e-9)
-    common = {"method": "LAC", "coverage": coverage, "classes": data.classes, "images": n, "images_needed": needed}
-    if rank > n:
+    common = {"method": "LAC", "coverage": coverage, "classes": data.classes, "images": n, "groups": groups}
+    common |= {"images_needed": needed}
+    of_label = data.values[np.arange(n), data.labels]
+    rank, place = conformal_rank(-of_label, units, coverage)
+    if rank is None:
+        fewest = f"{needed:,} {judged_on(validation)}" + (" of as many groups" if groups < n else "")
         statement = (
             f"Every set holds all {len(data.classes)} classes: a coverage of {100 * coverage:.4g}% needs at least "
-            f"{needed:,} {what}, there are {n:,}."
+            f"{fewest}, there are {n:,}{f' of {groups:,} groups' if groups < n else ''}."
         )
         nothing = {"rank": None, "least_probability": 0.0, "coverage_low": None, "coverage_high": None}
         return common | nothing | {"statement": statement}
-    of_label = np.sort(data.values[np.arange(n), data.labels])[::-1]
-    low, high = _spread(n, rank)
+    low, high = coverage_range(groups, coverage)
     use = (
         "Each was judged by a head that has not seen it"
         if left_out_rows(validation).any()
@@ -70,11 +78,11 @@ def fit_sets(validation: pd.DataFrame, coverage: float) -> dict[str, Any]:
     statement = (
         f"A set holds the true class of a new image with a probability of at least {100 * coverage:.4g}%, if the image "
         f"is drawn like the {n:,} {what} that the sets rest on. {use}, which makes the guarantee approximate; with so "
-        f"many images the true coverage lies between {low:.1%} and {high:.1%}."
+        f"many {'groups' if groups < n else 'images'} the true coverage lies between {low:.1%} and {high:.1%}."
     )
     return common | {
         "rank": rank,
-        "least_probability": float(of_label[rank - 1]),
+        "least_probability": float(of_label[place]),
         "coverage_low": low,
         "coverage_high": high,
         "statement": statement,
@@ -172,18 +180,42 @@ def measure_sets(table: pd.DataFrame, confidence: float) -> dict[str, Any]:
     }
 
 
-def _rank(n: int, coverage: float) -> int:
-    """⌈(n + 1) · coverage⌉, without what the product of a float adds: 0.95 · 20 is 19, not 19.000000000000004."""
-    return math.ceil(round((n + 1) * coverage, 9))
+def conformal_rank(scores: np.ndarray, units: np.ndarray, coverage: float) -> tuple[int | None, int]:
+    """Which score is such that a new one is at most as high with at least the wished probability.
+
+    Args:
+        scores: (n,) finite.
+        units: (n,) numbers of the groups that they are of; the new one is of another.
+        coverage: The probability, 0-1.
+
+    Returns:
+        Its rank among the scores, from 1 (None: there are too few groups), and its position.
+    """
+    own, sizes = np.unique(units, return_inverse=True, return_counts=True)[1:]
+    if _rank(len(sizes), coverage) > len(sizes):
+        return None, 0
+    order = np.argsort(scores, kind="stable")
+    reached = np.cumsum(1 / ((len(sizes) + 1) * sizes[own[order]]))
+    rank = int(np.searchsorted(reached, coverage - 1e-9)) + 1
+    return rank, int(order[rank - 1])
 
 
-def _spread(n: int, rank: int) -> tuple[float, float]:
-    """Ends of the range of the true coverage, which is Beta(k, n + 1 - k) over draws of validation images.
+def coverage_range(groups: int, coverage: float) -> tuple[float, float]:
+    """Ends of the range of the true coverage, which is Beta(k, n + 1 - k) over draws of n validation images.
 
-    Vovk 2012, arXiv 1209.2673: exact where no two scores are equal.
+    Vovk 2012, arXiv 1209.2673: exact where every image is a group of its own and no two scores are equal.
+
+    Args:
+        groups: How many, enough for a rank.
+        coverage: As wished.
     """
     from scipy.stats import beta
 
-    tail = (1 - SPREAD_LEVEL) / 2
-    low, high = beta.ppf([tail, 1 - tail], rank, n + 1 - rank)
+    rank, tail = _rank(groups, coverage), (1 - SPREAD_LEVEL) / 2
+    low, high = beta.ppf([tail, 1 - tail], rank, groups + 1 - rank)
     return float(low), float(high)
+
+
+def _rank(n: int, coverage: float) -> int:
+    """⌈(n + 1) · coverage⌉, without what the product of a float adds: 0.95 · 20 is 19, not 19.000000000000004."""
+    return math.ceil(round((n + 1) * coverage, 9))

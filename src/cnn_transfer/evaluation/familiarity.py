@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from cnn_transfer.evaluation.conformal import conformal_rank, coverage_range
 from cnn_transfer.evaluation.figures import (
     MOST_TITLE_CHARACTERS,
     TITLE_ROOM,
@@ -185,7 +186,7 @@ def fit_familiarity(
         `neighbour` (k), `false_alarm_rate`, `images` (compared with), `held_out` (whether they are validation images),
         `distances` (theirs, ascending), `farthest` (largest familiar distance; None: nothing can be called unfamiliar,
         for want of images), `false_alarm_low` and `false_alarm_high` (95% range of the true rate over draws of so many
-        images; None likewise), `images_needed`, `statement`.
+        groups; None likewise), `images_needed` (each of another group), `statement`.
 
     Raises:
         ValueError: When there is no training image, a feature is not finite or the rate is out of bounds.
@@ -197,15 +198,19 @@ def fit_familiarity(
     neighbour = max(1, min(MOST_NEIGHBOURS, _fewest_of_a_class(training)))
     held_out = validation is not None and len(validation.ids) > 0
     reference = validation if validation is not None and held_out else training
-    distances = np.sort(_distances(scaled(training), scaled(reference), neighbour))
-    distances = distances[np.isfinite(distances)]
-    n, needed = len(distances), math.ceil(1 / false_alarm_rate - 1e-9) - 1
-    rank = math.ceil(round((n + 1) * (1 - false_alarm_rate), 9))
+    distances = _distances(scaled(training), scaled(reference), neighbour)
+    units = pd.factorize(reference.ids if reference.groups is None else reference.groups)[0]
+    units, distances = units[np.isfinite(distances)], distances[np.isfinite(distances)]
+    n, groups, needed = len(distances), len(np.unique(units)), math.ceil(1 / false_alarm_rate - 1e-9) - 1
+    rank, place = conformal_rank(distances, units, 1 - false_alarm_rate)
     what = "validation images" if held_out else "left-out training images"
-    if rank > n:
+    if groups < n:
+        what += f" of {groups:,} groups"
+    if rank is None:
+        there = f"{n:,} of {groups:,} groups" if groups < n else f"{n:,}"
         statement = (
             f"No image can be called unfamiliar: a false-alarm rate of {100 * false_alarm_rate:.4g}% needs at least "
-            f"{needed:,} images to compare with, there are {n:,}."
+            f"{needed:,} images{' of as many groups' if groups < n else ''} to compare with, there are {there}."
         )
     else:
         statement = (
@@ -219,9 +224,9 @@ def fit_familiarity(
         "false_alarm_rate": false_alarm_rate,
         "images": n,
         "held_out": held_out,
-        "distances": distances.tolist(),
-        "farthest": float(distances[rank - 1]) if rank <= n else None,
-        **_range_of_rate(n, rank),
+        "distances": np.sort(distances).tolist(),
+        "farthest": None if rank is None else float(distances[place]),
+        **_range_of_rate(groups, false_alarm_rate, rank is None),
         "images_needed": needed,
         "statement": statement,
     }
@@ -402,12 +407,11 @@ def draw_unfamiliar(images: ImageSet, table: pd.DataFrame, shown: int = 16) -> F
     return draw_sheet(images, farthest["id"], titles, heading)
 
 
-def _range_of_rate(n: int, rank: int) -> dict[str, float | None]:
-    """Beta distribution of the true rate (Vovk 2012, arXiv 1209.2673, as in `conformal`)."""
-    from scipy.stats import beta
-
-    low, high = beta.ppf([0.025, 0.975], n + 1 - rank, rank).tolist() if rank <= n else (None, None)
-    return {"false_alarm_low": low, "false_alarm_high": high}
+def _range_of_rate(groups: int, rate: float, unknown: bool) -> dict[str, float | None]:
+    if unknown:
+        return {"false_alarm_low": None, "false_alarm_high": None}
+    low, high = coverage_range(groups, 1 - rate)
+    return {"false_alarm_low": 1 - high, "false_alarm_high": 1 - low}
 
 
 def last_dense(network: keras.Model) -> keras.layers.Dense:

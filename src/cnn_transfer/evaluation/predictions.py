@@ -93,6 +93,14 @@ def left_out_rows(predictions: pd.DataFrame) -> np.ndarray:
     return predictions["left_out"].to_numpy(bool) if "left_out" in predictions else np.zeros(len(predictions), bool)
 
 
+def units_of(predictions: pd.DataFrame) -> np.ndarray:
+    """(n,) numbers of what is independent of the others: groups, where the table has them, else single images."""
+    own = pd.Series(np.arange(len(predictions)).astype(str), index=predictions.index).radd("image ")
+    if "group" in predictions:
+        own = predictions["group"].astype("string").radd("group ").fillna(own)
+    return np.asarray(pd.factorize(own)[0])
+
+
 def no_predictions(images: ImageSet) -> pd.DataFrame:
     """A table of predictions without rows, for a network that was not trained."""
     columns = ["id", "label", "group", "predicted"]

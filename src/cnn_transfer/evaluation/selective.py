@@ -12,6 +12,10 @@ search is for the highest of a list of levels that so many could show, which the
 look fails, its own lower bound is what can be promised. Neither is a further look at the labels: a bound that holds
 with the confidence is promised instead of a level that it failed to reach.
 
+Images of one group are right and wrong together, to an extent that few images cannot show. They count as if wholly so:
+n images of groups of sizes m are as good as n² / Σ m² (Kish 1965, Survey Sampling, section 5.4, for a correlation of 1
+within groups), and the bound is that of so many images (Korn and Graubard 1998, Survey Methodology 24, 193-201).
+
 Training images that were left out may stand for validation images, or join them. They are judged by heads that have
 seen all others, so that they are not independent, and a few choices were made by them. How often a promise is broken
 then measures `benchmarks/left_out_promises.py`.
@@ -27,7 +31,7 @@ import pandas as pd
 
 from cnn_transfer.evaluation.figures import Figure, new_figure
 from cnn_transfer.evaluation.metrics import wilson_interval
-from cnn_transfer.evaluation.predictions import judged_on, left_out_rows
+from cnn_transfer.evaluation.predictions import judged_on, left_out_rows, units_of
 from cnn_transfer.evaluation.probabilities import Probabilities, read_probabilities
 
 MOST_ROWS = 200
@@ -88,10 +92,10 @@ def choose_threshold(
 
     Returns:
         `judged_on` (what the images are called), `threshold` (None: nothing can be promised), `wished_accuracy`,
-        `promised_accuracy` (None likewise), `confidence`, `images`, and of the images answered at the threshold (or at
-        the first look, where that failed) `answered`, `answered_share`, `accuracy`, `accuracy_low` (one-sided bound of
-        Clopper and Pearson; None without images); `images_needed` for the wish (None: reached, or more images alone
-        would not help), `statement`.
+        `promised_accuracy` (None likewise), `confidence`, `images`, `groups`, and of the images answered at the
+        threshold (or at the first look, where that failed) `answered`, `answered_share`, `accuracy`, `accuracy_low`
+        (one-sided bound of Clopper and Pearson; None without images); `images_needed` for the wish (None: reached, or
+        more images alone would not help; with groups as large as these), `statement`.
 
     Raises:
         ValueError: When a number is out of bounds or the table has probabilities that are none.
@@ -103,20 +107,21 @@ def choose_threshold(
     if not 0 < least_accuracy <= 1:
         raise ValueError(f"least_accuracy must be above 0 and at most 1. Received: {least_accuracy}.")
     data = read_probabilities(validation)
-    n = len(data.correct)
-    aim = _aim(n, wished_accuracy, least_accuracy, confidence)
-    chosen, first = _search(data, aim, confidence)
+    units = units_of(validation)
+    n, groups, independent = len(units), len(np.unique(units)), independent_images(units)
+    aim = _aim(independent, wished_accuracy, least_accuracy, confidence)
+    chosen, first = _search(data, units, aim, confidence)
     promised = aim if chosen else None
     if first and not chosen and (shown := math.floor(100 * first["accuracy_low"]) / 100) >= least_accuracy:
         chosen, promised = first, shown
-    what = judged_on(validation)
+    what = judged_on(validation) + (f" of {groups:,} groups" if groups < n else "")
     result = {"judged_on": what, "threshold": None, "wished_accuracy": wished_accuracy, "promised_accuracy": promised}
-    result |= {"confidence": confidence, "images": n}
+    result |= {"confidence": confidence, "images": n, "groups": groups}
     nothing = {"answered": 0, "answered_share": 0.0, "accuracy": None, "accuracy_low": None}
     needed, statement = None, ""
     if promised != wished_accuracy:
         look = first if aim == wished_accuracy else None
-        needed, reason = _what_is_missing(look, n, wished_accuracy, confidence, what)
+        needed, reason = _what_is_missing(look, n, independent, wished_accuracy, confidence, what)
         statement = (
             f"No threshold reaches an accuracy of {wished_accuracy:.4g} with {confidence:.0%} confidence: {reason}."
         )
@@ -133,7 +138,16 @@ def choose_threshold(
     return result | nothing | (first or {}) | {"threshold": None, "images_needed": needed, "statement": statement}
 
 
-def _aim(n: int, wish: float, least: float, confidence: float) -> float:
+def independent_images(units: np.ndarray) -> float:
+    """How many independent images those of some groups are worth at least, at most as many as there are groups.
+
+    Args:
+        units: (n,) numbers of the groups.
+    """
+    return float(len(units) ** 2 / (np.unique(units, return_counts=True)[1] ** 2).sum()) if len(units) else 0.0
+
+
+def _aim(n: float, wish: float, least: float, confidence: float) -> float:
     """The wish, or the highest level below it that so many images could show; decided before any label is seen."""
 
     def can_be_shown(level: float) -> bool:
@@ -143,23 +157,26 @@ def _aim(n: int, wish: float, least: float, confidence: float) -> float:
     return next(filter(can_be_shown, levels), wish)
 
 
-def _search(data: Probabilities, aim: float, confidence: float) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+def _search(
+    data: Probabilities, units: np.ndarray, aim: float, confidence: float
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
     """The last look that reaches the aim, before one that does not, and the first look of all."""
     n = len(data.correct)
-    least = _least_answered(n, aim, confidence)
+    least = _least_answered(independent_images(units), aim, confidence)
     chosen: dict[str, Any] | None = None
     first: dict[str, Any] | None = None
     for threshold in THRESHOLDS:
         answered = data.confidence >= threshold
         count, right = int(answered.sum()), int(data.correct[answered].sum())
-        if count < least:
+        independent = independent_images(units[answered])
+        if independent < least:
             continue
         look = {
             "threshold": threshold,
             "answered": count,
             "answered_share": count / n,
             "accuracy": right / count,
-            "accuracy_low": _lower_bound(right, count, confidence),
+            "accuracy_low": _lower_bound(right / count * independent, independent, confidence),
         }
         first = first or look
         if look["accuracy_low"] < aim:
@@ -263,8 +280,8 @@ def _steps(predictions: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _lower_bound(right: int, count: int, confidence: float) -> float:
-    """One-sided lower bound of a proportion (Clopper and Pearson 1934)."""
+def _lower_bound(right: float, count: float, confidence: float) -> float:
+    """One-sided lower bound of a proportion (Clopper and Pearson 1934), also of numbers that are no whole ones."""
     from scipy.stats import beta
 
     return float(beta.ppf(1 - confidence, right, count - right + 1)) if right else 0.0
@@ -292,7 +309,7 @@ def _fewest(wish: float, confidence: float, mistakes: float) -> int | None:
     return high
 
 
-def _least_answered(n: int, wish: float, confidence: float) -> int:
+def _least_answered(n: float, wish: float, confidence: float) -> int:
     """Answered images that the first look waits for; decided before any label is seen."""
     error_free = _fewest(wish, confidence, 0) or MOST_IMAGES_NEEDED
     tolerant = [_fewest(wish, confidence, mistakes) for mistakes in range(1, MOST_TOLERATED + 1)]
@@ -300,11 +317,13 @@ def _least_answered(n: int, wish: float, confidence: float) -> int:
 
 
 def _what_is_missing(
-    first: dict[str, Any] | None, n: int, wish: float, confidence: float, what: str
+    first: dict[str, Any] | None, n: int, independent: float, wish: float, confidence: float, what: str
 ) -> tuple[int | None, str]:
-    """How many images would do, and why these do not."""
+    """How many images would do, in groups as large as these, and why these do not."""
+    size = n / independent if n else 1.0
     if first is None:
-        needed = _fewest(wish, confidence, 0)
+        fewest = _fewest(wish, confidence, 0)
+        needed = None if fewest is None else math.ceil(round(fewest * size, 9))
         few = f"at least {needed:,} are needed even when all are right" if needed else "no number of images would do"
         return needed, f"there are {n:,} {what}, {few}"
     seen = f"of the {first['answered']:,} surest {what} {first['accuracy']:.1%} are right"
@@ -313,5 +332,5 @@ def _what_is_missing(
     answered = _fewest(wish, confidence, 1 - first["accuracy"])
     if answered is None:
         return None, f"{seen}, which is too close to the wish to be shown"
-    needed = math.ceil(answered / first["answered_share"])
+    needed = math.ceil(round(answered * size / first["answered_share"], 9))
     return needed, f"{seen}; about {needed:,} {what} with that share would be needed"
