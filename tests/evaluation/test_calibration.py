@@ -283,3 +283,13 @@ def test_left_out_training_images_are_called_so():
     few = fit_calibration(table.iloc[:5])
     assert "there are 5 left-out training images, at least 20 are needed" in few["statement"]
     assert "on 3,000 validation images" in fit_calibration(table.assign(left_out=False))["statement"]
+
+
+def test_bins_of_the_reliability_respect_groups():
+    table = simulate(100, 1.0, seed=0)
+    five_times = table.loc[np.arange(100).repeat(5)].reset_index(drop=True)
+    known = reliability_table(five_times.assign(group=np.arange(100).repeat(5).astype(str)), 4)
+    ignored = reliability_table(five_times, 4)
+    assert known["accuracy"].tolist() == ignored["accuracy"].tolist()
+    uncertain = known["accuracy"].between(0.01, 0.99)
+    assert (known["accuracy_low"] < ignored["accuracy_low"])[uncertain].all()

@@ -191,3 +191,18 @@ def test_of_groups_as_many_are_needed_as_of_single_images():
     assert enough["rank"] is not None
     assert "like the 40 validation images of 10 groups that the sets rest on" in enough["statement"]
     assert "with so many groups the true coverage lies" in enough["statement"]
+
+
+def test_what_is_measured_of_sets_respects_groups():
+    table = simulate(60, np.random.default_rng(0))
+    five_times = table.loc[np.arange(60).repeat(5)].reset_index(drop=True)
+    sets = fit_sets(table, 0.8)
+    grouped = prediction_sets(five_times.assign(group=np.arange(60).repeat(5).astype(str)), sets)
+    assert grouped["group"].nunique() == 60
+    once, known, ignored = (
+        measure_sets(found, 0.95) for found in (prediction_sets(table, sets), grouped, grouped.drop(columns="group"))
+    )
+    assert known["coverage"] == once["coverage"]
+    width = [found["coverage_high"] - found["coverage_low"] for found in (once, known, ignored)]
+    assert width[1] == pytest.approx(width[0], rel=0.1)
+    assert width[2] < 0.6 * width[0]

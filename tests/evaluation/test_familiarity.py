@@ -218,6 +218,20 @@ def test_false_alarms_are_as_rare_as_stated_among_images_of_new_groups():
     assert "needs at least 49 images of as many groups to compare with, there are 120 of 20 groups." in few["statement"]
 
 
+def test_the_share_of_unfamiliar_images_respects_groups():
+    training, validation = cloud(60, 0, "t"), cloud(60, 1, "v")
+    test = cloud(40, 2, "q")
+    repeated = embedded(test.features.repeat(5, axis=0), prefix="r")
+    familiarity = fit_familiarity(training, validation, 0.3)
+    known = familiarity_table(training, repeated._replace(groups=np.arange(40).repeat(5).astype(str)), familiarity)
+    assert known["group"].nunique() == 40
+    respected, ignored = (
+        measure_familiarity(table, familiarity, 0.95) for table in (known, known.drop(columns="group"))
+    )
+    assert respected["unfamiliar_share"] == ignored["unfamiliar_share"]
+    assert respected["unfamiliar_share_low"] < ignored["unfamiliar_share_low"]
+
+
 def test_groups_are_those_of_the_splits(shapes, shape_splits, shapes_network):
     rows = shapes.rows(shape_splits, "training")
     splits = shape_splits.assign(group="of " + shape_splits["id"].str[:5])

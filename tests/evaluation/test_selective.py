@@ -9,6 +9,7 @@ from PIL import Image
 from scipy.stats import binomtest
 
 from cnn_transfer.evaluation import as_predictions, fit_sets, no_predictions, prediction_sets, wilson_interval
+from cnn_transfer.evaluation.intervals import Units, proportion_interval
 from cnn_transfer.evaluation.selective import (
     choose_threshold,
     draw_risk_coverage,
@@ -314,10 +315,21 @@ def test_promises_by_left_out_training_images_are_kept():
 
 
 def test_images_of_groups_are_worth_as_many_as_there_are_groups_of_a_size():
-    assert independent_images(np.arange(50)) == 50
-    assert independent_images(np.arange(50) // 5) == pytest.approx(10)
-    assert independent_images(np.array([0] * 8 + [1, 2])) == pytest.approx(100 / 66)
-    assert independent_images(np.empty(0, int)) == 0
+    assert independent_images(Units(None, 50)) == 50
+    assert independent_images(Units(np.arange(50) // 5, 50)) == pytest.approx(10)
+    assert independent_images(Units([0] * 8 + [1, 2], 10)) == pytest.approx(100 / 66)
+    assert independent_images(Units(None, 0)) == 0
+
+
+def test_what_is_measured_of_a_threshold_respects_groups():
+    table = table_of([0.9] * 40 + [0.6] * 20, ([True] * 5 + [False] * 5) * 4 + [True] * 20)
+    grouped = measure_threshold(table.assign(group=np.arange(60) // 5), 0.8, 0.95)
+    single = measure_threshold(table, 0.8, 0.95)
+    for key in ("answered_share", "accuracy"):
+        assert grouped[key] == single[key]
+        assert grouped[f"{key}_low"] < single[f"{key}_low"] - 0.05
+    right = (table["label"] == "yes").to_numpy()[:40]
+    assert grouped["accuracy_low"] == proportion_interval(right, 0.95, np.arange(40) // 5).low
 
 
 def test_a_promise_that_rests_on_groups_is_that_of_so_many_images():

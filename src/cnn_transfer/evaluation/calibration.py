@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from cnn_transfer.evaluation.figures import Axes, Figure, new_figure
-from cnn_transfer.evaluation.metrics import wilson_interval
+from cnn_transfer.evaluation.intervals import proportion_interval
 from cnn_transfer.evaluation.predictions import PROBABILITY, judged_on, units_of
 from cnn_transfer.evaluation.probabilities import Probabilities, class_columns, read_probabilities
 
@@ -52,7 +52,7 @@ def fit_calibration(validation: pd.DataFrame) -> dict[str, Any]:
     data = read_probabilities(validation)
     n, classes, what = len(data.labels), len(data.classes), judged_on(validation)
     nothing = _calibration(data, NONE, 1.0, None, None)
-    if (reason := _why_not(data, units := units_of(validation), what)) is not None:
+    if (reason := _why_not(data, units := units_of(validation).codes, what)) is not None:
         return nothing | {"statement": f"The probabilities are left as they are: {reason}."}
     logs = _logs(data.values)
     methods = [NONE, TEMPERATURE]
@@ -115,7 +115,7 @@ def reliability_table(predictions: pd.DataFrame, bins: int = 15, confidence_leve
         predictions: A table of predictions, which may be empty.
         bins: Number of bins with equally many images; fewer where that would be below 10 images each, or where many
             images have the same confidence.
-        confidence_level: Level of Wilson's intervals, 0-1.
+        confidence_level: Level of Wilson's intervals, 0-1, which respect groups.
 
     Returns:
         One row a bin, from unsure to sure: `bin`, `low` and `high` (lowest and highest confidence), `images`,
@@ -125,7 +125,7 @@ def reliability_table(predictions: pd.DataFrame, bins: int = 15, confidence_leve
         raise ValueError(f"bins must be at least 1. Received: {bins}.")
     data = read_probabilities(predictions)
     order = np.argsort(data.confidence, kind="stable")
-    confidence, correct = data.confidence[order], data.correct[order]
+    confidence, correct, units = data.confidence[order], data.correct[order], units_of(predictions).codes[order]
     count = max(1, min(bins, len(order) // FEWEST_IMAGES_A_BIN))
     # The same confidence is in the same bin: a bin begins at the first image of its confidence.
     firsts = confidence[np.arange(count if len(order) else 0) * len(order) // count]
@@ -133,7 +133,7 @@ def reliability_table(predictions: pd.DataFrame, bins: int = 15, confidence_leve
     rows = []
     for number, (start, end) in enumerate(itertools.pairwise(ends)):
         part = slice(start, end)
-        accuracy = wilson_interval(int(correct[part].sum()), int(end - start), confidence_level)
+        accuracy = proportion_interval(correct[part], confidence_level, units[part])
         edges = (confidence[start], confidence[end - 1])
         rows.append((number, *edges, end - start, confidence[part].mean(), *accuracy))
     return pd.DataFrame(rows, columns=COLUMNS).astype(

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cnn_transfer.evaluation.metrics import wilson_interval
+from cnn_transfer.evaluation.intervals import proportion_interval
 from cnn_transfer.evaluation.predictions import judged_on, left_out_rows, units_of
 from cnn_transfer.evaluation.probabilities import read_probabilities
 
@@ -54,13 +54,13 @@ def fit_sets(validation: pd.DataFrame, coverage: float) -> dict[str, Any]:
         raise ValueError(f"coverage must be above 0.5 and below 1. Received: {coverage}. Usual are 0.9 and 0.95.")
     data = read_probabilities(validation)
     units = units_of(validation)
-    n, groups = len(units), len(np.unique(units))
+    n, groups = len(validation), units.number
     what = judged_on(validation) + (f" of {groups:,} groups" if groups < n else "")
     needed = math.ceil(coverage / (1 - coverage) - 1e-9)
     common = {"method": "LAC", "coverage": coverage, "classes": data.classes, "images": n, "groups": groups}
     common |= {"images_needed": needed}
     of_label = data.values[np.arange(n), data.labels]
-    rank, place = conformal_rank(-of_label, units, coverage)
+    rank, place = conformal_rank(-of_label, units.codes, coverage)
     if rank is None:
         fewest = f"{needed:,} {judged_on(validation)}" + (" of as many groups" if groups < n else "")
         statement = (
@@ -98,7 +98,7 @@ def prediction_sets(predictions: pd.DataFrame, sets: Mapping[str, Any]) -> pd.Da
 
     Returns:
         One row an image: `id`, `label`, `size`, `set` (names of classes, the most probable first, joined by ` · `; an
-        empty text for a set without classes), `covered` (whether the label is in it).
+        empty text for a set without classes), `covered` (whether the label is in it), `group` if predictions have it.
 
     Raises:
         ValueError: When the predictions are of other classes.
@@ -117,6 +117,7 @@ def prediction_sets(predictions: pd.DataFrame, sets: Mapping[str, Any]) -> pd.Da
             "size": held.sum(axis=1).astype(int),
             "set": texts,
             "covered": held[np.arange(len(held)), data.labels],
+            **({"group": predictions["group"].to_numpy()} if "group" in predictions else {}),
         }
     ).astype({"set": "str"})
 
@@ -145,7 +146,7 @@ def measure_sets(table: pd.DataFrame, confidence: float) -> dict[str, Any]:
 
     Args:
         table: See `prediction_sets`; may be empty.
-        confidence: Level of Wilson's interval, 0-1.
+        confidence: Level of Wilson's interval, 0-1, which respects groups.
 
     Returns:
         `images`, `coverage` with `coverage_low` and `coverage_high`, `mean_size`, `single_share` (sets of one class),
@@ -157,7 +158,7 @@ def measure_sets(table: pd.DataFrame, confidence: float) -> dict[str, Any]:
         keys = ["coverage", "coverage_low", "coverage_high", "mean_size", "single_share", "empty_share"]
         nothing = dict.fromkeys([*keys, "least_covered_class", "least_class_coverage"])
         return {"images": 0, **nothing, "statement": "There are no images to measure the sets on."}
-    coverage = wilson_interval(int(table["covered"].sum()), n, confidence)
+    coverage = proportion_interval(table["covered"].to_numpy(bool), confidence, table.get("group"))
     single, empty = float((table["size"] == 1).mean()), float((table["size"] == 0).mean())
     by_class = table.groupby("label")["covered"].mean()
     worst = str(by_class.idxmin())

@@ -31,7 +31,7 @@ from cnn_transfer.evaluation.figures import (
     new_figure,
     short_name,
 )
-from cnn_transfer.evaluation.metrics import wilson_interval
+from cnn_transfer.evaluation.intervals import proportion_interval
 from cnn_transfer.images import ImageSet, image_batches
 from cnn_transfer.images.listing import hash_ranks
 from cnn_transfer.models import predict_batches
@@ -253,7 +253,7 @@ def familiarity_table(
     Returns:
         One row an image: `id`, `label`, `distance` (0-2), `percentile` (share of the compared images that are nearer,
         0-1), `unfamiliar` (missing where nothing can be called so), `nearest_1` … (ids of training images, the nearest
-        in logits first), `nearest_labels` (theirs, joined by ` · `).
+        in logits first), `nearest_labels` (theirs, joined by ` · `); `group` where the queries have groups.
 
     Raises:
         ValueError: When a feature is not finite.
@@ -273,6 +273,8 @@ def familiarity_table(
     )
     for place in range(near.rows.shape[1]):
         table[f"nearest_{place + 1}"] = pd.Series(training.ids[near.rows[:, place]], dtype="str")
+    if queries.groups is not None:
+        table["group"] = pd.Series(queries.groups, dtype="str")
     joined = [SEPARATOR.join(map(str, row)) for row in training.labels[near.rows]]
     return table.assign(nearest_labels=pd.Series(joined, dtype="str"))
 
@@ -312,7 +314,7 @@ def measure_familiarity(table: pd.DataFrame, familiarity: Mapping[str, Any], con
     Args:
         table: See `familiarity_table`; may be empty.
         familiarity: What `fit_familiarity` returned.
-        confidence: Level of Wilson's interval, 0-1.
+        confidence: Level of Wilson's interval, 0-1, which respects groups.
 
     Returns:
         `images`, `unfamiliar`, `unfamiliar_share` with `…_low` and `…_high` (None without images, or where nothing can
@@ -320,7 +322,9 @@ def measure_familiarity(table: pd.DataFrame, familiarity: Mapping[str, Any], con
     """
     n, rate = len(table), familiarity["false_alarm_rate"]
     unfamiliar = None if familiarity["farthest"] is None else int(table["unfamiliar"].sum())
-    share = (None, None, None) if unfamiliar is None or not n else wilson_interval(unfamiliar, n, confidence)
+    share: tuple[float | None, ...] = (None, None, None)
+    if unfamiliar is not None and n:
+        share = proportion_interval(table["unfamiliar"].to_numpy(bool), confidence, table.get("group"))
     if not n:
         statement = "There are no images to judge."
     elif familiarity["farthest"] is None:

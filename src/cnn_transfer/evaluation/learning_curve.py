@@ -25,7 +25,7 @@ from scipy.special import expit, logit
 
 from cnn_transfer.evaluation.curve_points import SCRATCH, TRANSFER, CurvePoint
 from cnn_transfer.evaluation.figures import BASELINE_COLOUR, TRANSFER_COLOUR, Figure, new_figure
-from cnn_transfer.evaluation.metrics import wilson_interval
+from cnn_transfer.evaluation.intervals import proportion_interval
 from cnn_transfer.evaluation.verdict import compare_over_seeds
 
 SAMPLES_AT_ONCE = 200  # of the bootstrap; a sample has a weight for each test image
@@ -43,12 +43,12 @@ def curve_table(points: Sequence[CurvePoint], confidence: float) -> pd.DataFrame
 
     Returns:
         Columns `side`, `labels`, `seed`, `test_images`, `accuracy`, and `accuracy_low`, `accuracy_high`: Wilson's
-        interval, over test images only.
+        interval, over test images only, which respects groups.
     """
     rows = []
     for point in points:
         hits = _hits(point.predictions)
-        interval = wilson_interval(int(hits.sum()), len(hits), confidence)
+        interval = proportion_interval(hits, confidence, point.predictions.get("group"))
         rows.append([point.side, point.labels, point.seed, len(hits), *interval])
     columns = ["side", "labels", "seed", "test_images", "accuracy", "accuracy_low", "accuracy_high"]
     return pd.DataFrame(rows, columns=columns)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from cnn_transfer.evaluation.intervals import Units
 from cnn_transfer.images import ImageSet, image_batches
 from cnn_transfer.models import predict_batches
 
@@ -93,12 +94,9 @@ def left_out_rows(predictions: pd.DataFrame) -> np.ndarray:
     return predictions["left_out"].to_numpy(bool) if "left_out" in predictions else np.zeros(len(predictions), bool)
 
 
-def units_of(predictions: pd.DataFrame) -> np.ndarray:
-    """(n,) numbers of what is independent of the others: groups, where the table has them, else single images."""
-    own = pd.Series(np.arange(len(predictions)).astype(str), index=predictions.index).radd("image ")
-    if "group" in predictions:
-        own = predictions["group"].astype("string").radd("group ").fillna(own)
-    return np.asarray(pd.factorize(own)[0])
+def units_of(predictions: pd.DataFrame) -> Units:
+    """What is independent of the others: the groups of a table of predictions, or its images where it names none."""
+    return Units(predictions.get("group"), len(predictions))
 
 
 def no_predictions(images: ImageSet) -> pd.DataFrame:

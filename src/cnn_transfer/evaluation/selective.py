@@ -30,7 +30,7 @@ import numpy as np
 import pandas as pd
 
 from cnn_transfer.evaluation.figures import Figure, new_figure
-from cnn_transfer.evaluation.metrics import wilson_interval
+from cnn_transfer.evaluation.intervals import Units, proportion_interval
 from cnn_transfer.evaluation.predictions import judged_on, left_out_rows, units_of
 from cnn_transfer.evaluation.probabilities import Probabilities, read_probabilities
 
@@ -108,7 +108,7 @@ def choose_threshold(
         raise ValueError(f"least_accuracy must be above 0 and at most 1. Received: {least_accuracy}.")
     data = read_probabilities(validation)
     units = units_of(validation)
-    n, groups, independent = len(units), len(np.unique(units)), independent_images(units)
+    n, groups, independent = len(validation), units.number, independent_images(units)
     aim = _aim(independent, wished_accuracy, least_accuracy, confidence)
     chosen, first = _search(data, units, aim, confidence)
     promised = aim if chosen else None
@@ -138,13 +138,10 @@ def choose_threshold(
     return result | nothing | (first or {}) | {"threshold": None, "images_needed": needed, "statement": statement}
 
 
-def independent_images(units: np.ndarray) -> float:
-    """How many independent images those of some groups are worth at least, at most as many as there are groups.
-
-    Args:
-        units: (n,) numbers of the groups.
-    """
-    return float(len(units) ** 2 / (np.unique(units, return_counts=True)[1] ** 2).sum()) if len(units) else 0.0
+def independent_images(units: Units) -> float:
+    """How many independent images those of some groups are worth at least, at most as many as there are groups."""
+    sizes = np.bincount(units.codes)
+    return float(len(units.codes) ** 2 / (sizes**2).sum()) if len(units.codes) else 0.0
 
 
 def _aim(n: float, wish: float, least: float, confidence: float) -> float:
@@ -158,7 +155,7 @@ def _aim(n: float, wish: float, least: float, confidence: float) -> float:
 
 
 def _search(
-    data: Probabilities, units: np.ndarray, aim: float, confidence: float
+    data: Probabilities, units: Units, aim: float, confidence: float
 ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
     """The last look that reaches the aim, before one that does not, and the first look of all."""
     n = len(data.correct)
@@ -168,7 +165,7 @@ def _search(
     for threshold in THRESHOLDS:
         answered = data.confidence >= threshold
         count, right = int(answered.sum()), int(data.correct[answered].sum())
-        independent = independent_images(units[answered])
+        independent = independent_images(units.of(answered))
         if independent < least:
             continue
         look = {
@@ -191,7 +188,7 @@ def measure_threshold(test: pd.DataFrame, threshold: float | None, confidence: f
     Args:
         test: Calibrated predictions of test images; may be empty.
         threshold: Lowest confidence that is answered, 0-1; None answers nothing.
-        confidence: Level of Wilson's intervals, 0-1.
+        confidence: Level of Wilson's intervals, 0-1, which respect groups.
 
     Returns:
         `threshold`, `images`, `answered`, `answered_share` and `accuracy` (of the answered) with `…_low` and `…_high`
@@ -200,8 +197,11 @@ def measure_threshold(test: pd.DataFrame, threshold: float | None, confidence: f
     data = read_probabilities(test)
     answered = data.confidence >= (np.inf if threshold is None else threshold)
     n, count = len(answered), int(answered.sum())
-    share = wilson_interval(count, n, confidence) if n else (None, None, None)
-    accuracy = wilson_interval(int(data.correct[answered].sum()), count, confidence) if count else (None, None, None)
+    groups = units_of(test).codes
+    share, accuracy = (
+        proportion_interval(values, confidence, of) if len(values) else (None, None, None)
+        for values, of in ((answered, groups), (data.correct[answered], groups[answered]))
+    )
     if not n:
         statement = "There are no test images to measure the threshold on."
     elif threshold is None:
