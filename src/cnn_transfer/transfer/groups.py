@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from cnn_transfer.images.reasons import UnusableSetError
+
 
 def rows_left_out(images: int, copies: int = 1, groups: np.ndarray | None = None) -> list[np.ndarray]:
     """Rows of features that are left out together.
@@ -22,7 +24,8 @@ def rows_left_out(images: int, copies: int = 1, groups: np.ndarray | None = None
         an image follow one another.
 
     Raises:
-        ValueError: When the groups are of another number of images, or all images are of one group.
+        UnusableSetError: When all images are of one group.
+        ValueError: When the groups are of another number of images.
     """
     if groups is None:
         return [np.arange(images * copies).reshape(images, copies)]
@@ -30,7 +33,7 @@ def rows_left_out(images: int, copies: int = 1, groups: np.ndarray | None = None
         raise ValueError(f"groups must hold one number an image. Expected {images}, received {len(groups)}.")
     codes, counts = np.unique(groups, return_inverse=True, return_counts=True)[1:]
     if len(counts) < 2:
-        raise ValueError(
+        raise UnusableSetError(
             f"All {images} labelled training images are of one group: none can be left out to judge a head by. Label "
             "images of another group, or divide this one."
         )
