@@ -379,7 +379,7 @@ def test_a_fine_tuned_network_without_validation_images_is_judged_by_nothing(usu
 def test_a_head_of_other_weights_is_not_judged_by_what_the_transferred_head_said(usual):
     splits = usual["target_splits"].replace({"split": {"validation": "unused"}})
     card = usual["delivered_model_card"] | {"strategy": "probe"}
-    other = card | {"initialised_from": "random weights"}
+    other = card | {"initialised_from": "another network"}
     data = with_splits(usual, splits, delivered_model_card=other, target_model_card=card)
     assert data["calibration_predictions"].empty
 

@@ -21,6 +21,7 @@ from cnn_transfer.evaluation.figures import Axes, Figure, new_figure
 from cnn_transfer.evaluation.intervals import proportion_interval
 from cnn_transfer.evaluation.predictions import PROBABILITY, judged_on, units_of
 from cnn_transfer.evaluation.probabilities import Probabilities, class_columns, read_probabilities
+from cnn_transfer.transfer.groups import mean_and_error
 
 NONE, TEMPERATURE, TEMPERATURE_AND_BIAS = "none", "temperature", "temperature_and_bias"
 FEWEST_IMAGES = 20  # below it, one mistake more or less decides the temperature
@@ -61,7 +62,7 @@ def fit_calibration(validation: pd.DataFrame) -> dict[str, Any]:
     losses = {method: _left_out_losses(logs, data.labels, units, method) for method in methods}
     chosen = NONE
     for method in methods[1:]:
-        gain, error = _paired(losses[chosen] - losses[method], units)
+        gain, error = mean_and_error(losses[chosen] - losses[method], units)
         if gain > error:  # the rule of one standard error: the simpler method unless there is evidence
             chosen = method
     if chosen == NONE:
@@ -263,14 +264,6 @@ def _folds(labels: np.ndarray, units: np.ndarray) -> np.ndarray:
     fold_of_unit = np.empty(count, int)
     fold_of_unit[np.argsort(first_label, kind="stable")] = np.arange(count) % min(FOLDS, count)
     return np.asarray(fold_of_unit[units])
-
-
-def _paired(differences: np.ndarray, units: np.ndarray) -> tuple[float, float]:
-    """Mean of differences of images and its standard error, where images of one unit are not independent."""
-    sums = np.bincount(units, differences - differences.mean())
-    count = len(sums)
-    error = np.sqrt(count / (count - 1) * (sums**2).sum()) / len(differences)
-    return float(differences.mean()), float(error)
 
 
 def _fit(logs: np.ndarray, labels: np.ndarray, method: str) -> tuple[float, list[float] | None]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from cnn_transfer.transfer.groups import rows_left_out
+from cnn_transfer.transfer.groups import mean_and_error, rows_left_out
 from cnn_transfer.transfer.ridge import RELATIVE_PENALTIES, class_targets
 from cnn_transfer.transfer.standardised import Standardised, chunks_of, gram, standardisation
 
@@ -36,6 +36,7 @@ class TapChoice:
         images: How many the choice was made on.
         errors: (images,), mean squared error of each when it is left out, times its weight.
         least: The same of the best set that was tried, which may read more taps.
+        groups: (images,) the number of each one's group; None: each by itself.
         evidence: One row a candidate set: `step` ("cut" or "remove"), `taps` (their names, joined by spaces), `n_taps`,
             `loss` (mean squared error of images left out, every class weighing the same), `difference` to the set it is
             compared with, `standard_error` of that difference, `accuracy` (of images left out), `chosen`: one True.
@@ -46,6 +47,7 @@ class TapChoice:
     images: int
     errors: np.ndarray
     least: np.ndarray
+    groups: np.ndarray | None
     evidence: pd.DataFrame
 
 
@@ -98,6 +100,7 @@ def choose_taps(
         images=len(errors.squares),
         errors=errors.squares,
         least=least.squares,
+        groups=errors.groups,
         evidence=table.frame(chosen),
     )
 
@@ -193,6 +196,7 @@ class _Errors:
     penalty: float
     squares: np.ndarray  # (n,), mean over the classes, times the weight of the image
     accuracy: float
+    groups: np.ndarray | None  # (n,)
 
     @property
     def loss(self) -> float:
@@ -200,8 +204,7 @@ class _Errors:
 
     def difference(self, other: _Errors) -> tuple[float, float]:
         """Of the mean squared errors, and its standard error."""
-        pairs = self.squares - other.squares
-        return float(pairs.mean()), float(pairs.std(ddof=1) / np.sqrt(len(pairs)))
+        return mean_and_error(self.squares - other.squares, self.groups)
 
     def gain(self, before: _Errors) -> float:
         """Improvement over other errors, in standard errors of the difference."""
@@ -222,7 +225,7 @@ class _Judge:
     def __init__(self, kernels: np.ndarray, classes: np.ndarray, groups: np.ndarray | None = None) -> None:
         counts = np.bincount(classes)
         self.together = rows_left_out(len(classes), groups=groups)
-        self.kernels, self.classes = kernels, classes
+        self.kernels, self.classes, self.groups = kernels, classes, groups
         self.weights = len(classes) / ((counts > 0).sum() * counts[classes])
         self.targets = class_targets(classes, len(counts))
 
@@ -256,7 +259,7 @@ class _Judge:
             errors[rows] = np.linalg.solve(block - own[:, :, None] * own[:, None, :] / sums.sum(), errors[rows])
         hits = (self.targets - errors).argmax(axis=1) == self.classes
         accuracy = float(np.average(hits, weights=self.weights))
-        return _Errors(penalty, self.weights * (errors**2).mean(axis=1), accuracy)
+        return _Errors(penalty, self.weights * (errors**2).mean(axis=1), accuracy, self.groups)
 
 
 def _blocks(left: np.ndarray, right: np.ndarray, rows: np.ndarray) -> np.ndarray:

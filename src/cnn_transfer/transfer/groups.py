@@ -1,7 +1,8 @@
-"""What is left out together: an image, its moved copies, and all images of its group.
+"""Groups of images: what is left out together, and how sure a mean over images is.
 
 Images of one group (a patient, a video, near duplicates) are alike in more than their class. An image whose group is
-still there when it is left out is recognised, and what is said of it flatters the head.
+still there when it is left out is recognised, and what is said of it flatters the head; so an image is left out with
+its moved copies and all images of its group.
 """
 
 from __future__ import annotations
@@ -45,3 +46,18 @@ def rows_left_out(images: int, copies: int = 1, groups: np.ndarray | None = None
         rows = members[:, :, None] * copies + np.arange(copies)
         found.append(rows.reshape(len(members), size * copies))
     return found
+
+
+def mean_and_error(values: np.ndarray, groups: np.ndarray | None = None) -> tuple[float, float]:
+    """A mean over images and its standard error, in which images of one group are not independent.
+
+    The sum over groups of the squared sums of deviations (Liang and Zeger 1986, Biometrika 73, 13-22).
+
+    Args:
+        values: (n,), of at least two groups.
+        groups: (n,) a number for each group; None: every image is one of its own.
+    """
+    mean = float(values.mean())
+    codes = np.arange(len(values)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    sums = np.bincount(codes, values - mean)
+    return mean, float(np.sqrt(len(sums) / (len(sums) - 1) * (sums**2).sum()) / len(values))

@@ -17,8 +17,9 @@ from threadpoolctl import threadpool_limits
 
 from cnn_transfer.images import Augmentation, class_names
 from cnn_transfer.parameters import Parameters, did_you_mean
-from cnn_transfer.transfer.depths import choose_taps, knn_accuracy, score_taps
+from cnn_transfer.transfer.depths import TapChoice, choose_taps, knn_accuracy, score_taps
 from cnn_transfer.transfer.features import FeatureSet
+from cnn_transfer.transfer.groups import mean_and_error
 from cnn_transfer.transfer.probe import ClassShares, Probe, fit_probe
 from cnn_transfer.transfer.ridge import class_targets, fit_ridge
 from cnn_transfer.transfer.standardised import Standardised, standardisation
@@ -66,6 +67,8 @@ class Head:
         alone: One row a tap: `tap`, `loss`, `accuracy` of a head on it alone.
         neighbours: Accuracy of the nearest neighbours' vote on the same features.
         permuted: Accuracy on left-out images when the labels are permuted.
+        groups: (images,) the number of each one's group, with which it was left out; None: each by itself.
+        least_groups: The same of the images of `least_errors`.
     """
 
     taps: tuple[str, ...]
@@ -78,6 +81,8 @@ class Head:
     alone: pd.DataFrame
     neighbours: float
     permuted: float
+    groups: np.ndarray | None = None
+    least_groups: np.ndarray | None = None
 
     @property
     def accuracy(self) -> float:
@@ -86,15 +91,13 @@ class Head:
 
     def gain_over(self, other: Head) -> tuple[float, float]:
         """Difference of accuracies on the same left-out images, and its standard error."""
-        pairs = self.weights * (self.hits.astype(float) - other.hits)
-        return float(pairs.mean()), float(pairs.std(ddof=1) / np.sqrt(len(pairs)))
+        return mean_and_error(self.weights * (self.hits.astype(float) - other.hits), self.groups)
 
     def describe(self) -> dict[str, Any]:
         """Figures for the plan."""
-        pairs = self.weights * self.hits
         return {
             "accuracy": self.accuracy,
-            "standard_error": float(pairs.std(ddof=1) / np.sqrt(len(pairs))),
+            "standard_error": mean_and_error(self.weights * self.hits, self.groups)[1],
             "loss": float(self.probe.path["error"].min()),
             "nearest_neighbours": self.neighbours,
             "permuted_labels": self.permuted,
@@ -138,7 +141,7 @@ def _choose_head(features: FeatureSet, splits: pd.DataFrame, rule: HeadRule, see
         rows = features.of(ids, wished, grid, copies=True)
         choices[grid] = choose_taps(rows, classes, features.widths_of(wished, grid), wished, copies, seed, groups)
     best = min(choices.values(), key=lambda choice: choice.errors.mean())
-    grid = next(grid for grid in sorted(choices) if _not_worse(choices[grid].errors, best.errors))
+    grid = next(grid for grid in sorted(choices) if _not_worse(choices[grid], best))
     taps = wished if rule.taps else choices[grid].names
     widths = features.widths_of(taps, grid)
     rows = features.of(ids, taps, grid, copies=True)
@@ -166,6 +169,8 @@ def _choose_head(features: FeatureSet, splits: pd.DataFrame, rule: HeadRule, see
         ),
         neighbours=knn_accuracy(rows, classes, widths, copies, seed=seed, groups=groups),
         permuted=_permuted_accuracy(rows[::copies], classes, widths, seed, groups),
+        groups=groups,
+        least_groups=best.groups,
     )
 
 
@@ -194,10 +199,10 @@ def _wished(features: FeatureSet, rule: HeadRule) -> tuple[Sequence[int], Sequen
     return [grid for grid in features.widths if grid in rule.grids], taps
 
 
-def _not_worse(errors: np.ndarray, best: np.ndarray) -> bool:
-    pairs = errors - best
-    rounding = 1e-9 * best.mean()  # a network too small for finer cells has the same features
-    return bool(pairs.mean() <= EQUAL_ERRORS * pairs.std(ddof=1) / np.sqrt(len(pairs)) + rounding)
+def _not_worse(choice: TapChoice, best: TapChoice) -> bool:
+    mean, error = mean_and_error(choice.errors - best.errors, choice.groups)
+    rounding = 1e-9 * best.errors.mean()  # a network too small for finer cells has the same features
+    return bool(mean <= EQUAL_ERRORS * error + rounding)
 
 
 def _permuted_accuracy(

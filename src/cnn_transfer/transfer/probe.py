@@ -20,6 +20,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from threadpoolctl import threadpool_limits
 
+from cnn_transfer.transfer.groups import mean_and_error
 from cnn_transfer.transfer.ridge import Ridge, class_targets, fit_ridge, fit_ridge_at
 from cnn_transfer.transfer.standardised import (
     Features,
@@ -277,7 +278,9 @@ def _weigh(
     likely = [log_softmax(factor * side, axis=-1) for factor, side in zip(factors, scores, strict=True)]
     losses = -np.stack([side[:, np.arange(len(classes)), classes].mean(axis=0) for side in likely]) * weights
     hits = (scores.argmax(axis=3) == classes).mean(axis=1) * weights
-    (more_right, right_error), (gain, gain_error) = _mean(hits[1] - hits[0]), _mean(losses[0] - losses[1])
+    (more_right, right_error), (gain, gain_error) = (
+        mean_and_error(pairs, groups) for pairs in (hits[1] - hits[0], losses[0] - losses[1])
+    )
     evidence = {
         "unlabelled": len(course.pool),
         "folds": folds,
@@ -318,8 +321,3 @@ def _left_out(
         for index, fit in enumerate((before, after)):  # one scale for the scores of all folds
             scores[index, held] = fit.scores(held_rows) / max(spread(fit.scores(course.pool)), 1e-12)
     return scores
-
-
-def _mean(values: np.ndarray) -> tuple[float, float]:
-    """Mean and its standard error."""
-    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))

@@ -30,6 +30,7 @@ import numpy as np
 import pandas as pd
 
 from cnn_transfer.models import NetworkSource
+from cnn_transfer.transfer.groups import mean_and_error
 from cnn_transfer.transfer.head import Head
 from cnn_transfer.transfer.plan import CLEAR_GAIN
 
@@ -114,8 +115,8 @@ def _check(heads: Mapping[str, Head], random: Mapping[str, Head]) -> None:
 
 def _row(rank: int, name: str, head: Head, best: Head, random: Head) -> dict[str, object]:
     losses = head.least_errors
-    behind, behind_error = _mean(losses - best.least_errors)
-    gain, gain_error = _mean(random.least_errors - losses)
+    behind, behind_error = mean_and_error(losses - best.least_errors, head.least_groups)
+    gain, gain_error = mean_and_error(random.least_errors - losses, head.least_groups)
     accuracy_gain, accuracy_gain_error = head.gain_over(random)
     verdict: Verdict = "as good as the best"
     if gain <= CLEAR_GAIN * gain_error:
@@ -132,7 +133,7 @@ def _row(rank: int, name: str, head: Head, best: Head, random: Head) -> dict[str
         "gain": gain,
         "gain_error": gain_error,
         "accuracy": head.accuracy,
-        "standard_error": _mean(head.weights * head.hits)[1],
+        "standard_error": mean_and_error(head.weights * head.hits, head.groups)[1],
         "accuracy_gain": accuracy_gain,
         "accuracy_gain_error": accuracy_gain_error,
         "neighbours": head.neighbours,
@@ -140,11 +141,6 @@ def _row(rank: int, name: str, head: Head, best: Head, random: Head) -> dict[str
         "deepest_tap": head.taps[-1],
         "grid": head.grid,
     }
-
-
-def _mean(values: np.ndarray) -> tuple[float, float]:
-    """Mean and its standard error."""
-    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
 
 
 def _sentence(table: pd.DataFrame, chosen: str | None) -> str:
