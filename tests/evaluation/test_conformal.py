@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from cnn_transfer.evaluation import no_predictions, wilson_interval
 from cnn_transfer.evaluation.conformal import conformal_rank, fit_sets, measure_sets, prediction_sets
+from cnn_transfer.evaluation.intervals import Units
 
 NAMES = ["ant", "bee", "cat"]
 
@@ -152,11 +153,11 @@ def test_sets_of_left_out_training_images_say_so():
 def test_images_of_a_group_share_the_weight_of_one():
     scores, groups = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6]), np.array([7, 7, 7, 7, 1, 2])
     # Of three groups and a new one, each weighs a quarter: 1/16 .. 4/16, then 2/4, then 3/4.
-    assert [conformal_rank(scores, groups, level)[0] for level in (0.1, 0.25, 0.3, 0.5, 0.6, 0.75, 0.76)] == [
+    assert [conformal_rank(scores, Units(groups, 6), level)[0] for level in (0.1, 0.25, 0.3, 0.5, 0.6, 0.75, 0.76)] == [
         2, 4, 5, 5, 6, 6, None,
     ]  # fmt: skip
     shuffled = np.array([3, 0, 5, 1, 4, 2])
-    rank, place = conformal_rank(scores[shuffled], groups[shuffled], 0.3)
+    rank, place = conformal_rank(scores[shuffled], Units(groups[shuffled], 6), 0.3)
     assert (rank, scores[shuffled][place]) == (5, 0.5)
 
 

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cnn_transfer.evaluation.intervals import proportion_interval
+from cnn_transfer.evaluation.intervals import Units, proportion_interval
 from cnn_transfer.evaluation.predictions import judged_on, left_out_rows, units_of
 from cnn_transfer.evaluation.probabilities import read_probabilities
 
@@ -55,17 +55,16 @@ def fit_sets(validation: pd.DataFrame, coverage: float) -> dict[str, Any]:
     data = read_probabilities(validation)
     units = units_of(validation)
     n, groups = len(validation), units.number
-    what = judged_on(validation) + (f" of {groups:,} groups" if groups < n else "")
     needed = math.ceil(coverage / (1 - coverage) - 1e-9)
     common = {"method": "LAC", "coverage": coverage, "classes": data.classes, "images": n, "groups": groups}
     common |= {"images_needed": needed}
     of_label = data.values[np.arange(n), data.labels]
-    rank, place = conformal_rank(-of_label, units.codes, coverage)
+    rank, place = conformal_rank(-of_label, units, coverage)
     if rank is None:
-        fewest = f"{needed:,} {judged_on(validation)}" + (" of as many groups" if groups < n else "")
+        fewest = f"{needed:,} {judged_on(validation)}" + (" of as many groups" if units.grouped else "")
         statement = (
             f"Every set holds all {len(data.classes)} classes: a coverage of {100 * coverage:.4g}% needs at least "
-            f"{fewest}, there are {n:,}{f' of {groups:,} groups' if groups < n else ''}."
+            f"{fewest}, there are {n:,}{units.words}."
         )
         nothing = {"rank": None, "least_probability": 0.0, "coverage_low": None, "coverage_high": None}
         return common | nothing | {"statement": statement}
@@ -77,8 +76,9 @@ def fit_sets(validation: pd.DataFrame, coverage: float) -> dict[str, Any]:
     )
     statement = (
         f"A set holds the true class of a new image with a probability of at least {100 * coverage:.4g}%, if the image "
-        f"is drawn like the {n:,} {what} that the sets rest on. {use}, which makes the guarantee approximate; with so "
-        f"many {'groups' if groups < n else 'images'} the true coverage lies between {low:.1%} and {high:.1%}."
+        f"is drawn like the {n:,} {judged_on(validation)}{units.words} that the sets rest on. {use}, which makes the "
+        f"guarantee approximate; with so many {'groups' if units.grouped else 'images'} the true coverage lies between "
+        f"{low:.1%} and {high:.1%}."
     )
     return common | {
         "rank": rank,
@@ -181,22 +181,21 @@ def measure_sets(table: pd.DataFrame, confidence: float) -> dict[str, Any]:
     }
 
 
-def conformal_rank(scores: np.ndarray, units: np.ndarray, coverage: float) -> tuple[int | None, int]:
+def conformal_rank(scores: np.ndarray, units: Units, coverage: float) -> tuple[int | None, int]:
     """Which score is such that a new one is at most as high with at least the wished probability.
 
     Args:
         scores: (n,) finite.
-        units: (n,) numbers of the groups that they are of; the new one is of another.
+        units: The groups that they are of; the new one is of another.
         coverage: The probability, 0-1.
 
     Returns:
         Its rank among the scores, from 1 (None: there are too few groups), and its position.
     """
-    own, sizes = np.unique(units, return_inverse=True, return_counts=True)[1:]
-    if _rank(len(sizes), coverage) > len(sizes):
+    if _rank(units.number, coverage) > units.number:
         return None, 0
     order = np.argsort(scores, kind="stable")
-    reached = np.cumsum(1 / ((len(sizes) + 1) * sizes[own[order]]))
+    reached = np.cumsum(1 / ((units.number + 1) * np.bincount(units.codes)[units.codes[order]]))
     rank = int(np.searchsorted(reached, coverage - 1e-9)) + 1
     return rank, int(order[rank - 1])
 

@@ -31,7 +31,8 @@ from cnn_transfer.evaluation.figures import (
     new_figure,
     short_name,
 )
-from cnn_transfer.evaluation.intervals import proportion_interval
+from cnn_transfer.evaluation.intervals import Units, proportion_interval
+from cnn_transfer.evaluation.predictions import LEFT_OUT_IMAGES, VALIDATION_IMAGES
 from cnn_transfer.images import ImageSet, image_batches
 from cnn_transfer.images.listing import hash_ranks
 from cnn_transfer.models import predict_batches
@@ -199,18 +200,16 @@ def fit_familiarity(
     held_out = validation is not None and len(validation.ids) > 0
     reference = validation if validation is not None and held_out else training
     distances = _distances(scaled(training), scaled(reference), neighbour)
-    units = pd.factorize(reference.ids if reference.groups is None else reference.groups)[0]
-    units, distances = units[np.isfinite(distances)], distances[np.isfinite(distances)]
-    n, groups, needed = len(distances), len(np.unique(units)), math.ceil(1 / false_alarm_rate - 1e-9) - 1
+    finite = np.isfinite(distances)
+    units, distances = Units(reference.groups, len(distances)).of(finite), distances[finite]
+    n, needed = len(distances), math.ceil(1 / false_alarm_rate - 1e-9) - 1
     rank, place = conformal_rank(distances, units, 1 - false_alarm_rate)
-    what = "validation images" if held_out else "left-out training images"
-    if groups < n:
-        what += f" of {groups:,} groups"
+    what = (VALIDATION_IMAGES if held_out else LEFT_OUT_IMAGES) + units.words
     if rank is None:
-        there = f"{n:,} of {groups:,} groups" if groups < n else f"{n:,}"
         statement = (
             f"No image can be called unfamiliar: a false-alarm rate of {100 * false_alarm_rate:.4g}% needs at least "
-            f"{needed:,} images{' of as many groups' if groups < n else ''} to compare with, there are {there}."
+            f"{needed:,} images{' of as many groups' if units.grouped else ''} to compare with, there are "
+            f"{n:,}{units.words}."
         )
     else:
         statement = (
@@ -226,7 +225,7 @@ def fit_familiarity(
         "held_out": held_out,
         "distances": np.sort(distances).tolist(),
         "farthest": None if rank is None else float(distances[place]),
-        **_range_of_rate(groups, false_alarm_rate, rank is None),
+        **_range_of_rate(units.number, false_alarm_rate, rank is None),
         "images_needed": needed,
         "statement": statement,
     }

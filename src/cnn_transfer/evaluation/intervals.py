@@ -48,6 +48,11 @@ class Units:
             self.codes, self.number = codes, int(codes.max(initial=-1)) + 1
         self.grouped = self.number < images
 
+    @property
+    def words(self) -> str:
+        """How many groups there are, to be said after the images; empty where every image is one of its own."""
+        return f" of {self.number:,} groups" if self.grouped else ""
+
     def of(self, rows: np.ndarray) -> Units:
         """The units of some of the images ((n,) booleans)."""
         return Units(self.codes[rows], int(rows.sum()))

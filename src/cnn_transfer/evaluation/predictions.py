@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import keras
 
 PROBABILITY = "probability_"
+VALIDATION_IMAGES, LEFT_OUT_IMAGES = "validation images", "left-out training images"  # what they are called
 
 
 def predict(network: keras.Model, images: ImageSet, splits: pd.DataFrame, split: str, called: str = "") -> pd.DataFrame:
@@ -85,8 +86,8 @@ def judged_on(predictions: pd.DataFrame) -> str:
     """What the images that a network is judged on before the test are called in sentences."""
     left_out = left_out_rows(predictions)
     if left_out.any():
-        return "left-out training images" if left_out.all() else "validation and left-out training images"
-    return "validation images"
+        return LEFT_OUT_IMAGES if left_out.all() else f"validation and {LEFT_OUT_IMAGES}"
+    return VALIDATION_IMAGES
 
 
 def left_out_rows(predictions: pd.DataFrame) -> np.ndarray:

@@ -114,7 +114,7 @@ def choose_threshold(
     promised = aim if chosen else None
     if first and not chosen and (shown := math.floor(100 * first["accuracy_low"]) / 100) >= least_accuracy:
         chosen, promised = first, shown
-    what = judged_on(validation) + (f" of {groups:,} groups" if groups < n else "")
+    what = judged_on(validation) + units.words
     result = {"judged_on": what, "threshold": None, "wished_accuracy": wished_accuracy, "promised_accuracy": promised}
     result |= {"confidence": confidence, "images": n, "groups": groups}
     nothing = {"answered": 0, "answered_share": 0.0, "accuracy": None, "accuracy_low": None}

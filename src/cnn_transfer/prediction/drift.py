@@ -34,6 +34,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import xlogy
 
+from cnn_transfer.evaluation.predictions import LEFT_OUT_IMAGES, VALIDATION_IMAGES
 from cnn_transfer.prediction.drift_counts import IMAGE_FIGURES, DriftCounts
 from cnn_transfer.prediction.facts import PredictorFacts
 from cnn_transfer.prediction.references import References
@@ -42,7 +43,6 @@ __all__ = ["THRESHOLDS", "DriftCounts", "describe_drift", "drift_report", "drift
 
 CLASSES = "classes predicted"
 THRESHOLDS = {"size": 0.1, "brightness": 0.1, "sharpness": 0.1, CLASSES: 0.1, "confidence": 0.1, "features": 0.05}
-LEFT_OUT = "left-out training images"
 ASPECTS = {"width_px": "size", "height_px": "size", "distance": "features"}  # others are called as their figure
 ADVICE = {
     "size": "Look at where they come from: what is small lacks detail that the network has learnt to read.",
@@ -86,7 +86,7 @@ def drift_report(
         raise ValueError(f"confidence must be at least 0.5 and below 1. Received: {confidence}. Take 0.99.")
     counts.check_same_bins(DriftCounts.empty(facts, references))
     held_out = facts.familiarity.get("held_out", True)
-    called = {"training": "training images", "validation": "validation images" if held_out else LEFT_OUT}
+    called = {"training": "training images", "validation": VALIDATION_IMAGES if held_out else LEFT_OUT_IMAGES}
     samples = [
         *(_numbers(name, counts, references, called) for name in IMAGE_FIGURES),
         _classes(counts, references, called),
