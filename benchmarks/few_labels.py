@@ -6,11 +6,12 @@ EfficientNet-Lite0 at 96 px on the bundled digits and Fashion-MNIST; 5, 10 and 2
 test images a set; 1,000 further training images without their labels. Design choices were made on other images (those
 beyond the first 5,000 of the permutation below), so that nothing here was tuned on the test images.
 
-Rows: the head on the outputs of all blocks, pooled to 2×2 or 3×3 cells, whichever has the smaller errors on labelled
-images that are left out, with seven slightly moved copies of each image, as in conf/imagenet; the same on the depths
-that `choose_taps` picks; both with the unlabelled images; scikit-learn's logistic regression on the globally averaged
-last layer, C by cross-validation; fastai's `fine_tune(10)` of the same weights, in an environment of its own, which is
-made where it is missing, with the first draws only (0: not at all). Some 45 minutes on 2 cores, 30 without fastai.
+Rows: the head on the outputs of all blocks, averaged over 2×2 or 3×3 cells, as labelled images that are left out
+decide, with its deviations over 2×2, and with seven slightly moved copies of each image, as in conf/imagenet; the same
+on the depths that `choose_taps` picks; both with the unlabelled images; scikit-learn's logistic regression on the
+globally averaged last layer, C by cross-validation; fastai's `fine_tune(10)` of the same weights, in an environment of
+its own, which is made where it is missing, with the first draws only (0: not at all). Some 45 minutes on 2 cores, 30
+without fastai.
 
 Seconds are wall time, the peers in turn: of ours, moving the copies, the features of labelled images and copies, and
 the fit; the features of unlabelled images are a column of their own; of fastai only its fit. Networks are built and
@@ -47,7 +48,7 @@ from cnn_transfer.images.decoding import decode_image
 from cnn_transfer.models import frozen
 from cnn_transfer.models.efficientnet_lite import efficientnet_lite0, imagenet_weights_path, load_imagenet_weights
 from cnn_transfer.models.taps import tap_layers, tap_network, tap_widths
-from cnn_transfer.transfer import choose_taps, fit_probe
+from cnn_transfer.transfer import choose_grid, choose_taps, fit_probe
 
 ROOT = Path(__file__).parents[1]
 SETS = {"MNIST": "mnist_digits.parquet", "Fashion": "fashion_mnist.parquet"}
@@ -149,7 +150,7 @@ def compare(
 
     start = time.perf_counter()
     choices = {grid: choose_taps(deep[grid], split.classes, widths[grid], taps, COPIES) for grid in GRIDS}
-    grid = min(GRIDS, key=lambda grid: choices[grid].least.mean())
+    grid, _ = choose_grid(choices)
     before = features + time.perf_counter() - start
 
     def fit(peer: str, columns: np.ndarray, used: Sequence[str], unlabelled: np.ndarray | None, note: str) -> None:

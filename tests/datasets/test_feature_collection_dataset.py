@@ -23,7 +23,7 @@ def test_features_are_opened_and_a_second_version_computes_nothing(wanted, tmp_p
     for version, computed in (("1", 5), ("2", 0)):
         dataset(tmp_path, version).save(wanted)
         opened = dataset(tmp_path, version).load()["mine"]
-        assert (opened.values.shape, opened.computed) == ((5, 8 + 16), computed)
+        assert (opened.values.shape, opened.computed) == ((5, 2 * (8 + 16)), computed)
 
 
 def test_nothing_is_left_of_a_version_whose_network_cannot_be_read(wanted, tmp_path):

@@ -30,6 +30,11 @@ def corner_network(side=16, channels=1):
     kernel = np.zeros((side, side, 2, 2))
     kernel[:CORNER, :CORNER, 0, 1] = 1.0
     kernel[:CORNER, :CORNER, 1, 0] = -1.0
+    unread = np.zeros((2 * 2 * 2, 2))  # deviations over 2 x 2 cells
     return add_linear_head(
-        network, ["block1"], side, kernel.reshape(-1, 2), np.array([0.0, -2 * THRESHOLD * CORNER * CORNER])
+        network,
+        ["block1"],
+        side,
+        np.concatenate([kernel.reshape(-1, 2), unread]),
+        np.array([0.0, -2 * THRESHOLD * CORNER * CORNER]),
     )

@@ -21,7 +21,7 @@ from cnn_transfer.models import add_head, add_linear_head
 def depths_network(tiny_network):
     """A network whose head reads both of its blocks."""
     network = tiny_network(seed=3)
-    widths = 9 * (8 + 16)
+    widths = (9 + 4) * (8 + 16)  # means over 3 x 3 cells, deviations over 2 x 2
     rng = np.random.default_rng(0)
     return add_linear_head(network, ["block1", "block2"], 3, rng.normal(size=(widths, 4)), rng.normal(size=4))
 

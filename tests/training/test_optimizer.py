@@ -166,7 +166,7 @@ def test_a_frozen_base_leaves_the_head_its_rate(network, schedule):
 
 def test_depth_is_counted_in_blocks_also_below_a_head_on_all_of_them(tiny_network):
     base = tiny_network()
-    network = add_linear_head(base, ["block1", "block2"], 2, np.zeros((96, 4)), np.zeros(4))
+    network = add_linear_head(base, ["block1", "block2"], 2, np.zeros((192, 4)), np.zeros(4))
     depths = blocks_above(network)
     blocks = {1: "block2 normalisation2 conv2", 2: "block1 normalisation1 conv1 rescaling pixels"}
     expected = {name: depth for depth, names in blocks.items() for name in names.split()}

@@ -26,7 +26,7 @@ def test_each_network_has_features_of_its_own_in_the_order_given(extract, tmp_pa
     write_feature_collection({"second": extract(2), "first": extract(1)}, tmp_path / "all")
     opened = open_feature_collection(tmp_path / "all")
     assert list(opened) == ["second", "first"]
-    assert opened["first"].values.shape == (10, 4 * 8 + 4 * 16)
+    assert opened["first"].values.shape == (10, 2 * (4 * 8 + 4 * 16))
     assert np.abs(opened["first"].values - opened["second"].values).max() > 0.01
 
 

@@ -38,11 +38,11 @@ def test_features_are_what_the_network_says_of_the_pixels(extraction, shapes, fo
     network = tap_network(extraction.network, TAPS, 2)
     expected = network.predict(shapes.pixels(extraction.rows), verbose=0)
     np.testing.assert_allclose(features.of(ids, TAPS, 2), expected, atol=1e-5)
-    np.testing.assert_allclose(features.of(ids, ["block2"], 2), expected[:, 4 * 8 :], atol=1e-5)
+    np.testing.assert_allclose(features.of(ids, ["block2"], 2), expected[:, 2 * 4 * 8 :], atol=1e-5)
     deep = tap_network(extraction.network, ["block2"], 3).predict(shapes.pixels(extraction.rows), verbose=0)
     np.testing.assert_allclose(features.of(ids, ["block2"], 3), deep, atol=1e-5)
-    assert features.widths == {2: [4 * 8, 4 * 16], 3: [9 * 8, 9 * 16]}
-    assert features.widths_of(["block2"], 3) == [9 * 16]
+    assert features.widths == {2: [8 * 8, 8 * 16], 3: [(9 + 4) * 8, (9 + 4) * 16]}
+    assert features.widths_of(["block2"], 3) == [(9 + 4) * 16]
     assert features.values.dtype == np.float32
 
 

@@ -21,7 +21,7 @@ from cnn_transfer.models import tap_layers, tap_network, tap_widths
 if TYPE_CHECKING:
     import keras
 
-GRID = 4  # cells a side that each depth is averaged over, so that memory stays small at any image size
+GRID = 4  # cells a side that each depth is read in, so that memory stays small at any image size
 BATCH_SIZE = 128  # images a call of the network
 FEWEST_IMAGES = 5  # below, the estimate without bias is not defined for a part of the jackknife
 MOST_GROUPS = 32  # of images that the jackknife leaves out together
@@ -52,7 +52,8 @@ def similarity_by_depth(
 ) -> pd.DataFrame:
     """CKA between two networks of the same architecture at each depth, on the same images.
 
-    Each depth is averaged over at most 4 × 4 cells. Intervals are those of the jackknife over (groups of) images.
+    Each depth is read as means over at most 4 × 4 cells and deviations over 2 × 2. Intervals are those of the jackknife
+    over (groups of) images.
 
     Args:
         first: A network, such as the one before fine-tuning.

@@ -1,11 +1,13 @@
-"""Taps: the outputs of a network's blocks, pooled to a small grid, side by side as one vector an image.
+"""Taps: the outputs of a network's blocks, as means and deviations over a few cells, side by side in one vector.
 
 What a network knows lies at several depths; a head on all of them uses more of it than one on the last layer alone
-(Head2Toe, arXiv 2201.03529). Everything is an ordinary layer of one flat functional graph.
+(Head2Toe, arXiv 2201.03529). How much a channel deviates within a cell says what its mean does not: whether little is
+everywhere or much in one place. Everything is an ordinary layer or operation of one flat functional graph.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     import keras
 
 FEWEST_BLOCKS = 4  # found in the graph, before all places where branches meet are taken instead
+MOST_DEVIATION_CELLS = 2  # a side: the finer the cells, the fewer positions there are to deviate
+LEAST_VARIANCE = 1e-6  # of a cell: at 0 its root has no gradient
 MOST_TAPS = 20  # enough for one a residual block of the usual networks; features and solve grow with each
 
 _BLOCK_NAME = r"((?:.*block_?\d+[a-z]?(?:_\d+)?)|(?:expanded_conv(?:_\d+)?))(?:_|$)"
@@ -146,8 +150,13 @@ def blocks_above(network: keras.Model) -> dict[str, int]:
 
 def tap_widths(network: keras.Model, taps: Sequence[str], grid: int) -> list[int]:
     """Number of features that each tap gives."""
-    shapes = [network.get_layer(name).output.shape for name in taps]
-    return [min(grid, height) * min(grid, width) * channels for _, height, width, channels in shapes]
+    widths = []
+    for name in taps:
+        _, height, width, channels = network.get_layer(name).output.shape
+        cells = _Cells(height, width, grid)
+        deviations = cells.coarse.number if cells.coarse.have_several_positions else 0
+        widths.append(channels * (cells.number + deviations))
+    return widths
 
 
 def tap_network(network: keras.Model, taps: Sequence[str], grid: int) -> keras.Model:
@@ -156,10 +165,12 @@ def tap_network(network: keras.Model, taps: Sequence[str], grid: int) -> keras.M
     Args:
         network: A network with the named layers, each with an output of (n, h, w, channels).
         taps: Names of layers, from shallow to deep.
-        grid: Each output is averaged over grid × grid cells.
+        grid: Each output is averaged over grid × grid cells; its deviation is taken over at most 2 × 2, and left out
+            where these cells hold a single position.
 
     Returns:
-        A model with an output of (n, features) float32: the cells of the first tap, row by row, then the next tap's.
+        A model with an output of (n, features) float32: the means of the first tap, cell by cell and row by row, then
+        its deviations likewise, then the next tap's.
     """
     import keras
 
@@ -175,7 +186,7 @@ def add_linear_head(
         network: The network; weights are shared, not copied.
         taps: Names of layers, from shallow to deep.
         grid: Cells a side.
-        kernel: (features, classes).
+        kernel: (features, classes); features as of `tap_network`.
         bias: (classes,).
     """
     import keras
@@ -186,18 +197,84 @@ def add_linear_head(
     return model
 
 
+class _Cells(NamedTuple):
+    """Cells of equal size that cover a picture; where it cannot be divided, neighbours share a row or a column."""
+
+    height: int
+    width: int
+    grid: int
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """How many there are down and across."""
+        return (min(self.grid, self.height), min(self.grid, self.width))
+
+    @property
+    def strides(self) -> tuple[int, int]:
+        """From each cell to the next."""
+        down, across = self.sides
+        return (self.height // down, self.width // across)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of each."""
+        (down, across), (high, wide) = self.sides, self.strides
+        return (self.height - (down - 1) * high, self.width - (across - 1) * wide)
+
+    @property
+    def number(self) -> int:
+        """How many there are."""
+        return math.prod(self.sides)
+
+    @property
+    def coarse(self) -> _Cells:
+        """Those over which deviations are taken."""
+        return self._replace(grid=min(self.grid, MOST_DEVIATION_CELLS))
+
+    @property
+    def have_several_positions(self) -> bool:
+        """Whether there can be a deviation in one."""
+        return self.size != (1, 1)
+
+
 def _features(network: keras.Model, taps: Sequence[str], grid: int) -> Any:
     import keras
 
-    cells = []
-    for name in taps:
-        output = network.get_layer(name).output
+    parts = []
+    for tap in taps:
+        output = network.get_layer(tap).output
         _, height, width, _ = output.shape
-        strides = (max(1, height // grid), max(1, width // grid))
-        # Cells of equal size that cover the output; where it cannot be divided, neighbours share a row.
-        size = tuple(side - (min(grid, side) - 1) * step for side, step in zip((height, width), strides, strict=True))
-        pooled = keras.layers.AveragePooling2D(size, strides, name=f"{HEAD_PREFIX}pool{grid}_{name}")(output)
-        cells.append(keras.layers.Flatten(name=f"{HEAD_PREFIX}flatten{grid}_{name}", dtype="float32")(pooled))
-    if len(cells) == 1:
-        return cells[0]
-    return keras.layers.Concatenate(name=f"{HEAD_PREFIX}taps{grid}", dtype="float32")(cells)
+        cells = _Cells(height, width, grid)
+        mean = keras.layers.AveragePooling2D(cells.size, cells.strides, name=f"{HEAD_PREFIX}pool{grid}_{tap}")(output)
+        statistics = {"means": mean}
+        if cells.coarse.have_several_positions:
+            statistics["deviations"] = _deviation(output, cells.coarse)
+        for name, values in statistics.items():
+            flatten = keras.layers.Flatten(name=f"{HEAD_PREFIX}{name}{grid}_{tap}", dtype="float32")
+            parts.append(flatten(values))
+    join = keras.layers.Concatenate(name=f"{HEAD_PREFIX}taps{grid}", dtype="float32")
+    features = join(parts) if len(parts) > 1 else parts[0]
+    _name_operations(keras.Model(network.input, features), network, f"{HEAD_PREFIX}deviations{grid}")
+    return features
+
+
+def _deviation(output: Any, cells: _Cells) -> Any:
+    """Standard deviation over cells, in float32 whatever the network computes in: squares of less would cancel out."""
+    import keras
+
+    def mean(values: Any) -> Any:
+        return keras.ops.average_pool(values, cells.size, cells.strides)
+
+    values = keras.ops.cast(output, "float32")
+    variance = mean(values * values) - keras.ops.square(mean(values))
+    return keras.ops.sqrt(keras.ops.maximum(variance, LEAST_VARIANCE))
+
+
+def _name_operations(whole: keras.Model, part: keras.Model, name: str) -> None:
+    """Number the operations that `whole` has beside `part`: Keras would go on counting through the whole process."""
+    import keras
+
+    known = {id(operation) for operation in part.operations}
+    added = [operation for operation in whole.operations if id(operation) not in known]
+    for number, operation in enumerate(part for part in added if not isinstance(part, keras.layers.Layer)):
+        operation.name = f"{name}_{number}"

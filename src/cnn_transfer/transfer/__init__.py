@@ -4,7 +4,7 @@ from cnn_transfer.transfer.baseline import Baseline, train_baseline
 from cnn_transfer.transfer.depths import choose_taps, knn_accuracy
 from cnn_transfer.transfer.features import FeatureExtraction, FeatureSet, open_features, plan_extraction, write_features
 from cnn_transfer.transfer.fine_tuning import FineTuning, fine_tune, keep_probe
-from cnn_transfer.transfer.head import Head, HeadRule, choose_head
+from cnn_transfer.transfer.head import Head, HeadRule, choose_grid, choose_head
 from cnn_transfer.transfer.plan import TransferPlan, build_target_network, depth_table, head_weights, plan_transfer
 from cnn_transfer.transfer.probe import Probe, fit_probe
 from cnn_transfer.transfer.pseudo_labels import Pool, PseudoLabels, build_pool
@@ -26,6 +26,7 @@ __all__ = [
     "TransferPlan",
     "build_pool",
     "build_target_network",
+    "choose_grid",
     "choose_head",
     "choose_taps",
     "depth_table",

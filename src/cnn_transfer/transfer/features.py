@@ -47,7 +47,7 @@ class FeatureExtraction:
         rows: (n,) row numbers of the images wanted.
         copied: Row numbers of those, among `rows`, that also come as moved copies.
         taps: Names of layers, from shallow to deep.
-        grids: Each tap is averaged over grid × grid cells, for each of these.
+        grids: Each tap is read in grid × grid cells (see `tap_network`), for each of these.
         copies: Moved copies of each image in `copied`.
         augmentation: How far the copies are moved.
     """

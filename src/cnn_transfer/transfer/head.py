@@ -6,7 +6,7 @@ features of random weights say what the method brings without any knowledge; wit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -140,8 +140,7 @@ def _choose_head(features: FeatureSet, splits: pd.DataFrame, rule: HeadRule, see
     for grid in grids:
         rows = features.of(ids, wished, grid, copies=True)
         choices[grid] = choose_taps(rows, classes, features.widths_of(wished, grid), wished, copies, seed, groups)
-    best = min(choices.values(), key=lambda choice: choice.errors.mean())
-    grid = next(grid for grid in sorted(choices) if _not_worse(choices[grid], best))
+    grid, best = choose_grid(choices)
     taps = wished if rule.taps else choices[grid].names
     widths = features.widths_of(taps, grid)
     rows = features.of(ids, taps, grid, copies=True)
@@ -174,6 +173,21 @@ def _choose_head(features: FeatureSet, splits: pd.DataFrame, rule: HeadRule, see
     )
 
 
+def choose_grid(choices: Mapping[int, TapChoice]) -> tuple[int, TapChoice]:
+    """The fewest cells a side whose errors on left-out images are as good as the best, and the best choice.
+
+    Args:
+        choices: By cells a side, each made on the same images.
+    """
+    best = min(choices.values(), key=lambda choice: choice.errors.mean())
+    rounding = 1e-9 * best.errors.mean()  # a network too small for finer cells has the same features
+    for grid in sorted(choices):
+        mean, error = mean_and_error(choices[grid].errors - best.errors, choices[grid].groups)
+        if mean <= EQUAL_ERRORS * error + rounding:
+            break
+    return grid, best
+
+
 def labelled(splits: pd.DataFrame) -> tuple[pd.Series, np.ndarray, np.ndarray]:
     """Ids of the training images, the class index of each, and the number of its group."""
     training = splits[splits["split"] == "training"]
@@ -197,12 +211,6 @@ def _wished(features: FeatureSet, rule: HeadRule) -> tuple[Sequence[int], Sequen
             + did_you_mean(min(unknown), list(features.taps)).strip()
         )
     return [grid for grid in features.widths if grid in rule.grids], taps
-
-
-def _not_worse(choice: TapChoice, best: TapChoice) -> bool:
-    mean, error = mean_and_error(choice.errors - best.errors, choice.groups)
-    rounding = 1e-9 * best.errors.mean()  # a network too small for finer cells has the same features
-    return bool(mean <= EQUAL_ERRORS * error + rounding)
 
 
 def _permuted_accuracy(
