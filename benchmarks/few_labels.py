@@ -7,7 +7,7 @@ test images a set; 1,000 further training images without their labels. Design ch
 beyond the first 5,000 of the permutation below), so that nothing here was tuned on the test images.
 
 Rows: the head on the outputs of all blocks, averaged over 2×2 or 3×3 cells, as labelled images that are left out
-decide, with its deviations over 2×2, and with seven slightly moved copies of each image, as in conf/imagenet; the same
+decide, with its ranges within 2×2, and with seven slightly moved copies of each image, as in conf/imagenet; the same
 on the depths that `choose_taps` picks; both with the unlabelled images; scikit-learn's logistic regression on the
 globally averaged last layer, C by cross-validation; fastai's `fine_tune(10)` of the same weights, in an environment of
 its own, which is made where it is missing, with the first draws only (0: not at all). Some 45 minutes on 2 cores, 30

@@ -2,7 +2,7 @@
 
     python benchmarks/probe_speed.py [--repetitions 3]
 
-Speed: 1,000 digits, means and deviations over 2×2 cells of all blocks of EfficientNet-Lite0 (24,704 features). Ours
+Speed: 1,000 digits, means and ranges over 2×2 cells of all blocks of EfficientNet-Lite0 (24,704 features). Ours
 tries all penalties and gives exact leave-one-out errors. Keras's is one dense layer, Adam at three learning rates,
 batches of 32, on features that were standardised tap by tap, as ours are, before the clock started; its clock stops at
 the epoch that reaches our accuracy on 2,000 test images, or after 100 epochs, and evaluation is not counted.

@@ -30,7 +30,7 @@ def corner_network(side=16, channels=1):
     kernel = np.zeros((side, side, 2, 2))
     kernel[:CORNER, :CORNER, 0, 1] = 1.0
     kernel[:CORNER, :CORNER, 1, 0] = -1.0
-    unread = np.zeros((2 * 2 * 2, 2))  # deviations over 2 x 2 cells
+    unread = np.zeros((2 * 2 * 2, 2))  # ranges within 2 x 2 cells
     return add_linear_head(
         network,
         ["block1"],

@@ -21,7 +21,7 @@ from cnn_transfer.models import add_head, add_linear_head
 def depths_network(tiny_network):
     """A network whose head reads both of its blocks."""
     network = tiny_network(seed=3)
-    widths = (9 + 4) * (8 + 16)  # means over 3 x 3 cells, deviations over 2 x 2
+    widths = (9 + 4) * (8 + 16)  # means over 3 x 3 cells, ranges within 2 x 2
     rng = np.random.default_rng(0)
     return add_linear_head(network, ["block1", "block2"], 3, rng.normal(size=(widths, 4)), rng.normal(size=4))
 
@@ -117,10 +117,10 @@ def test_integrated_gradients_add_up_to_the_rise_of_the_logit(depths_network, ba
     rise = rise[np.arange(6), classes]
     error = {
         steps: np.abs(integrated_gradients(network, pixels, classes, steps, baseline).sum(axis=(1, 2)) - rise).max()
-        for steps in (4, 256)
+        for steps in (4, 512)  # many: where the highest value changes its place, gradients jump
     }
-    assert error[256] < 0.01 * np.abs(rise).mean()
-    assert error[256] < error[4]
+    assert error[512] < 0.01 * np.abs(rise).mean()
+    assert error[512] < error[4]
 
 
 def test_maps_do_not_depend_on_how_many_are_made_at_once(depths_network, monkeypatch):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cnn_transfer.models import build_network, cut_layers, keras_applications, with_precision
+from cnn_transfer.models import build_network, cut_layers, keras_applications
 from cnn_transfer.models.taps import add_linear_head, tap_layers, tap_network, tap_widths
 
 SHAPE = (28, 28, 1)
@@ -30,7 +30,7 @@ def test_the_blocks_are_tapped_from_shallow_to_deep(architecture):
 
 @pytest.mark.parametrize("grid", [1, 2, 3])
 @pytest.mark.parametrize("taps", [["block2"], ["block1", "block3"]])
-def test_features_are_means_over_cells_and_deviations_over_coarser_ones(network, pixels, taps, grid):
+def test_features_are_means_over_cells_and_ranges_within_coarser_ones(network, pixels, taps, grid):
     import keras
 
     found = tap_network(network, taps, grid).predict(pixels, verbose=0)
@@ -38,9 +38,9 @@ def test_features_are_means_over_cells_and_deviations_over_coarser_ones(network,
     expected = []
     for output in outputs if len(taps) > 1 else [outputs]:
         expected += [cell.mean(axis=(1, 2)) for cell in cells_of(output, grid)]
-        expected += [cell.std(axis=(1, 2)) for cell in cells_of(output, min(grid, 2))]
+        expected += [np.ptp(cell, axis=(1, 2)) for cell in cells_of(output, min(grid, 2))]
     assert found.shape == (6, sum(tap_widths(network, taps, grid)))
-    np.testing.assert_allclose(found, np.concatenate(expected, axis=1), rtol=1e-4, atol=1e-3)  # the least deviation
+    np.testing.assert_allclose(found, np.concatenate(expected, axis=1), rtol=1e-4, atol=1e-5)
 
 
 def cells_of(output, grid):
@@ -51,12 +51,12 @@ def cells_of(output, grid):
     return [output[:, row : row + size, column : column + size] for row in starts for column in starts]
 
 
-def test_a_grid_finer_than_the_output_is_the_output_and_its_deviations(network):
+def test_a_grid_finer_than_the_output_is_the_output_and_its_ranges(network):
     assert network.get_layer("block3").output.shape == (None, 4, 4, 128)
     assert tap_widths(network, ["block3"], 100) == [(4 * 4 + 2 * 2) * 128]
 
 
-def test_single_positions_have_no_deviation():
+def test_single_positions_have_no_range():
     import keras
 
     inputs = keras.Input((2, 2, 3), name="two")
@@ -66,27 +66,9 @@ def test_single_positions_have_no_deviation():
     np.testing.assert_array_equal(tap_network(network, ["tap"], 2).predict(picture, verbose=0), picture.reshape(1, -1))
 
 
-def test_deviations_are_computed_in_float32_whatever_the_network_computes_in(network, pixels):
-    exact = tap_network(network, ["block1"], 1)
-    short = tap_network(with_precision(network, "mixed_bfloat16"), ["block1"], 1)
-    # With squares in bfloat16, whose numbers are 0.4% apart, small deviations of large values would be lost.
-    np.testing.assert_allclose(short.predict(pixels, verbose=0), exact.predict(pixels, verbose=0), rtol=0.05, atol=0.01)
-
-
 def test_the_same_graph_has_the_same_names_however_often_it_was_built(network):
     taps = tap_layers(network)
     assert tap_network(network, taps, 3).to_json() == tap_network(network, taps, 3).to_json()
-
-
-def test_deviations_have_gradients_where_nothing_deviates():
-    import tensorflow as tf
-
-    network = build_network("compact_cnn", SHAPE, 5, seed=0)
-    features = tap_network(network, ["block1"], 2)
-    with tf.GradientTape() as tape:
-        total = tf.reduce_sum(features(np.zeros((2, *SHAPE), np.uint8)))
-    for gradient in tape.gradient(total, features.trainable_variables):
-        assert np.isfinite(gradient).all()
 
 
 def test_the_head_is_an_ordinary_dense_layer_on_a_flat_graph(network, pixels):

@@ -31,7 +31,7 @@ def migrated(tiny_network, shapes, shape_splits):
         if isinstance(layer, keras.layers.BatchNormalization):
             gamma, beta, mean, variance = layer.get_weights()
             layer.set_weights([gamma, beta, mean + 0.05, variance * 0.4])
-    rows = shapes.rows(shape_splits, "training")[::8]
+    rows = shapes.rows(shape_splits, "training")[::16]
     features = tap_network(network, TAPS, 1).predict(shapes.pixels(rows), verbose=0)
     probe = fit_probe(features, shapes.classes[rows], tap_widths(network, TAPS, 1))
     return add_linear_head(network, TAPS, 1, probe.kernel, probe.bias)

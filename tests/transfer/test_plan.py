@@ -73,7 +73,7 @@ def test_the_plan_counts_the_weights_that_move_and_the_new_ones(source, features
     head = choose(taps=taps)
     plan = plan_transfer(source, CARD, features, head, None)
     assert plan.transferred_parameters == transferred
-    features_each = 2 * head.grid**2  # means and deviations over at most 2 x 2 cells
+    features_each = 2 * head.grid**2  # means and ranges over at most 2 x 2 cells
     assert plan.new_parameters == channels * features_each * 4 + 4
     network = build_target_network(source, plan, head_weights(head, NAMES))
     assert network.count_params() == plan.transferred_parameters + plan.new_parameters

@@ -52,7 +52,7 @@ def similarity_by_depth(
 ) -> pd.DataFrame:
     """CKA between two networks of the same architecture at each depth, on the same images.
 
-    Each depth is read as means over at most 4 × 4 cells and deviations over 2 × 2. Intervals are those of the jackknife
+    Each depth is read as means over at most 4 × 4 cells and ranges within 2 × 2. Intervals are those of the jackknife
     over (groups of) images.
 
     Args:

@@ -1,8 +1,9 @@
-"""Taps: the outputs of a network's blocks, as means and deviations over a few cells, side by side in one vector.
+"""Taps: the outputs of a network's blocks, as means and ranges over a few cells, side by side in one vector.
 
 What a network knows lies at several depths; a head on all of them uses more of it than one on the last layer alone
-(Head2Toe, arXiv 2201.03529). How much a channel deviates within a cell says what its mean does not: whether little is
-everywhere or much in one place. Everything is an ordinary layer or operation of one flat functional graph.
+(Head2Toe, arXiv 2201.03529). The range of a channel within a cell, from its lowest to its highest value, says what the
+mean does not: whether little is everywhere or much in one place. The standard deviation says it as well, but not with
+numbers of 8 bits. Everything is an ordinary layer of one flat functional graph.
 """
 
 from __future__ import annotations
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
     import keras
 
 FEWEST_BLOCKS = 4  # found in the graph, before all places where branches meet are taken instead
-MOST_DEVIATION_CELLS = 2  # a side: the finer the cells, the fewer positions there are to deviate
-LEAST_VARIANCE = 1e-6  # of a cell: at 0 its root has no gradient
+MOST_RANGE_CELLS = 2  # a side: the finer the cells, the fewer positions there are to differ
 MOST_TAPS = 20  # enough for one a residual block of the usual networks; features and solve grow with each
 
 _BLOCK_NAME = r"((?:.*block_?\d+[a-z]?(?:_\d+)?)|(?:expanded_conv(?:_\d+)?))(?:_|$)"
@@ -154,8 +154,8 @@ def tap_widths(network: keras.Model, taps: Sequence[str], grid: int) -> list[int
     for name in taps:
         _, height, width, channels = network.get_layer(name).output.shape
         cells = _Cells(height, width, grid)
-        deviations = cells.coarse.number if cells.coarse.have_several_positions else 0
-        widths.append(channels * (cells.number + deviations))
+        ranges = cells.coarse.number if cells.coarse.have_several_positions else 0
+        widths.append(channels * (cells.number + ranges))
     return widths
 
 
@@ -165,12 +165,12 @@ def tap_network(network: keras.Model, taps: Sequence[str], grid: int) -> keras.M
     Args:
         network: A network with the named layers, each with an output of (n, h, w, channels).
         taps: Names of layers, from shallow to deep.
-        grid: Each output is averaged over grid × grid cells; its deviation is taken over at most 2 × 2, and left out
-            where these cells hold a single position.
+        grid: Each output is averaged over grid × grid cells; its range is taken within at most 2 × 2, and left out
+            where these hold a single position.
 
     Returns:
         A model with an output of (n, features) float32: the means of the first tap, cell by cell and row by row, then
-        its deviations likewise, then the next tap's.
+        its ranges likewise, then the next tap's.
     """
     import keras
 
@@ -228,12 +228,12 @@ class _Cells(NamedTuple):
 
     @property
     def coarse(self) -> _Cells:
-        """Those over which deviations are taken."""
-        return self._replace(grid=min(self.grid, MOST_DEVIATION_CELLS))
+        """Those within which ranges are taken."""
+        return self._replace(grid=min(self.grid, MOST_RANGE_CELLS))
 
     @property
     def have_several_positions(self) -> bool:
-        """Whether there can be a deviation in one."""
+        """Whether there can be a range in one."""
         return self.size != (1, 1)
 
 
@@ -245,36 +245,22 @@ def _features(network: keras.Model, taps: Sequence[str], grid: int) -> Any:
         output = network.get_layer(tap).output
         _, height, width, _ = output.shape
         cells = _Cells(height, width, grid)
-        mean = keras.layers.AveragePooling2D(cells.size, cells.strides, name=f"{HEAD_PREFIX}pool{grid}_{tap}")(output)
+        mean = keras.layers.AveragePooling2D(cells.size, cells.strides, name=f"{HEAD_PREFIX}mean{grid}_{tap}")(output)
         statistics = {"means": mean}
         if cells.coarse.have_several_positions:
-            statistics["deviations"] = _deviation(output, cells.coarse)
+            statistics["ranges"] = _range(output, cells.coarse, f"{grid}_{tap}")
         for name, values in statistics.items():
             flatten = keras.layers.Flatten(name=f"{HEAD_PREFIX}{name}{grid}_{tap}", dtype="float32")
             parts.append(flatten(values))
     join = keras.layers.Concatenate(name=f"{HEAD_PREFIX}taps{grid}", dtype="float32")
-    features = join(parts) if len(parts) > 1 else parts[0]
-    _name_operations(keras.Model(network.input, features), network, f"{HEAD_PREFIX}deviations{grid}")
-    return features
+    return join(parts) if len(parts) > 1 else parts[0]
 
 
-def _deviation(output: Any, cells: _Cells) -> Any:
-    """Standard deviation over cells, in float32 whatever the network computes in: squares of less would cancel out."""
+def _range(output: Any, cells: _Cells, name: str) -> Any:
+    """Highest less lowest value in each cell."""
     import keras
 
-    def mean(values: Any) -> Any:
-        return keras.ops.average_pool(values, cells.size, cells.strides)
-
-    values = keras.ops.cast(output, "float32")
-    variance = mean(values * values) - keras.ops.square(mean(values))
-    return keras.ops.sqrt(keras.ops.maximum(variance, LEAST_VARIANCE))
-
-
-def _name_operations(whole: keras.Model, part: keras.Model, name: str) -> None:
-    """Number the operations that `whole` has beside `part`: Keras would go on counting through the whole process."""
-    import keras
-
-    known = {id(operation) for operation in part.operations}
-    added = [operation for operation in whole.operations if id(operation) not in known]
-    for number, operation in enumerate(part for part in added if not isinstance(part, keras.layers.Layer)):
-        operation.name = f"{name}_{number}"
+    negative = keras.layers.Rescaling(-1.0, name=f"{HEAD_PREFIX}negative{name}")(output)
+    highest = keras.layers.MaxPooling2D(cells.size, cells.strides, name=f"{HEAD_PREFIX}highest{name}")(output)
+    lowest = keras.layers.MaxPooling2D(cells.size, cells.strides, name=f"{HEAD_PREFIX}lowest{name}")(negative)
+    return keras.layers.Add(name=f"{HEAD_PREFIX}range{name}")([highest, lowest])
