@@ -24,7 +24,7 @@ import numpy as np
 from cnn_transfer.transfer import fit_probe
 from cnn_transfer.transfer.standardised import Standardised, standardisation
 
-TRAIN, TEST, EPOCHS, RATES = 1000, 2000, 100, (1e-4, 1e-3, 1e-2)
+GRID, TRAIN, TEST, EPOCHS, RATES = 2, 1000, 2000, 100, (1e-4, 1e-3, 1e-2)
 ROWS, WIDTH, CLASSES = 100_000, 1280, 10
 
 
@@ -52,9 +52,10 @@ def compare(repetitions: int) -> None:
     """Print seconds and accuracy of both."""
     from few_labels import SETS, feature_network, load
 
-    extract, _, widths = feature_network()
+    extract, _, widths_of = feature_network()
     pixels, labels = load(SETS["MNIST"])
-    features, _ = extract(pixels[: TRAIN + TEST])
+    deep, _ = extract(pixels[: TRAIN + TEST])
+    features, widths = deep[GRID], widths_of[GRID]
     own, truth = labels[:TRAIN], labels[TRAIN : TRAIN + TEST]
     times = []
     for _ in range(repetitions):
