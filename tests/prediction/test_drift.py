@@ -259,7 +259,7 @@ def test_statement_says_what_was_and_is_and_how_many_images_are_otherwise(judge,
 
 def test_statement_on_classes_says_that_validation_images_may_be_balanced(judge):
     report = judge(draw_predictions(200, 1, predicted=np.resize(list("aab"), 200)))
-    assert "Classes predicted: a 67%, b 33%, c 0%; among the validation images " in report["statement"]
+    assert "Classes predicted: a (67%), b (33%), c (0%); among the validation images " in report["statement"]
     assert "often hold all classes equally by design" in report["statement"]
 
 

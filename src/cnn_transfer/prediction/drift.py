@@ -175,7 +175,7 @@ def _shares(known: np.ndarray, new: np.ndarray) -> dict[str, list[float] | None]
 def _commonest(classes: Mapping[str, int]) -> str | None:
     images = sum(classes.values())
     common = sorted(classes, key=lambda name: -classes[name])[:SHOWN_CLASSES]
-    return ", ".join(f"{name} {classes[name] / images:.0%}" for name in common) if images else None
+    return ", ".join(f"{name} ({classes[name] / images:.0%})" for name in common) if images else None
 
 
 def _compare(sample: _Sample, confidence: float) -> _Comparison:
