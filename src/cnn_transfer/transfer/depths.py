@@ -162,7 +162,7 @@ def knn_accuracy(
         seed: Of the draw.
         groups: As for `choose_taps`.
     """
-    images = _draw(classes, MOST_IMAGES, seed)
+    images = draw_images(classes, seed)
     own = classes[images]
     everything = features[(images[:, None] * copies + np.arange(copies)).ravel()]
     mean, scale = standardisation(everything, widths)
@@ -183,10 +183,10 @@ def knn_accuracy(
     return float(np.average(votes.argmax(axis=1) == own, weights=weights))
 
 
-def _draw(classes: np.ndarray, most: int, seed: int) -> np.ndarray:
-    """At most `most` images, as many of each class as there are or as it takes; increasing indices."""
+def draw_images(classes: np.ndarray, seed: int) -> np.ndarray:
+    """At most `MOST_IMAGES`, as many of each class as there are or as it takes; increasing indices."""
     place = pd.Series(np.random.default_rng(seed).permutation(len(classes))).groupby(classes).rank(method="first")
-    return np.sort(np.argsort(place.to_numpy(), kind="stable")[:most])
+    return np.sort(np.argsort(place.to_numpy(), kind="stable")[:MOST_IMAGES])
 
 
 @dataclass(frozen=True)
@@ -278,7 +278,7 @@ def _judge(
     groups: np.ndarray | None,
 ) -> _Judge:
     """From the images themselves, at most `MOST_IMAGES`."""
-    images = _draw(classes, MOST_IMAGES, seed)
+    images = draw_images(classes, seed)
     ends = np.cumsum(widths)
     rows = features[images * copies]
     mean, scale = standardisation(rows, widths)

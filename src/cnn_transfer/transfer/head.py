@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from cnn_transfer.images import Augmentation, class_names
 from cnn_transfer.parameters import Parameters, did_you_mean
-from cnn_transfer.transfer.depths import TapChoice, choose_taps, knn_accuracy, score_taps
+from cnn_transfer.transfer.depths import TapChoice, choose_taps, draw_images, knn_accuracy, score_taps
 from cnn_transfer.transfer.features import FeatureSet
 from cnn_transfer.transfer.groups import mean_and_error
 from cnn_transfer.transfer.probe import ClassShares, Probe, fit_probe
@@ -66,7 +66,7 @@ class Head:
             what the head reads.
         alone: One row a tap: `tap`, `loss`, `accuracy` of a head on it alone.
         neighbours: Accuracy of the nearest neighbours' vote on the same features.
-        permuted: Accuracy on left-out images when the labels are permuted.
+        permuted: Accuracy on left-out images, at most `depths.MOST_IMAGES`, when the labels are permuted.
         groups: (images,) the number of each one's group, with which it was left out; None: each by itself.
         least_groups: The same of the images of `least_errors`.
     """
@@ -217,7 +217,8 @@ def _permuted_accuracy(
     features: np.ndarray, classes: np.ndarray, widths: Sequence[int], seed: int, groups: np.ndarray
 ) -> float:
     """What the same ridge has of left-out images when the labels mean nothing."""
-    permuted = np.random.default_rng(seed).permutation(classes)
+    images = draw_images(classes, seed)
+    features, permuted = features[images], np.random.default_rng(seed).permutation(classes[images])
     rows = Standardised(features, *standardisation(features, widths))
-    fit = fit_ridge(rows, class_targets(permuted, classes.max() + 1), groups=groups)
+    fit = fit_ridge(rows, class_targets(permuted, classes.max() + 1), groups=groups[images])
     return float((fit.left_out.argmax(axis=1) == permuted).mean())
