@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -48,6 +49,7 @@ GREYS = {"brightness_fraction": 0.2, "contrast_fraction": 0.2}
 COLOURS = GREYS | {"saturation_fraction": 0.2, "hue_degrees": 18}
 CUTOUT, MIXUP, CUTMIX = {"cutout_fraction": 0.3}, {"mixup_alpha": 0.2}, {"cutmix_alpha": 1.0}
 Map = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+Batches = Callable[[Examples, int, int, Augmentation, int], tf.data.Dataset]
 
 
 def keras_layers(wanted: Augmentation, seed: int) -> Map:
@@ -63,7 +65,8 @@ def keras_layers(wanted: Augmentation, seed: int) -> Map:
         layers.append(keras.layers.RandomZoom(scale, scale, fill_mode="nearest", seed=seed + 3))
     if wanted.saturation_fraction:
         brightness, contrast, hue = wanted.brightness_fraction, wanted.contrast_fraction, wanted.hue_degrees / 180
-        factors = {"saturation_factor": (0.5 - wanted.saturation_fraction / 2, 0.5 + wanted.saturation_fraction / 2)}
+        saturation = (0.5 - wanted.saturation_fraction / 2, 0.5 + wanted.saturation_fraction / 2)
+        factors: dict[str, Any] = {"saturation_factor": saturation}
         factors |= {"brightness_factor": brightness, "contrast_factor": contrast, "hue_factor": hue}
         layers.append(keras.layers.RandomColorJitter(**factors, seed=seed + 4))
     elif wanted.brightness_fraction:  # images with one channel
@@ -166,8 +169,10 @@ def accuracy(seeds: int) -> None:
     )
     precision, nothing, rows = choose_precision("auto"), Augmentation(**NOTHING), []
 
-    def keras_batches(examples: Examples, batch_size: int, seed: int, augmentation: Augmentation) -> tf.data.Dataset:
-        plain = training_batches(examples, batch_size, seed, nothing)
+    def keras_batches(
+        examples: Examples, batch_size: int, seed: int, augmentation: Augmentation, first_step: int
+    ) -> tf.data.Dataset:
+        plain = training_batches(examples, batch_size, seed, nothing, first_step)
         layers = keras_layers(augmentation, seed)
         return plain.map(layers, num_parallel_calls=2).map(
             lambda pixels, targets: (tf.cast(tf.round(tf.clip_by_value(pixels, 0.0, 255.0)), tf.uint8), targets)
@@ -177,7 +182,8 @@ def accuracy(seeds: int) -> None:
         images, splits = fashion_mnist(Path(temporary) / "fashion_mnist")
         training, validation = (split_examples(images, splits, split) for split in ("training", "validation"))
         for name, ranges in groups.items():
-            wanted, found = Augmentation(**NOTHING | ranges), {training_batches: [], keras_batches: []}
+            wanted = Augmentation(**NOTHING | ranges)
+            found: dict[Batches, list[float]] = {training_batches: [], keras_batches: []}
             for seed in range(seeds):
                 for batches, accuracies in found.items():
                     network = build_network("compact_cnn", images.image_shape, CLASSES, seed)

@@ -11,19 +11,19 @@ import functools
 import os
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from project_copy import copy_project
 
-from cnn_transfer import fingerprints, hooks, runner
+from cnn_transfer import fingerprints, runner
 from cnn_transfer.context import RunSession
 from cnn_transfer.datasets import RunRecordsDataset, claim, versions
+from cnn_transfer.hooks import checks, records
 from cnn_transfer.training import checkpoints
 
 
@@ -31,7 +31,7 @@ class Clock:
     """Seconds in functions, by what they belong to; only the outermost of nested calls counts."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: dict[str, float] = defaultdict(float)
         self.calls: Counter[str] = Counter()
         self._inside = False
 
@@ -73,20 +73,19 @@ def main() -> None:
     fit = import_module("cnn_transfer.training.fit")
     for name in ("key_of_fit", "_values"):
         clock.around(fit, name, "checkpoints")
-    clock.around(hooks, "check_store", "check of the store")
+    clock.around(checks, "check_store", "check of the store")
     for name in ("reset_peak_memory", "peak_memory_mb", "count_images"):
-        clock.around(hooks, name, "memory and images")
+        clock.around(records, name, "memory and images")
     clock.around(runner._Progress, "take_over", "looking for earlier runs")
     with tempfile.TemporaryDirectory() as temporary:
         project = copy_project(Path(temporary) / "project")
         bootstrap_project(project)
-        session: KedroSession
         with RunSession.create(project_path=project, env=environment) as session:
             start = time.perf_counter()
             session.run()
             total = time.perf_counter() - start
     spent = sum(clock.seconds.values())
-    for what, seconds in clock.seconds.most_common():
+    for what, seconds in sorted(clock.seconds.items(), key=lambda item: -item[1]):
         print(f"{what:35} {seconds:7.3f} s in {clock.calls[what]:5} calls")
     print(
         f"machinery {spent:.2f} s of {total:.1f} s: {spent / total:.2%}; beside the rest {spent / (total - spent):.2%}"
