@@ -29,7 +29,7 @@ def load(name: str) -> tuple[np.ndarray, np.ndarray, pd.Series]:
     table = pd.read_parquet(ROOT / "data/01_raw" / name)
     pixels = np.stack([np.asarray(Image.open(io.BytesIO(image["bytes"]))) for image in table["image"]])
     classes = pd.Categorical(table["label"]).codes
-    return pixels[..., None].astype("float32") / 255, classes, table["image"].str["path"]
+    return pixels[..., None].astype("float32") / 255, classes, table["image"].str.get("path")
 
 
 splits_file, result_file, seed = sys.argv[1], sys.argv[2], int(sys.argv[3])

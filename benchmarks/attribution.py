@@ -12,21 +12,24 @@ which one had to be chosen, are judged on validation images beside both others. 
 import argparse
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import pandas as pd
 
-from cnn_transfer.evaluation.attribution import LogitNetwork, reference_images
+from cnn_transfer.evaluation.attribution import LogitNetwork, Reference, reference_images
 from cnn_transfer.evaluation.explanations import explain
 from cnn_transfer.evaluation.faithfulness import faithfulness, mean_faithfulness, random_maps, randomisation_check
-from cnn_transfer.evaluation.occlusion import occlusion_map
+from cnn_transfer.evaluation.occlusion import PLACES, occlusion_map
 from cnn_transfer.evaluation.similarity import map_similarity, similarity_by_depth
 from cnn_transfer.images import open_image_set
 
 PATH_STEPS = 16
+Method = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def latest(project: Path, entry: str) -> Path:
@@ -73,21 +76,19 @@ def compare_speed(model: keras.Model, pixels: np.ndarray, classes: np.ndarray, r
     """Print images a second of three ways, and how much faster many at once are."""
     network = LogitNetwork(model)
     guides = keras_guides(model, network.layer)
-    methods = {
+    methods: dict[str, Method] = {
         "Grad-CAM": network.grad_cam,
         "integrated gradients": lambda x, c: network.integrated_gradients(x, c, PATH_STEPS),
     }
     for name, method in methods.items():
         pairs = [(pixels[i : i + 1], classes[i : i + 1]) for i in range(len(pixels))]
-        ways = {
-            "at once": lambda method=method: method(pixels, classes),
-            "one at a time": lambda method=method, pairs=pairs: [method(*pair) for pair in pairs],
-            "one at a time as in Keras's guide": lambda guide=guides[name]: [
-                guide(image, label) for image, label in zip(pixels, classes, strict=True)
-            ],
+        ways: dict[str, Callable[[], object]] = {
+            "at once": partial(method, pixels, classes),
+            "one at a time": partial(of_each, method, pairs),
+            "one at a time as in Keras's guide": partial(of_each, guides[name], [*zip(pixels, classes, strict=True)]),
         }
-        for way in ways.values():
-            way()  # traced before the clock starts
+        for call in ways.values():
+            call()  # traced before the clock starts
         times: dict[str, list[float]] = {way: [] for way in ways}
         for _ in range(repetitions):
             for way, call in ways.items():
@@ -97,6 +98,11 @@ def compare_speed(model: keras.Model, pixels: np.ndarray, classes: np.ndarray, r
             f"{len(pixels) / taken:,.0f} {way} (ratio {taken / best['at once']:.1f})" for way, taken in best.items()
         )
         print(f"{name}, images/s: {rates}", flush=True)
+
+
+def of_each(method: Callable[[Any, Any], object], pairs: Iterable[tuple[Any, Any]]) -> list[object]:
+    """What a method makes of each image and its class."""
+    return [method(*pair) for pair in pairs]
 
 
 def float_copy(model: keras.Model) -> keras.Model:
@@ -133,10 +139,16 @@ def compare_with_tf_keras_vis(model: keras.Model, pixels: np.ndarray, classes: n
     )
 
 
-def occlusion(network: LogitNetwork, pixels: np.ndarray, classes: np.ndarray, **options: object) -> np.ndarray:
+def occlusion(
+    network: LogitNetwork,
+    pixels: np.ndarray,
+    classes: np.ndarray,
+    places: int = PLACES,
+    reference: Reference = "blurred",
+) -> np.ndarray:
     """Maps of several images."""
     maps = [
-        occlusion_map(network.logits, image, int(index), **options)
+        occlusion_map(network.logits, image, int(index), places, reference)
         for image, index in zip(pixels, classes, strict=True)
     ]
     return np.stack(maps)
@@ -144,14 +156,15 @@ def occlusion(network: LogitNetwork, pixels: np.ndarray, classes: np.ndarray, **
 
 def judge_occlusion(network: LogitNetwork, pixels: np.ndarray, classes: np.ndarray) -> None:
     """Print what maps by covering places are worth, beside those by gradients, and the time of one."""
-    forms = {
+    covers: list[tuple[int, Reference]] = [(12, "blurred"), (12, "mean"), (8, "blurred"), (5, "blurred")]
+    forms: dict[str, Method] = {
         "Grad-CAM": network.grad_cam,
         f"integrated gradients, {PATH_STEPS} steps": lambda x, c: network.integrated_gradients(x, c, PATH_STEPS),
         **{
-            f"occlusion, {places} x {places} places, {cover}": lambda x, c, places=places, cover=cover: occlusion(
-                network, x, c, places=places, reference=cover
+            f"occlusion, {places} x {places} places, {cover}": partial(
+                occlusion, network, places=places, reference=cover
             )
-            for places, cover in ((12, "blurred"), (12, "mean"), (8, "blurred"), (5, "blurred"))
+            for places, cover in covers
         },
     }
     for name, form in forms.items():
@@ -221,8 +234,8 @@ def main() -> None:
     depths = similarity_by_depth(before, after, pixels)
     print(f"what fine-tuning changed ({time.perf_counter() - start_cka:.1f} s):", flush=True)
     print(depths.round(3).to_string(index=False), flush=True)
-    both = [LogitNetwork(model).integrated_gradients(pixels, classes, PATH_STEPS) for model in (before, after)]
-    print(map_similarity(*both)["statement"], flush=True)
+    first, second = (LogitNetwork(model).integrated_gradients(pixels, classes, PATH_STEPS) for model in (before, after))
+    print(map_similarity(first, second)["statement"], flush=True)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def label(predictor: Predictor, images: list[Image.Image]) -> pd.DataFrame:
 
 def found(new: pd.DataFrame, references: References, facts: PredictorFacts, confidence: float) -> list[str]:
     """The aspects in which drift is called."""
-    return drift_report(DriftCounts.empty(facts, references).add(new), references, facts, confidence)["drift"]
+    return list(drift_report(DriftCounts.empty(facts, references).add(new), references, facts, confidence)["drift"])
 
 
 def report(name: str, images: int, draws: list[list[str]]) -> None:

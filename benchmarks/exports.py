@@ -29,7 +29,7 @@ from cnn_transfer.exporting import (
     images_to_compare,
     time_exports,
 )
-from cnn_transfer.images import open_image_set
+from cnn_transfer.images import ImageSet, open_image_set
 from cnn_transfer.prediction import Predictor
 
 TOLERANCES = {"saved_model": 1e-4, "onnx": 1e-4, "litert": 1e-3}
@@ -37,7 +37,7 @@ ACCURACY_LOSS = 0.01
 REPETITIONS = 3  # of the timing, each with all runtimes in turns
 
 
-def with_hidden_labels(predictor: Predictor, images, splits: pd.DataFrame) -> Compared:
+def with_hidden_labels(predictor: Predictor, images: ImageSet, splits: pd.DataFrame) -> Compared:
     """Validation images and those that were kept unlabelled, with the labels that the data has of both."""
     known = splits[splits["split"].isin(["validation", "unlabelled"]) & splits["label"].notna()]
     classes = pd.Index(predictor.facts.class_names).get_indexer(pd.Index(known["label"]))

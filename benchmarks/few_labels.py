@@ -115,7 +115,7 @@ def fastai(python: Path, name: str, seed: int, data: dict[str, np.ndarray]) -> d
     """Accuracy and seconds of `fine_tune(10)`, in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "split.npz"
-        np.savez(file, **data)
+        np.savez(file, allow_pickle=False, **data)
         script = ROOT / "benchmarks/few_labels_fastai.py"
         command = [str(python), str(script), str(file), str(imagenet_weights_path()), str(seed), str(name == "Fashion")]
         out = subprocess.run(command, check=True, capture_output=True, text=True).stdout

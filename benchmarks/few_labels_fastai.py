@@ -28,14 +28,14 @@ from fastai.vision.all import (
 )
 
 
-class Body(torch.nn.Module):
+class Body(torch.nn.Module):  # type: ignore[misc]
     """The network without its head."""
 
-    def __init__(self, network):
+    def __init__(self, network: EfficientNet) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(n, 3, 96, 96) → (n, 1280, 3, 3)."""
         return self.network.extract_features(torch.as_tensor(x))
 

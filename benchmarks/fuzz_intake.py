@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -29,6 +30,7 @@ from cnn_transfer.images import (
     ImageSet,
     SplitRule,
     check_image_set,
+    decode_image,
     list_images,
     open_image_set,
     preparation,
@@ -155,7 +157,7 @@ def zero_block(content: bytearray, rng: np.random.Generator, _: list[bytes]) -> 
 def insert_bytes(content: bytearray, rng: np.random.Generator, _: list[bytes]) -> bytearray:
     """One to 64 bytes anywhere."""
     start = rng.integers(0, len(content))
-    content[start:start] = rng.bytes(rng.integers(1, 65))
+    content[start:start] = rng.bytes(int(rng.integers(1, 65)))
     return content
 
 
@@ -177,20 +179,20 @@ DAMAGES = {
 
 def prepare(folder: Path) -> None:
     """Prepare `photos` in a folder; write what became of each file and the slowest one."""
-    slowest, decode = (0.0, ""), preparation.decode_image
+    slowest = (0.0, "")
 
     def timed(encoded: bytes, image_format: ImageFormat, name: str) -> object:
         nonlocal slowest
         start = time.perf_counter()
         try:
-            return decode(encoded, image_format, name)
+            return decode_image(encoded, image_format, name)
         finally:
             slowest = max(slowest, (time.perf_counter() - start, name))
 
-    preparation.decode_image = timed
     listing = list_images(folder / "photos")
     image_format = ImageFormat(image_size_px=SIDE_PX, channels=3)
-    write_image_set(DecodedImages(listing, image_format, np.arange(len(listing.table))), folder / "set")
+    with mock.patch.object(preparation, "decode_image", timed):
+        write_image_set(DecodedImages(listing, image_format, np.arange(len(listing.table))), folder / "set")
     images = open_image_set(folder / "set")
     rule = CheckRule(group_pattern=None, near_duplicates=None, small_classes="set_aside", most_set_aside=1)
     split_rule = SplitRule(test_fraction=0.2, labels_per_class=None, validation_ratio=0.25)

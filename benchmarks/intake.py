@@ -95,9 +95,9 @@ def main() -> None:
     for name, values in seconds.items():
         print(f"{name:26} {middle[name]:7.2f} s  ({min(values):.2f} to {max(values):.2f})")
     for size in SIZES_PX:
-        first = middle[f"prepare, {size} px"]
-        print(f"{size} px: preparing / an epoch of Keras {first / middle[f'keras, an epoch, {size} px']:.2f}", end="; ")
-        print(f"unchanged again / first {middle[f'prepare again, {size} px'] / first:.3f}")
+        once = middle[f"prepare, {size} px"]
+        print(f"{size} px: preparing / an epoch of Keras {once / middle[f'keras, an epoch, {size} px']:.2f}", end="; ")
+        print(f"unchanged again / first {middle[f'prepare again, {size} px'] / once:.3f}")
     start, stage, again = (middle[name] for name in ("stage, few images, again", "stage", "stage again"))
     without_start = (again - start) / (stage - start)
     print(f"stage again / first {again / stage:.3f}; without what a few images take {without_start:.3f}")

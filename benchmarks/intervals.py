@@ -142,7 +142,8 @@ class Pair:
         ease = self.ease * rng.normal(size=units.max() + 1)[units]
         taste = self.taste * rng.normal(size=(2, 1, units.max() + 1))[..., units]
         luck = self.luck * rng.normal(size=(2, seeds, 1))
-        return np.array(self.skills)[:, None, None] + ease + taste + luck + rng.normal(size=(2, seeds, images)) > 0
+        noise = rng.normal(size=(2, seeds, images))
+        return np.asarray(np.array(self.skills)[:, None, None] + ease + taste + luck + noise > 0)
 
     def groups(self, images: int) -> np.ndarray:
         """(images,) the group of each."""
@@ -189,7 +190,7 @@ def verdict_coverage(repetitions: int, rng: np.random.Generator, only: str = "")
                 found = compare(tables[0][0], tables[1][0], tables[0][0].iloc[:0], log, log, LEVEL)
                 small.append(found["mcnemar_p"] < 1 - LEVEL)
             else:
-                found = compare_over_seeds(*tables, LEVEL)
+                found = compare_over_seeds(tables[0], tables[1], LEVEL)
             held.append(found["difference_low"] <= pair.truth <= found["difference_high"])
             verdicts.append(found["verdict"] != "neutral")
         yield scenario, "difference", float(np.mean(held))
@@ -228,7 +229,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="scenarios whose name holds this text")
     options = parser.parse_args()
     start = time.perf_counter()
-    results = defaultdict(int)
+    results: dict[str, int] = defaultdict(int)
     for simulate in (metric_coverage, verdict_coverage):
         rows = simulate(options.repetitions, np.random.default_rng(options.seed), options.only)
         for scenario, figure, share in rows:

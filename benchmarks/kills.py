@@ -58,10 +58,12 @@ def interrupted(project: Path, run: str) -> tuple[list[str], list[int]]:
 
 def disturbed_run(
     project: Path, run: str, environment: str, longest: float, chance: random.Random
-) -> dict[str, object]:
-    """One run with its kills: where they hit, and what went wrong."""
+) -> tuple[Counter[str], list[str], list[str]]:
+    """One run with its kills: where they hit, what was unreadable, and what was repeated."""
     hits: Counter[str] = Counter()
-    problems, repeated, done = [], [], {}
+    problems: list[str] = []
+    repeated: list[str] = []
+    done: dict[str, float] = {}
     log = project / f"{run}.log"
     while True:
         before = log.stat().st_size if log.exists() else 0
@@ -83,7 +85,7 @@ def disturbed_run(
         if code is not None:
             if code:
                 problems.append(f"{run} ended with {code}: {said[-2000:]}")
-            return {"hits": hits, "unreadable": problems, "repeated": repeated}
+            return hits, problems, repeated
         nodes, _ = interrupted(project, run)
         hits.update(nodes or ["between nodes"])
         problems += unreadable(project, run)
@@ -98,7 +100,10 @@ def main() -> None:
     arguments = parser.parse_args()
     chance = random.Random(arguments.seed)
     hits: Counter[str] = Counter()
-    wrong, unread, repeated, runs = [], [], [], 0
+    wrong: list[str] = []
+    unread: list[str] = []
+    repeated: list[str] = []
+    runs = 0
     with tempfile.TemporaryDirectory() as temporary:
         project = copy_project(Path(temporary) / "project")
         begin = time.perf_counter()
@@ -108,11 +113,11 @@ def main() -> None:
         reference = contents(project, "undisturbed")
         while sum(hits.values()) < arguments.kills:
             run = f"kill-{runs}"
-            result = disturbed_run(project, run, arguments.env, longest, chance)
+            of_run, problems, again = disturbed_run(project, run, arguments.env, longest, chance)
             runs += 1
-            hits.update(result["hits"])
-            unread += result["unreadable"]
-            repeated += result["repeated"]
+            hits.update(of_run)
+            unread += problems
+            repeated += again
             wrong += [f"{run}: {name}" for name in differences(reference, contents(project, run))]
             wrong += foreign_inputs(project, run)
             left = [
@@ -121,7 +126,7 @@ def main() -> None:
                 if ".partial-" in path.name or path.suffix == ".claim"
             ]
             wrong += [f"{run} left {path}" for path in left]
-            print(f"{run}: {dict(result['hits'])}", flush=True)
+            print(f"{run}: {dict(of_run)}", flush=True)
     for title, found in (("wrong results", wrong), ("unreadable", unread), ("repeated", repeated)):
         print(f"{title}: {len(found)}", *found, sep="\n  ")
     print(f"{sum(hits.values())} kills in {runs} runs, each compared in {len(reference)} files; while working on:")

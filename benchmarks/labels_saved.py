@@ -9,6 +9,7 @@ labels, and the true accuracy of the transfer. About 6 minutes on 2 busy cores.
 """
 
 import argparse
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,11 @@ from cnn_transfer.evaluation.learning_curve import labels_saved, labels_to_reach
 
 CURVES = {"transfer": {5: 0.6, 10: 0.66, 20: 0.7}, "scratch": {5: 0.5, 10: 0.6, 20: 0.66, 40: 0.72}}
 IMAGES, SEED_EFFECT, NOISE = 2000, 0.1, 0.05
-ENDS = {"measured": lambda value: value, "more_than": lambda _: np.inf, "at_most": lambda _: 0.0}
+ENDS: dict[str, Callable[[float], float]] = {
+    "measured": lambda value: value,
+    "more_than": lambda _: np.inf,
+    "at_most": lambda _: 0.0,
+}
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Mapping
 from itertools import combinations, pairwise
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -89,7 +90,7 @@ def sources_and_targets(sets: Mapping[str, ImageSet], seed: int, folder: Path) -
         "digits 0-4": train(sets["digits"], digits[sets["digits"].classes[digits] < 5], 5, seed),
     }
     networks["random"] = reinitialise(networks["digits"], seed + 100)
-    result = {}
+    result: dict[str, Mapping[str, FeatureSet]] = {}
     for name, rows in targets.items():
         wanted = {
             source: lambda network=network, name=name, rows=rows: FeatureExtraction(
@@ -118,12 +119,12 @@ def trial(features: Mapping[str, FeatureSet], labels: pd.Series, per_class: int,
         scores = (-table["loss"][source], -head.probe.path["error"].min(), np.log(likely).mean(), head.accuracy)
         rows.append([source, (guess == truth).mean(), *scores, head.neighbours, table["verdict"][source]])
     errors = [head.least_errors for head in heads.values()]  # of each left-out image, for paired differences
-    return pd.DataFrame(rows, columns=["source", "test", *MEASURES, "verdict"]).assign(errors=errors)
+    return pd.DataFrame(rows, columns=["source", "test", *MEASURES, "verdict"]).assign(errors=pd.Series(errors))
 
 
 def report(trials: pd.DataFrame, target: str, order: tuple[str, ...]) -> None:
     """Print the pairs of a target, and the share of right orders by each measure."""
-    wide = trials[trials["target"] == target].pivot(index=["seed", "draw"], columns="source")
+    wide: Any = trials[trials["target"] == target].pivot(index=["seed", "draw"], columns="source")
     print(f"\n**Target {target}**, {len(wide)} trials\n")
     print("| better / worse | difference on test images | right order | clear (95%) | clear and wrong |")
     print("|---|---|---|---|---|")

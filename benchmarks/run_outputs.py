@@ -65,6 +65,7 @@ def foreign_inputs(project: Path, run: str) -> list[str]:
 def _versioned(project: Path) -> Iterator[tuple[str, AbstractVersionedDataset[Any, Any]]]:
     bootstrap_project(project)
     with KedroSession.create(project_path=project) as session:
+        assert isinstance(session, KedroSession)
         catalog = session.load_context().catalog
         for name in catalog:
             if isinstance(dataset := catalog.get(name), AbstractVersionedDataset):

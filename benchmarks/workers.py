@@ -16,8 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from importlib import import_module
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -30,12 +30,11 @@ def pretrain(arguments: argparse.Namespace) -> None:
     """One process's part; the chief writes log and weights."""
     import keras
 
-    from cnn_transfer.images import Augmentation, open_image_set, split_examples
+    from cnn_transfer.images import Augmentation, open_image_set, split_examples, training_batches
     from cnn_transfer.models import build_network, surgery
     from cnn_transfer.training import Optimisation, choose_precision, fit
     from cnn_transfer.training.workers import join
 
-    module = import_module("cnn_transfer.training.fit")
     policy = choose_precision("auto") if arguments.precision == "auto" else arguments.precision
     if policy == "float64":
         keras.config.set_floatx("float64")
@@ -45,10 +44,12 @@ def pretrain(arguments: argparse.Namespace) -> None:
             copy.set_weights(network.get_weights())
             return copy
 
-        module.with_precision = in_float64
+        mock.patch("cnn_transfer.training.fit.with_precision", in_float64).start()
     if arguments.reverse:
-        batches = module.training_batches
-        module.training_batches = lambda *given: batches(*given).map(lambda x, y: (x[::-1], y[::-1]))
+        mock.patch(
+            "cnn_transfer.training.fit.training_batches",
+            lambda *given: training_batches(*given).map(lambda x, y: (x[::-1], y[::-1])),
+        ).start()
     team = join()
     folder = Path(arguments.folder)
     images, splits = open_image_set(folder / "images"), pd.read_parquet(folder / "splits.parquet")
@@ -107,8 +108,9 @@ def run(folder: Path, workers: int, epochs: int, precision: str, reverse: bool =
         if workers > 1:
             environment["TF_CONFIG"] = json.dumps(cluster)
         processes.append(subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL))
-    if failed := [process.args for process in processes if process.wait()]:
-        raise RuntimeError(f"{failed[0]} failed")
+    codes = [process.wait() for process in processes]
+    if any(codes):
+        raise RuntimeError(f"{command} failed")
     with np.load(result) as found:
         return {name: found[name] for name in found.files}
 
