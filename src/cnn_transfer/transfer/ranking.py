@@ -9,8 +9,8 @@ which beat 23 published scores in arXiv 2503.18528. Share of trials in which thr
 order, 10 labels a class, 30 trials each (`benchmarks/rank_sources.py`, 3 networks a source, 10 draws of the images):
 
     target          squared error   log loss   accuracy   neighbours
-    Fashion-MNIST        97 %          80 %       63 %        57 %
-    digits              100 %          97 %       87 %        90 %
+    Fashion-MNIST        93 %          80 %       50 %        57 %
+    digits              100 %          97 %       73 %        80 %
 
 An image that is right by far and one that is just right count the same in an accuracy, whose standard error on 100
 images is 3 to 5 points, as much as the sources differ by. A difference of scores is known several times as well.
