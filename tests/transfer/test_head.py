@@ -69,8 +69,8 @@ def test_cells_are_finer_only_where_that_pays(planted_features, planted_splits, 
 
 def test_of_equal_cells_the_coarser_are_taken(planted_features, planted_splits, head_rule):
     features = planted_features({("low", 1): 0.5, ("low", 2): 0.0}, width=8)
-    columns = features.columns(["low"], 1)
-    same = np.concatenate([features.values[:, columns]] + 4 * [features.values[:, columns]], axis=1)
+    (columns,) = features.columns(["low"], 1)
+    same = np.concatenate(5 * [features.values[:, columns]], axis=1)
     head = choose_head(dataclasses.replace(features, values=same), planted_splits, head_rule(grids=(1, 2)), seed=0)
     assert head.grid == 1
 

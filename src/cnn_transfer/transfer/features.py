@@ -154,13 +154,13 @@ class FeatureSet:
     copies: int
     computed: int = 0
 
-    def columns(self, taps: Sequence[str], grid: int) -> np.ndarray:
-        """Positions of the features of some taps at one grid."""
+    def columns(self, taps: Sequence[str], grid: int) -> list[slice]:
+        """Where the features of each of some taps are at one grid."""
         grids = list(self.widths)
         before = sum(sum(self.widths[other]) for other in grids[: grids.index(grid)])
         ends = before + np.cumsum([0, *self.widths[grid]])
         places = [self.taps.index(name) for name in taps]
-        return np.concatenate([np.arange(ends[place], ends[place + 1]) for place in places])
+        return [slice(ends[place], ends[place + 1]) for place in places]
 
     def widths_of(self, taps: Sequence[str], grid: int) -> list[int]:
         """Features of each of some taps at one grid."""
@@ -182,9 +182,10 @@ class FeatureSet:
                 f"such as {wanted[missing][0]}. Run migrate_model again, so that both have one version."
             )
         columns = self.columns(taps, grid)
-        values = np.empty((len(rows), len(columns)), np.float32)
+        values = np.empty((len(rows), sum(self.widths_of(taps, grid))), np.float32)
         for start in range(0, len(rows), CHUNK_ROWS):
-            values[start : start + CHUNK_ROWS] = self.values[rows[start : start + CHUNK_ROWS]][:, columns]
+            chunk = slice(start, start + CHUNK_ROWS)
+            np.concatenate([self.values[rows[chunk], part] for part in columns], axis=1, out=values[chunk])
         return values
 
 
