@@ -92,7 +92,7 @@ def scaled(images: EmbeddedImages) -> ScaledImages:
     Raises:
         ValueError: When a feature is not finite.
     """
-    features, logits = _unit(images.features), _unit(images.logits)
+    features, logits = (np.asfortranarray(_unit(view)) for view in (images.features, images.logits))
     return ScaledImages(pd.Index(images.ids), images.labels, features, logits, images.groups)
 
 
