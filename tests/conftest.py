@@ -15,6 +15,7 @@ import sys
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up notes would hide what pytest prints
+os.environ.pop("TRANSFER_STORE", None)  # else the tests' runs would write there
 
 import numpy as np
 import pandas as pd

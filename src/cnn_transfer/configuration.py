@@ -12,13 +12,17 @@ from kedro.config import MissingConfigException, OmegaConfigLoader
 from omegaconf.errors import InterpolationResolutionError
 
 
-def environment(name: str) -> str:
+def environment(name: str, otherwise: str | None = None) -> str:
     """The value of an environment variable; Kedro keeps OmegaConf's own resolver to credentials.
 
+    Args:
+        name: Of the variable.
+        otherwise: What stands for one that is not set, or empty; None: it must be set.
+
     Raises:
-        InterpolationResolutionError: When it is not set, or empty.
+        InterpolationResolutionError: When it must be set and is not.
     """
-    if value := os.environ.get(name):
+    if value := os.environ.get(name) or otherwise:
         return value
     raise InterpolationResolutionError(
         f"The environment variable {name} must be set and is not; this environment's configuration reads it. "

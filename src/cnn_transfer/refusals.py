@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
+from collections.abc import Iterator
+
 from cnn_transfer.exporting.release import ToleranceError
-from cnn_transfer.images import UnusableSetError
+from cnn_transfer.images import NoRoomError, UnusableSetError
+
+FULL = {number: os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT)}  # what the system says
+SAVED = re.compile(r"(\S+): Failed while saving data")  # Kedro's words
 
 
 def refusal(error: BaseException | None) -> str | None:
@@ -12,8 +20,32 @@ def refusal(error: BaseException | None) -> str | None:
     Args:
         error: Kedro raises another one from those of data sets.
     """
-    while error is not None:
-        if isinstance(error, UnusableSetError | ToleranceError):
-            return str(error)
-        error = error.__cause__
+    saved = None
+    for cause in _causes(error):
+        if isinstance(cause, UnusableSetError | ToleranceError | NoRoomError):
+            return str(cause)
+        saved = saved or SAVED.match(str(cause))
+        if said := _full(cause):
+            return (
+                f"{said}: there was no room for {saved[1] if saved else 'a file of this run'}. Delete what is not "
+                "needed, such as the versions of old runs, or let TRANSFER_STORE name another disk."
+            )
     return None
+
+
+def leaves_the_run_whole(error: BaseException | None) -> bool:
+    """Whether the same run can go on when its surroundings are mended: neither its images nor its parameters."""
+    return not refusal(error) or any(isinstance(cause, NoRoomError) or _full(cause) for cause in _causes(error))
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _full(error: BaseException) -> str | None:
+    """What the system says of a full disk, by number or in the words of a library; None: another error."""
+    number = error.errno if isinstance(error, OSError) else None
+    said = [words for each, words in FULL.items() if each == number or words in str(error)]
+    return said[0] if said else None

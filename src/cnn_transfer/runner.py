@@ -32,7 +32,7 @@ from pluggy import PluginManager
 
 from cnn_transfer.datasets import CheckpointsDataset, ClaimedError, RunRecordsDataset, versions
 from cnn_transfer.fingerprints import Fingerprints
-from cnn_transfer.refusals import refusal
+from cnn_transfer.refusals import leaves_the_run_whole
 from cnn_transfer.training.workers import Team, join
 
 LOGGER = logging.getLogger("cnn_transfer")
@@ -109,7 +109,7 @@ class ResumingRunner(SequentialRunner):
                 self._release_datasets(node, catalog, uses_left, pipeline)
         except BaseException as error:
             progress.tell()
-            if not refusal(error):
+            if leaves_the_run_whole(error):
                 LOGGER.warning(
                     "What is done is kept. To go on from here, give the same command with TRANSFER_RUN_ID=%s.",
                     records.run_id,

@@ -20,18 +20,28 @@ def loader(tmp_path):
     """A configuration with credentials that are not those of its environment."""
     for folder in ("base", "production", "local"):
         (tmp_path / folder).mkdir()
-    (tmp_path / "base/globals.yml").write_text("store: data\n")
+    (tmp_path / "base/globals.yml").write_text("store: ${environment:TRANSFER_STORE,data}\n")
     (tmp_path / "production/globals.yml").write_text("store: ${environment:TRANSFER_STORE}\n")
-    return lambda: ConfigLoader(str(tmp_path), env="production", **CONFIG_LOADER_ARGS)
+    return lambda env="production": ConfigLoader(str(tmp_path), env=env, **CONFIG_LOADER_ARGS)
 
 
-def test_the_store_is_that_of_the_environment_variable(loader, monkeypatch, tmp_path):
+@pytest.mark.parametrize("env", ["local", "production"])
+def test_the_store_is_that_of_the_environment_variable(loader, monkeypatch, tmp_path, env):
     for address, expected in (("s3://b/c", "s3://b/c"), ("out", str(tmp_path / "out")), ("/out", "/out")):
         monkeypatch.setenv("TRANSFER_STORE", address)
-        assert loader().store(tmp_path) == expected
+        assert loader(env).store(tmp_path) == expected
 
 
-def test_a_variable_that_is_not_set_is_named(loader, monkeypatch):
+def test_without_the_variable_the_store_is_the_projects_folder(loader, monkeypatch, tmp_path):
+    for unset in (
+        lambda: monkeypatch.delenv("TRANSFER_STORE", raising=False),
+        lambda: monkeypatch.setenv("TRANSFER_STORE", ""),
+    ):
+        unset()
+        assert loader("local").store(tmp_path) == str(tmp_path / "data")
+
+
+def test_where_the_variable_must_be_set_it_is_named(loader, monkeypatch):
     monkeypatch.setenv("TRANSFER_STORE", "")
     with pytest.raises(click.ClickException, match="TRANSFER_STORE must be set and is not"):
         loader()

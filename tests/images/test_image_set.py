@@ -17,6 +17,7 @@ from cnn_transfer.images import (
     DecodedImages,
     ImageFormat,
     ImageListing,
+    NoRoomError,
     Workers,
     decoding,
     image_set,
@@ -442,7 +443,7 @@ def test_the_set_does_not_depend_on_the_number_of_workers(tmp_path, content, thr
 
 def test_too_little_room_is_an_error_before_anything_is_decoded(tmp_path, content, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
-    with pytest.raises(OSError, match=r"Not enough room for 33 images of \(16, 16, 3\).*Lower image_size_px"):
+    with pytest.raises(NoRoomError, match=r"Not enough room for 33 images of \(16, 16, 3\).*Lower image_size_px"):
         content.write(tmp_path / "1")
     assert content.decoded == 0
 

@@ -155,6 +155,13 @@ def test_the_image_exports_and_serves(image, data):
     )
 
 
+def test_the_image_has_imagenets_weights_and_writes_them_to_its_volume_in_any_environment(image, data):
+    imports = start(image, data, "run", "--env", "imagenet", "--pipelines", "import_source")
+    printed, _ = imports.communicate(timeout=200)
+    assert imports.returncode == 0, printed
+    assert list(data.glob("06_models/source_model.keras/*/source_model.keras"))
+
+
 def test_sigterm_reaches_the_run_and_the_next_container_goes_on(image, data):
     command = ["run", "--env", "production", "--params", small_run()]
     stopped = start(image, data, *command, TRANSFER_RUN_ID="nightly")

@@ -118,3 +118,9 @@ def test_one_size_of_batch_whatever_is_left(extraction, tmp_path, monkeypatch):
     values = np.asarray(open_features(tmp_path / "batches").values)
     assert np.isfinite(values).all()
     assert computed(tmp_path / "batches") == len(values) == 50
+
+
+def test_the_room_for_features_is_taken_at_once(tmp_path):
+    file = tmp_path / "values.npy"
+    module._array_on_disk(file, (1000, 500))
+    assert file.stat().st_blocks * 512 >= file.stat().st_size > 1000 * 500 * 4

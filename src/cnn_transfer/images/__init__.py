@@ -14,7 +14,7 @@ from cnn_transfer.images.feeding import Examples, image_batches, ordered_batches
 from cnn_transfer.images.image_set import ImageSet, class_names, open_image_set, write_image_set
 from cnn_transfer.images.listing import ImageListing, fingerprint_of, list_images, list_unlabelled, open_location
 from cnn_transfer.images.preparation import DecodedImages, Workers
-from cnn_transfer.images.reasons import UnusableSetError
+from cnn_transfer.images.reasons import NoRoomError, UnusableSetError
 from cnn_transfer.images.splits import SPLITS, UNLABELLED, SplitRule, assign_splits, count_splits
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "ImageListing",
     "ImageSet",
     "NearDuplicates",
+    "NoRoomError",
     "SplitRule",
     "UnusableImageError",
     "UnusableSetError",

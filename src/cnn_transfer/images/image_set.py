@@ -34,7 +34,7 @@ from tqdm import tqdm
 from cnn_transfer.images.decoding import DECODER, ImageFormat
 from cnn_transfer.images.listing import no_attributes
 from cnn_transfer.images.preparation import IMAGE_COLUMNS, NOT_STORED, Chunk, DecodedImages, StoredImages
-from cnn_transfer.images.reasons import note_table
+from cnn_transfer.images.reasons import NoRoomError, note_table
 
 SHARD_BYTES = 256 * 2**20
 MOST_COPIED = 4096  # images copied at once from an earlier set
@@ -144,7 +144,7 @@ def write_image_set(images: DecodedImages, folder: Path, earlier: Path | None = 
         earlier: A set whose images need not be decoded again where their content is the same.
 
     Raises:
-        OSError: When the disk has not enough room.
+        NoRoomError: When the disk has not enough room.
     """
     image_format = images.image_format.model_dump()
     stored = _open_earlier(earlier, image_format) if earlier else None
@@ -205,7 +205,7 @@ def _check_room(images: DecodedImages, folder: Path) -> None:
     needed = len(images) * int(np.prod(images.image_format.shape))
     free = shutil.disk_usage(folder).free
     if needed * 1.05 > free:
-        raise OSError(
+        raise NoRoomError(
             f"Not enough room for {len(images)} images of {images.image_format.shape}: {needed / 1e9:.2f} GB needed in "
             f"{folder}, {free / 1e9:.2f} GB free. Lower image_size_px or max_images_per_class, or delete old versions."
         )

@@ -22,6 +22,10 @@ class UnusableSetError(ValueError):
     """Images cannot be used as a set; the message names what, why, and what to do."""
 
 
+class NoRoomError(OSError):
+    """A disk has not enough room; the message says for what, how much is needed, and what to do."""
+
+
 REASONS = EXPECTED_REASONS | {
     "stray_file": "beside the class folders, so that its class is unknown",
     "link_outside": "a link that leaves the folder; followed when the catalog entry has follow_links: true",

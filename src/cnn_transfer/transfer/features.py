@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -200,7 +201,7 @@ def write_features(extraction: FeatureExtraction, folder: Path, earlier: Iterabl
     folder.mkdir(parents=True)
     digest, table = extraction.network_digest, extraction.table()
     width = sum(sum(widths) for widths in extraction.widths.values())
-    values = np.lib.format.open_memmap(folder / "values.npy", mode="w+", dtype=np.float32, shape=(len(table), width))
+    values = _array_on_disk(folder / "values.npy", (len(table), width))
     known = _known(digest, earlier)
     stored = np.full(len(table), -1)
     if known is not None:
@@ -218,6 +219,19 @@ def write_features(extraction: FeatureExtraction, folder: Path, earlier: Iterabl
     }
     (folder / "written.json").write_text(json.dumps({"computed": int((stored < 0).sum())}))
     (folder / "features.json").write_text(json.dumps(card, indent=2))
+
+
+def _array_on_disk(file: Path, shape: tuple[int, int]) -> np.memmap[Any, np.dtype[np.float32]]:
+    """A memory-mapped array of float32 whose room is taken at once: a disk that is full later would kill the process.
+
+    Raises:
+        OSError: When there is not enough room.
+    """
+    values = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=shape)
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        with file.open("r+b") as opened:
+            os.posix_fallocate(opened.fileno(), 0, file.stat().st_size)
+    return values
 
 
 def open_features(folder: Path) -> FeatureSet:
