@@ -11,6 +11,8 @@ import click
 from kedro.config import MissingConfigException, OmegaConfigLoader
 from omegaconf.errors import InterpolationResolutionError
 
+from cnn_transfer.parameters import did_you_mean
+
 
 def environment(name: str, otherwise: str | None = None) -> str:
     """The value of an environment variable; Kedro keeps OmegaConf's own resolver to credentials.
@@ -30,6 +32,22 @@ def environment(name: str, otherwise: str | None = None) -> str:
     )
 
 
+def _check_environment(conf_source: str, env: str | None = None, **_: Any) -> None:
+    """See whether the folder of an environment is there; archives and stores are left to Kedro.
+
+    Raises:
+        ClickException: When it is not.
+    """
+    folder = Path(conf_source)
+    if env is None or not folder.is_dir() or (folder / env).is_dir():
+        return
+    known = sorted(place.name for place in folder.iterdir() if place.is_dir() and place.name not in {"base", "local"})
+    raise click.ClickException(
+        f"There is no environment {env}: {folder / env} is no folder. {did_you_mean(env, known)}There are: "
+        f"{', '.join(known)}."
+    )
+
+
 class ConfigLoader(OmegaConfigLoader):
     """Kedro's, which also knows the store; a variable that is not set is a message, not a traceback.
 
@@ -38,6 +56,7 @@ class ConfigLoader(OmegaConfigLoader):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._known: dict[str, dict[str, Any]] = {}
+        _check_environment(*args, **kwargs)
         try:
             super().__init__(*args, **kwargs)  # reads globals.yml
         except InterpolationResolutionError as error:

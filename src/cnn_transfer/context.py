@@ -14,6 +14,7 @@ from kedro.runner import AbstractRunner, SequentialRunner
 from cnn_transfer.log_origin import ORIGIN
 from cnn_transfer.refusals import refusal
 from cnn_transfer.run_identity import given_run_id
+from cnn_transfer.run_selection import check_selection
 from cnn_transfer.runner import ResumingRunner
 from cnn_transfer.termination import EXIT_CODE, ended_by_signals
 from cnn_transfer.training.workers import WorkerLostError
@@ -51,10 +52,13 @@ class RunSession(KedroSession):
 
     def run(self, *, runner: AbstractRunner | None = None, **options: Any) -> dict[str, Any]:  # type: ignore[override]
         """Kedro's `KedroSession.run`, by names; another runner than the sequential one is left as it is."""
+        from cnn_transfer.pipeline_registry import register_pipelines
+
         if runner is None or type(runner) is SequentialRunner:
             runner = ResumingRunner(is_async=bool(runner and runner._is_async))
         logger = logging.getLogger("cnn_transfer")
         try:
+            check_selection(options, register_pipelines())
             with ended_by_signals(logger) as end_if_told:
                 if isinstance(runner, ResumingRunner):
                     runner.before_node = end_if_told

@@ -7,6 +7,8 @@ import os
 import re
 from collections.abc import Iterator
 
+from kedro.io.core import VersionNotFoundError
+
 from cnn_transfer.exporting.release import ToleranceError
 from cnn_transfer.images import NoRoomError, UnusableSetError
 
@@ -22,7 +24,7 @@ def refusal(error: BaseException | None) -> str | None:
     """
     saved = None
     for cause in _causes(error):
-        if isinstance(cause, UnusableSetError | ToleranceError | NoRoomError):
+        if isinstance(cause, UnusableSetError | ToleranceError | NoRoomError | VersionNotFoundError):
             return str(cause)
         saved = saved or SAVED.match(str(cause))
         if said := _full(cause):

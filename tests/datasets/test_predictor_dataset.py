@@ -60,7 +60,7 @@ def test_number_names_a_version_too(store, predictor):
 def test_without_any_version_it_does_not_exist(store):
     dataset = ChosenPredictorDataset(filepath=store)
     assert not dataset.exists()
-    with pytest.raises(VersionNotFoundError, match="There is none"):
+    with pytest.raises(VersionNotFoundError, match=r"There is no version of .* yet\."):
         dataset.version()
 
 

@@ -49,16 +49,18 @@ def test_stage_without_its_inputs_names_them_and_the_remedy(project, kedro):
 @pytest.mark.parametrize("flag", ["--pipeline", "--pipelines"])
 def test_unknown_pipeline_suggests_the_nearest(project, kedro, flag):
     result = kedro(project, "run", "--env", "test", flag, "transfr")
-    assert result.returncode != 0
-    assert "transfr" in result.stdout
-    assert "transfer\n" in result.stdout
+    assert result.returncode == 1
+    assert "Traceback" not in result.stdout
+    assert "Error: There is no pipeline transfr. Did you mean transfer? There are: compare_runs, " in result.stdout
     assert outputs(project) == []
 
 
 def test_unknown_environment_is_named(project, kedro):
     result = kedro(project, "run", "--env", "produktion")
-    assert result.returncode != 0
-    assert "produktion" in result.stdout
+    assert result.returncode == 1
+    assert "Traceback" not in result.stdout
+    assert "Error: There is no environment produktion" in result.stdout
+    assert "Did you mean production? There are: article, cifar10, " in result.stdout
     assert outputs(project) == []
 
 

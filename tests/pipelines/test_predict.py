@@ -146,7 +146,7 @@ def test_all_that_is_missing_is_told_before_the_first_node(parameters, store):
 
 def test_a_store_without_predictors_says_how_to_make_one(parameters, tmp_path, class_folder):
     message = unusable(parameters, tmp_path / "a" / "b", str(class_folder))
-    assert "There is none." in message
+    assert "There is no version of " in message
     assert "kedro run" in message
 
 

@@ -99,7 +99,7 @@ class ChosenPredictorDataset(AbstractDataset[NoReturn, Predictor]):
             return there[0]
         if self._model_version in there:
             return str(self._model_version)
-        raise VersionNotFoundError(versions.missing_version(self._versioned, self._model_version or "at all"))
+        raise VersionNotFoundError(versions.missing_version(self._versioned, self._model_version or ""))
 
     def _path(self) -> str:
         return str(self._versioned._get_versioned_path(self.version()))

@@ -225,9 +225,11 @@ def _last_file(dataset: Dataset, version: str) -> PurePosixPath:
 def missing_version(dataset: Any, version: str) -> str:
     """That a version is not there, and which ones are."""
     there = find_versions(dataset._fs, dataset._filepath, getattr(dataset, "LAST_FILE", ""))
+    if not there:
+        return f"There is no version of {dataset._filepath} yet."
     more = f" and {len(there) - MOST_LISTED} older ones" if len(there) > MOST_LISTED else ""
-    listed = f"There are, the newest first: {', '.join(there[:MOST_LISTED])}{more}." if there else "There is none."
-    return f"There is no version {version} of {dataset._filepath}. {listed}"
+    listed = f"{', '.join(there[:MOST_LISTED])}{more}"
+    return f"There is no version {version} of {dataset._filepath}. There are, the newest first: {listed}."
 
 
 def _files(dataset: Dataset, version: str) -> dict[str, Info]:

@@ -30,6 +30,8 @@ from cnn_transfer.runner import run_records
 from cnn_transfer.training.workers import role
 
 ALL_SUMMARIES = "all_summaries"
+EARLIER_STAGES = "Run the stages before this one first, in this run, or all: kedro run"
+MOST_NAMED = 10
 
 
 def stage_of(node: Node) -> str:
@@ -71,7 +73,7 @@ class CheckHooks:
             )
         missing = [text for name in sorted(pipeline.inputs()) if (text := self._missing(name, catalog))]
         if missing:
-            raise click.ClickException("Missing inputs; nothing was run.\n" + "\n".join(dict.fromkeys(missing)))
+            raise click.ClickException("Missing inputs; nothing was run.\n" + "\n".join(_told_once(missing)))
         if not self._run_is_given:
             take_over_inputs(pipeline, catalog)
 
@@ -121,7 +123,17 @@ class CheckHooks:
         if begins and dataset.list_versions():
             return ""
         told = f"no version in {dataset._filepath}." if begins else versions.missing_version(dataset, wanted)
-        return f"{name}: {told} Run the stages before this one first, in this run, or all: kedro run"
+        return f"{name}: {told} {EARLIER_STAGES}"
+
+
+def _told_once(missing: list[str]) -> list[str]:
+    """What is missing, with the names alone of what an earlier stage would have made like the first."""
+    told = list(dict.fromkeys(missing))
+    alike = [text for text in told if text.endswith(EARLIER_STAGES)]
+    names = [text.split(":", maxsplit=1)[0] for text in alike[1:]]
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    likewise = [f"Likewise missing: {', '.join(names[:MOST_NAMED])}{more}."] if names else []
+    return [text for text in told if text not in alike] + alike[:1] + likewise
 
 
 class StoreHooks:

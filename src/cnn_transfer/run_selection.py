@@ -1,0 +1,50 @@
+"""Which pipelines and nodes a command asks for: what is not there is told before Kedro raises somewhere within."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+from kedro.pipeline import Pipeline
+
+from cnn_transfer.parameters import did_you_mean
+
+DEFAULT = "__default__"
+FILTERS = ("tags", "from_nodes", "to_nodes", "node_names", "from_inputs", "to_outputs")
+
+
+def check_selection(options: Mapping[str, Any], registered: Mapping[str, Pipeline]) -> None:
+    """See whether what a run is to do is there.
+
+    Args:
+        options: Those of `KedroSession.run`.
+        registered: All pipelines by name.
+
+    Raises:
+        ClickException: When a pipeline, a node or a tag is unknown, or nothing is left to run.
+    """
+    names = options.get("pipeline_names") or [DEFAULT]
+    for name in names:
+        _check("pipeline", name, [known for known in registered if known != DEFAULT], "", name == DEFAULT)
+    asked = sum((registered[name] for name in names), start=Pipeline([]))
+    nodes, tags = [node.name for node in asked.nodes], sorted(set().union(*(node.tags for node in asked.nodes)))
+    listed = f" They are listed by: kedro registry describe {names[0]}"
+    for option in ("node_names", "from_nodes", "to_nodes"):
+        for name in options.get(option) or ():
+            _check("node", name, nodes, listed)
+    for name in options.get("tags") or ():
+        _check("tag", name, tags, "" if tags else " No node has one.")
+    chosen = {name: options.get(name) for name in FILTERS}
+    try:
+        asked.filter(**chosen, node_namespaces=options.get("namespaces"))
+    except ValueError as error:
+        raise click.ClickException(f"Nothing was run. {error}") from error
+
+
+def _check(kind: str, name: str, known: list[str], listed: str, given: bool = False) -> None:
+    if given or name in known:
+        return
+    if not listed:
+        listed = f" There are: {', '.join(sorted(known))}."
+    raise click.ClickException(f"There is no {kind} {name}. {did_you_mean(name, known)}".strip() + listed)

@@ -1,0 +1,54 @@
+import click
+import pytest
+from kedro.pipeline import Pipeline, node
+
+from cnn_transfer.run_selection import check_selection
+
+
+def nothing(given):
+    return given
+
+
+REGISTERED = {
+    "preprocess": Pipeline([node(nothing, "raw", "images", name="preprocess.split_images", tags="slow")]),
+    "evaluate": Pipeline([node(nothing, "images", "report", name="evaluate.write_report")]),
+}
+REGISTERED["__default__"] = REGISTERED["preprocess"] + REGISTERED["evaluate"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"pipeline_names": ["evaluate", "preprocess"]},
+        {"node_names": ["evaluate.write_report"], "tags": []},
+        {"tags": ["slow"]},
+        {"from_inputs": ["images"]},
+    ],
+)
+def test_what_is_there_passes(options):
+    check_selection(options, REGISTERED)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (
+            {"pipeline_names": ["evalute"]},
+            "There is no pipeline evalute. Did you mean evaluate? There are: evaluate, preprocess.",
+        ),
+        (
+            {"from_nodes": ["evaluate.write_reprot"]},
+            "There is no node evaluate.write_reprot. Did you mean evaluate.write_report? They are listed by: "
+            "kedro registry describe __default__",
+        ),
+        ({"tags": ["quick"]}, "There is no tag quick. There are: slow."),
+        ({"pipeline_names": ["evaluate"], "tags": ["slow"]}, "There is no tag slow. No node has one."),
+        ({"to_outputs": ["nothing"]}, "Nothing was run. Pipeline does not contain datasets named"),
+        ({"from_inputs": ["images"], "to_outputs": ["images"]}, "Nothing was run. Pipeline contains no nodes"),
+    ],
+)
+def test_what_is_not_there_is_named_with_what_is(options, expected):
+    with pytest.raises(click.ClickException) as refused:
+        check_selection(options, REGISTERED)
+    assert refused.value.message.startswith(expected)
