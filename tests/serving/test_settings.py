@@ -12,6 +12,14 @@ def test_the_command_line_goes_before_variables_and_these_before_defaults():
     assert (settings.port, settings.most_files, settings.upload_seconds, settings.host) == (90, 2, 2.5, "127.0.0.1")
 
 
+def test_releases_are_those_of_the_store_unless_a_folder_is_named():
+    store = {"TRANSFER_STORE": "s3://bucket/prefix/"}
+    assert Settings.read([], {}).release == "data/06_models/release"
+    assert Settings.read([], store).release == "s3://bucket/prefix/06_models/release"
+    assert Settings.read([], store | {"CNN_TRANSFER_RELEASE": "there"}).release == "there"
+    assert Settings.read(["--release", "here"], store).release == "here"
+
+
 @pytest.mark.parametrize(
     ("arguments", "variables", "message"),
     [

@@ -12,6 +12,7 @@ from cnn_transfer.parameters import Parameters, did_you_mean
 from cnn_transfer.prediction import RUNTIMES
 
 PREFIX = "CNN_TRANSFER_"
+STORE, RELEASES = "TRANSFER_STORE", "06_models/release"
 MEGABYTE = 10**6
 
 
@@ -19,8 +20,9 @@ class Settings(Parameters):
     """Settings of the service; the command line goes before variables, these before the defaults."""
 
     release: str = Field(
-        default="data/06_models/release",
-        description="folder of releases, here or on s3://, of which the newest is served, or one release",
+        default=f"data/{RELEASES}",
+        description="folder of releases, here or on s3://, of which the newest is served, or one release; where "
+        f"{STORE} names the store of the runs, those in it",
     )
     host: str = Field(default="127.0.0.1", description="address to listen on; 0.0.0.0 for every one of this machine")
     port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0 for a free one")
@@ -82,4 +84,6 @@ class Settings(Parameters):
         variables = {
             name.removeprefix(PREFIX).lower(): value for name, value in environment.items() if name.startswith(PREFIX)
         }
-        return cls.parse(variables | given, "")
+        store = environment.get(STORE)
+        in_store = {"release": f"{store.rstrip('/')}/{RELEASES}"} if store else {}
+        return cls.parse(in_store | variables | given, "")
