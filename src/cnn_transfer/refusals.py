@@ -36,7 +36,7 @@ def refusal(error: BaseException | None) -> str | None:
 
 
 def leaves_the_run_whole(error: BaseException | None) -> bool:
-    """Whether the same run can go on when its surroundings are mended: neither its images nor its parameters."""
+    """Whether the same run can go on once its surroundings are mended; not where its images or parameters are wrong."""
     return not refusal(error) or any(isinstance(cause, NoRoomError) or _full(cause) for cause in _causes(error))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import click
@@ -26,15 +26,14 @@ def check_selection(options: Mapping[str, Any], registered: Mapping[str, Pipelin
     """
     names = options.get("pipeline_names") or [DEFAULT]
     for name in names:
-        _check("pipeline", name, [known for known in registered if known != DEFAULT], "", name == DEFAULT)
+        _check("pipeline", name, registered, f"There are: {', '.join(sorted({*registered} - {DEFAULT}))}.")
     asked = sum((registered[name] for name in names), start=Pipeline([]))
     nodes, tags = [node.name for node in asked.nodes], sorted(set().union(*(node.tags for node in asked.nodes)))
-    listed = f" They are listed by: kedro registry describe {names[0]}"
     for option in ("node_names", "from_nodes", "to_nodes"):
         for name in options.get(option) or ():
-            _check("node", name, nodes, listed)
+            _check("node", name, nodes, f"They are listed by: kedro registry describe {names[0]}")
     for name in options.get("tags") or ():
-        _check("tag", name, tags, "" if tags else " No node has one.")
+        _check("tag", name, tags, f"There are: {', '.join(tags)}." if tags else "No node has one.")
     chosen = {name: options.get(name) for name in FILTERS}
     try:
         asked.filter(**chosen, node_namespaces=options.get("namespaces"))
@@ -42,9 +41,6 @@ def check_selection(options: Mapping[str, Any], registered: Mapping[str, Pipelin
         raise click.ClickException(f"Nothing was run. {error}") from error
 
 
-def _check(kind: str, name: str, known: list[str], listed: str, given: bool = False) -> None:
-    if given or name in known:
-        return
-    if not listed:
-        listed = f" There are: {', '.join(sorted(known))}."
-    raise click.ClickException(f"There is no {kind} {name}. {did_you_mean(name, known)}".strip() + listed)
+def _check(kind: str, name: str, known: Collection[str], others: str) -> None:
+    if name not in known:
+        raise click.ClickException(f"There is no {kind} {name}. {did_you_mean(name, [*known])}{others}")

@@ -87,7 +87,9 @@ class ScaledImages(NamedTuple):
 
 
 def scaled(images: EmbeddedImages) -> ScaledImages:
-    """Scale features and logits to length 1.
+    """Scale features and logits to length 1, and lay them out by columns.
+
+    So a few images are compared with them in a third of the time: by rows, each product would turn all of them first.
 
     Raises:
         ValueError: When a feature is not finite.
