@@ -167,8 +167,9 @@ def compare(
     cells, some = f"{grid} x {grid} cells", f"{len(choice.names)} taps to {choice.names[-1]}"
     fit("ours", everything, taps, None, cells)
     fit("ours, chosen depths", choice.columns, choice.names, None, some)
-    fit("ours, 1,000 unlabelled", everything, taps, split.unlabelled[grid], cells)
-    fit("ours, chosen depths, 1,000 unlabelled", choice.columns, choice.names, split.unlabelled[grid], some)
+    pool = split.unlabelled[grid]
+    fit(f"ours, {len(pool):,} unlabelled", everything, taps, pool, cells)
+    fit(f"ours, chosen depths, {len(pool):,} unlabelled", choice.columns, choice.names, pool, some)
 
     start = time.perf_counter()
     # As they are: scaled features cost it 1 to 9 points.

@@ -6,6 +6,7 @@ from kedro.io import DatasetError
 
 from cnn_transfer.exporting.release import ToleranceError
 from cnn_transfer.images import NoRoomError, UnusableSetError
+from cnn_transfer.models import UnusableNetworkError
 from cnn_transfer.refusals import leaves_the_run_whole, refusal
 
 
@@ -16,7 +17,7 @@ def saved(error, name="target_features"):
     return wrapped
 
 
-@pytest.mark.parametrize("kind", [UnusableSetError, ToleranceError, NoRoomError])
+@pytest.mark.parametrize("kind", [UnusableSetError, UnusableNetworkError, ToleranceError, NoRoomError])
 def test_what_users_can_mend_is_told_even_where_kedro_wraps_it(kind):
     assert refusal(kind("No image in x.")) == "No image in x."
     assert refusal(saved(kind("No image in x."))) == "No image in x."

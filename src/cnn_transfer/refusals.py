@@ -11,8 +11,10 @@ from kedro.io.core import VersionNotFoundError
 
 from cnn_transfer.exporting.release import ToleranceError
 from cnn_transfer.images import NoRoomError, UnusableSetError
+from cnn_transfer.models import UnusableNetworkError
 
 FULL = {number: os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT)}  # what the system says
+TOLD = (UnusableSetError, UnusableNetworkError, ToleranceError, NoRoomError, VersionNotFoundError)
 SAVED = re.compile(r"(\S+): Failed while saving data")  # Kedro's words
 
 
@@ -24,7 +26,7 @@ def refusal(error: BaseException | None) -> str | None:
     """
     saved = None
     for cause in _causes(error):
-        if isinstance(cause, UnusableSetError | ToleranceError | NoRoomError | VersionNotFoundError):
+        if isinstance(cause, TOLD):
             return str(cause)
         saved = saved or SAVED.match(str(cause))
         if said := _full(cause):

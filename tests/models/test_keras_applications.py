@@ -6,7 +6,15 @@ import keras
 import numpy as np
 import pytest
 
-from cnn_transfer.models import add_head, copy_network, cut_layers, keras_applications, reinitialise, with_precision
+from cnn_transfer.models import (
+    UnusableNetworkError,
+    add_head,
+    copy_network,
+    cut_layers,
+    keras_applications,
+    reinitialise,
+    with_precision,
+)
 from cnn_transfer.models.keras_applications import PREPROCESSING, _preprocessed, smallest_px
 
 NAMES = [name for names in PREPROCESSING.values() for name in names]
@@ -98,7 +106,7 @@ def test_weights_that_cannot_be_downloaded_are_an_error_with_remedies(monkeypatc
         raise Exception("URL fetch failure on somewhere: None -- no network")
 
     monkeypatch.setattr(module_of("VGG16").file_utils, "get_file", fail)
-    with pytest.raises(ConnectionError, match=r"VGG16 are not in Keras's cache .*no network.*efficientnet_lite0"):
+    with pytest.raises(UnusableNetworkError, match=r"VGG16 are not in Keras's cache .*no network.*efficientnet_lite0"):
         keras_applications("VGG16", (64, 64, 3))
     with pytest.raises(ValueError, match=r"VGG16 needs images of at least 32 px"):
         keras_applications("VGG16", (16, 16, 3))

@@ -35,6 +35,7 @@ from cnn_transfer.models.surgery import (
 )
 from cnn_transfer.models.taps import add_linear_head, blocks_above, tap_layers, tap_network, tap_widths
 from cnn_transfer.models.tracing import predict_batches, traced
+from cnn_transfer.models.unusable import UnusableNetworkError
 from cnn_transfer.models.weight_files import load_weights
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "Network",
     "NetworkReader",
     "NetworkSource",
+    "UnusableNetworkError",
     "add_head",
     "add_linear_head",
     "blocks_above",

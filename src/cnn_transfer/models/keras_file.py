@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnn_transfer.models.flat_graph import flatten
+from cnn_transfer.models.unusable import UnusableNetworkError
 from cnn_transfer.models.weight_files import load_weights
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def read_keras_file(path: str | Path) -> KerasFile:
 
     Raises:
         FileNotFoundError: When there is no such file.
-        ValueError: When it is no `.keras` file, brings code of its own, or does not take one image.
+        UnusableNetworkError: When it is no `.keras` file, brings code of its own, or does not take one image.
     """
     path = Path(path)
     if path.is_dir():
@@ -104,13 +105,13 @@ def read_keras_file(path: str | Path) -> KerasFile:
             config = json.loads(archive.read("config.json"))
             archive.getinfo(_WEIGHTS)
     except (zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise ValueError(
+        raise UnusableNetworkError(
             f"{path} is not a whole .keras file ({error}). Save the network with model.save('name.keras') in Keras 3."
         ) from error
     _refuse_code(path, config)
     config.pop("compile_config", None)
     if config.get("class_name") not in {"Functional", "Sequential"}:
-        raise ValueError(
+        raise UnusableNetworkError(
             f"{path} holds a {config.get('class_name')}, not a functional or Sequential model. Build it with "
             "keras.Model(inputs, outputs)."
         )
@@ -136,7 +137,7 @@ def load_keras_file(
 
     Raises:
         FileNotFoundError: When there is no such file.
-        ValueError: When the file cannot be used, or its weights do not fit its layers.
+        UnusableNetworkError: When the file cannot be used, or its weights do not fit its layers.
     """
     import keras
 
@@ -145,7 +146,7 @@ def load_keras_file(
     try:
         network = keras.saving.deserialize_keras_object(dict(file.config), safe_mode=True)
     except Exception as error:  # whatever its layers raise
-        raise ValueError(
+        raise UnusableNetworkError(
             f"Keras {keras.__version__} cannot build the network in {path} from its own layers: {error}. Build it with "
             "Keras's layers and functions alone, copy the weights, and save that."
         ) from error
@@ -155,7 +156,7 @@ def load_keras_file(
     try:
         return flatten(network, inputs, _scaled(inputs, file, pixel_range))
     except ValueError as error:
-        raise ValueError(
+        raise UnusableNetworkError(
             f"The network in {path} cannot take images of {image_shape[0]} × {image_shape[1]} px or be made one flat "
             f"graph: {error}"
         ) from error
@@ -209,7 +210,7 @@ def _refuse_code(path: Path, config: Mapping[str, Any]) -> None:
         elif key != "name" and isinstance(value, str) and _REGISTERED.fullmatch(value):
             own.add(value)
     if own:
-        raise ValueError(
+        raise UnusableNetworkError(
             f"{path} needs code that is not Keras's own: {', '.join(sorted(own))}. Code from a model file is not run. "
             "Build the network with Keras's layers, copy the weights, and save that."
         )
@@ -234,7 +235,7 @@ def _input_of(path: Path, config: Mapping[str, Any]) -> tuple[tuple[int | None, 
         inputs = [{"batch_shape": shape, "dtype": "float32"}]
     shapes = [entry.get("batch_shape") for entry in inputs]
     if len(shapes) != 1 or shapes[0] is None or len(shapes[0]) != 4 or shapes[0][3] not in {1, 3}:
-        raise ValueError(
+        raise UnusableNetworkError(
             f"{path} must take one image, (height, width, channels) with 1 or 3 channels. Received: inputs of "
             f"{', '.join(str(shape and tuple(shape[1:])) for shape in shapes)}. Save a network that takes an image."
         )

@@ -26,6 +26,7 @@ from cnn_transfer.models.efficientnet_lite import (
 from cnn_transfer.models.keras_applications import KERAS_APPLICATIONS, keras_applications, smallest_px
 from cnn_transfer.models.keras_file import load_keras_file, read_keras_file
 from cnn_transfer.models.taps import tap_layers
+from cnn_transfer.models.unusable import UnusableNetworkError
 from cnn_transfer.parameters import Parameters, did_you_mean
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def read_network(source: NetworkSource, image_shape: tuple[int, int, int]) -> Im
         ValueError: When the network does not take such images, or the weights do not fit.
         FileNotFoundError: When a file is missing.
         ModuleNotFoundError: When the package with the weights is not installed.
-        ConnectionError: When Keras has not got the weights and cannot download them.
+        UnusableNetworkError: When Keras has not got the weights and cannot download them.
     """
     source.check(image_shape)
     card = None
@@ -163,7 +164,7 @@ def _features(network: keras.Model, name: str) -> keras.Model:
 
     taps = tap_layers(network)
     if not taps:
-        raise ValueError(
+        raise UnusableNetworkError(
             f"{name} has no layer with an output of (height, width, channels), so that there are no features to "
             "transfer. Take a convolutional network."
         )
@@ -181,7 +182,7 @@ def _card_beside(path: Path) -> ModelCard | None:
     """The card of a model that a run of this project wrote: `<stem>_card.json` beside it, or versioned as it is.
 
     Raises:
-        ValueError: When there is one that is not whole.
+        UnusableNetworkError: When there is one that is not whole.
     """
     name = f"{path.stem}_card.json"
     candidates = [path.with_name(name)]
@@ -193,6 +194,6 @@ def _card_beside(path: Path) -> ModelCard | None:
     try:
         return ModelCard.model_validate_json(found.read_text())
     except ValidationError as error:
-        raise ValueError(
+        raise UnusableNetworkError(
             f"The card {found} is not one of this project's: {error}. Move it away, or repair it."
         ) from error

@@ -23,6 +23,8 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
+from cnn_transfer.models.unusable import UnusableNetworkError
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _DTYPES = {
@@ -78,8 +80,8 @@ def read_pytorch_weights(path: str | Path) -> dict[str, Array]:
         The tensors by name, in the file's order, each an array of its own.
 
     Raises:
-        ValueError: When the file is no such checkpoint, is damaged, or its pickle names anything that reading weights
-            does not need. Nothing in it has been called then.
+        UnusableNetworkError: When the file is no such checkpoint, is damaged, or its pickle names anything that reading
+            weights does not need. Nothing in it has been called then.
     """
     path = Path(path)
     with path.open("rb") as file:
@@ -91,7 +93,7 @@ def read_pytorch_weights(path: str | Path) -> dict[str, Array]:
         except Exception as error:  # a damaged archive or pickle can end in any exception
             known = isinstance(error, _CheckpointError)
             reason = error if known else f"it is damaged ({type(error).__name__}: {error})."
-            raise ValueError(f"{path} is not a readable PyTorch checkpoint: {reason} {_REMEDY}") from error
+            raise UnusableNetworkError(f"{path} is not a readable PyTorch checkpoint: {reason} {_REMEDY}") from error
 
 
 class _CheckpointError(Exception):

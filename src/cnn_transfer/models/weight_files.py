@@ -11,6 +11,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnn_transfer.models.unusable import UnusableNetworkError
+
 if TYPE_CHECKING:
     import keras
 
@@ -26,8 +28,8 @@ def load_weights(network: keras.Model, path: str | Path, origin: str = "") -> No
         origin: What errors call the file; its path if nothing is given.
 
     Raises:
-        ValueError: When the file is no HDF5, or variables are missing, unexpected or of another shape; all are named,
-            and the network is as it was.
+        UnusableNetworkError: When the file is no HDF5, or variables are missing, unexpected or of another shape; all are
+            named, and the network is as it was.
     """
     import h5py
 
@@ -38,9 +40,9 @@ def load_weights(network: keras.Model, path: str | Path, origin: str = "") -> No
             is_old = "layer_names" in old.attrs
             problems = _misfits_by_order(network, old) if is_old else _misfits_by_path(network, file)
     except OSError as error:
-        raise ValueError(f"{origin} holds no weights of Keras, which are HDF5 files ({error}).") from error
+        raise UnusableNetworkError(f"{origin} holds no weights of Keras, which are HDF5 files ({error}).") from error
     if problems:
-        raise ValueError(
+        raise UnusableNetworkError(
             f"The weights in {origin} do not fit the network {network.name}: {'; '.join(problems)}. "
             "Take the weights that were saved from this very network, without its classifier."
         )
