@@ -28,8 +28,8 @@ def load_weights(network: keras.Model, path: str | Path, origin: str = "") -> No
         origin: What errors call the file; its path if nothing is given.
 
     Raises:
-        UnusableNetworkError: When the file is no HDF5, or variables are missing, unexpected or of another shape; all are
-            named, and the network is as it was.
+        UnusableNetworkError: When the file is no HDF5, or variables are missing, unexpected or of another shape; all
+            are named, and the network is as it was.
     """
     import h5py
 
