@@ -1,6 +1,6 @@
 """Few labels with ImageNet weights: the closed-form head against logistic regression and fastai, on the same splits.
 
-    python benchmarks/few_labels.py [--seeds 10] [--unlabelled 1000] [--fastai-seeds 3] [--fastai-env build/fastai-env]
+    python benchmarks/few_labels.py [--seeds 10] [--unlabelled 1000] [--logistic-seeds 10] [--fastai-seeds 3]
 
 EfficientNet-Lite0 at 96 px on the bundled digits and Fashion-MNIST; 5, 10 and 20 labels a class, nested; 2,000 fixed
 test images a set; 1,000 further training images without their labels, or up to 2,800. Design choices were made on other
@@ -10,8 +10,8 @@ Rows: the head on the outputs of all blocks, averaged over 2×2 or 3×3 cells, a
 decide, with its ranges within 2×2, and with seven slightly moved copies of each image, as in conf/imagenet; the same
 on the depths that `choose_taps` picks; both with the unlabelled images; scikit-learn's logistic regression on the
 globally averaged last layer, C by cross-validation; fastai's `fine_tune(10)` of the same weights, in an environment of
-its own, which is made where it is missing, with the first draws only (0: not at all). Some 45 minutes on 2 cores, 30
-without fastai.
+its own, which is made where it is missing (--fastai-env). Both with the first draws only (0: not at all). Some 45
+minutes on 2 cores, 30 without fastai, 10 without logistic regression, either.
 
 Seconds are wall time, the peers in turn: of ours, moving the copies, the features of labelled images and copies, and
 the fit; the features of unlabelled images are a column of their own; of fastai only its fit. Networks are built and
@@ -135,7 +135,7 @@ class Split:
 
 
 def compare(
-    split: Split, extract: Extract, taps: list[str], widths: dict[int, list[int]], seed: int
+    split: Split, extract: Extract, taps: list[str], widths: dict[int, list[int]], seed: int, logistic: bool
 ) -> list[dict[str, Any]]:
     """One row a peer but fastai: accuracy, seconds of features and fit, note."""
     rows: list[dict[str, Any]] = []
@@ -171,17 +171,16 @@ def compare(
     fit(f"ours, {len(pool):,} unlabelled", everything, taps, pool, cells)
     fit(f"ours, chosen depths, {len(pool):,} unlabelled", choice.columns, choice.names, pool, some)
 
-    start = time.perf_counter()
-    # As they are: scaled features cost it 1 to 9 points.
-    logistic = LogisticRegressionCV(Cs=np.logspace(-4, 3, 8), cv=5, scoring="neg_log_loss", max_iter=300)
-    logistic.fit(last[::COPIES], split.classes)
-    add("logistic regression", logistic.predict(split.test_last), time.perf_counter() - start)
+    if logistic:
+        start = time.perf_counter()
+        # As they are: scaled features cost it 1 to 9 points.
+        model = LogisticRegressionCV(Cs=np.logspace(-4, 3, 8), cv=5, scoring="neg_log_loss", max_iter=300)
+        model.fit(last[::COPIES], split.classes)
+        add("logistic regression", model.predict(split.test_last), time.perf_counter() - start)
     return rows
 
 
-def measure(
-    name: str, seeds: int, most_unlabelled: int, fastai_seeds: int, python: Path | None
-) -> list[dict[str, Any]]:
+def measure(name: str, options: argparse.Namespace, python: Path | None) -> list[dict[str, Any]]:
     """One row a peer, labels and seed."""
     extract, taps, widths = feature_network()
     pixels, labels = load(SETS[name])
@@ -189,18 +188,18 @@ def measure(
     test, truth = pixels[:TEST], labels[:TEST]
     test_deep, test_last = extract(test)
     rows: list[dict[str, Any]] = []
-    for seed in range(seeds):
+    for seed in range(options.seeds):
         drawn = TEST + np.random.default_rng(seed).permutation(TRAIN)
         first = np.stack([drawn[labels[drawn] == c][: max(LABELS)] for c in range(CLASSES)], axis=1)
-        pool = np.random.default_rng(seed).permutation(np.setdiff1d(drawn, first))[:most_unlabelled]
+        pool = np.random.default_rng(seed).permutation(np.setdiff1d(drawn, first))[: options.unlabelled]
         start = time.perf_counter()
         unlabelled, _ = extract(pixels[pool])
         pool_seconds = time.perf_counter() - start
         for count in LABELS:
             images = first[:count].ravel()
             split = Split(pixels[images], labels[images], unlabelled, test_deep, test_last, truth)
-            found = compare(split, extract, taps, widths, seed)
-            if python is not None and seed < fastai_seeds:
+            found = compare(split, extract, taps, widths, seed, seed < options.logistic_seeds)
+            if python is not None and seed < options.fastai_seeds:
                 data = {"x": split.labelled, "y": split.classes, "test": test, "truth": truth}
                 found.append({"peer": "fastai fine_tune(10)", "note": "", **fastai(python, name, seed, data)})
             for row in found:
@@ -234,13 +233,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--unlabelled", type=int, default=UNLABELLED)
+    parser.add_argument("--logistic-seeds", type=int, default=10)
     parser.add_argument("--fastai-seeds", type=int, default=3)
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--fastai-env", type=Path, default=ROOT / "build/fastai-env")
     options = parser.parse_args()
     python = fastai_environment(options.fastai_env) if options.fastai_seeds else None
-    draws = (options.seeds, options.unlabelled, options.fastai_seeds)
-    rows = pd.DataFrame([row for name in options.sets for row in measure(name, *draws, python)])
+    rows = pd.DataFrame([row for name in options.sets for row in measure(name, options, python)])
     print(table(rows))
     if python is not None:
         seconds = rows.pivot_table(index=["set", "labels"], columns="peer", values="seconds")
