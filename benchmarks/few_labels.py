@@ -8,14 +8,14 @@ images (those beyond the first 5,000 of the permutation below), so that nothing 
 
 Rows: the head on the outputs of all blocks, averaged over 2×2 or 3×3 cells, as labelled images that are left out
 decide, with its ranges within 2×2, and with seven slightly moved copies of each image, as in conf/imagenet; the same
-on the depths that `choose_taps` picks; both with the unlabelled images; scikit-learn's logistic regression on the
-globally averaged last layer, C by cross-validation; fastai's `fine_tune(10)` of the same weights, in an environment of
-its own, which is made where it is missing (--fastai-env). Both with the first draws only (0: not at all). Some 45
-minutes on 2 cores, 30 without fastai, 10 without logistic regression, either.
+on the depths that `choose_taps` picks, with its weights; both with the unlabelled images; scikit-learn's logistic
+regression on the globally averaged last layer, C by cross-validation; fastai's `fine_tune(10)` of the same weights, in
+an environment of its own, which is made where it is missing (--fastai-env). Both with the first draws only (0: none). Some
+45 minutes on 2 cores, 30 without fastai, 10 without logistic regression, either.
 
 Seconds are wall time, the peers in turn: of ours, moving the copies, the features of labelled images and copies, and
-the fit; the features of unlabelled images are a column of their own; of fastai only its fit. Networks are built and
-traced before, weights loaded, pixels decoded.
+the fit; the features of unlabelled images are a column of their own, and in the ratios below the table; of fastai only
+its fit. Networks are built and traced before, weights loaded, pixels decoded.
 
 Where other processes want the same cores, set OMP_NUM_THREADS=1 and OPENBLAS_NUM_THREADS=1: threads that wait for one
 another made fastai and the decompositions five to ten times slower there.
@@ -63,22 +63,26 @@ Deep = dict[int, np.ndarray]  # features of all depths by grid
 Extract = Callable[[np.ndarray], tuple[Deep, np.ndarray]]
 
 
-def feature_network() -> tuple[Extract, list[str], dict[int, list[int]]]:
+def feature_network(shape: tuple[int, ...] = FORMAT.shape) -> tuple[Extract, list[str], dict[int, list[int]]]:
     """Pixels → (features of all blocks by grid, global average of the last); names of the taps; widths by grid."""
-    network = efficientnet_lite0(FORMAT.shape)
+    height, width, channels = shape
+    network = efficientnet_lite0((height, width, channels))
     load_imagenet_weights(network)
     taps = tap_layers(network)
     average = keras.layers.GlobalAveragePooling2D()(network.get_layer(taps[-1]).output)
     pooled = [tap_network(network, taps, grid).output for grid in GRIDS]
-    forward = frozen(keras.Model(network.input, [*pooled, average]))
+    tapped = keras.Model(network.input, [*pooled, average])
+    forward = frozen(tapped)
 
     def extract(pixels: np.ndarray) -> tuple[Deep, np.ndarray]:
-        parts = [[o.numpy() for o in forward(pixels[i : i + 128])] for i in range(0, len(pixels), 128)]
-        *deep, last = (np.concatenate(part) for part in zip(*parts, strict=True))
+        *deep, last = (np.empty((len(pixels), output.shape[1]), np.float32) for output in tapped.outputs)
+        for start in range(0, len(pixels), 128):
+            for features, output in zip((*deep, last), forward(pixels[start : start + 128]), strict=True):
+                features[start : start + 128] = output
         return dict(zip(GRIDS, deep, strict=True)), last
 
-    extract(np.zeros((128, *FORMAT.shape), np.uint8))
-    extract(np.zeros((7, *FORMAT.shape), np.uint8))
+    extract(np.zeros((128, *shape), np.uint8))
+    extract(np.zeros((7, *shape), np.uint8))
     return extract, taps, {grid: tap_widths(network, taps, grid) for grid in GRIDS}
 
 
@@ -92,10 +96,10 @@ def load(file: str) -> tuple[np.ndarray, np.ndarray]:
     return np.stack([decode_image(image, FORMAT).pixels for image in encoded]), labels[taken]
 
 
-def with_copies(pixels: np.ndarray, seed: int) -> np.ndarray:
+def with_copies(pixels: np.ndarray, seed: int, moves: Augmentation = SLIGHTLY) -> np.ndarray:
     """Each image followed by its moved copies."""
     nothing = tf.zeros((len(pixels), 1))
-    moved = [augment(tf.constant(pixels), nothing, tf.constant([seed, c]), SLIGHTLY)[0] for c in range(COPIES - 1)]
+    moved = [augment(tf.constant(pixels), nothing, tf.constant([seed, c]), moves)[0] for c in range(COPIES - 1)]
     return np.stack([pixels, *(copy.numpy() for copy in moved)], axis=1).reshape(-1, *pixels.shape[1:])
 
 
@@ -111,13 +115,13 @@ def fastai_environment(folder: Path) -> Path:
     return python
 
 
-def fastai(python: Path, name: str, seed: int, data: dict[str, np.ndarray]) -> dict[str, float]:
+def fastai(python: Path, seed: int, data: dict[str, np.ndarray], mirrored: bool) -> dict[str, float]:
     """Accuracy and seconds of `fine_tune(10)`, in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "split.npz"
         np.savez(file, allow_pickle=False, **data)
         script = ROOT / "benchmarks/few_labels_fastai.py"
-        command = [str(python), str(script), str(file), str(imagenet_weights_path()), str(seed), str(name == "Fashion")]
+        command = [str(python), str(script), str(file), str(imagenet_weights_path()), str(seed), str(mirrored)]
         out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return dict(json.loads(out.splitlines()[-1]))
 
@@ -153,23 +157,29 @@ def compare(
     grid, _ = choose_grid(choices)
     before = features + time.perf_counter() - start
 
-    def fit(peer: str, columns: np.ndarray, used: Sequence[str], unlabelled: np.ndarray | None, note: str) -> None:
+    def fit(peer: str, used: Sequence[str], weights: np.ndarray, unlabelled: np.ndarray | None, note: str) -> None:
+        ends = np.cumsum([0, *widths[grid]])
+        columns = [slice(ends[place], ends[place + 1]) for place, tap in enumerate(taps) if tap in used]
+
+        def read(features: np.ndarray) -> np.ndarray:
+            return np.concatenate([features[:, part] for part in columns], axis=1)
+
         start = time.perf_counter()
-        kept = [width for tap, width in zip(taps, widths[grid], strict=True) if tap in used]
-        pool = None if unlabelled is None else unlabelled[:, columns]
-        probe = fit_probe(deep[grid][:, columns], split.classes, kept, pool, copies=COPIES)
+        kept = [part.stop - part.start for part in columns]
+        pool = None if unlabelled is None else read(unlabelled)
+        probe = fit_probe(read(deep[grid]), split.classes, kept, pool, copies=COPIES, tap_weights=weights)
         seconds = before + time.perf_counter() - start
         note += "" if probe.evidence.get("accepted", True) else ", not accepted"
-        add(peer, probe.probabilities(split.test_deep[grid][:, columns]).argmax(axis=1), seconds, note)
+        add(peer, probe.probabilities(read(split.test_deep[grid])).argmax(axis=1), seconds, note)
 
     choice = choices[grid]
-    everything = np.ones_like(choice.columns)
-    cells, some = f"{grid} x {grid} cells", f"{len(choice.names)} taps to {choice.names[-1]}"
-    fit("ours", everything, taps, None, cells)
-    fit("ours, chosen depths", choice.columns, choice.names, None, some)
+    equal, share = np.ones(len(taps)), choice.weights[-1] / choice.weights.sum()
+    cells, some = f"{grid} x {grid} cells", f"{len(choice.names)} taps to {choice.names[-1]}, which weighs {share:.0%}"
+    fit("ours", taps, equal, None, cells)
+    fit("ours, chosen depths", choice.names, choice.weights, None, some)
     pool = split.unlabelled[grid]
-    fit(f"ours, {len(pool):,} unlabelled", everything, taps, pool, cells)
-    fit(f"ours, chosen depths, {len(pool):,} unlabelled", choice.columns, choice.names, pool, some)
+    fit(f"ours, {len(pool):,} unlabelled", taps, equal, pool, cells)
+    fit(f"ours, chosen depths, {len(pool):,} unlabelled", choice.names, choice.weights, pool, some)
 
     if logistic:
         start = time.perf_counter()
@@ -201,7 +211,9 @@ def measure(name: str, options: argparse.Namespace, python: Path | None) -> list
             found = compare(split, extract, taps, widths, seed, seed < options.logistic_seeds)
             if python is not None and seed < options.fastai_seeds:
                 data = {"x": split.labelled, "y": split.classes, "test": test, "truth": truth}
-                found.append({"peer": "fastai fine_tune(10)", "note": "", **fastai(python, name, seed, data)})
+                found.append(
+                    {"peer": "fastai fine_tune(10)", "note": "", **fastai(python, seed, data, name == "Fashion")}
+                )
             for row in found:
                 extra = pool_seconds if "unlabelled" in row["peer"] else 0.0
                 rows.append({"set": name, "labels": count, "seed": seed, "unlabelled_seconds": extra, **row})
@@ -242,7 +254,8 @@ def main() -> None:
     rows = pd.DataFrame([row for name in options.sets for row in measure(name, options, python)])
     print(table(rows))
     if python is not None:
-        seconds = rows.pivot_table(index=["set", "labels"], columns="peer", values="seconds")
+        total = rows.assign(seconds=rows["seconds"] + rows["unlabelled_seconds"])
+        seconds = total.pivot_table(index=["set", "labels"], columns="peer", values="seconds")
         print(seconds.div(seconds["fastai fine_tune(10)"], axis=0).round(3).to_string())
 
 

@@ -36,7 +36,7 @@ class Body(torch.nn.Module):  # type: ignore[misc]
         self.network = network
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(n, 3, 96, 96) → (n, 1280, 3, 3)."""
+        """(n, 3, height, width) → (n, 1280, height / 32, width / 32)."""
         return self.network.extract_features(torch.as_tensor(x))
 
 
@@ -49,10 +49,10 @@ def main(split: str, weights: str, seed: str, flip: str) -> None:
     network = EfficientNet.from_name("efficientnet-lite0")
     network.load_state_dict(torch.load(weights, weights_only=True))
     network._fc = torch.nn.Identity()
-    model = torch.nn.Sequential(Body(network), create_head(1280, 10))
+    model = torch.nn.Sequential(Body(network), create_head(1280, int(y.max()) + 1))
     pairs = [(TensorImage(image), TensorCategory(label)) for image, label in zip(x, y, strict=True)]
     normalise = Normalize.from_stats([127 / 255] * 3, [128 / 255] * 3, cuda=False)
-    batch = [*aug_transforms(size=96, do_flip=flip == "True"), normalise]
+    batch = [*aug_transforms(size=x.shape[-1], do_flip=flip == "True"), normalise]
     size = min(16, len(pairs) // 4)
     loaders = DataLoaders.from_dsets(pairs, pairs[:8], bs=size, after_batch=batch, num_workers=0, device="cpu")
     learner = Learner(loaders, model, loss_func=CrossEntropyLossFlat(), splitter=lambda m: [params(m[0]), params(m[1])])

@@ -82,7 +82,13 @@ def measure(
             choice = choose_taps(features[training], labels[training], widths, taps)
             used = [width for tap, width in zip(taps, widths, strict=True) if tap in choice.names]
             others_used = None if unlabelled is None else unlabelled[:, choice.columns]
-            probe = fit_probe(features[training][:, choice.columns], labels[training], used, others_used)
+            probe = fit_probe(
+                features[training][:, choice.columns],
+                labels[training],
+                used,
+                others_used,
+                tap_weights=choice.weights,
+            )
 
             def predictions(
                 rows: np.ndarray, values: np.ndarray | None = None, probe: Probe = probe, choice: TapChoice = choice

@@ -157,7 +157,7 @@ def test_a_class_name_that_looks_like_a_formula_is_text():
 
 
 def depths(names, random=True):
-    table = pd.DataFrame({"tap": names, "used": [place % 2 == 0 for place in range(len(names))]})
+    table = pd.DataFrame({"tap": names, "weight": [(0.2, 0.0, 0.8)[place % 3] for place in range(len(names))]})
     table["accuracy"] = np.linspace(0.3, 0.8, len(names))
     return table.assign(random_accuracy=np.linspace(0.2, 0.5, len(names)) if random else np.nan)
 
@@ -167,12 +167,12 @@ def plan(random=True):
     return {"evidence": evidence | ({"random_weights": {"accuracy": 0.6}} if random else {})}
 
 
-def test_depths_are_bars_and_those_that_the_head_does_not_read_are_pale():
+def test_depths_are_bars_and_the_paler_the_less_they_weigh_in_the_head():
     figure = draw_depths(depths(["block1", "block2", "block3"]), plan())
     render(figure)
     (axes,) = figure.axes
     assert [bar.get_height() for bar in axes.patches] == pytest.approx([0.3, 0.55, 0.8])
-    assert [bar.get_alpha() for bar in axes.patches] == [1.0, 0.3, 1.0]
+    assert [bar.get_alpha() for bar in axes.patches] == pytest.approx([0.6, 0.2, 1.0])
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["block1", "block2", "block3"]
     lines = {line.get_label(): line.get_ydata() for line in axes.lines}
     assert lines["random weights, alone"].tolist() == pytest.approx([0.2, 0.35, 0.5])

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cnn_transfer.transfer.depths import _Judge, choose_taps, knn_accuracy, score_taps
+from cnn_transfer.transfer.depths import STEEPNESSES, _Judge, choose_taps, knn_accuracy, score_taps
 from cnn_transfer.transfer.ridge import RELATIVE_PENALTIES, class_targets, fit_ridge_at
 from cnn_transfer.transfer.standardised import Standardised, gram, standardisation
 
@@ -47,13 +47,54 @@ def test_a_deep_tap_that_is_needed_is_kept():
     assert choice.names == ("high",)
 
 
+def test_deep_taps_weigh_more_where_only_they_know_the_classes():
+    noise = np.random.default_rng(0).normal(size=(6, 120, 40))
+    (deep, classes), (deepest, _) = blobs(30, 40, 1, 0.25), blobs(30, 40, 2, 0.5)
+    choice = choose_taps(np.concatenate([*noise, deep, deepest], axis=1), classes, [40] * 8, list("abcdefgh"))
+    assert choice.names[-1] == "h"
+    assert choice.weights[-1] > 1.5
+    assert choice.weights.mean() == pytest.approx(1)
+    assert (np.diff(choice.weights) > 0).all()
+    chosen, equal = choice.evidence.query("chosen"), choice.evidence.iloc[0]
+    assert chosen["loss"].item() < equal["loss"]
+
+
+def test_taps_that_know_as_much_weigh_the_same():
+    parts = [blobs(15, 20, seed, 0.5) for seed in range(5)]
+    choice = choose_taps(np.concatenate([part for part, _ in parts], axis=1), parts[0][1], [20] * 5, list("abcde"))
+    assert choice.names == tuple("abcde")
+    np.testing.assert_array_equal(choice.weights, np.ones(5))
+
+
+def test_few_images_do_not_make_a_cut():
+    cut = seeming = 0
+    for seed in range(20):  # each depth knows as much as any other; what a cut seems to gain is chance
+        parts = [blobs(4, 30, 10 * seed + depth, 0.35) for depth in range(6)]
+        table = choose_taps(np.hstack([part for part, _ in parts]), parts[0][1], [30] * 6, list("abcdef")).evidence
+        cuts, removals = table.query("step == 'cut'"), table.query("step == 'remove'")
+        seeming += cuts["loss"].idxmin() < cuts.index[-1]
+        cut += removals.empty or removals["n_taps"].iloc[0] < cuts["n_taps"].iloc[-1] - 1
+    assert seeming >= 10
+    assert cut <= 4
+
+
+def test_a_depth_that_clearly_harms_is_cut_with_all_above_it():
+    signal, classes = blobs(30, 20, 0, 0.5)
+    noise = np.random.default_rng(1).normal(size=(120, 300))
+    choice = choose_taps(np.concatenate([signal, noise], axis=1), classes, [20, 100, 100, 100], list("abcd"))
+    assert choice.names == ("a",)
+    assert choice.evidence.query("chosen")["step"].item() == "cut"
+
+
 def test_the_evidence_has_a_row_a_candidate_and_one_is_chosen():
     features, classes, widths = planted()
     choice = choose_taps(features, classes, widths, ["a", "b", "c", "d"])
     table = choice.evidence
-    assert table["step"].tolist()[:4] == ["cut"] * 4
-    assert set(table["step"][4:]) == {"remove"}
+    weighed = len(STEEPNESSES)
+    assert table["step"].tolist()[: weighed + 4] == ["weigh"] * weighed + ["cut"] * 4
+    assert set(table["step"][weighed + 4 :]) == {"remove"}
     assert table.query("chosen")["taps"].tolist() == [" ".join(choice.names)]
+    assert table.query("chosen")["deepest"].item() == pytest.approx(choice.weights[-1] / choice.weights.sum())
     assert table.query("step == 'cut'")["n_taps"].tolist() == [1, 2, 3, 4]
     assert (table["standard_error"] >= 0).all()
     assert choice.images == 240

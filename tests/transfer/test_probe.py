@@ -29,6 +29,19 @@ def test_each_tap_has_the_same_weight_whatever_its_width_and_scale():
     np.testing.assert_allclose(((features - mean) * scale).mean(axis=0), 0, atol=1e-12)
 
 
+def test_a_tap_that_weighs_next_to_nothing_has_no_say():
+    features, classes = blobs(40, 0)
+    new, _ = blobs(40, 1)
+    weighed = fit_probe(features, classes, WIDTHS, tap_weights=np.array([2 - 1e-9, 1e-9]))
+    alone = fit_probe(features[:, :6], classes, WIDTHS[:1], tap_weights=np.array([2.0]))
+    np.testing.assert_allclose(
+        weighed.probabilities(new), alone.probabilities(new[:, :6]), atol=0.05
+    )  # other penalties
+    assert not np.allclose(
+        weighed.probabilities(new), fit_probe(features, classes, WIDTHS).probabilities(new), atol=0.1
+    )
+
+
 def test_a_feature_that_never_moved_has_no_say_on_new_images():
     features, classes = blobs(10, 0)
     features[:, 3] = 5.0

@@ -19,6 +19,7 @@ def head(error, seed=0, accuracy=0.8, classes=CLASSES, noise=0.05):
     probe = Probe(np.zeros((2, 3)), np.zeros(3), nothing, nothing, 1.0, pd.DataFrame(), {})
     return Head(
         taps=("block1", "block2"),
+        tap_weights=np.ones(2),
         grid=2,
         probe=probe,
         hits=rng.permutation(len(classes)) < accuracy * len(classes),

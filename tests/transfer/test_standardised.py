@@ -51,6 +51,13 @@ def test_chunks_cover_every_index_once():
     np.testing.assert_array_equal(np.concatenate([np.arange(23)[part] for part in chunks_of(23, 12)]), np.arange(23))
 
 
+def test_weights_are_the_mean_square_norms_of_the_taps():
+    features = np.random.default_rng(0).normal(size=(50, 12)) * np.arange(1, 13)
+    mean, scale = standardisation(features, [5, 7], np.array([0.5, 1.5]))
+    first, second = np.split((features - mean) * scale, [5], axis=1)
+    np.testing.assert_allclose([(first**2).sum(axis=1).mean(), (second**2).sum(axis=1).mean()], [0.5, 1.5])
+
+
 def test_a_tap_that_never_moves_is_finite():
     mean, scale = standardisation(np.ones((5, 3)), [1, 2])
     assert np.isfinite(scale).all()

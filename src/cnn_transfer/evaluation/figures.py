@@ -144,7 +144,7 @@ def draw_depths(depths: pd.DataFrame, plan: Mapping[str, Any]) -> Figure:
     """Accuracy of a head on each depth alone, of the source's weights and of random ones, and of the chosen depths.
 
     Args:
-        depths: One row a tap, from shallow to deep: `tap`, `used`, `accuracy`, `random_accuracy` (or missing).
+        depths: One row a tap, from shallow to deep: `tap`, `weight`, `accuracy`, `random_accuracy` (or missing).
         plan: The transfer plan.
     """
     names = [short_name(name) for name in depths["tap"]]
@@ -152,10 +152,10 @@ def draw_depths(depths: pd.DataFrame, plan: Mapping[str, Any]) -> Figure:
     figure = new_figure(max(5.5, 2.5 + 0.4 * len(depths)), 4 + slanted * 0.06 * max(map(len, names)))
     axes = figure.subplots()
     places = np.arange(len(depths))
-    used = depths["used"].to_numpy(bool)
+    weights = depths["weight"].to_numpy(float)
     bars = axes.bar(places, depths["accuracy"], 0.62, color=TRANSFER_COLOUR, label="source's weights, this depth alone")
-    for bar, is_used in zip(bars, used, strict=True):
-        bar.set_alpha(1.0 if is_used else 0.3)
+    for bar, weight in zip(bars, weights / weights.max(), strict=True):
+        bar.set_alpha(0.2 + 0.8 * np.sqrt(weight))
     if depths["random_accuracy"].notna().any():
         axes.plot(places, depths["random_accuracy"], "o", ms=5, color=BASELINE_COLOUR, label="random weights, alone")
     evidence = plan["evidence"]
@@ -172,7 +172,7 @@ def draw_depths(depths: pd.DataFrame, plan: Mapping[str, Any]) -> Figure:
     axes.set_xticks(places, names, rotation=45 if slanted else 0, ha="right" if slanted else "center", parse_math=False)
     axes.set_ylim(0, 1)
     axes.set_ylabel("accuracy on left-out training images")
-    axes.set_title("What each depth knows of the target (pale: not read by the head)", fontsize=10)
+    axes.set_title("What each depth knows of the target (pale: weighs little or nothing in the head)", fontsize=10)
     axes.grid(axis="y", alpha=0.3)
     figure.legend(fontsize=8, loc="outside lower center", frameon=False)  # two columns would be wider than the figure
     return figure

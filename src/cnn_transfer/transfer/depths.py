@@ -1,8 +1,11 @@
 """Which depths of a network a head reads: decided by exact leave-one-out errors, and few when they do as well as many.
 
-Two questions in turn. How deep must the network be kept: every cut is tried with all taps below it, and the lowest is
-taken whose error is not worse than the best one's by more than a share of the standard error of their difference.
-Then: which tap does harm; one after the other is left away while that improves the error clearly.
+Three questions in turn. How much more do deep taps weigh than shallow ones: digits are told apart by strokes, which
+all depths see, photographs of things by what only the deepest know. Taps weigh exp(s · depth), depth from 0 to 1, and
+the smallest s is taken whose error is within a standard error of the best one's (the one-standard-error rule: Breiman
+et al. 1984, section 3.4.3). Do the deepest taps do harm: every cut is tried with all taps below it. Then: which tap
+does; one after the other is left away. Both only where that improves the error clearly, or changes nothing at all: of
+a few dozen images, what looks a little better with fewer taps is chance, and on photographs costs up to five points.
 
 All taps have a linear kernel of their own, so that a candidate costs one inverse of images by images: with
 C = (K + λ W⁻¹)⁻¹, projected so that the intercept is free, the error of image i left out is (C y)_i / C_ii, and of
@@ -22,8 +25,12 @@ from cnn_transfer.transfer.ridge import RELATIVE_PENALTIES, class_targets
 from cnn_transfer.transfer.standardised import Standardised, chunks_of, gram, standardisation
 
 MOST_IMAGES = 500
-EQUAL_ERRORS = 0.5  # of a standard error of the paired difference: a lower cut is as good
-CLEAR_ERRORS = 1.0  # by how much a removal must improve. Removing while it does no harm costs half a point or more
+STEEPNESSES = (0.0, 1.5, 3.0, 6.0, 12.0, 24.0)  # how much more deep taps may weigh; at 24 hardly any but the deepest
+LEAST_WEIGHT = 0.05  # of the deepest tap's: those that weigh less are not read
+EQUAL_WEIGHTS = 1.0  # of a standard error of the paired difference: weights that are more alike are as good
+CLEAR_CUT = 2.0  # likewise: by how much a cut must improve; the best of a dozen often does by one error, by chance
+EQUAL_CUTS = 0.5  # likewise: where a cut helps, a lower one is as good
+CLEAR_REMOVAL = 1.0  # likewise: by how much a removal must improve
 
 
 @dataclass(frozen=True)
@@ -32,17 +39,20 @@ class TapChoice:
 
     Attributes:
         names: Of the chosen taps, from shallow to deep.
+        weights: (names,) of each in the head, mean 1; see `standardisation`.
         columns: Bool (features,), which columns are theirs.
         images: How many the choice was made on.
         errors: (images,), mean squared error of each when it is left out, times its weight.
         least: The same of the best set that was tried, which may read more taps.
         groups: (images,) the number of each one's group; None: each by itself.
-        evidence: One row a candidate set: `step` ("cut" or "remove"), `taps` (their names, joined by spaces), `n_taps`,
-            `loss` (mean squared error of images left out, every class weighing the same), `difference` to the set it is
-            compared with, `standard_error` of that difference, `accuracy` (of images left out), `chosen`: one True.
+        evidence: One row a candidate set: `step` ("weigh", "cut" or "remove"), `taps` (their names, joined by spaces),
+            `n_taps`, `deepest` (share of the weight that its deepest tap has), `loss` (mean squared error of images
+            left out, every class weighing the same), `difference` to the set it is compared with, `standard_error` of
+            that difference, `accuracy` (of images left out), `chosen`: one True.
     """
 
     names: tuple[str, ...]
+    weights: np.ndarray
     columns: np.ndarray
     images: int
     errors: np.ndarray
@@ -60,7 +70,7 @@ def choose_taps(
     seed: int = 0,
     groups: np.ndarray | None = None,
 ) -> TapChoice:
-    """Choose the taps whose ridge is best out of sample, with a preference for few and shallow ones.
+    """Choose the taps whose ridge is best out of sample: all alike unless others are clearly better.
 
     Args:
         features: (n · copies, features); each image's copies follow it. Only the images themselves are looked at.
@@ -72,37 +82,56 @@ def choose_taps(
         groups: (n,) a number for each group of images, left out together; None: each image by itself.
     """
     judge = _judge(features, classes, widths, copies, seed, groups)
-    table = _Table(list(names))
+    table, depths = _Table(list(names)), np.arange(len(names))
 
-    cuts = [np.arange(len(names)) < depth for depth in range(1, len(names) + 1)]
-    tried = [judge.best(used) for used in cuts]
-    best = min(tried, key=lambda errors: errors.loss)
-    for used, errors in zip(cuts, tried, strict=True):
-        table.add("cut", used, errors, best)
-    used, errors = next(
-        (used, errors) for used, errors in zip(cuts, tried, strict=True) if errors.not_worse(best, EQUAL_ERRORS)
-    )
-    least = best
-    chosen = int(np.flatnonzero([used is cut for cut in cuts])[0])
-    while used.sum() > 1:
-        removals = [used & (np.arange(len(names)) != tap) for tap in np.flatnonzero(used)[::-1]]  # deep ones first
+    weighings = [_weights(steepness, len(names)) for steepness in (STEEPNESSES if len(names) > 1 else (0.0,))]
+    tried = table.try_all("weigh", judge, weighings)
+    least = min(tried, key=lambda errors: errors.loss)
+    weights = weighings[_first_as_good(tried, least, EQUAL_WEIGHTS)]
+
+    cuts = [np.where(depths <= depth, weights, 0.0) for depth in np.flatnonzero(weights)]
+    tried = table.try_all("cut", judge, cuts)
+    best, whole = min(tried, key=lambda errors: errors.loss), tried[-1]
+    least = min(least, best, key=lambda errors: errors.loss)
+    helps = best.gain(whole) >= CLEAR_CUT
+    cut = _first_as_good(tried, best if helps else whole, EQUAL_CUTS if helps else None)
+    used, errors, chosen = cuts[cut], tried[cut], len(weighings) + cut
+
+    while np.count_nonzero(used) > 1:
+        removals = [np.where(depths == tap, 0.0, used) for tap in np.flatnonzero(used)[::-1]]  # deep ones first
         fewer = max(removals, key=lambda removal: judge.at(removal, errors.penalty).gain(errors))
         after = judge.best(fewer)
         table.add("remove", fewer, after, errors)
         least = min(least, after, key=lambda errors: errors.loss)
-        if after.gain(errors) < CLEAR_ERRORS and not after.same(errors):
+        if after.gain(errors) < CLEAR_REMOVAL and not after.same(errors):
             break
         used, errors, chosen = fewer, after, len(table.rows) - 1
-    kept = tuple(name for name, is_used in zip(names, used, strict=True) if is_used)
+    kept = used > 0
     return TapChoice(
-        names=kept,
-        columns=np.repeat(used, widths),
+        names=tuple(name for name, is_kept in zip(names, kept, strict=True) if is_kept),
+        weights=used[kept] / used[kept].mean(),
+        columns=np.repeat(kept, widths),
         images=len(errors.squares),
         errors=errors.squares,
         least=least.squares,
         groups=errors.groups,
         evidence=table.frame(chosen),
     )
+
+
+def _weights(steepness: float, taps: int) -> np.ndarray:
+    """Of taps from shallow to deep, (taps,); 0 for those that would hardly count."""
+    weights = np.exp(steepness * (np.linspace(0, 1, taps) - 1))
+    return np.where(weights >= LEAST_WEIGHT, weights, 0.0)
+
+
+def _first_as_good(tried: Sequence[_Errors], best: _Errors, tolerance: float | None) -> int:
+    """Index of the first that is not worse than the best by more than so many standard errors; None: that is the same.
+
+    Standard errors are of the paired difference.
+    """
+    as_good = (errors.same(best) or (tolerance is not None and errors.gain(best) >= -tolerance) for errors in tried)
+    return list(as_good).index(True)
 
 
 def score_taps(
@@ -129,7 +158,7 @@ def score_taps(
         One row a tap: `tap`, `loss` (mean squared error), `accuracy`, every class weighing the same.
     """
     judge = _judge(features, classes, widths, copies, seed, groups)
-    alone = [judge.best(np.arange(len(names)) == tap) for tap in range(len(names))]
+    alone = [judge.best(weights) for weights in np.eye(len(names))]
     return pd.DataFrame(
         {
             "tap": list(names),
@@ -147,11 +176,12 @@ def knn_accuracy(
     neighbours: int = 5,
     seed: int = 0,
     groups: np.ndarray | None = None,
+    weights: np.ndarray | None = None,
 ) -> float:
     """Accuracy of the nearest neighbours' vote, an image left out with its copies and its group: a second opinion.
 
-    The features are standardised and every tap weighs the same, as in the head. Votes fall with the rank of a
-    neighbour, so that ties are rare. Drawn to at most `MOST_IMAGES` images; every class weighs the same.
+    The features are standardised and the taps weighted, as in the head. Votes fall with the rank of a neighbour, so
+    that ties are rare. Drawn to at most `MOST_IMAGES` images; every class weighs the same.
 
     Args:
         features: (n · copies, features); each image's copies follow it.
@@ -161,11 +191,12 @@ def knn_accuracy(
         neighbours: That vote; fewer where there are no more.
         seed: Of the draw.
         groups: As for `choose_taps`.
+        weights: Of the taps; None: all the same.
     """
     images = draw_images(classes, seed)
     own = classes[images]
     everything = features[(images[:, None] * copies + np.arange(copies)).ravel()]
-    mean, scale = standardisation(everything, widths)
+    mean, scale = standardisation(everything, widths, weights)
     rows = Standardised(everything, mean, scale)
     products = gram(Standardised(everything[::copies], mean, scale), rows)
     squares = np.concatenate([(rows[chunk] ** 2).sum(axis=1) for chunk in chunks_of(*rows.shape)])
@@ -214,13 +245,9 @@ class _Errors:
     def same(self, other: _Errors) -> bool:
         return bool(np.isclose(self.loss, other.loss, rtol=1e-9, atol=0))
 
-    def not_worse(self, best: _Errors, tolerance: float) -> bool:
-        mean, error = self.difference(best)
-        return mean <= tolerance * error or self.same(best)
-
 
 class _Judge:
-    """Leave-one-out errors of sets of taps; every class weighs the same."""
+    """Leave-one-out errors of weights of the taps, 0 for one that is not read; every class weighs the same."""
 
     def __init__(self, kernels: np.ndarray, classes: np.ndarray, groups: np.ndarray | None = None) -> None:
         counts = np.bincount(classes)
@@ -229,19 +256,19 @@ class _Judge:
         self.weights = len(classes) / ((counts > 0).sum() * counts[classes])
         self.targets = class_targets(classes, len(counts))
 
-    def at(self, used: np.ndarray, penalty: float) -> _Errors:
+    def at(self, weights: np.ndarray, penalty: float) -> _Errors:
         """With λ = `penalty`."""
-        inverse = np.linalg.inv(self.kernels[used].mean(axis=0) + np.diag(penalty / self.weights))
+        inverse = np.linalg.inv(self._kernel(weights) + np.diag(penalty / self.weights))
         blocks = [inverse[rows[:, :, None], rows[:, None, :]] for rows in self.together]
         return self._errors(penalty, inverse.sum(axis=1), inverse @ self.targets, blocks)
 
-    def best(self, used: np.ndarray) -> _Errors:
+    def best(self, weights: np.ndarray) -> _Errors:
         """With the best λ; kernels have a mean diagonal of 1, so that λ is relative to the mean eigenvalue.
 
         One decomposition for all: (K + λ W⁻¹)⁻¹ = √W V diag(1 / (s + λ)) Vᵀ √W, with V diag(s) Vᵀ = √W K √W.
         """
         root = np.sqrt(self.weights)
-        values, vectors = np.linalg.eigh(root[:, None] * self.kernels[used].mean(axis=0) * root)
+        values, vectors = np.linalg.eigh(root[:, None] * self._kernel(weights) * root)
         vectors *= root[:, None]
         ones, targets = vectors.sum(axis=0), vectors.T @ self.targets
         tried = []
@@ -250,6 +277,10 @@ class _Judge:
             blocks = [_blocks(scaled, vectors, rows) for rows in self.together]
             tried.append(self._errors(penalty, scaled @ ones, scaled @ targets, blocks))
         return min(tried, key=lambda errors: errors.loss)
+
+    def _kernel(self, weights: np.ndarray) -> np.ndarray:
+        used = weights > 0
+        return np.average(self.kernels[used], axis=0, weights=weights[used])
 
     def _errors(self, penalty: float, sums: np.ndarray, solved: np.ndarray, blocks: Sequence[np.ndarray]) -> _Errors:
         """From H 1, H Y and the blocks H_gg of H = (K + λ W⁻¹)⁻¹; the intercept is free."""
@@ -293,13 +324,23 @@ class _Table:
     def __init__(self, names: list[str]) -> None:
         self.names, self.rows = names, list[dict[str, object]]()
 
-    def add(self, step: str, used: np.ndarray, errors: _Errors, against: _Errors) -> None:
+    def try_all(self, step: str, judge: _Judge, candidates: Sequence[np.ndarray]) -> list[_Errors]:
+        """Errors of each, compared with the best of them."""
+        tried = [judge.best(weights) for weights in candidates]
+        best = min(tried, key=lambda errors: errors.loss)
+        for weights, errors in zip(candidates, tried, strict=True):
+            self.add(step, weights, errors, best)
+        return tried
+
+    def add(self, step: str, weights: np.ndarray, errors: _Errors, against: _Errors) -> None:
         difference, standard_error = errors.difference(against)
+        used = weights > 0
         self.rows.append(
             {
                 "step": step,
                 "taps": " ".join(name for name, is_used in zip(self.names, used, strict=True) if is_used),
                 "n_taps": int(used.sum()),
+                "deepest": float(weights[used][-1] / weights.sum()),
                 "loss": errors.loss,
                 "difference": difference,
                 "standard_error": standard_error,

@@ -56,6 +56,7 @@ class Head:
 
     Attributes:
         taps: Names of the layers that it reads, from shallow to deep.
+        tap_weights: (taps,) mean 1: how much each may say before the ridge decides; see `choose_taps`.
         grid: Cells a side that each is averaged over.
         probe: Its weights, calibrated, and its errors on left-out images.
         hits: (images,) whether each labelled image is classified right when it is left out with its group.
@@ -72,6 +73,7 @@ class Head:
     """
 
     taps: tuple[str, ...]
+    tap_weights: np.ndarray
     grid: int
     probe: Probe
     hits: np.ndarray
@@ -142,15 +144,19 @@ def _choose_head(features: FeatureSet, splits: pd.DataFrame, rule: HeadRule, see
         choices[grid] = choose_taps(rows, classes, features.widths_of(wished, grid), wished, copies, seed, groups)
     grid, best = choose_grid(choices)
     taps = wished if rule.taps else choices[grid].names
+    weights = np.ones(len(wished)) if rule.taps else choices[grid].weights
     widths = features.widths_of(taps, grid)
     rows = features.of(ids, taps, grid, copies=True)
     pool = features.of(pool_of(features, splits), taps, grid)
-    probe = fit_probe(rows, classes, widths, pool, copies, rule.class_shares, seed=seed, groups=groups)
+    probe = fit_probe(
+        rows, classes, widths, pool, copies, rule.class_shares, seed=seed, groups=groups, tap_weights=weights
+    )
     steps = pd.concat([choice.evidence.assign(grid=size) for size, choice in choices.items()], ignore_index=True)
-    asked = steps["step"].eq("cut") & steps["n_taps"].eq(len(wished))  # whatever would do as well
+    asked = ~steps.duplicated("grid")  # all of them, weighing the same, whatever would do as well
     steps["chosen"] = steps["grid"].eq(grid) & (asked if rule.taps else steps["chosen"])
     return Head(
         taps=tuple(taps),
+        tap_weights=weights,
         grid=grid,
         probe=probe,
         hits=probe.left_out.argmax(axis=1) == classes,
@@ -166,8 +172,8 @@ def _choose_head(features: FeatureSet, splits: pd.DataFrame, rule: HeadRule, see
             seed,
             groups,
         ),
-        neighbours=knn_accuracy(rows, classes, widths, copies, seed=seed, groups=groups),
-        permuted=_permuted_accuracy(rows[::copies], classes, widths, seed, groups),
+        neighbours=knn_accuracy(rows, classes, widths, copies, seed=seed, groups=groups, weights=weights),
+        permuted=_permuted_accuracy(rows[::copies], classes, widths, weights, seed, groups),
         groups=groups,
         least_groups=best.groups,
     )
@@ -214,11 +220,16 @@ def _wished(features: FeatureSet, rule: HeadRule) -> tuple[Sequence[int], Sequen
 
 
 def _permuted_accuracy(
-    features: np.ndarray, classes: np.ndarray, widths: Sequence[int], seed: int, groups: np.ndarray
+    features: np.ndarray,
+    classes: np.ndarray,
+    widths: Sequence[int],
+    weights: np.ndarray,
+    seed: int,
+    groups: np.ndarray,
 ) -> float:
     """What the same ridge has of left-out images when the labels mean nothing."""
     images = draw_images(classes, seed)
     features, permuted = features[images], np.random.default_rng(seed).permutation(classes[images])
-    rows = Standardised(features, *standardisation(features, widths))
+    rows = Standardised(features, *standardisation(features, widths, weights))
     fit = fit_ridge(rows, class_targets(permuted, classes.max() + 1), groups=groups[images])
     return float((fit.left_out.argmax(axis=1) == permuted).mean())

@@ -122,15 +122,22 @@ def build_target_network(network: keras.Model, plan: TransferPlan, weights: pd.D
 
 
 def depth_table(head: Head, random_head: Head | None) -> pd.DataFrame:
-    """What each depth knows: one row a tap: `tap`, `used`, `accuracy` of a head on it alone, `random_accuracy`."""
+    """What each depth knows: one row a tap.
+
+    Columns: `tap`, `used`, `weight` (how much it may say in the head, 0-1, adding up to 1; see `choose_taps`),
+    `accuracy` of a head on it alone, `random_accuracy`.
+    """
+    weights = dict(zip(head.taps, head.tap_weights / head.tap_weights.sum(), strict=True))
     table = head.alone.assign(used=head.alone["tap"].isin(head.taps))
+    table["weight"] = table["tap"].map(weights).fillna(0.0)
     table["random_accuracy"] = np.nan if random_head is None else random_head.alone["accuracy"]
-    return table[["tap", "used", "accuracy", "random_accuracy"]]
+    return table[["tap", "used", "weight", "accuracy", "random_accuracy"]]
 
 
 def _sentence(head: Head, features: FeatureSet, evidence: dict[str, Any], helps: bool | None) -> str:
     parts = [
-        f"A ridge on {len(head.taps)} of {len(features.taps)} depths ({head.grid} x {head.grid} cells each) gets "
+        f"A ridge on {len(head.taps)} of {len(features.taps)} depths ({head.grid} x {head.grid} cells each"
+        f"{', the deep ones weighing more' if np.ptp(head.tap_weights) else ''}) gets "
         f"{head.accuracy:.1%} of left-out training images right"
     ]
     course = head.probe.evidence

@@ -1,8 +1,8 @@
 """The closed-form head: a ridge on the features of several depths, and self-training on images without a label.
 
-Features are standardised on the labelled images, and the taps scaled to equal total variance, so that none outweighs
-the others by its width. The result is a linear map from raw features to logits: an ordinary dense layer. Nothing is
-trained by steps, and the accuracy out of sample comes with the fit.
+Features are standardised on the labelled images, and the taps scaled to the total variance that their weights say, so
+that none outweighs the others by its width. The result is a linear map from raw features to logits: an ordinary dense
+layer. Nothing is trained by steps, and the accuracy out of sample comes with the fit.
 
 The head on labelled images is exact. Self-training solves a ridge some 100 times and works in the principal components
 of labelled and unlabelled images, which on 50 to 200 labelled and 1,000 unlabelled images lost nothing.
@@ -10,7 +10,9 @@ of labelled and unlabelled images, which on 50 to 200 labelled and 1,000 unlabel
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -83,6 +85,7 @@ def fit_probe(
     folds: int = 5,
     seed: int = 0,
     groups: np.ndarray | None = None,
+    tap_weights: np.ndarray | None = None,
 ) -> Probe:
     """Fit a head in closed form; use unlabelled images if labelled ones that are left out gain by it.
 
@@ -96,6 +99,7 @@ def fit_probe(
         folds: Of the labelled images, to judge self-training by.
         seed: Of the folds.
         groups: (n,) a number for each group of labelled images, left out together; None: each image by itself.
+        tap_weights: (taps,) mean 1; None: all the same.
 
     Raises:
         ValueError: When fewer than two classes, or a class without an image, are given.
@@ -105,7 +109,7 @@ def fit_probe(
         raise ValueError(
             f"classes must have at least two indices from 0 on, each with an image. Received: counts {counts.tolist()}."
         )
-    mean, scale = standardisation(features, widths)
+    mean, scale = standardisation(features, widths, tap_weights)
     rows = Standardised(features, mean, scale)
     weights = len(classes) / (len(counts) * counts[classes])  # every class weighs the same
     targets = class_targets(classes, len(counts)).repeat(copies, axis=0)
@@ -272,8 +276,8 @@ def _weigh(
     if folds < 2:
         return {"unlabelled": len(course.pool), "folds": 0, "accepted": False}, np.empty((0, classes.max() + 1))
     rng = np.random.default_rng(seed)
-    draws = [_folds(classes, groups, folds, rng) for _ in range(REPEATS)]
-    scores = np.stack([_left_out(rows, classes, weights, course, draw) for draw in draws], axis=1)
+    draws = np.stack([_folds(classes, groups, folds, rng) for _ in range(REPEATS)])
+    scores = _left_out(rows, classes, weights, course, draws)
     factors = [calibrate(side.reshape(-1, side.shape[-1]), np.tile(classes, REPEATS)) for side in scores]
     likely = [log_softmax(factor * side, axis=-1) for factor, side in zip(factors, scores, strict=True)]
     losses = -np.stack([side[:, np.arange(len(classes)), classes].mean(axis=0) for side in likely]) * weights
@@ -308,16 +312,24 @@ def _folds(classes: np.ndarray, groups: np.ndarray, folds: int, rng: np.random.G
 
 
 def _left_out(
-    rows: np.ndarray, classes: np.ndarray, weights: np.ndarray, course: _Course, fold_of: np.ndarray
+    rows: np.ndarray, classes: np.ndarray, weights: np.ndarray, course: _Course, draws: np.ndarray
 ) -> np.ndarray:
-    """Scores of images when their fold is left out, without and with the unlabelled ones: (2, n, classes)."""
-    scores = np.empty((2, len(classes), classes.max() + 1))
-    for fold in np.unique(fold_of):
-        held = fold_of == fold
+    """Scores of images when their fold is left out, without and with the unlabelled ones: (2, draws, n, classes).
+
+    The folds are fitted side by side, each in one thread: their systems are too small to be divided.
+    """
+    scores = np.empty((2, *draws.shape, classes.max() + 1))
+
+    def leave_out(draw: int, fold: int) -> None:
+        held = draws[draw] == fold
         kept_rows, held_rows = rows[(~held).repeat(course.copies)], rows[:: course.copies][held]
         targets = class_targets(classes[~held], classes.max() + 1).repeat(course.copies, axis=0)
         before = fit_ridge_at(kept_rows, targets, weights[~held].repeat(course.copies), course.penalty)
         after = self_train(kept_rows, classes[~held], weights[~held], course)
         for index, fit in enumerate((before, after)):  # one scale for the scores of all folds
-            scores[index, held] = fit.scores(held_rows) / max(spread(fit.scores(course.pool)), 1e-12)
+            scores[index, draw, held] = fit.scores(held_rows) / max(spread(fit.scores(course.pool)), 1e-12)
+
+    left_out = [(draw, fold) for draw, folds in enumerate(draws) for fold in np.unique(folds)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(leave_out, *zip(*left_out, strict=True)))
     return scores

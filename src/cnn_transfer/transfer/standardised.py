@@ -57,21 +57,29 @@ def precision_of(features: Features) -> np.dtype[Any]:
     return np.result_type(features.dtype, np.float32)
 
 
-def standardisation(features: np.ndarray, widths: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean (features,) and scale (features,): (x - mean) · scale has, over each tap, a mean square norm of 1.
+def standardisation(
+    features: np.ndarray, widths: Sequence[int], weights: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (features,) and scale (features,): (x - mean) · scale has, over each tap, its weight as mean square norm.
 
     The variance of a feature is drawn a little towards the mean of its tap, as estimates from few images need.
+
+    Args:
+        features: (n, features).
+        widths: Features of each tap.
+        weights: (taps,) above 0; None: 1 each.
     """
+    weights = np.ones(len(widths)) if weights is None else weights
     chunks = list(chunks_of(*features.shape))
     mean = sum((features[rows].sum(axis=0, dtype=float) for rows in chunks), start=np.zeros(features.shape[1]))
     mean /= len(features)
     variance = sum((((features[rows] - mean) ** 2).sum(axis=0) for rows in chunks), start=np.zeros(len(mean)))
     variance /= len(features)
     scales = []
-    for own in np.split(variance, np.cumsum(widths)[:-1]):
+    for weight, own in zip(weights, np.split(variance, np.cumsum(widths)[:-1]), strict=True):
         divisor = np.sqrt((1 - POOLED_SHARE) * own + POOLED_SHARE * max(float(own.mean()), 1e-12))
         norm = np.sqrt((own / divisor**2).sum())
-        scales.append(1 / (divisor * max(norm, 1e-6)))
+        scales.append(np.sqrt(weight) / (divisor * max(norm, 1e-6)))
     return mean, np.concatenate(scales)
 
 

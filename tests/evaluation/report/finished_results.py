@@ -234,7 +234,9 @@ def make_results(classes):
         ),
         tap_choice=pd.DataFrame(
             {
+                "step": ["weigh", "cut"],
                 "taps": ["block1", "block1 block2"],
+                "deepest": [1.0, 0.5],
                 "grid": [2, 3],
                 "loss": [0.4, 0.3],
                 "difference": [0.1, 0.0],

@@ -28,8 +28,10 @@ HEADS = [
     Column("permuted_labels", "permuted labels", share),
 ]
 TAP_CHOICE = [
+    Column("step", "question"),
     Column("taps", "depths"),
     Column("grid", "cells a side", count),
+    Column("deepest", "weight of the deepest", share),
     Column("loss", "squared error", decimal),
     Column("difference", "behind the best", decimal),
     Column("standard_error", "standard error", decimal),
@@ -80,8 +82,9 @@ def plan(results: RunResults) -> Section:
                     table(
                         "tap-choice",
                         results.tap_choice,
-                        TAP_CHOICE,
-                        "Each step leaves one depth out; the fewest that are not clearly worse than the best are taken",
+                        [column for column in TAP_CHOICE if column.key in results.tap_choice],
+                        "How much more deep depths weigh, where the network is cut, which depth is left out; deeper or "
+                        "fewer ones only where left-out images are clearly better off",
                         "tap_choice",
                         marked="chosen",
                     )
