@@ -10,8 +10,8 @@ Rows: the head on the outputs of all blocks, averaged over 2×2 or 3×3 cells, a
 decide, with its ranges within 2×2, and with seven slightly moved copies of each image, as in conf/imagenet; the same
 on the depths that `choose_taps` picks, with its weights; both with the unlabelled images; scikit-learn's logistic
 regression on the globally averaged last layer, C by cross-validation; fastai's `fine_tune(10)` of the same weights, in
-an environment of its own, which is made where it is missing (--fastai-env). Both with the first draws only (0: none). Some
-45 minutes on 2 cores, 30 without fastai, 10 without logistic regression, either.
+an environment of its own, which is made where it is missing (--fastai-env). Both with the first draws only. Some 45
+minutes on 2 cores, 30 without fastai, 10 without logistic regression, either.
 
 Seconds are wall time, the peers in turn: of ours, moving the copies, the features of labelled images and copies, and
 the fit; the features of unlabelled images are a column of their own, and in the ratios below the table; of fastai only

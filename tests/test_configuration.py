@@ -141,6 +141,26 @@ def test_candidates_for_imagenet_can_be_ranked_and_need_no_source_images():
         parse_run_parameters(parameters | {"source_images": "photos"}, {"preprocess", "rank_sources"})
 
 
+def leaves(block: dict, path: str = "") -> dict[str, object]:
+    """Values by the dotted names of their parameters."""
+    found: dict[str, object] = {}
+    for name, value in block.items():
+        found |= leaves(value, f"{path}{name}.") if isinstance(value, dict) else {path + name: value}
+    return found
+
+
+def test_photographs_differ_from_other_images_by_size_and_moves_alone():
+    drawn, photographs = (leaves(load(environment)["parameters"]) for environment in ("imagenet", "photos"))
+    assert drawn.keys() == photographs.keys()
+    differ = {name for name in drawn if drawn[name] != photographs[name]}
+    assert "preprocess.target.image_format.image_size_px" in differ
+    assert "migrate_model.augmentation.horizontal_flip" in differ
+    assert all(
+        re.search(r"image_format\.image_size_px|(migrate_model|finetune_target)\.augmentation\.", name)
+        for name in differ
+    )
+
+
 def test_a_missing_extra_is_named_with_the_command_that_installs_it(monkeypatch):
     def missing(name):
         raise PackageNotFoundError(name)
