@@ -147,13 +147,16 @@ def draw_depths(depths: pd.DataFrame, plan: Mapping[str, Any]) -> Figure:
         depths: One row a tap, from shallow to deep: `tap`, `weight`, `accuracy`, `random_accuracy` (or missing).
         plan: The transfer plan.
     """
+    from matplotlib.patches import Patch
+
     names = [short_name(name) for name in depths["tap"]]
     slanted = len(names) * max(map(len, names)) > MOST_TICK_CHARACTERS
     figure = new_figure(max(5.5, 2.5 + 0.4 * len(depths)), 4 + slanted * 0.06 * max(map(len, names)))
     axes = figure.subplots()
     places = np.arange(len(depths))
     weights = depths["weight"].to_numpy(float)
-    bars = axes.bar(places, depths["accuracy"], 0.62, color=TRANSFER_COLOUR, label="source's weights, this depth alone")
+    bars = axes.bar(places, depths["accuracy"], 0.62, color=TRANSFER_COLOUR)
+    alone = Patch(color=TRANSFER_COLOUR, label="source's weights, this depth alone")
     for bar, weight in zip(bars, weights / weights.max(), strict=True):
         bar.set_alpha(0.2 + 0.8 * np.sqrt(weight))
     if depths["random_accuracy"].notna().any():
@@ -174,7 +177,8 @@ def draw_depths(depths: pd.DataFrame, plan: Mapping[str, Any]) -> Figure:
     axes.set_ylabel("accuracy on left-out training images")
     axes.set_title("What each depth knows of the target (pale: weighs little or nothing in the head)", fontsize=10)
     axes.grid(axis="y", alpha=0.3)
-    figure.legend(fontsize=8, loc="outside lower center", frameon=False)  # two columns would be wider than the figure
+    lines, _ = axes.get_legend_handles_labels()  # two columns would be wider than the figure
+    figure.legend(handles=[alone, *lines], fontsize=8, loc="outside lower center", frameon=False)
     return figure
 
 
