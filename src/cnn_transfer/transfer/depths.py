@@ -25,7 +25,7 @@ from cnn_transfer.transfer.ridge import RELATIVE_PENALTIES, class_targets
 from cnn_transfer.transfer.standardised import Standardised, chunks_of, gram, standardisation
 
 MOST_IMAGES = 500
-STEEPNESSES = (0.0, 1.5, 3.0, 6.0, 12.0, 24.0)  # how much more deep taps may weigh; at 24 hardly any but the deepest
+STEEPNESSES = (0.0, 3.0, 6.0, 12.0, 24.0)  # how much more deep taps may weigh; at 24 hardly any but the deepest
 LEAST_WEIGHT = 0.05  # of the deepest tap's: those that weigh less are not read
 EQUAL_WEIGHTS = 1.0  # of a standard error of the paired difference: weights that are more alike are as good
 CLEAR_CUT = 2.0  # likewise: by how much a cut must improve; the best of a dozen often does by one error, by chance
