@@ -7,9 +7,9 @@ class, nested, and up to 2,000 of all other images are the test. Photographs can
 has the figures of three public sets.
 
 Rows: the head as a run makes it (cells, depths and their weights decided on left-out labelled images) with seven moved
-copies of each image, moved as in conf/imagenet or as in conf/photos; scikit-learn's logistic regression on the globally
-averaged last layer, C by cross-validation; fastai's `fine_tune(10)` of the same weights, mirrored at random, in an
-environment of its own (see few_labels.py).
+copies of each image, moved as in conf/imagenet or as in conf/photos; the latter on all depths, weighing the same;
+scikit-learn's logistic regression on the globally averaged last layer, C by cross-validation; fastai's `fine_tune(10)`
+of the same weights, mirrored at random, in an environment of its own (see few_labels.py).
 """
 
 import argparse
@@ -81,6 +81,8 @@ def measure(options: argparse.Namespace, size: int) -> list[dict[str, Any]]:
                 notes[f"ours, {name}"] = (
                     f"{len(kept)} taps to {choice.names[-1]}, which weighs {share:.0%}; {grid} cells"
                 )
+            alike = fit_probe(deep[grid], labels, widths[grid], copies=few_labels.COPIES)  # moved as the last above
+            predicted["all depths alike"] = alike.probabilities(test_deep[grid]).argmax(axis=1)
             folds = min(5, int(np.bincount(labels).min()))
             model = LogisticRegressionCV(
                 Cs=np.logspace(-4, 3, 8), cv=folds, scoring="neg_log_loss", max_iter=300,
