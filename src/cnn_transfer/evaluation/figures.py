@@ -175,7 +175,7 @@ def draw_depths(depths: pd.DataFrame, plan: Mapping[str, Any]) -> Figure:
     axes.set_xticks(places, names, rotation=45 if slanted else 0, ha="right" if slanted else "center", parse_math=False)
     axes.set_ylim(0, 1)
     axes.set_ylabel("accuracy on left-out training images")
-    axes.set_title("What each depth knows of the target (pale: weighs little or nothing in the head)", fontsize=10)
+    axes.set_title("What each depth knows (the paler, the less it weighs in the head)", fontsize=10)
     axes.grid(axis="y", alpha=0.3)
     lines, _ = axes.get_legend_handles_labels()  # two columns would be wider than the figure
     figure.legend(handles=[alone, *lines], fontsize=8, loc="outside lower center", frameon=False)
