@@ -5,7 +5,7 @@ all depths see, photographs of things by what only the deepest know. Taps weigh 
 the smallest s is taken whose error is within a standard error of the best one's (the one-standard-error rule: Breiman
 et al. 1984, section 3.4.3). Do the deepest taps do harm: every cut is tried with all taps below it. Then: which tap
 does; one after the other is left away. Both only where that improves the error clearly, or changes nothing at all: of
-a few dozen images, what looks a little better with fewer taps is chance, and on photographs costs up to five points.
+a few dozen images, what looks a little better with fewer taps is chance.
 
 All taps have a linear kernel of their own, so that a candidate costs one inverse of images by images: with
 C = (K + λ W⁻¹)⁻¹, projected so that the intercept is free, the error of image i left out is (C y)_i / C_ii, and of
