@@ -68,6 +68,16 @@ def test_no_two_layers_start_with_the_same_numbers(network):
     assert abs(alike).max() < 0.7
 
 
+@pytest.mark.parametrize(
+    ("side", "blocks"), [(28, [14, 7, 4]), (64, [32, 16, 8]), (65, [17, 9, 5, 3]), (160, [40, 20, 10, 5])]
+)
+def test_large_images_are_quartered_at_once_and_go_through_one_block_more(side, blocks):
+    network = build_network("compact_cnn", (side, side, 3), 5, seed=0)
+    sides = [network.get_layer(f"block{number}").output.shape[1] for number in range(1, len(blocks) + 1)]
+    assert sides == blocks
+    assert "block5" not in {layer.name for layer in network.layers}
+
+
 def test_an_unknown_architecture_is_refused_with_the_nearest_name():
     with pytest.raises(
         ValueError, match=r"must be one of article_cnn, .*Received: artcle_cnn\. Did you mean article_cnn"

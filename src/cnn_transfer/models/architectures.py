@@ -1,4 +1,4 @@
-"""The registered architectures for training from the beginning, for small images (28-64 px).
+"""The registered architectures for training from the beginning.
 
 Each block's output layer is named `block1`, `block2`, …: these are the places where a network can be cut. All
 convolutions in a network with batch normalisation go without bias, since the normalisation has its own.
@@ -33,20 +33,25 @@ def article_cnn(image_shape: tuple[int, int, int], seed: int) -> tuple[keras.Mod
 
 
 def compact_cnn(image_shape: tuple[int, int, int], seed: int) -> tuple[keras.Model, list[int]]:
-    """Three convolutions (32, 64, 128) that halve the image each, with batch normalisation.
+    """Convolutions (32, 64, 128) that halve the image each, with batch normalisation.
 
-    Strides instead of pooling compute only what is kept, about a third of the multiplications. Batch statistics move
-    with momentum 0.9, since few-label fits have a few hundred steps only.
+    Strides instead of pooling compute only what is kept, about a third of the multiplications. Images above
+    `MOST_FINE_PX` are quartered by the first convolution, as ImageNet's networks do in two steps, and a fourth one
+    (256) sees as much of them as three see of small ones. Batch statistics move with momentum 0.9, since few-label fits
+    have a few hundred steps only.
     """
     import keras
 
     inputs, x = _normalised_input(image_shape)
-    for block, (filters, size) in enumerate(((32, 5), (64, 3), (128, 3)), start=1):
+    blocks = [(32, 5, 2), (64, 3, 2), (128, 3, 2)]
+    if max(image_shape[:2]) > MOST_FINE_PX:
+        blocks = [(32, 5, 4), *blocks[1:], (256, 3, 2)]
+    for block, (filters, size, strides) in enumerate(blocks, start=1):
         initializer = _he(seed, block)
         x = keras.layers.Conv2D(
             filters,
             size,
-            strides=2,
+            strides=strides,
             padding="same",
             use_bias=False,
             kernel_initializer=initializer,
@@ -59,6 +64,7 @@ def compact_cnn(image_shape: tuple[int, int, int], seed: int) -> tuple[keras.Mod
 
 Builder = Callable[[tuple[int, int, int], int], "tuple[keras.Model, list[int]]"]
 ARCHITECTURES: dict[str, Builder] = {"article_cnn": article_cnn, "compact_cnn": compact_cnn}
+MOST_FINE_PX = 64  # a side: larger images go through compact_cnn at a quarter of their size
 SMALLEST_IMAGE_PX = {"article_cnn": 18, "compact_cnn": 8}
 
 
