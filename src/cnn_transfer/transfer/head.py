@@ -138,19 +138,30 @@ def _choose_head(features: FeatureSet, splits: pd.DataFrame, rule: HeadRule, see
         )
     copies = 1 + features.copies
     grids, wished = _wished(features, rule)
+    drawn = draw_images(classes, seed)  # all depths are read of these alone: of many images they are gigabytes
+    some, some_classes, some_groups = ids.iloc[drawn], classes[drawn], groups[drawn]
     choices = {}
     for grid in grids:
-        rows = features.of(ids, wished, grid, copies=True)
-        choices[grid] = choose_taps(rows, classes, features.widths_of(wished, grid), wished, copies, seed, groups)
+        rows = features.of(some, wished, grid)
+        choices[grid] = choose_taps(
+            rows, some_classes, features.widths_of(wished, grid), wished, seed=seed, groups=some_groups
+        )
     grid, best = choose_grid(choices)
     taps = wished if rule.taps else choices[grid].names
     weights = np.ones(len(wished)) if rule.taps else choices[grid].weights
     widths = features.widths_of(taps, grid)
-    rows = features.of(ids, taps, grid, copies=True)
-    pool = features.of(pool_of(features, splits), taps, grid)
     probe = fit_probe(
-        rows, classes, widths, pool, copies, rule.class_shares, seed=seed, groups=groups, tap_weights=weights
+        features.of(ids, taps, grid, copies=True),
+        classes,
+        widths,
+        features.of(pool_of(features, splits), taps, grid),
+        copies,
+        rule.class_shares,
+        seed=seed,
+        groups=groups,
+        tap_weights=weights,
     )
+    near = features.of(some, taps, grid, copies=True)
     steps = pd.concat([choice.evidence.assign(grid=size) for size, choice in choices.items()], ignore_index=True)
     asked = ~steps.duplicated("grid")  # all of them, weighing the same, whatever would do as well
     steps["chosen"] = steps["grid"].eq(grid) & (asked if rule.taps else steps["chosen"])
@@ -164,16 +175,15 @@ def _choose_head(features: FeatureSet, splits: pd.DataFrame, rule: HeadRule, see
         least_errors=min((choice.least for choice in choices.values()), key=np.mean),
         steps=steps,
         alone=score_taps(
-            features.of(ids, features.taps, grid, copies=True),
-            classes,
+            features.of(some, features.taps, grid),
+            some_classes,
             features.widths_of(features.taps, grid),
             features.taps,
-            copies,
-            seed,
-            groups,
+            seed=seed,
+            groups=some_groups,
         ),
-        neighbours=knn_accuracy(rows, classes, widths, copies, seed=seed, groups=groups, weights=weights),
-        permuted=_permuted_accuracy(rows[::copies], classes, widths, weights, seed, groups),
+        neighbours=knn_accuracy(near, some_classes, widths, copies, seed=seed, groups=some_groups, weights=weights),
+        permuted=_permuted_accuracy(near[::copies], some_classes, widths, weights, seed, some_groups),
         groups=groups,
         least_groups=best.groups,
     )
@@ -228,8 +238,7 @@ def _permuted_accuracy(
     groups: np.ndarray,
 ) -> float:
     """What the same ridge has of left-out images when the labels mean nothing."""
-    images = draw_images(classes, seed)
-    features, permuted = features[images], np.random.default_rng(seed).permutation(classes[images])
+    permuted = np.random.default_rng(seed).permutation(classes)
     rows = Standardised(features, *standardisation(features, widths, weights))
-    fit = fit_ridge(rows, class_targets(permuted, classes.max() + 1), groups=groups[images])
+    fit = fit_ridge(rows, class_targets(permuted, classes.max() + 1), groups=groups)
     return float((fit.left_out.argmax(axis=1) == permuted).mean())
