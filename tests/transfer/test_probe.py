@@ -155,6 +155,27 @@ def test_components_are_orthonormal_and_lose_nothing_when_there_are_enough(monke
     assert principal_components(features, pool).shape == (36, 10)
 
 
+@pytest.mark.parametrize("copies", [1, 2])
+def test_many_images_with_many_features_are_fitted_in_components_and_lose_little(monkeypatch, copies):
+    features, classes = blobs(100, 0)
+    rows = features.repeat(copies, axis=0) + 0.1 * np.random.default_rng(1).normal(size=(300 * copies, 36))
+    new, truth = blobs(300, 1)
+
+    def fitted(components):
+        monkeypatch.setattr(module, "MOST_EXACT", 30)
+        monkeypatch.setattr(module, "MANY_COMPONENTS", components)
+        return fit_probe(rows, classes, WIDTHS, copies=copies)
+
+    exact = fit_probe(rows, classes, WIDTHS, copies=copies)
+    same, fewer, too_few = fitted(200), fitted(24), fitted(2)  # of 36, all of them; most; not enough
+    np.testing.assert_allclose(same.probabilities(new), exact.probabilities(new), atol=1e-6)
+    np.testing.assert_allclose(same.left_out, exact.left_out, atol=1e-6)
+    assert accuracy(fewer, new, truth) > accuracy(exact, new, truth) - 0.05
+    assert accuracy(too_few, new, truth) < accuracy(exact, new, truth) - 0.05
+    promised = (fewer.left_out.argmax(axis=1) == classes).mean()
+    assert abs(accuracy(fewer, new, truth) - promised) < 0.08
+
+
 def test_unlabelled_images_help_in_fewer_components_than_features(monkeypatch):
     gains = []
     for seed in range(5):

@@ -4,8 +4,11 @@ Features are standardised on the labelled images, and the taps scaled to the tot
 that none outweighs the others by its width. The result is a linear map from raw features to logits: an ordinary dense
 layer. Nothing is trained by steps, and the accuracy out of sample comes with the fit.
 
-The head on labelled images is exact. Self-training solves a ridge some 100 times and works in the principal components
-of labelled and unlabelled images, which on 50 to 200 labelled and 1,000 unlabelled images lost nothing.
+The head on labelled images is exact up to `MOST_EXACT` images or features; with more of both, it is the same ridge in
+the principal components of `MANY_COMPONENTS` of the images (the Nyström method: Williams and Seeger 2001). On 12,000
+Fashion images and 24,704 features that takes a quarter of the time, and .931 instead of .932 of 3,000 others are right.
+Self-training solves a ridge some 100 times and works in fewer components of labelled and unlabelled images, which on 50
+to 200 labelled and 1,000 unlabelled images lost nothing.
 """
 
 from __future__ import annotations
@@ -34,6 +37,8 @@ from cnn_transfer.transfer.standardised import (
     standardisation,
 )
 
+MOST_EXACT = 6000  # equations: time grows with the cube of their number, memory with the square
+MANY_COMPONENTS = 4096
 ROUNDS = 5  # ten and twenty give the same
 UNLABELLED_WEIGHT = 0.2  # of a sure image, beside 1 of a labelled one; .05 to 2 are within a point
 REPEATS = 3  # of the folds that self-training is judged by
@@ -113,7 +118,12 @@ def fit_probe(
     rows = Standardised(features, mean, scale)
     weights = len(classes) / (len(counts) * counts[classes])  # every class weighs the same
     targets = class_targets(classes, len(counts)).repeat(copies, axis=0)
-    fit = fit_ridge(rows, targets, weights.repeat(copies), copies, groups=groups)
+    if min(rows.shape) > MOST_EXACT:
+        directions = _directions(rows[_evenly(len(rows), MANY_COMPONENTS)], MANY_COMPONENTS)
+        fit = fit_ridge(multiply(rows, directions), targets, weights.repeat(copies), copies, groups=groups)
+        fit = replace(fit, kernel=directions @ fit.kernel)
+    else:
+        fit = fit_ridge(rows, targets, weights.repeat(copies), copies, groups=groups)
     temperature = calibrate(fit.left_out, classes)
     left_out = out_of_sample = np.asarray(softmax(temperature * fit.left_out, axis=1))
     evidence: dict[str, Any] = {}
@@ -152,12 +162,15 @@ def principal_components(rows: Features, pool: Features) -> np.ndarray:
     They are those of images evenly taken from both, about the origin, which is the mean of the labelled ones; the
     largest come last.
     """
-    taken = [part[_evenly(len(part), BASIS_ROWS)] for part in (rows, pool)]
-    basis = np.concatenate(taken)
-    if basis.shape[1] <= COMPONENTS:
+    return _directions(np.concatenate([part[_evenly(len(part), BASIS_ROWS)] for part in (rows, pool)]), COMPONENTS)
+
+
+def _directions(basis: np.ndarray, most: int) -> np.ndarray:
+    """Principal components of rows about the origin, (features, at most so many), orthonormal, the largest last."""
+    if basis.shape[1] <= most:
         return np.asarray(np.linalg.eigh(basis.T @ basis)[1], basis.dtype)
     values, vectors = np.linalg.eigh(gram(basis))
-    kept = np.flatnonzero(values > rounding(values, basis.dtype))[-COMPONENTS:]
+    kept = np.flatnonzero(values > rounding(values, basis.dtype))[-most:]
     dual = (vectors[:, kept] / np.sqrt(values[kept])).astype(basis.dtype)
     return np.concatenate([basis[:, columns].T @ dual for columns in chunks_of(basis.shape[1], len(basis))])
 
