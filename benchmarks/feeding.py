@@ -107,7 +107,7 @@ def main() -> None:
         runs = {
             "copy of the same bytes": copy_pixels,
             "training_batches": epochs(training_batches(examples, BATCH_SIZE, 0, nothing), steps),
-            "ordered_batches (of 256)": epochs(ordered_batches(examples), steps * BATCH_SIZE // 256),
+            "ordered_batches (of 256)": epochs(ordered_batches(examples, 256), steps * BATCH_SIZE // 256),
             "image_dataset_from_directory": epochs(from_files.prefetch(tf.data.AUTOTUNE), steps),
         }
         for run in runs.values():

@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnn_transfer.images import Examples, image_batches, ordered_batches, split_examples, training_batches
+from cnn_transfer.images import (
+    Examples,
+    feeding,
+    image_batches,
+    images_a_batch,
+    ordered_batches,
+    split_examples,
+    training_batches,
+)
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +147,15 @@ def test_ordered_batches_keep_the_order_that_is_asked_for(shapes, pick):
     rows = np.array([399, 0, 200, 0])
     ((pixels, _),) = take(ordered_batches(pick(rows)), 9)
     np.testing.assert_array_equal(pixels, shapes.pixels(rows))
+
+
+def test_large_images_come_in_small_batches(monkeypatch, shapes, rows):
+    sizes = [images_a_batch((side, side, 3)) for side in (28, 45, 64, 160, 1024)]
+    assert sizes == [256, 256, 128, 20, 1]
+    monkeypatch.setattr(feeding, "PIXELS_A_BATCH", 7 * int(np.prod(shapes.image_shape[:2])))
+    batches = list(image_batches(shapes, rows))
+    assert [len(batch) for batch in batches] == [7] * (len(rows) // 7) + [len(rows) % 7] * bool(len(rows) % 7)
+    np.testing.assert_array_equal(np.concatenate(batches), shapes.pixels(rows))
 
 
 def test_image_batches_give_the_pixels_of_ordered_batches(shapes, examples, rows):

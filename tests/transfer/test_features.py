@@ -113,7 +113,7 @@ def test_an_image_without_features_is_named(folder):
 
 
 def test_one_size_of_batch_whatever_is_left(extraction, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "BATCH_SIZE", 16)
+    monkeypatch.setattr(module, "MOST_ROWS_A_BATCH", 16)
     write_features(extraction, tmp_path / "batches")
     values = np.asarray(open_features(tmp_path / "batches").values)
     assert np.isfinite(values).all()

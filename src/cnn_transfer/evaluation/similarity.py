@@ -16,13 +16,13 @@ import pandas as pd
 from cnn_transfer.evaluation.faithfulness import rank_correlation
 from cnn_transfer.evaluation.figures import TRANSFER_COLOUR, Figure, draw_words, drawable, new_figure
 from cnn_transfer.evaluation.intervals import student_interval
+from cnn_transfer.images import images_a_batch
 from cnn_transfer.models import tap_layers, tap_network, tap_widths
 
 if TYPE_CHECKING:
     import keras
 
 GRID = 4  # cells a side that each depth is read in, so that memory stays small at any image size
-BATCH_SIZE = 128  # images a call of the network
 FEWEST_IMAGES = 5  # below, the estimate without bias is not defined for a part of the jackknife
 MOST_GROUPS = 32  # of images that the jackknife leaves out together
 
@@ -176,12 +176,9 @@ class _ConstantError(ValueError):
 
 def _features(network: keras.Model, pixels: np.ndarray, taps: Sequence[str]) -> list[np.ndarray]:
     tapped = tap_network(network, taps, GRID)
-    values = np.concatenate(
-        [
-            np.asarray(tapped(pixels[start : start + BATCH_SIZE], training=False))
-            for start in range(0, len(pixels), BATCH_SIZE)
-        ]
-    )
+    step = images_a_batch(pixels.shape[1:])
+    parts = [pixels[start : start + step] for start in range(0, len(pixels), step)]
+    values = np.concatenate([np.asarray(tapped(part, training=False)) for part in parts])
     if not np.isfinite(values).all():
         raise ValueError(
             f"The features of {network.name} must be finite. Received NaN or infinity for "

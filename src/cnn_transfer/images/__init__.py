@@ -10,7 +10,14 @@ from cnn_transfer.images.checking import CheckedImages, CheckRule, check_image_s
 from cnn_transfer.images.cifar10 import list_cifar10
 from cnn_transfer.images.decoding import ImageFormat, UnusableImageError, decode_image
 from cnn_transfer.images.duplicates import NearDuplicates
-from cnn_transfer.images.feeding import Examples, image_batches, ordered_batches, split_examples, training_batches
+from cnn_transfer.images.feeding import (
+    Examples,
+    image_batches,
+    images_a_batch,
+    ordered_batches,
+    split_examples,
+    training_batches,
+)
 from cnn_transfer.images.image_set import ImageSet, class_names, open_image_set, write_image_set
 from cnn_transfer.images.listing import ImageListing, fingerprint_of, list_images, list_unlabelled, open_location
 from cnn_transfer.images.preparation import DecodedImages, Workers
@@ -44,6 +51,7 @@ __all__ = [
     "decode_image",
     "fingerprint_of",
     "image_batches",
+    "images_a_batch",
     "list_cifar10",
     "list_images",
     "list_unlabelled",

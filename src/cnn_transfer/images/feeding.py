@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 # A call from TensorFlow into NumPy costs about 0.3 ms, as much as reading 64 images of 64 px: one call reads several
 # batches, as many as fit into this size.
 READ_BYTES, READ_STEPS = 4 * 2**20, 8
+# What a network computes without learning: more at once is not faster, and EfficientNet-Lite0 needs 5 MB for each image
+# of 160 px.
+MOST_IMAGES_A_BATCH, PIXELS_A_BATCH = 256, 2**19
 
 
 @dataclass(frozen=True)
@@ -173,17 +176,25 @@ def training_batches(
     return loaded.map(_as_it_is(change), num_parallel_calls=2).prefetch(4)
 
 
-def ordered_batches(examples: Examples, batch_size: int = 256) -> tf.data.Dataset:
+def images_a_batch(image_shape: tuple[int, ...]) -> int:
+    """How many images (height, width, channels) a network computes at once, from 1 to `MOST_IMAGES_A_BATCH`."""
+    return max(1, min(MOST_IMAGES_A_BATCH, PIXELS_A_BATCH // math.prod(image_shape[:2])))
+
+
+def ordered_batches(examples: Examples, batch_size: int | None = None) -> tf.data.Dataset:
     """Each example once, in order, unchanged, with its targets; the last batch may be smaller."""
     import tensorflow as tf
 
+    batch_size = batch_size or images_a_batch(examples.images.image_shape)
     targets = tf.data.Dataset.from_tensor_slices(examples.targets).batch(batch_size)
     return tf.data.Dataset.zip((image_batches(examples.images, examples.rows, batch_size), targets))
 
 
-def image_batches(images: ImageSet, rows: np.ndarray, batch_size: int = 256) -> tf.data.Dataset:
+def image_batches(images: ImageSet, rows: np.ndarray, batch_size: int | None = None) -> tf.data.Dataset:
     """The pixels of the images at `rows`, once, in order, unchanged; the last batch may be smaller."""
     import tensorflow as tf
+
+    batch_size = batch_size or images_a_batch(images.image_shape)
 
     def load(chosen: tf.Tensor) -> tf.Tensor:
         return tf.ensure_shape(tf.numpy_function(images.pixels, [chosen], tf.uint8), (None, *images.image_shape))

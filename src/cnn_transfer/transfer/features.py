@@ -28,13 +28,13 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from cnn_transfer.images import DRAWS, Augmentation, ImageSet, move_copies
+from cnn_transfer.images import DRAWS, Augmentation, ImageSet, images_a_batch, move_copies
 from cnn_transfer.models import frozen, tap_layers, tap_network, tap_widths
 
 if TYPE_CHECKING:
     import keras
 
-BATCH_SIZE = 128  # images, or copies, a call of the network
+MOST_ROWS_A_BATCH = 128  # images, or copies, a call of the network
 CHUNK_ROWS = 1024  # read at once
 
 
@@ -265,7 +265,7 @@ def _compute(extraction: FeatureExtraction, table: pd.DataFrame, rows: np.ndarra
         return
     network = frozen(extraction.tapped())
     wanted = table.iloc[rows]
-    batch = min(BATCH_SIZE, len(rows))
+    batch = min(MOST_ROWS_A_BATCH, images_a_batch(extraction.images.image_shape), len(rows))
     with tqdm(total=len(rows), unit="images", desc="features", disable=None) as progress:
         for start in range(0, len(rows), batch):
             part = wanted.iloc[start : start + batch]
