@@ -100,6 +100,8 @@ bench: .venv/.ready  ## measure the default run, the article's script, intake, f
 	$(BIN)/python benchmarks/augmentation.py --accuracy
 	$(BIN)/python benchmarks/few_labels.py
 	$(BIN)/python benchmarks/probe_speed.py
+	$(BIN)/python benchmarks/probe_speed.py --many 12000
+	$(BIN)/python benchmarks/large_images.py
 	$(BIN)/python benchmarks/rank_sources.py
 	$(BIN)/python benchmarks/intervals.py
 	$(BIN)/python benchmarks/conformal_coverage.py

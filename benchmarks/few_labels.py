@@ -86,10 +86,10 @@ def feature_network(shape: tuple[int, ...] = FORMAT.shape) -> tuple[Extract, lis
     return extract, taps, {grid: tap_widths(network, taps, grid) for grid in GRIDS}
 
 
-def load(file: str) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels of the first 5,000 images of a fixed permutation, and their labels."""
+def load(file: str, part: slice = slice(TEST + TRAIN)) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels of a part of a fixed permutation, here its first 5,000 images, and their labels."""
     table = pq.read_table(ROOT / "data/01_raw" / file)
-    taken = np.random.default_rng(2026).permutation(len(table))[: TEST + TRAIN]
+    taken = np.random.default_rng(2026).permutation(len(table))[part]
     images = [table["image"][int(row)].as_py() for row in taken]
     encoded = [image["bytes"] if isinstance(image, dict) else image for image in images]
     labels = np.unique(table["label"].to_pylist(), return_inverse=True)[1]
