@@ -119,6 +119,26 @@ def test_an_archive_in_the_cache_is_not_downloaded_again(server, cifar):
     assert first.table.equals(second.table)
 
 
+def test_a_download_is_one_line_in_the_log_where_nobody_watches_a_bar(server, cifar, capfd, caplog):
+    server.files["cifar.tar.gz"] = cifar
+    caplog.set_level("INFO", "cnn_transfer.downloads")
+    for _ in range(2):
+        list_cifar10(server.address("cifar.tar.gz"), sha256(cifar))
+    assert capfd.readouterr().out == ""
+    address = server.address("cifar.tar.gz")
+    assert caplog.messages == [f"Downloaded {address}, once: it is in Keras's cache now."]
+
+
+def test_a_bar_is_drawn_on_a_terminal(server, cifar, monkeypatch, caplog):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr("sys.stdout", terminal)
+    server.files["cifar.tar.gz"] = cifar
+    list_cifar10(server.address("cifar.tar.gz"), sha256(cifar))
+    assert f"Downloading data from {server.address('cifar.tar.gz')}" in terminal.getvalue()
+    assert not caplog.messages
+
+
 def test_archives_with_one_name_and_other_digests_do_not_mix(server, cifar, pixels):
     other = archive(
         {

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cnn_transfer.downloads import keras_download
 from cnn_transfer.images.listing import ImageListing
 from cnn_transfer.images.reasons import UnusableSetError
 
@@ -32,7 +33,9 @@ def list_cifar10(origin: str, sha256: str) -> ImageListing:
 
     # Keras names the folder after the file: archives with different digests must not share one.
     name = f"{sha256[:12]}-{origin.rsplit('/', 1)[-1]}"
-    extracted = Path(keras.utils.get_file(name, origin=origin, file_hash=sha256, hash_algorithm="sha256", extract=True))
+    with keras_download():
+        file = keras.utils.get_file(name, origin=origin, file_hash=sha256, hash_algorithm="sha256", extract=True)
+    extracted = Path(file)
     files = sorted(extracted.rglob("data_batch_*"))
     if not files or not files[0].with_name("batches.meta").exists():
         raise UnusableSetError(

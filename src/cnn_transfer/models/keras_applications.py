@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnn_transfer.downloads import keras_download
 from cnn_transfer.models.flat_graph import renumber
 from cnn_transfer.models.unusable import UnusableNetworkError
 from cnn_transfer.models.weight_files import load_weights
@@ -81,12 +82,13 @@ def keras_applications(
     x = keras.layers.Concatenate(name="grey_to_rgb")([inputs] * 3) if image_shape[2] == 1 else inputs
     x = _preprocessed(x, _MODES[name])
     try:
-        network = getattr(keras.applications, name)(
-            include_top=False,
-            weights="imagenet" if weights == "imagenet" else None,
-            input_tensor=x,
-            input_shape=(*image_shape[:2], 3),
-        )
+        with keras_download():
+            network = getattr(keras.applications, name)(
+                include_top=False,
+                weights="imagenet" if weights == "imagenet" else None,
+                input_tensor=x,
+                input_shape=(*image_shape[:2], 3),
+            )
     except Exception as error:
         if "URL fetch failure" not in str(error):
             raise
