@@ -6,9 +6,9 @@ layer. Nothing is trained by steps, and the accuracy out of sample comes with th
 
 The head on labelled images is exact up to `MOST_EXACT` images or features; with more of both, it is the same ridge in
 the principal components of `MANY_COMPONENTS` of the images (the Nyström method: Williams and Seeger 2001). On 12,000
-Fashion images and 24,704 features that takes a quarter of the time, and .931 instead of .932 of 3,000 others are right.
-Self-training solves a ridge some 100 times and works in fewer components of labelled and unlabelled images, which on 50
-to 200 labelled and 1,000 unlabelled images lost nothing.
+Fashion images and 24,704 features that takes a quarter of the time, and .932 instead of .933 of 3,000 others are right
+(`benchmarks/probe_speed.py`). Self-training solves a ridge some 100 times and works in fewer components of labelled and
+unlabelled images, which on 50 to 200 labelled and 1,000 unlabelled images lost nothing.
 """
 
 from __future__ import annotations
