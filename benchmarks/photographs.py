@@ -3,8 +3,8 @@
     python benchmarks/photographs.py FOLDER [--labels 5 10 20] [--seeds 3] [--sizes 96 160] [--fastai-seeds 0]
 
 FOLDER has a folder of images a class. EfficientNet-Lite0 with ImageNet's weights; each seed draws so many labels a
-class, nested, and up to 2,000 of all other images are the test. Photographs cannot lie in this repository; the README
-has the figures of three public sets.
+class, nested, and up to 2,000 of all other images are the test. Photographs cannot lie in this repository;
+docs/measured.md has the figures of three public sets.
 
 Rows: the head as a run makes it (cells, depths and their weights decided on left-out labelled images) with seven moved
 copies of each image, moved as in conf/imagenet or as in conf/photos; the latter on all depths, weighing the same;

@@ -5,9 +5,9 @@ python benchmarks/serving.py [--release data/06_models/release] [--seconds 60] [
 Needs a release (kedro run, then kedro run --pipelines export) and the extra `serve`. The service is a process of its
 own on loopback; the client is this process, on the same cores. Requests are one image each, real digits. Without load:
 one request after the other. Capacity: as many clients as give the highest rate, each sending its next request when it
-has its answer. At 70% of that, requests come whatever the answers do, once evenly spaced and once at random times
-(Poisson), and the time counts from when a request was due. What the machine does to any program in that time is shown
-by additions that take about as long as a request, one after the other.
+has its answer. At 70% of that, and of the capacity of one image a batch, requests come whatever the answers do, once
+evenly spaced and once at random times (Poisson), and the time counts from when a request was due. What the machine
+does to any program in that time is shown by additions that take about as long as a request, one after the other.
 """
 
 import argparse
@@ -332,8 +332,8 @@ def swap(service: Service, releases: Path, source: Path, requests: list[bytes], 
     return uvloop.run(both()), float(np.median(seconds))
 
 
-def under_load(service: Service, requests: list[bytes], seconds: float) -> list[tuple[str, str]]:
-    """What each load gave, in rows."""
+def under_load(service: Service, requests: list[bytes], seconds: float, unbatched: float) -> list[tuple[str, str]]:
+    """What each load gave, in rows; `unbatched` is the capacity of one image a batch."""
     uvloop.run(closed_loop(service.port, requests, 4, 3))
     single = uvloop.run(closed_loop(service.port, requests, 1, 10))
     usual = single.percentile(50)
@@ -358,11 +358,16 @@ def under_load(service: Service, requests: list[bytes], seconds: float) -> list[
             f"p99 {full.percentile(99):.0f} ms; {used / len(full.milliseconds):.2f} ms of a processor each",
         ),
     ]
-    for evenly, times in ((True, "evenly spaced"), (False, "at random times")):
-        part = uvloop.run(open_loop(service.port, requests, 0.7 * full.rate, seconds, evenly))
+    loads = [
+        (whole, rate, evenly)
+        for whole, rate in (("it", full.rate), ("one image a batch", unbatched))
+        for evenly in (True, False)
+    ]
+    for whole, rate, evenly in loads:
+        part = uvloop.run(open_loop(service.port, requests, 0.7 * rate, seconds, evenly))
         rows.append(
             (
-                f"{seconds:.0f} s at 70% of it, {times}",
+                f"{seconds:.0f} s at 70% of {whole}, {'evenly spaced' if evenly else 'at random times'}",
                 f"{part.rate:.0f} images/s, {part.answers}; p50 {part.percentile(50):.1f} ms, "
                 f"p99 {part.percentile(99):.1f} ms: {part.percentile(99) / usual:.1f} times one request; "
                 f"p99 of a quarter of a second {part.median_p99():.1f} ms in the median",
@@ -395,7 +400,7 @@ def main() -> None:
             clients, capacity = find_capacity(service.port, requests)
             rows.append(("capacity, one image a batch", f"{capacity.rate:.0f} images/s ({clients} clients)"))
         with running(releases, log) as service:
-            rows += under_load(service, requests, arguments.seconds)
+            rows += under_load(service, requests, arguments.seconds, capacity.rate)
         with running(releases, log, upload_seconds=3) as service:
             hostile = list(hostile_requests(arguments.hostile))
             attack(service, hostile[: arguments.hostile // 4])

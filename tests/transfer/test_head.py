@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from cnn_transfer.transfer import choose_head, depth_table, head_weights
+from cnn_transfer.transfer import features as stored_features
 from cnn_transfer.transfer.head import MOST_COPIES, labelled, pool_of
 
 ONE_STRONG_TAP = {("low", 1): 0.0, ("middle", 1): 0.8, ("high", 1): 0.0}
@@ -40,6 +41,13 @@ def test_the_tap_that_knows_the_classes_is_read(head):
     assert head.alone.set_index("tap")["accuracy"].idxmax() == "middle"
     assert head.steps["chosen"].sum() == 1
     assert head.neighbours > 0.6
+
+
+def test_features_that_are_read_where_they_lie_give_the_same_head(
+    features, planted_splits, head_rule, head, monkeypatch
+):
+    monkeypatch.setattr(stored_features, "MOST_IN_MEMORY", 0)
+    assert_same_head(head, choose_head(features, planted_splits, head_rule(), seed=0))
 
 
 def test_the_taps_asked_for_are_read_from_shallow_to_deep(features, planted_splits, head_rule):

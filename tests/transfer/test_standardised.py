@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from cnn_transfer.transfer import standardised
-from cnn_transfer.transfer.standardised import Standardised, chunks_of, gram, multiply, standardisation
+from cnn_transfer.transfer.standardised import Standardised, StoredRows, chunks_of, gram, multiply, standardisation
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +45,23 @@ def test_whole_numbers_are_read_as_numbers_with_fractions():
     assert rows.dtype == np.float64
     np.testing.assert_allclose(rows[:], (features - mean) * scale)
     np.testing.assert_allclose(multiply(features, np.full((12, 1), 0.5))[:, 0], features.sum(axis=1) / 2)
+
+
+def test_stored_rows_read_like_the_array_they_are_part_of():
+    values = np.random.default_rng(0).normal(size=(30, 20)).astype(np.float32)
+    picked, columns = np.array([4, 1, 29, 7, 4]), [slice(2, 5), slice(9, 16)]
+    rows = StoredRows(values, picked, columns)
+    whole = values[picked][:, np.r_[2:5, 9:16]]
+    assert (rows.shape, rows.dtype, len(rows)) == (whole.shape, whole.dtype, len(whole))
+    by_rows = [slice(1, 3), slice(None, None, 2), np.array([3, 0])]
+    by_columns = [(slice(None), slice(start, stop)) for start in range(10) for stop in range(start + 1, 12)]
+    for key in by_rows + by_columns + [(np.array([0, 2]), slice(1, 7))]:
+        np.testing.assert_array_equal(rows[key], whole[key])
+    np.testing.assert_array_equal(rows.loaded(), whole)
+    np.testing.assert_allclose(rows @ np.ones((10, 2)), whole @ np.ones((10, 2)), rtol=1e-5)
+    mean, scale = standardisation(whole, [3, 7])
+    np.testing.assert_array_equal(standardisation(rows, [3, 7]), (mean, scale))
+    np.testing.assert_array_equal(Standardised(rows, mean, scale)[1:4], Standardised(whole, mean, scale)[1:4])
 
 
 def test_chunks_cover_every_index_once():

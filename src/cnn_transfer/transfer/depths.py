@@ -22,7 +22,7 @@ import pandas as pd
 
 from cnn_transfer.transfer.groups import mean_and_error, rows_left_out
 from cnn_transfer.transfer.ridge import RELATIVE_PENALTIES, class_targets
-from cnn_transfer.transfer.standardised import Standardised, chunks_of, gram, standardisation
+from cnn_transfer.transfer.standardised import Rows, Standardised, chunks_of, gram, standardisation
 
 MOST_IMAGES = 500
 STEEPNESSES = (0.0, 3.0, 6.0, 12.0, 24.0)  # how much more deep taps may weigh; at 24 hardly any but the deepest
@@ -62,7 +62,7 @@ class TapChoice:
 
 
 def choose_taps(
-    features: np.ndarray,
+    features: Rows,
     classes: np.ndarray,
     widths: Sequence[int],
     names: Sequence[str],
@@ -135,7 +135,7 @@ def _first_as_good(tried: Sequence[_Errors], best: _Errors, tolerance: float | N
 
 
 def score_taps(
-    features: np.ndarray,
+    features: Rows,
     classes: np.ndarray,
     widths: Sequence[int],
     names: Sequence[str],
@@ -169,7 +169,7 @@ def score_taps(
 
 
 def knn_accuracy(
-    features: np.ndarray,
+    features: Rows,
     classes: np.ndarray,
     widths: Sequence[int],
     copies: int = 1,
@@ -301,7 +301,7 @@ def _blocks(left: np.ndarray, right: np.ndarray, rows: np.ndarray) -> np.ndarray
 
 
 def _judge(
-    features: np.ndarray,
+    features: Rows,
     classes: np.ndarray,
     widths: Sequence[int],
     copies: int,

@@ -30,12 +30,14 @@ from tqdm import tqdm
 
 from cnn_transfer.images import DRAWS, Augmentation, ImageSet, images_a_batch, move_copies
 from cnn_transfer.models import frozen, tap_layers, tap_network, tap_widths
+from cnn_transfer.transfer.standardised import Rows, StoredRows
 
 if TYPE_CHECKING:
     import keras
 
 MOST_ROWS_A_BATCH = 128  # images, or copies, a call of the network
-CHUNK_ROWS = 1024  # read at once
+CHUNK_ROWS = 1024  # taken over at once
+MOST_IN_MEMORY = 2**28  # numbers, 1 GiB: more are read where they lie
 
 
 @dataclass(frozen=True)
@@ -167,8 +169,10 @@ class FeatureSet:
         """Features of each of some taps at one grid."""
         return [self.widths[grid][self.taps.index(name)] for name in taps]
 
-    def of(self, ids: Sequence[str] | pd.Series, taps: Sequence[str], grid: int, copies: bool = False) -> np.ndarray:
+    def of(self, ids: Sequence[str] | pd.Series, taps: Sequence[str], grid: int, copies: bool = False) -> Rows:
         """Features of images in the order of `ids`: (n, features), or with each image's copies after it.
+
+        Up to `MOST_IN_MEMORY` numbers are loaded; of more, each part is read when it is used.
 
         Raises:
             ValueError: When some image has no features here.
@@ -182,12 +186,8 @@ class FeatureSet:
                 f"Features must be about the images that are split. {missing.sum()} of {len(rows)} rows are missing, "
                 f"such as {wanted[missing][0]}. Run migrate_model again, so that both have one version."
             )
-        columns = self.columns(taps, grid)
-        values = np.empty((len(rows), sum(self.widths_of(taps, grid))), np.float32)
-        for start in range(0, len(rows), CHUNK_ROWS):
-            chunk = slice(start, start + CHUNK_ROWS)
-            np.concatenate([self.values[rows[chunk], part] for part in columns], axis=1, out=values[chunk])
-        return values
+        stored = StoredRows(self.values, rows, self.columns(taps, grid))
+        return stored if np.prod(stored.shape) > MOST_IN_MEMORY else stored.loaded()
 
 
 def write_features(extraction: FeatureExtraction, folder: Path, earlier: Iterable[Path] = ()) -> None:

@@ -29,6 +29,7 @@ from cnn_transfer.transfer.groups import mean_and_error
 from cnn_transfer.transfer.ridge import Ridge, class_targets, fit_ridge, fit_ridge_at
 from cnn_transfer.transfer.standardised import (
     Features,
+    Rows,
     Standardised,
     chunks_of,
     gram,
@@ -75,16 +76,16 @@ class Probe:
     path: pd.DataFrame
     evidence: dict[str, Any]
 
-    def probabilities(self, features: np.ndarray) -> np.ndarray:
+    def probabilities(self, features: Rows) -> np.ndarray:
         """Of (n, features), (n, classes)."""
         return np.asarray(softmax(features @ self.kernel + self.bias, axis=1))
 
 
 def fit_probe(
-    features: np.ndarray,
+    features: Rows,
     classes: np.ndarray,
     widths: Sequence[int],
-    unlabelled: np.ndarray | None = None,
+    unlabelled: Rows | None = None,
     copies: int = 1,
     class_shares: ClassShares = "estimated",
     folds: int = 5,

@@ -17,6 +17,59 @@ CHUNK_NUMBERS = 2**22  # 16 MB of float32
 
 
 @dataclass(frozen=True)
+class StoredRows:
+    """Some rows and columns of a larger array, mostly on disk, read when `[rows]` or `[rows, columns]` are asked for.
+
+    Attributes:
+        values: (rows, columns) of everything.
+        rows: (n,) row numbers, in the wanted order.
+        columns: Which columns, one slice after the other.
+    """
+
+    values: np.ndarray
+    rows: np.ndarray
+    columns: Sequence[slice]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n, features)."""
+        return (len(self.rows), sum(part.stop - part.start for part in self.columns))
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of what is read."""
+        return self.values.dtype
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        rows, wanted = key if isinstance(key, tuple) else (key, slice(None))
+        start, stop, _ = wanted.indices(self.shape[1])
+        parts, before = [], 0
+        for part in self.columns:
+            first = part.start + max(0, start - before)
+            last = min(part.stop, part.start + stop - before)
+            if first < last:
+                parts.append(self.values[self.rows[rows], first:last])
+            before += part.stop - part.start
+        return np.concatenate(parts, axis=1)
+
+    def __matmul__(self, kernel: np.ndarray) -> np.ndarray:
+        return multiply(self, kernel)
+
+    def loaded(self) -> np.ndarray:
+        """All of it in memory."""
+        values = np.empty(self.shape, self.dtype)
+        for rows in chunks_of(*self.shape):
+            values[rows] = self[rows]
+        return values
+
+
+Rows = np.ndarray | StoredRows
+
+
+@dataclass(frozen=True)
 class Standardised:
     """(x - mean) · scale; reads like an array with `[rows]` and `[rows, columns]`, slices or indices.
 
@@ -26,7 +79,7 @@ class Standardised:
         scale: (features,).
     """
 
-    features: np.ndarray
+    features: Rows
     mean: np.ndarray
     scale: np.ndarray
 
@@ -46,10 +99,12 @@ class Standardised:
     def __getitem__(self, key: Any) -> np.ndarray:
         columns = key[1] if isinstance(key, tuple) else slice(None)
         mean, scale = (part[columns].astype(self.dtype) for part in (self.mean, self.scale))
-        return np.asarray((self.features[key] - mean) * scale)
+        part = np.asarray(self.features[key] - mean)
+        part *= scale
+        return part
 
 
-Features = np.ndarray | Standardised
+Features = Rows | Standardised
 
 
 def precision_of(features: Features) -> np.dtype[Any]:
@@ -58,7 +113,7 @@ def precision_of(features: Features) -> np.dtype[Any]:
 
 
 def standardisation(
-    features: np.ndarray, widths: Sequence[int], weights: np.ndarray | None = None
+    features: Rows, widths: Sequence[int], weights: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean (features,) and scale (features,): (x - mean) · scale has, over each tap, its weight as mean square norm.
 
