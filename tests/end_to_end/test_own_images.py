@@ -113,7 +113,7 @@ def test_whole_transfer_on_folders_with_damaged_and_unlabelled_images(project, k
     class_folders(put, "pool", 20, first=70_000)
     pd.DataFrame(rows, columns=["path", "label"]).to_parquet(project / "data/pool/manifest.parquet")
     quick = {
-        "pretrain_source.optimisation.epochs": 1,
+        "pretrain_source.optimisation.steps": 1,
         "migrate_model.copies": 2,
         "finetune_target.fine_tuning.steps": 20,
         "finetune_target.fine_tuning.most_doublings": 0,

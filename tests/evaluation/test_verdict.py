@@ -500,3 +500,15 @@ def test_one_seed_says_nothing_of_training(predictions):
     other = predictions([True] * 5).assign(id=list("vwxyz"))
     with pytest.raises(ValueError, match="judged on the same images"):
         compare_over_seeds([predictions([True] * 5), other], [other, other], 0.95)
+
+
+def test_a_baseline_that_was_not_at_its_end_is_said_to_be_none(predictions):
+    right, wrong = predictions(np.ones(300, bool)), predictions(np.arange(300) % 2 == 0)
+    verdict = compare(right, wrong, NOTHING, TARGET_LOG, BASELINE_LOG, 0.95, baseline_gain=0.023)
+    assert "TRAINING FROM SCRATCH WAS NOT AT ITS END: twice the steps still brought +2.3 points" in verdict["sentence"]
+    assert verdict["baseline_gain"] == 0.023
+    longer = "Train from scratch for longer before you trust the difference: raise "
+    assert longer + "finetune_target.baseline.most_doublings." in verdict["advice"]
+    ended = compare(right, wrong, NOTHING, TARGET_LOG, BASELINE_LOG, 0.95)
+    assert "AT ITS END" not in ended["sentence"]
+    assert not any(longer in advice for advice in ended["advice"])

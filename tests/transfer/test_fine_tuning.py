@@ -88,6 +88,17 @@ def tuned(before, tune, rule):
     return tune(rule(learning_rates=(1e-12, 0.01), mixtures=3), forward_images=300)
 
 
+def test_with_many_labels_a_random_head_is_tried_too(tune, rule, monkeypatch):
+    monkeypatch.setattr(module, "MANY_LABELS", 1)
+    result = tune(rule(learning_rates=(0.01,), most_doublings=1, mixtures=1))
+    strategies = result.trials["strategy"].tolist()
+    mixed = [] if result.delivered["strategy"] in {"probe", "full"} else ["50% lp_ft"]
+    assert strategies == ["probe", "lp_ft", "lp_ft", "full", "full", *mixed]
+    assert result.trials["steps"].tolist() == [0, 26, 52, 26, 52, *(0 for _ in mixed)]
+    allowed = result.trials[result.trials["validation_accuracy"] >= result.trials["validation_accuracy"][0]]
+    assert result.delivered["validation_log_loss"] == allowed["validation_log_loss"].min()
+
+
 def test_every_candidate_is_in_the_table_by_its_name(tuned):
     strategies = tuned.trials["strategy"].tolist()
     assert strategies[:3] == ["probe", "lp_ft", "lp_ft"]

@@ -6,7 +6,7 @@ import pytest
 
 from cnn_transfer.images import split_examples
 from cnn_transfer.training import LOG_COLUMNS, Fit
-from cnn_transfer.transfer import is_clearly_better
+from cnn_transfer.transfer import is_clearly_better, last_doubling
 from cnn_transfer.transfer import search as module
 from cnn_transfer.transfer.search import TRIAL_COLUMNS, Search, Trial, collect, judge, no_search, run_search
 
@@ -138,3 +138,20 @@ def test_clearly_better_is_a_lower_loss_and_an_accuracy_higher_by_more_than_its_
 def test_nothing_is_clearly_better_than_a_network_without_a_mistake():
     best = {"validation_log_loss": 0.01, "validation_accuracy": 1.0, "validation_images": 20}
     assert not is_clearly_better(best | {"validation_log_loss": 0.001}, best)
+
+
+@pytest.mark.parametrize(
+    ("trials", "gain"),
+    [  # rate, steps, validation accuracy; the last one is delivered
+        ([(0.01, 10, 0.80), (0.02, 10, 0.7), (0.01, 20, 0.85)], 0.05),
+        ([(0.01, 10, 0.70), (0.01, 20, 0.8), (0.01, 40, 0.81)], None),  # chance, on 400 images
+        ([(0.01, 20, 0.80), (0.01, 40, 0.79), (0.01, 10, 0.9)], None),  # twice as long did not help
+        ([(0.01, 10, 0.70), (0.02, 10, 0.9)], None),  # nothing was doubled
+    ],
+)
+def test_a_search_that_ended_with_a_doubling_that_clearly_helped_is_told(trials, gain):
+    table = pd.DataFrame(trials, columns=["learning_rate", "steps", "validation_accuracy"])
+    table["validation_log_loss"] = 1 - table["validation_accuracy"]
+    table["delivered"] = np.arange(len(table)) == len(table) - 1
+    assert last_doubling(table, 400) == (gain and pytest.approx(gain))
+    assert last_doubling(table.iloc[:0], 0) is None

@@ -20,6 +20,7 @@ from cnn_transfer.evaluation.intervals import Groups, Interval, Units, proportio
 from cnn_transfer.evaluation.predictions import PROBABILITY
 
 RANK_SOURCES = "kedro run --pipelines rank_sources"
+MOST_DOUBLINGS = "finetune_target.baseline.most_doublings."
 
 
 def paired_difference(
@@ -225,6 +226,7 @@ def compare(
     confidence: float,
     depths: pd.DataFrame | None = None,
     plan: Mapping[str, Any] | None = None,
+    baseline_gain: float | None = None,
 ) -> dict[str, Any]:
     """Compare the transferred network with the one trained from scratch, and say what the difference comes from.
 
@@ -237,11 +239,14 @@ def compare(
         confidence: Level of the intervals, which respect the groups that the tables of predictions name.
         depths: What each depth of the source network knows; see `cnn_transfer.transfer.depth_table`.
         plan: The transfer plan; see `cnn_transfer.transfer.TransferPlan`.
+        baseline_gain: What the last doubling of the training from scratch brought; see
+            `cnn_transfer.transfer.last_doubling`.
 
     Returns:
         `difference` with `difference_low` and `difference_high` (accuracy, 0-1), `verdict` (`positive`, `neutral`,
         `negative`, or None without a baseline), `mcnemar_p` (a second opinion; see `mcnemar`), `baseline_failed`
-        (whether nothing shows that it learnt; None without one), `training_cost` (see `training_cost_ratio`),
+        (whether nothing shows that it learnt; None without one), `baseline_gain` (as given), `training_cost` (see
+        `training_cost_ratio`),
         `knowledge` (transferred minus random weights: what the source's weights bring), `method` (random weights minus
         from scratch: what the method brings by itself), each with its interval or None, a `sentence`, and `advice`:
         sentences on what to try when the transfer or its source brings nothing.
@@ -253,6 +258,7 @@ def compare(
     difference = _difference(target, baseline, confidence)
     knowledge, method = _difference(target, random, confidence), _difference(random, baseline, confidence)
     parts = {
+        "baseline_gain": baseline_gain,
         "training_cost": cost,
         "knowledge": knowledge._asdict() if knowledge else None,
         "method": method._asdict() if method else None,
@@ -274,8 +280,9 @@ def compare(
             "mcnemar_p": mcnemar(_correct(target), _correct(baseline), target.get("group")),
             "baseline_failed": bool(failure),
         }
-        sentence = f"{failure}{_better(verdict, difference)} {_cheaper(cost)}{_origin(knowledge, method)}"
-    advice = _advice(result["verdict"], bool(failure), knowledge, method, depths, plan)
+        limit = _unfinished(baseline_gain)
+        sentence = f"{failure}{_better(verdict, difference)}{limit} {_cheaper(cost)}{_origin(knowledge, method)}"
+    advice = _advice(result["verdict"], bool(failure), baseline_gain, knowledge, method, depths, plan)
     return result | parts | {"sentence": sentence, "advice": advice}
 
 
@@ -331,6 +338,7 @@ def _baseline_failure(baseline: pd.DataFrame, log: pd.DataFrame, confidence: flo
 def _advice(
     verdict: str | None,
     baseline_failed: bool,
+    baseline_gain: float | None,
     knowledge: Interval | None,
     method: Interval | None,
     depths: pd.DataFrame | None,
@@ -343,6 +351,8 @@ def _advice(
             "Give training from scratch a fair chance: more finetune_target.baseline.learning_rates, steps or "
             "most_doublings, or more labels. Until it learns, compare with the random weights only."
         )
+    if baseline_gain is not None:
+        advice.append("Train from scratch for longer before you trust the difference: raise " + MOST_DOUBLINGS)
     if verdict == "negative":
         advice.append("Use the network trained from scratch: on the same images it is better than the transferred one.")
     helps = knowledge.low > 0 if knowledge else (plan or {}).get("source_helps")
@@ -407,6 +417,16 @@ def _better(verdict: str, difference: Interval) -> str:
     }[verdict]
     points = [f"{100 * value:+.1f}" for value in difference]
     return f"{claim}: {points[0]} points of accuracy ({points[1]} to {points[2]})."
+
+
+def _unfinished(gain: float | None) -> str:
+    """That the baseline was not at its end, with a leading space."""
+    if gain is None:
+        return ""
+    return (
+        f" TRAINING FROM SCRATCH WAS NOT AT ITS END: twice the steps still brought {100 * gain:+.1f} points on "
+        "validation, and more might bring more."
+    )
 
 
 def _cheaper(cost: dict[str, float | None]) -> str:

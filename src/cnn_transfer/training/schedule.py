@@ -26,19 +26,19 @@ class Pace(NamedTuple):
 
 
 class Schedule(Parameters):
-    """The course of one fit but for its learning rate; its length is given in `epochs` or in `steps`, not both.
+    """The course of one fit but for its learning rate; its length is given in `epochs`, or exactly in `steps`.
 
     Few images in a given number of epochs are few steps, and many images more than are needed: `least_steps` and
     `most_steps` bound what `epochs` ask for. BiT (arXiv 1912.11370, section 3.3) takes 500 steps of 512 images below
-    20,000 images, 10,000 below 500,000, and 20,000 above.
+    20,000 images, 10,000 below 500,000, and 20,000 above. `steps` decides alone where it is given.
     """
 
     batch_size: int = Field(ge=1, le=4096)
     accumulated_batches: int = Field(default=1, ge=1, le=1024)  # whose mean gradient makes one step
     epochs: int | None = Field(default=None, ge=1, le=10_000)
-    least_steps: int | None = Field(default=None, ge=1, le=10_000_000)  # None: no bound; with `epochs` only
+    least_steps: int | None = Field(default=None, ge=1, le=10_000_000)  # of what `epochs` ask for; None: no bound
     most_steps: int | None = Field(default=None, ge=1, le=10_000_000)
-    steps: int | None = Field(default=None, ge=1, le=10_000_000)
+    steps: int | None = Field(default=None, ge=1, le=10_000_000)  # so many, whatever the others say
     warmup_fraction: float = Field(ge=0, le=0.5)  # of all steps
     depth_decay: float = Field(
         default=1.0, gt=0, le=1
@@ -51,11 +51,9 @@ class Schedule(Parameters):
     patience: int = Field(ge=1)  # validations without a better one before the fit stops
 
     @model_validator(mode="after")
-    def _one_length(self) -> Self:
-        if (self.epochs is None) == (self.steps is None):
-            raise ValueError("give either epochs or steps")
-        if self.epochs is None and (self.least_steps or self.most_steps):
-            raise ValueError("least_steps and most_steps bound epochs; with steps leave both out")
+    def _a_length(self) -> Self:
+        if self.epochs is None and self.steps is None:
+            raise ValueError("give epochs or steps")
         if self.least_steps and self.most_steps and self.least_steps > self.most_steps:
             raise ValueError(f"least_steps must be at most most_steps, which is {self.most_steps}")
         return self
@@ -70,7 +68,7 @@ class Schedule(Parameters):
 
         The length of the fit stays within a few per cent of what was asked, and is exact for short fits.
         """
-        steps = self._length(training_images)
+        steps = self.length(training_images)
         interval = max(1, steps // self.validations)
         steps_per_call = interval
         if interval > STEPS_PER_CALL[-1]:
@@ -78,9 +76,9 @@ class Schedule(Parameters):
             interval = interval // steps_per_call * steps_per_call
         return Pace(steps_per_call, interval, max(1, round(steps / interval)))
 
-    def _length(self, training_images: int) -> int:
-        """Steps, as asked."""
-        if self.epochs is None:
+    def length(self, training_images: int) -> int:
+        """Steps, as asked for so many training images."""
+        if self.steps is not None or self.epochs is None:
             return self.steps or 1
         steps = max(self.least_steps or 1, round(self.epochs * training_images / self.images_per_step))
         return min(steps, self.most_steps or steps)

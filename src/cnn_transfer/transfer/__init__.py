@@ -9,7 +9,7 @@ from cnn_transfer.transfer.plan import TransferPlan, build_target_network, depth
 from cnn_transfer.transfer.probe import Probe, fit_probe
 from cnn_transfer.transfer.pseudo_labels import Pool, PseudoLabels, build_pool
 from cnn_transfer.transfer.ranking import Ranking, describe_choice, rank_sources
-from cnn_transfer.transfer.search import SearchFit, is_clearly_better, no_search
+from cnn_transfer.transfer.search import SearchFit, is_clearly_better, last_doubling, no_search
 
 __all__ = [
     "Baseline",
@@ -37,6 +37,7 @@ __all__ = [
     "is_clearly_better",
     "keep_probe",
     "knn_accuracy",
+    "last_doubling",
     "no_search",
     "open_features",
     "plan_extraction",

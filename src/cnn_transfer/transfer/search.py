@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import numpy as np
 import pandas as pd
@@ -48,6 +48,10 @@ class Search(Schedule):
             "patience": self.patience * factor,
         }
         return Optimisation(**(course | changes), learning_rate=learning_rate)
+
+    def on(self, labelled_images: int) -> Self:
+        """The same search, as long as so many images ask for, whatever else is drawn besides."""
+        return self.model_copy(update={"steps": self.length(labelled_images)})
 
 
 @dataclass(frozen=True)
@@ -199,6 +203,30 @@ def _row(trial: Trial) -> list[Any]:
         trial.log_loss,
         trial.fit.stopped_by,
     ]
+
+
+def last_doubling(trials: pd.DataFrame, validation_images: int) -> float | None:
+    """What the last doubling of a search brought, when the search ended with one that helped: it might help again.
+
+    Args:
+        trials: One row a trial, columns `TRIAL_COLUMNS`.
+        validation_images: How many they were judged on.
+
+    Returns:
+        Validation accuracy of the delivered trial less that of half its length at the same rate; None where twice as
+        long did not help, where nothing was doubled, and where the gain may be chance (see `is_clearly_better`).
+    """
+    for _, longest in trials[trials["delivered"].astype(bool)].iterrows():
+        shorter = trials[trials["learning_rate"].eq(longest["learning_rate"]) & (trials["steps"] < longest["steps"])]
+        if longest["steps"] == trials["steps"].max() and len(shorter):
+            half = shorter.loc[shorter["steps"].idxmax()]
+            long, short = (
+                {name: float(trial[name]) for name in ("validation_accuracy", "validation_log_loss")}
+                for trial in (longest, half)
+            )
+            if is_clearly_better(long, short | {"validation_images": validation_images}):
+                return long["validation_accuracy"] - short["validation_accuracy"]
+    return None
 
 
 def is_clearly_better(one: Mapping[str, float], other: Mapping[str, float]) -> bool:

@@ -60,6 +60,7 @@ from cnn_transfer.images import ImageSet
 from cnn_transfer.models import ModelCard, Network
 from cnn_transfer.pipelines.evaluate.parameters import EvaluateParameters
 from cnn_transfer.prediction import Predictor, build_predictor
+from cnn_transfer.transfer import last_doubling
 
 NEAREST_SHOWN = 8  # mistakes that are shown beside the training images nearest to them
 
@@ -276,6 +277,8 @@ def judge_transfer(
     random_predictions: pd.DataFrame,
     target_log: pd.DataFrame,
     baseline_log: pd.DataFrame,
+    baseline_trials: pd.DataFrame,
+    baseline_card: Mapping[str, Any],
     depths: pd.DataFrame,
     transfer_plan: Mapping[str, Any],
     parameters: Mapping[str, Any],
@@ -291,6 +294,7 @@ def judge_transfer(
         block.confidence,
         depths,
         transfer_plan,
+        last_doubling(baseline_trials, int(baseline_card["metrics"].get("validation_images", 0))),
     )
 
 

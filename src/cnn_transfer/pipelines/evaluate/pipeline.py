@@ -156,6 +156,8 @@ def create_pipeline() -> Pipeline:
                 "random_predictions",
                 "target_training_log",
                 "baseline_training_log",
+                "baseline_trials",
+                "baseline_model_card",
                 "depth_scores",
                 "transfer_plan",
                 "params:evaluate",
