@@ -11,8 +11,8 @@ Memory: 100,000 × 1,280 float32 features in a file, fitted in a process of its 
 included. About 3 minutes on 2 cores.
 
 Many images (with `--many`): so many Fashion images, none of them among the test images of few_labels.py, on the 24,704
-features; fitted in principal components, as heads are from `MOST_EXACT` on, and exactly, each in a process of its own,
-and tried on 3,000 others. With 12,000 images about 6 minutes and 9 GB.
+features; fitted in principal components, as heads are from `MOST_EXACT` on, from where they lie on disk and from
+memory, and exactly; each in a process of its own, and tried on 3,000 others. With 12,000 images about 8 minutes, 9 GB.
 """
 
 import argparse
@@ -28,7 +28,7 @@ import numpy as np
 
 from cnn_transfer.transfer import fit_probe
 from cnn_transfer.transfer import probe as probe_module
-from cnn_transfer.transfer.standardised import Standardised, standardisation
+from cnn_transfer.transfer.standardised import Rows, Standardised, StoredRows, standardisation
 
 GRID, TRAIN, TEST, EPOCHS, RATES = 2, 1000, 2000, 100, (1e-4, 1e-3, 1e-2)
 ROWS, WIDTH, CLASSES = 100_000, 1280, 10
@@ -109,7 +109,7 @@ def fit_large(file: Path) -> None:
     probe = fit_probe(features, labels, [WIDTH])
     seconds = time.perf_counter() - start
     left_out = (probe.left_out.argmax(axis=1) == labels).mean()
-    print(f"{ROWS:,} x {WIDTH:,}: {seconds:.1f} s, peak {peak_gib():.2f} GiB, left out {left_out:.4f}")
+    print(f"{ROWS:,} x {WIDTH:,}: {seconds:.1f} s, peak {of_memory('VmHWM'):.2f} GiB, left out {left_out:.4f}")
 
 
 def compare_many(images: int) -> None:
@@ -123,30 +123,35 @@ def compare_many(images: int) -> None:
         file = Path(folder) / "features.npy"
         np.save(file, extract(pixels[taken])[0][GRID])
         np.savez(file.with_name("labels.npz"), labels=labels[taken], widths=widths_of[GRID])
-        for kind in ("components", "exact"):
+        for kind in ("stored", "components", "exact"):
             subprocess.run([sys.executable, __file__, "--fit", str(file), "--kind", kind], check=True)
 
 
 def fit_many(file: Path, kind: str) -> None:
     """What each process of its own does."""
-    features, known = np.load(file), np.load(file.with_name("labels.npz"))
-    rows, own = features[:-MANY_TEST], known["labels"][:-MANY_TEST]
+    features = np.load(file, mmap_mode="r" if kind == "stored" else None)
+    known = np.load(file.with_name("labels.npz"))
+    rows: Rows = features[:-MANY_TEST]
+    own = known["labels"][:-MANY_TEST]
+    if kind == "stored":
+        rows = StoredRows(features, np.arange(len(own)), [slice(0, features.shape[1])])
     start = time.perf_counter()
-    with patch.object(probe_module, "MOST_EXACT", 0 if kind == "components" else len(rows)):
+    with patch.object(probe_module, "MOST_EXACT", len(rows) if kind == "exact" else 0):
         probe = fit_probe(rows, own, known["widths"])
     seconds = time.perf_counter() - start
     right = (probe.probabilities(features[-MANY_TEST:]).argmax(axis=1) == known["labels"][-MANY_TEST:]).mean()
     left_out = (probe.left_out.argmax(axis=1) == own).mean()
     print(
-        f"{len(rows):,} x {features.shape[1]:,}, {kind}: {seconds:.1f} s, peak {peak_gib():.2f} GiB, "
+        f"{len(rows):,} x {features.shape[1]:,}, {kind}: {seconds:.1f} s, peak {of_memory('VmHWM'):.2f} GiB "
+        f"({of_memory('RssFile'):.2f} GiB of files), "
         f"left out {left_out:.4f}, {MANY_TEST:,} others {right:.4f}"
     )
 
 
-def peak_gib() -> float:
-    """VmHWM of this process."""
-    peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(peak.split()[1]) / 2**20
+def of_memory(what: str) -> float:
+    """GiB of this process: VmHWM, the peak; RssFile, pages of files, which the system takes back when it needs them."""
+    found = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(what))
+    return int(found.split()[1]) / 2**20
 
 
 def main() -> None:
