@@ -20,7 +20,6 @@ from cnn_transfer.evaluation.intervals import Groups, Interval, Units, proportio
 from cnn_transfer.evaluation.predictions import PROBABILITY
 
 RANK_SOURCES = "kedro run --pipelines rank_sources"
-MOST_DOUBLINGS = "finetune_target.baseline.most_doublings."
 
 
 def paired_difference(
@@ -246,10 +245,9 @@ def compare(
         `difference` with `difference_low` and `difference_high` (accuracy, 0-1), `verdict` (`positive`, `neutral`,
         `negative`, or None without a baseline), `mcnemar_p` (a second opinion; see `mcnemar`), `baseline_failed`
         (whether nothing shows that it learnt; None without one), `baseline_gain` (as given), `training_cost` (see
-        `training_cost_ratio`),
-        `knowledge` (transferred minus random weights: what the source's weights bring), `method` (random weights minus
-        from scratch: what the method brings by itself), each with its interval or None, a `sentence`, and `advice`:
-        sentences on what to try when the transfer or its source brings nothing.
+        `training_cost_ratio`), `knowledge` (transferred minus random weights: what the source's weights bring),
+        `method` (random weights minus from scratch: what the method brings by itself), each with its interval or None,
+        a `sentence`, and `advice`: sentences on what to try when the transfer or its source brings nothing.
 
     Raises:
         ValueError: When the two tables are about different images.
@@ -352,7 +350,10 @@ def _advice(
             "most_doublings, or more labels. Until it learns, compare with the random weights only."
         )
     if baseline_gain is not None:
-        advice.append("Train from scratch for longer before you trust the difference: raise " + MOST_DOUBLINGS)
+        advice.append(
+            "Train from scratch for longer before you trust the difference: raise "
+            "finetune_target.baseline.most_doublings."
+        )
     if verdict == "negative":
         advice.append("Use the network trained from scratch: on the same images it is better than the transferred one.")
     helps = knowledge.low > 0 if knowledge else (plan or {}).get("source_helps")
