@@ -114,7 +114,7 @@ def small_run():
             if isinstance(value, dict):
                 yield from leaves(value, f"{prefix}{key}.")
             elif not isinstance(value, list):
-                yield f"{prefix}{key}={value}"
+                yield f"{prefix}{key}={'null' if value is None else value}"
 
     parameters = yaml.safe_load((ROOT / "conf/test/parameters.yml").read_text())
     del parameters["learning_curve"]  # lists, which the command line cannot say; no part of this graph
