@@ -1,7 +1,9 @@
 """Which images are explained, what is said of the methods, and what is drawn."""
 
 import io
+import itertools
 import json
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -152,6 +154,15 @@ def test_drawing_has_one_row_an_image_and_the_figures_of_each_method(explained, 
     for form in ("png", "svg"):
         figure.savefig(stream := io.BytesIO(), format=form)
         assert len(stream.getvalue()) > 5000
+
+
+def test_what_is_said_of_methods_stays_apart_beside_long_names(explained, shapes):
+    shown = explained.shown.assign(predicted="Japanese (katakana) 42")
+    figure = draw_explanations(shapes, replace(explained, shown=shown))
+    figure.savefig(io.BytesIO(), format="png")
+    boxes = [axes.title.get_window_extent() for axes in figure.axes[:3]]
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
+    assert boxes[-1].x1 < figure.bbox.x1
 
 
 def test_method_that_failed_is_marked_in_the_drawing(explained, shapes):

@@ -1,5 +1,6 @@
 import io
 import itertools
+import json
 
 import numpy as np
 import pandas as pd
@@ -115,6 +116,30 @@ def test_the_confusion_shows_counts_other_than_zero():
     np.testing.assert_allclose(axes.images[0].get_array() ** 2, [[2 / 3, 1 / 3, 0], [0, 1, 0], [0, 0, 1]])
 
 
+def test_depths_stand_beside_what_they_reach_together_on_the_same_images():
+    decided = json.loads(json.dumps(plan()))
+    for head, accuracy in (("transferred", 0.75), ("random_weights", 0.35)):
+        decided["evidence"][head]["images"] = 2904
+        decided["evidence"][head]["depths_chosen_on"]["accuracy"] = accuracy
+    (axes,) = draw_depths(depths(["block1", "block2"]), decided).axes
+    labels = [line.get_label() for line in axes.lines]
+    assert "all chosen depths: 75%" in labels
+    assert "the same on random weights: 35%" in labels
+
+
+@pytest.mark.parametrize("n_classes", [100, 101, 242])
+def test_the_confusion_names_classes_evenly_apart_where_there_is_no_room_for_all(n_classes):
+    names = [f"class {n}" for n in range(n_classes)]
+    figure = draw_confusion(confusion_table(pd.DataFrame({"label": names, "predicted": names}), names))
+    render(figure)
+    (axes,) = figure.axes
+    step = 1 if n_classes <= 100 else 2 if n_classes <= 200 else 3
+    for axis in (axes.xaxis, axes.yaxis):
+        assert axis.get_ticklocs().tolist() == list(range(0, n_classes, step))
+        assert [tick.get_text() for tick in axis.get_ticklabels()] == names[::step]
+        assert min(tick.get_fontsize() for tick in axis.get_ticklabels()) > 6
+
+
 def test_the_confusion_of_many_classes_leaves_the_counts_out():
     names = [f"class {n}" for n in range(30)]
     figure = draw_confusion(confusion_table(pd.DataFrame({"label": names, "predicted": names}), names))
@@ -163,8 +188,9 @@ def depths(names, random=True):
 
 
 def plan(random=True):
-    evidence = {"transferred": {"accuracy": 0.9, "permuted_labels": 0.1}}
-    return {"evidence": evidence | ({"random_weights": {"accuracy": 0.6}} if random else {})}
+    on_all = {"images": 200, "depths_chosen_on": {"images": 200, "classes": 10, "accuracy": 0.85}}
+    evidence = {"transferred": {"accuracy": 0.9, "permuted_labels": 0.1} | on_all}
+    return {"evidence": evidence | ({"random_weights": {"accuracy": 0.6} | on_all} if random else {})}
 
 
 def test_depths_are_bars_and_the_paler_the_less_they_weigh_in_the_head():

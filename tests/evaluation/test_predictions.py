@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -49,3 +51,8 @@ def test_no_predictions_have_the_same_columns_and_no_rows(predictions, shapes):
     assert nothing.empty
     assert nothing.columns.tolist() == predictions.columns.tolist()
     assert nothing.dtypes.tolist() == predictions.dtypes.tolist()
+
+
+def test_no_predictions_of_many_classes_are_made_at_once():
+    names = tuple(f"class {n:03d}" for n in range(300))  # column by column, pandas warns of it, and warnings are errors
+    assert no_predictions(SimpleNamespace(class_names=names)).shape == (0, 304)

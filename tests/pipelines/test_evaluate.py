@@ -413,7 +413,7 @@ def test_probe_changed_nothing(usual):
     statement = "Nothing: the head in closed form is delivered as it is, on the weights of the source."
     assert data["map_similarity"]["statement"] == statement
     assert statement in seen(data)
-    assert np.allclose(data["representation_similarity"]["cka"], 1)
+    assert data["representation_similarity"].empty
 
 
 def test_negative_transfer_is_loud_and_advises_before_any_figure(usual):

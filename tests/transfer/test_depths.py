@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cnn_transfer.transfer.depths import STEEPNESSES, _Judge, choose_taps, knn_accuracy, score_taps
+from cnn_transfer.transfer.depths import STEEPNESSES, _Judge, choose_taps, draw_images, knn_accuracy, score_taps
 from cnn_transfer.transfer.ridge import RELATIVE_PENALTIES, class_targets, fit_ridge_at
 from cnn_transfer.transfer.standardised import Standardised, gram, standardisation
 
@@ -156,11 +156,48 @@ def test_only_images_count_not_their_copies():
 
 def test_many_images_are_drawn_evenly_from_the_classes(monkeypatch):
     monkeypatch.setattr("cnn_transfer.transfer.depths.MOST_IMAGES", 60)
+    monkeypatch.setattr("cnn_transfer.transfer.depths.ENOUGH_A_CLASS", 15)
     features, classes, widths = planted()
     rare = np.concatenate([np.flatnonzero(classes > 0), np.arange(15)])
     first, second = (choose_taps(features[rare], classes[rare], widths, list("abcd"), seed=seed) for seed in (0, 0))
     assert first.images == 60
     np.testing.assert_array_equal(first.evidence, second.evidence)
+
+
+def test_of_many_classes_some_are_drawn_with_enough_images_each():
+    classes = np.random.default_rng(0).permutation(np.arange(242).repeat(12))
+    drawn = draw_images(classes, seed=0)
+    assert 480 < len(drawn) <= 500
+    assert len(np.unique(classes[drawn])) == 42
+    assert np.bincount(classes[drawn])[classes[drawn]].min() >= 8  # the last one's, which fills the number up
+    assert (np.diff(drawn) > 0).all()
+    assert set(classes[draw_images(classes, seed=1)]) != set(classes[drawn])
+
+
+def test_rare_classes_are_drawn_until_the_images_are_enough():
+    classes = np.arange(203).repeat([3] * 200 + [1000] * 3)
+    drawn = classes[draw_images(classes, seed=0)]
+    assert len(drawn) == 500
+    assert np.bincount(drawn)[np.unique(drawn)].min() == 3
+
+
+def test_few_images_and_few_classes_are_drawn_all():
+    few, two = np.arange(250).repeat(2), np.arange(2).repeat(1000)
+    np.testing.assert_array_equal(draw_images(few, seed=0), np.arange(500))
+    np.testing.assert_array_equal(np.bincount(two[draw_images(two, seed=0)]), [250, 250])
+
+
+def test_neighbours_of_some_images_are_sought_among_all():
+    features, classes = blobs(40, 10, 0, 0.7)
+    some = np.arange(0, 160, 4)
+    mean, scale = standardisation(features, [10])
+    rows = Standardised(features, mean, scale)[:]
+    right = []
+    for image in some:
+        distances = ((rows - rows[image]) ** 2).sum(axis=1)
+        distances[image] = np.inf
+        right.append(classes[distances.argmin()] == classes[image])
+    assert knn_accuracy(features, classes, [10], neighbours=1, judged=some) == pytest.approx(np.mean(right))
 
 
 def test_neighbours_agree_with_scikit_learn():

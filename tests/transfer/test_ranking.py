@@ -29,6 +29,7 @@ def head(error, seed=0, accuracy=0.8, classes=CLASSES, noise=0.05):
         alone=pd.DataFrame(),
         neighbours=0.7,
         permuted=0.3,
+        drawn=classes,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -172,7 +172,9 @@ def draw_explanations(images: ImageSet, explanations: Explanations) -> Figure:
         figure.suptitle(_wrapped(explanations.statement, 90), fontsize=9, parse_math=False)
         return figure
     columns = 1 + len(explanations.maps)
-    figure = new_figure(2.0 * columns + 0.9, 1.5 * len(shown) + 1.4)
+    texts = [_description(row) for row in shown.to_dict("records")]
+    room = max(len(line) for text in texts for line in text.splitlines())
+    figure = new_figure(2.2 * columns + 0.065 * room, 1.5 * len(shown) + 1.4)
     axes = figure.subplots(len(shown), columns, squeeze=False)
     pixels = images.pixels(images.rows_of(shown["id"]))
     show_images(axes[:, 0], pixels)
@@ -185,25 +187,21 @@ def draw_explanations(images: ImageSet, explanations: Explanations) -> Figure:
             axis.axis("off")
         axes[0, column].set_title(_caption(name, scores[name]), fontsize=8)
     axes[0, 0].set_title("Image\n\n\n\n", fontsize=8)
-    for axis, (_, row) in zip(axes[:, 0], shown.iterrows(), strict=True):
-        label, predicted = (short_name(row[key]) for key in ("label", "predicted"))
-        text = f"true: {label}\npredicted: {predicted}\n{row['probability']:.0%} sure"
-        axis.text(
-            -0.08,
-            0.5,
-            f"{text}\n{'right' if row['correct'] else 'wrong'}",
-            transform=axis.transAxes,
-            ha="right",
-            va="center",
-            fontsize=8,
-            parse_math=False,
-        )
+    for axis, text in zip(axes[:, 0], texts, strict=True):
+        axis.text(-0.08, 0.5, text, transform=axis.transAxes, ha="right", va="center", fontsize=8, parse_math=False)
     figure.suptitle(
         "What speaks for the predicted class (orange) and against it (blue)\n"
         "Above each method: its gain over random maps, with the interval",
         fontsize=9,
     )
     return figure
+
+
+def _description(row: Mapping[Hashable, Any]) -> str:
+    """What stands beside an image that is explained."""
+    label, predicted = (short_name(row[key]) for key in ("label", "predicted"))
+    answer = "right" if row["correct"] else "wrong"
+    return f"true: {label}\npredicted: {predicted}\n{row['probability']:.0%} sure\n{answer}"
 
 
 def _method(name: str, path_steps: int) -> Method:

@@ -44,6 +44,7 @@ SOURCE_COLOUR = "#808080"  # seen on a light page and on a dark one
 INTERVAL = 1.96  # standard errors
 MOST_NAME_CHARACTERS = 22  # of a name beside a row
 MOST_TITLE_CHARACTERS = 16  # of a line above a picture of 1.3 inches
+MOST_CLASSES_NAMED = 100  # along an axis; of more, evenly apart
 MOST_TICK_CHARACTERS = 50  # of all names along an axis, if they are to stand upright
 TITLE: dict[str, Any] = {"fontsize": 8, "parse_math": False}
 TITLE_ROOM = 0.25  # of a picture's height, for two lines
@@ -162,9 +163,13 @@ def draw_depths(depths: pd.DataFrame, plan: Mapping[str, Any]) -> Figure:
     if depths["random_accuracy"].notna().any():
         axes.plot(places, depths["random_accuracy"], "o", ms=5, color=BASELINE_COLOUR, label="random weights, alone")
     evidence = plan["evidence"]
-    reached = {"all chosen depths": (evidence["transferred"]["accuracy"], TRANSFER_COLOUR, "-")}
+    reached = {"all chosen depths": (_on_the_same_images(evidence["transferred"]), TRANSFER_COLOUR, "-")}
     if "random_weights" in evidence:
-        reached["the same on random weights"] = (evidence["random_weights"]["accuracy"], BASELINE_COLOUR, "-")
+        reached["the same on random weights"] = (
+            _on_the_same_images(evidence["random_weights"]),
+            BASELINE_COLOUR,
+            "-",
+        )
     reached["permuted labels"] = (
         evidence["transferred"]["permuted_labels"],
         SOURCE_COLOUR,
@@ -180,6 +185,12 @@ def draw_depths(depths: pd.DataFrame, plan: Mapping[str, Any]) -> Figure:
     lines, _ = axes.get_legend_handles_labels()  # two columns would be wider than the figure
     figure.legend(handles=[alone, *lines], fontsize=8, loc="outside lower center", frameon=False)
     return figure
+
+
+def _on_the_same_images(evidence: Mapping[str, Any]) -> float:
+    """Accuracy of the chosen depths where that of each was measured: on all training images, or on a draw of them."""
+    drawn = evidence["depths_chosen_on"]
+    return float(evidence["accuracy"] if drawn["images"] == evidence["images"] else drawn["accuracy"])
 
 
 def draw_ranking(ranking: pd.DataFrame) -> Figure:
@@ -220,12 +231,13 @@ def draw_ranking(ranking: pd.DataFrame) -> Figure:
 
 
 def draw_confusion(confusion: pd.DataFrame) -> Figure:
-    """Share of each true class that was predicted as each class, with counts where there is room."""
+    """Share of each true class that was predicted as each class; counts, and all names, where there is room."""
     counts = confusion[confusion["label"].tolist()].to_numpy()
     names = [short_name(name) for name in confusion["label"]]
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size = min(12.0, 2.5 + 0.4 * len(names))
-    tick_points = min(10.0, 0.95 * 72 * (size - 2) / len(names))  # so that the names of neighbours stay apart
+    named = range(0, len(names), math.ceil(len(names) / MOST_CLASSES_NAMED))
+    tick_points = min(10.0, 0.95 * 72 * (size - 2) / len(named))  # so that the names of neighbours stay apart
     figure = new_figure(size, size * 0.92)
     axes = figure.subplots()
     # The square root makes rare confusions visible beside a diagonal near 1.
@@ -233,8 +245,9 @@ def draw_confusion(confusion: pd.DataFrame) -> Figure:
     upright = len(names) * max(map(len, names)) <= MOST_TICK_CHARACTERS
     rotation = 0 if upright else 45 if len(names) <= 30 else 90
     slanted: dict[str, Any] = {"rotation": rotation, "ha": "right" if rotation == 45 else "center"}
-    axes.set_xticks(range(len(names)), names, fontsize=tick_points, parse_math=False, **slanted)
-    axes.set_yticks(range(len(names)), names, fontsize=tick_points, parse_math=False)
+    shown = [names[place] for place in named]
+    axes.set_xticks(named, shown, fontsize=tick_points, parse_math=False, **slanted)
+    axes.set_yticks(named, shown, fontsize=tick_points, parse_math=False)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     if len(names) <= 20:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import keras
 
 MOST_COMPARED, MOST_MAPPED = 256, 64  # images
+NO_DEPTHS = pd.DataFrame(columns=["layer", "depth", "cka", "cka_low", "cka_high"])
+UNCHANGED = "Nothing: the head in closed form is delivered as it is, on the weights of the source."
 NOTHING = {"correlation": None, "correlation_low": None, "correlation_high": None, "images": 0, "undefined": 0}
 
 
@@ -34,22 +36,19 @@ def fine_tuning_change(
         seed: Of the draw.
 
     Returns:
-        The table of `similarity_by_depth`, without rows for too few images or networks without convolution, and the
-        figures of `map_similarity` with a `statement` that says why where there are none.
+        The table of `similarity_by_depth`, without rows for a network that is as it was, too few images, or networks
+        without convolution, and the figures of `map_similarity` with a `statement` that says why where there are none.
     """
     drawn = predictions.sample(min(len(predictions), MOST_COMPARED), random_state=seed)
     if len(drawn) < FEWEST_IMAGES:
         return _unknown(f"it takes at least {FEWEST_IMAGES} test images, not {len(drawn)}")
     if not set(tap_layers(before)) & set(tap_layers(after)):
         return _unknown("the networks have no convolution in common whose pictures could be compared")
+    weights = zip(before.get_weights(), after.get_weights(), strict=True)
+    if all(np.array_equal(first, second) for first, second in weights):
+        return NO_DEPTHS, NOTHING | {"statement": UNCHANGED}
     pixels = images.pixels(images.rows_of(drawn["id"]))
     depths = similarity_by_depth(before, after, pixels, confidence=confidence)
-    same = all(
-        np.array_equal(first, second) for first, second in zip(before.get_weights(), after.get_weights(), strict=True)
-    )
-    if same:
-        statement = "Nothing: the head in closed form is delivered as it is, on the weights of the source."
-        return depths, NOTHING | {"statement": statement}
     classes = np.asarray(pd.Index(class_columns(drawn)).get_indexer(pd.Index(drawn["predicted"])))[:MOST_MAPPED]
     try:
         first, second = (grad_cam(network, pixels[:MOST_MAPPED], classes) for network in (before, after))
@@ -60,5 +59,4 @@ def fine_tuning_change(
 
 def _unknown(reason: str) -> tuple[pd.DataFrame, dict[str, Any]]:
     """What cannot be compared, and why."""
-    nothing = pd.DataFrame(columns=["layer", "depth", "cka", "cka_low", "cka_high"])
-    return nothing, NOTHING | {"statement": f"What the fine-tuning changed cannot be said: {reason}."}
+    return NO_DEPTHS, NOTHING | {"statement": f"What the fine-tuning changed cannot be said: {reason}."}

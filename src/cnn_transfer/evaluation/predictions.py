@@ -104,4 +104,5 @@ def no_predictions(images: ImageSet) -> pd.DataFrame:
     """A table of predictions without rows, for a network that was not trained."""
     columns = ["id", "label", "group", "predicted"]
     empty = pd.DataFrame({name: pd.Series(dtype=str) for name in columns})
-    return empty.assign(**{PROBABILITY + name: pd.Series(dtype=np.float32) for name in images.class_names})
+    probabilities = pd.DataFrame(columns=[PROBABILITY + name for name in images.class_names], dtype=np.float32)
+    return pd.concat([empty, probabilities], axis=1)

@@ -14,6 +14,15 @@ import pandas as pd
 from cnn_transfer.evaluation.predictions import PROBABILITY
 
 
+def confidence_text(confidence: float) -> str:
+    """In three digits, or in as many as it takes not to call certain what is not."""
+    for digits in range(3, 17):
+        text = f"{confidence:.{digits}g}"
+        if text != "1" or confidence == 1:
+            break
+    return text
+
+
 class Probabilities(NamedTuple):
     """What a table of n predictions among c classes says.
 

@@ -32,7 +32,7 @@ import pandas as pd
 from cnn_transfer.evaluation.figures import Figure, new_figure
 from cnn_transfer.evaluation.intervals import Units, proportion_interval
 from cnn_transfer.evaluation.predictions import judged_on, left_out_rows, units_of
-from cnn_transfer.evaluation.probabilities import Probabilities, read_probabilities
+from cnn_transfer.evaluation.probabilities import Probabilities, confidence_text, read_probabilities
 
 MOST_ROWS = 200
 # Fixed, so that the labels of validation images have no part in it; dense where calibrated confidences lie.
@@ -126,7 +126,11 @@ def choose_threshold(
             f"No threshold reaches an accuracy of {wished_accuracy:.4g} with {confidence:.0%} confidence: {reason}."
         )
     if chosen:
-        sure = f"those that are at least {chosen['threshold']:.4g} sure" if chosen["threshold"] else "all images"
+        sure = (
+            f"those that are at least {confidence_text(chosen['threshold'])} sure"
+            if chosen["threshold"]
+            else "all images"
+        )
         kept = (
             f"Answering {sure} keeps an accuracy of at least {promised:.4g} with {confidence:.0%} confidence: "
             f"of {n:,} {what} {chosen['answered']:,} are answered, {chosen['accuracy']:.1%} of them right "
@@ -207,7 +211,7 @@ def measure_threshold(test: pd.DataFrame, threshold: float | None, confidence: f
     elif threshold is None:
         statement = f"Without a threshold none of {n:,} test images is answered."
     elif not count:
-        statement = f"None of {n:,} test images is at least {threshold:.4g} sure, none is answered."
+        statement = f"None of {n:,} test images is at least {confidence_text(threshold)} sure, none is answered."
     else:
         statement = (
             f"Of {n:,} test images {share[0]:.1%} are answered, {accuracy[0]:.1%} of them right "
@@ -248,7 +252,7 @@ def draw_risk_coverage(table: pd.DataFrame, threshold: float | None = None) -> F
         coverage, risk = (
             100 * np.interp(threshold, rising["threshold"], rising[name]) for name in ("coverage", "risk")
         )
-        label = f"at least {threshold:.4g} sure: {coverage:.0f}% answered, {risk:.1f}% of them wrong"
+        label = f"at least {confidence_text(threshold)} sure: {coverage:.0f}% answered, {risk:.1f}% of them wrong"
         axes.plot([coverage, coverage], [0, risk], color=MARK_COLOUR, ls="--", lw=1)
         axes.plot(coverage, risk, "D", ms=6, color=MARK_COLOUR, label=label)
         figure.legend(fontsize=8, loc="outside lower center", frameon=False)

@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from cnn_transfer.evaluation.probabilities import confidence_text
+
 NODE_FIGURES = ("seconds", "peak_memory_mb", "images_per_second", "reused_from")
 
 
@@ -158,9 +160,9 @@ def _trust(summary: Mapping[str, Any]) -> str:
         return f"{calibrated}; no threshold is known to reach an accuracy of {wished}, or less that is worth a promise"
     promise = _promise(summary)
     if summary["answered_accuracy"] is None:
-        return f"{calibrated}; at least {summary['threshold']:.3g} sure of none of the images ({promise})"
+        return f"{calibrated}; at least {confidence_text(summary['threshold'])} sure of none of the images ({promise})"
     answered = (
-        f"at least {summary['threshold']:.3g} sure of {summary['answered_share']:.0%} of the images"
+        f"at least {confidence_text(summary['threshold'])} sure of {summary['answered_share']:.0%} of the images"
         if summary["threshold"]
         else "sure enough of all images"
     )

@@ -22,9 +22,10 @@ import pandas as pd
 
 from cnn_transfer.transfer.groups import mean_and_error, rows_left_out
 from cnn_transfer.transfer.ridge import RELATIVE_PENALTIES, class_targets
-from cnn_transfer.transfer.standardised import Rows, Standardised, chunks_of, gram, standardisation
+from cnn_transfer.transfer.standardised import Rows, Standardised, chunks_of, gram, multiply, standardisation
 
 MOST_IMAGES = 500
+ENOUGH_A_CLASS = 20  # images: with few of each of many classes, depths are chosen for another task than the head's
 STEEPNESSES = (0.0, 3.0, 6.0, 12.0, 24.0)  # how much more deep taps may weigh; at 24 hardly any but the deepest
 LEAST_WEIGHT = 0.05  # of the deepest tap's: those that weigh less are not read
 EQUAL_WEIGHTS = 1.0  # of a standard error of the paired difference: weights that are more alike are as good
@@ -174,14 +175,14 @@ def knn_accuracy(
     widths: Sequence[int],
     copies: int = 1,
     neighbours: int = 5,
-    seed: int = 0,
     groups: np.ndarray | None = None,
     weights: np.ndarray | None = None,
+    judged: np.ndarray | None = None,
 ) -> float:
     """Accuracy of the nearest neighbours' vote, an image left out with its copies and its group: a second opinion.
 
     The features are standardised and the taps weighted, as in the head. Votes fall with the rank of a neighbour, so
-    that ties are rare. Drawn to at most `MOST_IMAGES` images; every class weighs the same.
+    that ties are rare. Every class weighs the same.
 
     Args:
         features: (n · copies, features); each image's copies follow it.
@@ -189,35 +190,43 @@ def knn_accuracy(
         widths: Features of each tap.
         copies: Rows an image.
         neighbours: That vote; fewer where there are no more.
-        seed: Of the draw.
         groups: As for `choose_taps`.
         weights: Of the taps; None: all the same.
+        judged: Indices of the images that are classified; all images vote. None: all of them.
     """
-    images = draw_images(classes, seed)
-    own = classes[images]
-    everything = features[(images[:, None] * copies + np.arange(copies)).ravel()]
-    mean, scale = standardisation(everything, widths, weights)
-    rows = Standardised(everything, mean, scale)
-    products = gram(Standardised(everything[::copies], mean, scale), rows)
+    judged = np.arange(len(classes)) if judged is None else judged
+    rows = Standardised(features, *standardisation(features, widths, weights))
+    products = multiply(rows, rows[judged * copies].T).T
     squares = np.concatenate([(rows[chunk] ** 2).sum(axis=1) for chunk in chunks_of(*rows.shape)])
     distances = squares - 2 * products  # the own length is the same for all neighbours
-    group = np.arange(len(images)) if groups is None else groups[images]
-    distances[group.repeat(copies) == group[:, None]] = np.inf
-    voters = min(neighbours, (len(images) - 1) * copies)
+    group = np.arange(len(classes)) if groups is None else groups
+    distances[group.repeat(copies) == group[judged, None]] = np.inf
+    voters = min(neighbours, (len(classes) - 1) * copies)
     nearest = np.argsort(distances, axis=1, kind="stable")[:, :voters]
-    votes = np.zeros((len(images), classes.max() + 1))
+    places, votes = np.arange(len(judged)), np.zeros((len(judged), classes.max() + 1))
     for rank, column in enumerate(nearest.T):
-        votes[np.arange(len(images)), own.repeat(copies)[column]] += (1 + 1e-3 * (voters - rank)) * np.isfinite(
-            distances[np.arange(len(images)), column]
+        votes[places, classes.repeat(copies)[column]] += (1 + 1e-3 * (voters - rank)) * np.isfinite(
+            distances[places, column]
         )
-    weights = 1 / np.bincount(own, minlength=votes.shape[1])[own]
+    own = classes[judged]
+    weights = 1 / np.bincount(own)[own]
     return float(np.average(votes.argmax(axis=1) == own, weights=weights))
 
 
 def draw_images(classes: np.ndarray, seed: int) -> np.ndarray:
-    """At most `MOST_IMAGES`, as many of each class as there are or as it takes; increasing indices."""
-    place = pd.Series(np.random.default_rng(seed).permutation(len(classes))).groupby(classes).rank(method="first")
-    return np.sort(np.argsort(place.to_numpy(), kind="stable")[:MOST_IMAGES])
+    """At most `MOST_IMAGES`, as many of each class as there are or as it takes; increasing indices.
+
+    Where classes are so many that they would have less than `ENOUGH_A_CLASS` images each, a draw of classes: on 242
+    characters with 5 or 12 images each (Omniglot: Lake et al. 2015), two images of each are a worse guide.
+    """
+    rng = np.random.default_rng(seed)
+    place = pd.Series(rng.permutation(len(classes))).groupby(classes).rank(method="first")
+    counts = np.bincount(classes)
+    order = rng.permutation(np.flatnonzero(counts))
+    enough = np.searchsorted(np.cumsum(np.minimum(counts[order], ENOUGH_A_CLASS)), MOST_IMAGES)
+    others = np.isin(classes, order[max(2, enough + 1) :])
+    drawn = np.argsort(place.mask(others, np.inf).to_numpy(), kind="stable")
+    return np.sort(drawn[: min(MOST_IMAGES, np.count_nonzero(~others))])
 
 
 @dataclass(frozen=True)

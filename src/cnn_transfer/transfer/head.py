@@ -22,7 +22,7 @@ from cnn_transfer.transfer.features import FeatureSet
 from cnn_transfer.transfer.groups import mean_and_error
 from cnn_transfer.transfer.probe import ClassShares, Probe, fit_probe
 from cnn_transfer.transfer.ridge import class_targets, fit_ridge
-from cnn_transfer.transfer.standardised import Standardised, standardisation
+from cnn_transfer.transfer.standardised import Rows, Standardised, standardisation
 
 EQUAL_ERRORS = 0.25  # of a standard error of the paired difference: fewer cells are as good
 MOST_EQUATIONS_ALONE = 3000  # larger systems gain by more threads
@@ -68,6 +68,7 @@ class Head:
         alone: One row a tap: `tap`, `loss`, `accuracy` of a head on it alone.
         neighbours: Accuracy of the nearest neighbours' vote on the same features.
         permuted: Accuracy on left-out images, at most `depths.MOST_IMAGES`, when the labels are permuted.
+        drawn: (at most `depths.MOST_IMAGES`,) class of each image that the depths were chosen on.
         groups: (images,) the number of each one's group, with which it was left out; None: each by itself.
         least_groups: The same of the images of `least_errors`.
     """
@@ -83,6 +84,7 @@ class Head:
     alone: pd.DataFrame
     neighbours: float
     permuted: float
+    drawn: np.ndarray
     groups: np.ndarray | None = None
     least_groups: np.ndarray | None = None
 
@@ -103,6 +105,12 @@ class Head:
             "loss": float(self.probe.path["error"].min()),
             "nearest_neighbours": self.neighbours,
             "permuted_labels": self.permuted,
+            "images": len(self.hits),
+            "depths_chosen_on": {
+                "images": len(self.drawn),
+                "classes": len(np.unique(self.drawn)),
+                "accuracy": float(self.steps["accuracy"][self.steps["chosen"]].iloc[0]),
+            },
             "self_training": self.probe.evidence,
         }
 
@@ -150,8 +158,9 @@ def _choose_head(features: FeatureSet, splits: pd.DataFrame, rule: HeadRule, see
     taps = wished if rule.taps else choices[grid].names
     weights = np.ones(len(wished)) if rule.taps else choices[grid].weights
     widths = features.widths_of(taps, grid)
+    everything = features.of(ids, taps, grid, copies=True)
     probe = fit_probe(
-        features.of(ids, taps, grid, copies=True),
+        everything,
         classes,
         widths,
         features.of(pool_of(features, splits), taps, grid),
@@ -161,7 +170,6 @@ def _choose_head(features: FeatureSet, splits: pd.DataFrame, rule: HeadRule, see
         groups=groups,
         tap_weights=weights,
     )
-    near = features.of(some, taps, grid, copies=True)
     steps = pd.concat([choice.evidence.assign(grid=size) for size, choice in choices.items()], ignore_index=True)
     asked = ~steps.duplicated("grid")  # all of them, weighing the same, whatever would do as well
     steps["chosen"] = steps["grid"].eq(grid) & (asked if rule.taps else steps["chosen"])
@@ -182,8 +190,9 @@ def _choose_head(features: FeatureSet, splits: pd.DataFrame, rule: HeadRule, see
             seed=seed,
             groups=some_groups,
         ),
-        neighbours=knn_accuracy(near, some_classes, widths, copies, seed=seed, groups=some_groups, weights=weights),
-        permuted=_permuted_accuracy(near[::copies], some_classes, widths, weights, seed, some_groups),
+        neighbours=knn_accuracy(everything, classes, widths, copies, groups=groups, weights=weights, judged=drawn),
+        permuted=_permuted_accuracy(features.of(some, taps, grid), some_classes, widths, weights, seed, some_groups),
+        drawn=some_classes,
         groups=groups,
         least_groups=best.groups,
     )
@@ -230,7 +239,7 @@ def _wished(features: FeatureSet, rule: HeadRule) -> tuple[Sequence[int], Sequen
 
 
 def _permuted_accuracy(
-    features: np.ndarray,
+    features: Rows,
     classes: np.ndarray,
     widths: Sequence[int],
     weights: np.ndarray,

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from copy import deepcopy
 from dataclasses import fields, replace
 
 import pandas as pd
@@ -230,6 +231,7 @@ def test_splits_without_an_image_are_no_column(results):
 
 def test_the_plan_is_told_in_words_and_figures(results):
     text = said(results, "plan")
+    assert "Accuracy of a head on each depth alone, on training images that" in text
     for part in ("A ridge on 2 of 3 depths.", "Cut after block2", "Depths read 2 of 3", "93,856", "20,170", "lp_ft"):
         assert part in text
     assert 'aria-label="Accuracy by depth: block1 60.0%; block2 65.0%"' in write_report(results)
@@ -391,3 +393,13 @@ def test_names_of_classes_cannot_break_the_page():
     page = write_report(make_results(["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>']))
     assert "<script>alert" not in page
     assert "<img" not in page
+
+
+def test_depths_that_were_judged_on_a_draw_of_images_say_so(results):
+    decided = deepcopy(results.transfer_plan)
+    decided["evidence"]["transferred"] |= {
+        "images": 2904,
+        "depths_chosen_on": {"images": 500, "classes": 42, "accuracy": 0.6},
+    }
+    text = said(replace(results, transfer_plan=decided), "plan")
+    assert "on 500 of 2,904 training images, drawn from 42 classes, that it was not fitted to" in text

@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import pandas as pd
 
+from cnn_transfer.evaluation.probabilities import confidence_text
+
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 MISSING = "–"
 TALL_ROWS = 25  # tables with more scroll in a frame of their own
 SHORT_CHARACTERS = 22  # text up to here stays on one line
+MOST_ROWS, MOST_CLASSES = 200, 1000  # rows of a table, of one with a row a class
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ gain = _numeric(lambda value: f"{value:+.2f}")
 count = _numeric(lambda value: f"{value:,.0f}")
 decimal = _numeric(lambda value: f"{value:.3f}")
 general = _numeric(lambda value: f"{value:.3g}")
+confidence = _numeric(confidence_text)
 seconds = _numeric(lambda value: f"{value:.1f}")
 probability = _numeric(lambda value: f"{value:.4f}")
 
@@ -232,7 +236,7 @@ def table(
     caption: str,
     source: str = "",
     marked: str = "",
-    most_rows: int = 200,
+    most_rows: int = MOST_ROWS,
 ) -> Table:
     """A data frame as a table of the page.
 

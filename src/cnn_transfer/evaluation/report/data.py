@@ -5,6 +5,7 @@ from typing import Any
 import pandas as pd
 
 from cnn_transfer.evaluation.report.blocks import (
+    MOST_CLASSES,
     Cell,
     Column,
     Details,
@@ -46,6 +47,7 @@ def data(results: RunResults) -> Section:
             [Column("label", "class"), *(Column(name, name, count) for name in splits)],
             f"Images of each of {(counts['label'] != UNLABELLED).sum():,} classes by split",
             "target_image_counts",
+            most_rows=MOST_CLASSES,
         ),
         picture(
             "histograms",

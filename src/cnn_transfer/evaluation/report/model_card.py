@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from cnn_transfer.evaluation.probabilities import confidence_text
 from cnn_transfer.evaluation.report.blocks import page_environment, share
 from cnn_transfer.images import ImageFormat
 
@@ -114,8 +115,8 @@ def limits_of_use(
         )
     else:
         limits.append(
-            f"Images of which the model is less than {threshold['threshold']:.3g} sure get no answer (`unsure`); above "
-            f"it an accuracy of {threshold['promised_accuracy']:.0%} is promised."
+            f"Images of which the model is less than {confidence_text(threshold['threshold'])} sure get no answer "
+            f"(`unsure`); above it an accuracy of {threshold['promised_accuracy']:.0%} is promised."
         )
     return [*limits, "A model file that brings code of its own is not opened."]
 

@@ -1,5 +1,8 @@
 """Section: what was transferred, and the evidence for it."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 
 from cnn_transfer.evaluation.report.blocks import (
@@ -64,8 +67,8 @@ def plan(results: RunResults) -> Section:
                 "depths",
                 results.depth_plot,
                 "What each depth knows",
-                "Accuracy of a head on each depth alone, on training images that it was not fitted to. Permuted labels "
-                "reach a little less than chance, since the class of the image left out is the rarer one.",
+                f"Accuracy of a head on each depth alone, on {_judged_on(decided)} that it was not fitted to. Permuted "
+                "labels reach a little less than chance, since the class of the image left out is the rarer one.",
                 f"Accuracy by depth: {known}",
             ),
             table(
@@ -92,3 +95,12 @@ def plan(results: RunResults) -> Section:
             ),
         ],
     )
+
+
+def _judged_on(plan: Mapping[str, Any]) -> str:
+    """Which training images each depth was judged on."""
+    evidence = plan["evidence"]["transferred"]
+    drawn, images = evidence["depths_chosen_on"], evidence["images"]
+    if drawn["images"] == images:
+        return "training images"
+    return f"{drawn['images']:,} of {images:,} training images, drawn from {drawn['classes']:,} classes,"

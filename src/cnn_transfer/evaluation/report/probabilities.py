@@ -15,6 +15,7 @@ from cnn_transfer.evaluation.report.blocks import (
     Text,
     Tile,
     Tiles,
+    confidence,
     count,
     decimal,
     general,
@@ -121,7 +122,7 @@ def _abstention(results: RunResults) -> list[Any]:
             [
                 Tile(
                     "Threshold",
-                    words("none found") if chosen["threshold"] is None else general(chosen["threshold"]),
+                    words("none found") if chosen["threshold"] is None else confidence(chosen["threshold"]),
                     f"chosen on {chosen['judged_on']}",
                     source="abstention",
                 ),

@@ -3,6 +3,7 @@
 from typing import Any
 
 from cnn_transfer.evaluation.report.blocks import (
+    MOST_CLASSES,
     Column,
     Heading,
     Notice,
@@ -66,6 +67,7 @@ def results_on_test_images(results: RunResults) -> Section:
             PER_CLASS,
             f"Figures by class of the delivered network, with {results.level} intervals",
             "per_class_metrics",
+            most_rows=MOST_CLASSES,
         ),
         picture(
             "confusion",
