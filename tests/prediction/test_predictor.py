@@ -89,6 +89,21 @@ def test_pictures_of_the_training_are_marked(labelled, shapes, shape_splits):
     assert marked == set(shape_splits["id"][shape_splits["split"] == "training"])
 
 
+def test_pictures_of_a_large_training_are_marked_though_few_are_kept(
+    predictor, shapes_network, shapes, shape_splits, monkeypatch
+):
+    monkeypatch.setattr("cnn_transfer.evaluation.familiarity.MOST_IMAGES", 20)
+    judged = predict(shapes_network, shapes, shape_splits, "validation")
+    calibration, card = fit_calibration(judged), predictor.facts.card.model_dump(mode="json")
+    threshold = choose_threshold(calibrate(judged, calibration), 0.9, 0.9)
+    made = build_predictor(
+        shapes_network, card, "# Shapes", shapes, shape_splits, judged, calibration, threshold, {}, 0.05, 0
+    )
+    assert len(made.references.training) == 20
+    rows = shapes.rows(shape_splits, "training")
+    assert made(list(shapes.pixels(rows)))["notes"].str.contains("training_image").all()
+
+
 def test_one_picture_is_the_same_in_every_form(loaded, class_folder, encode_png):
     path = class_folder / "blob" / "000.png"
     picture = Image.open(path)

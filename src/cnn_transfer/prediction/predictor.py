@@ -8,7 +8,8 @@
 A predictor is a folder that needs nothing else:
 
     model.keras           the network with its calibration inside
-    training.parquet, features.npz, validation.parquet     what it keeps of the images it was made with: `references`
+    training.parquet, features.npz, validation.parquet, trained_on.parquet
+                          what it keeps of the images it was made with: `references`
     README.md             the card of the model
     predictor.json        `PredictorFacts`; written last
     model.onnx, model.tflite, model_int8.tflite, saved_model/      exports, where they were made
@@ -298,7 +299,7 @@ class Predictor:
 
     @cached_property
     def _training_digests(self) -> frozenset[str]:
-        return frozenset(self.references.training["pixel_digest"])
+        return frozenset(self.references.trained_on["pixel_digest"])
 
     def _withheld(self, confidence: np.ndarray, unfamiliar: np.ndarray | None) -> np.ndarray:
         threshold = self.facts.threshold
@@ -403,7 +404,8 @@ def build_predictor(
         ),
     )
     compared = training if left_out_rows(judged).any() and not len(validation[0]) else validation
-    references = gather_references(network, images, training, compared, calibrate(judged, calibration), familiarity)
+    trained_on, judged = images.rows(splits, "training"), calibrate(judged, calibration)
+    references = gather_references(network, images, trained_on, training, compared, judged, familiarity)
     return Predictor(facts, references, card_text, KerasRuntime.of(calibrated_network(network, calibration)))
 
 

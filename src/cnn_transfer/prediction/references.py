@@ -40,20 +40,22 @@ class References:
     """Images that a predictor was made with.
 
     Attributes:
-        training: One row a kept training image: `id`, `label`, `pixel_digest`, `thumbnail` (an encoded picture), and
-            `width_px`, `height_px` before resizing, `brightness`, `sharpness` (see `evaluation.image_attributes`).
+        training: One row a kept training image: `id`, `label`, `thumbnail` (an encoded picture), and `width_px`,
+            `height_px` before resizing, `brightness`, `sharpness` (see `evaluation.image_attributes`).
         features: (kept images, d) float32, what the last dense layer reads.
         kernel: (d, c) float32, what that layer multiplies by, without what all classes share.
         validation: One row a validation image, or without them a training image that was left out: the same figures,
             and `predicted`, `confidence` (calibrated, 0-1), `distance` (see `evaluation.familiarity_table`).
+        trained_on: One row a training image, also those that are not kept: `pixel_digest`.
     """
 
-    FILES: ClassVar[tuple[str, ...]] = ("training.parquet", "validation.parquet", "features.npz")
+    FILES: ClassVar[tuple[str, ...]] = ("training.parquet", "validation.parquet", "trained_on.parquet", "features.npz")
 
     training: pd.DataFrame
     features: np.ndarray
     kernel: np.ndarray
     validation: pd.DataFrame
+    trained_on: pd.DataFrame
 
     def embedded(self) -> EmbeddedImages:
         """The training images as the network sees them."""
@@ -65,9 +67,9 @@ class References:
         return scaled_nameless(features, features @ self.kernel)
 
     def save(self, folder: Path) -> None:
-        """Write three files into a folder that is there."""
-        self.training.to_parquet(folder / "training.parquet", index=False)
-        self.validation.to_parquet(folder / "validation.parquet", index=False)
+        """Write its files into a folder that is there."""
+        for name in ("training", "validation", "trained_on"):
+            getattr(self, name).to_parquet(folder / f"{name}.parquet", index=False)
         with open(folder / "features.npz", "wb") as file:
             np.savez(file, features=self.features, kernel=self.kernel)
 
@@ -76,13 +78,16 @@ class References:
         """Read what `save` wrote."""
         with open(folder / "features.npz", "rb") as file, np.load(file, allow_pickle=False) as arrays:
             features, kernel = arrays["features"], arrays["kernel"]
-        training, validation = (pd.read_parquet(folder / f"{name}.parquet") for name in ("training", "validation"))
-        return cls(training, features, kernel, validation)
+        training, validation, trained_on = (
+            pd.read_parquet(folder / f"{name}.parquet") for name in ("training", "validation", "trained_on")
+        )
+        return cls(training, features, kernel, validation, trained_on)
 
 
 def gather_references(
     network: keras.Model,
     images: ImageSet,
+    trained_on: np.ndarray,
     training: tuple[np.ndarray, EmbeddedImages],
     judged: tuple[np.ndarray, EmbeddedImages],
     predictions: pd.DataFrame,
@@ -92,15 +97,16 @@ def gather_references(
 
     Args:
         network: The network that the features are of.
-        images: The set of both.
-        training: Row numbers of the training images, and these as the network sees them.
+        images: The set of all.
+        trained_on: Row numbers of all training images.
+        training: Row numbers of those that are kept, and these as the network sees them.
         judged: The same of validation images, or of training images that were left out; may be empty.
         predictions: Calibrated predictions of these at least.
         familiarity: What was fitted on both.
     """
     kernel = np.asarray(last_dense(network).get_weights()[0], np.float32)
     rows, embedded = training
-    kept = images.table.iloc[rows][["id", "label", "pixel_digest"]].reset_index(drop=True)
+    kept = images.table.iloc[rows][["id", "label"]].reset_index(drop=True)
     kept["thumbnail"] = [thumbnail(pixels) for chunk in _chunks(images, rows) for pixels in chunk]
     others, others_embedded = judged
     distances = familiarity_table(embedded, others_embedded, familiarity, nearest=1)["distance"]
@@ -118,6 +124,7 @@ def gather_references(
         features=embedded.features,
         kernel=kernel - kernel.mean(axis=1, keepdims=True),
         validation=pd.concat([_figures(images, others), outcomes], axis=1),
+        trained_on=images.table.iloc[trained_on][["pixel_digest"]].reset_index(drop=True),
     )
 
 
