@@ -139,6 +139,7 @@ def test_an_image_gets_its_answer_its_map_and_its_neighbours(browser, service, f
         (None, "It gives its best guess and how sure it is", "calibrated"),
         (0.0, "However sure it is, it answers all images that are like the training images", "calibrated"),
         (0.85, "It answers when it is at least 85% sure", "calibrated; it answers from 85% on"),
+        (0.99986, "It answers when it is at least 99.99% sure", "calibrated; it answers from 99.99% on"),
     ],
 )
 def test_what_is_promised_is_said_by_the_threshold(browser, service, files, threshold, promise, tile):

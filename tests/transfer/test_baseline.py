@@ -17,7 +17,13 @@ RATES = (0.0001, 0.01)
 def search(schedule):
     def make(**changes):
         usual = schedule(steps=10).model_dump(exclude={"learning_rate"})
-        own = {"enabled": True, "architecture": None, "learning_rates": RATES, "most_doublings": 1}
+        own = {
+            "enabled": True,
+            "architecture": None,
+            "learning_rates": RATES,
+            "most_doublings": 1,
+            "clear_steps": 0,
+        }
         return Baseline(**usual | own | changes)
 
     return make

@@ -42,7 +42,13 @@ def rule(schedule):
     course = schedule(steps=26, validations=2, batch_size=20, patience=2, label_smoothing=SMOOTHING)
 
     def make(strategy="auto", **changes):
-        own = {"learning_rates": (0.01,), "most_doublings": 0, "batch_statistics": False, "mixtures": 0}
+        own = {
+            "learning_rates": (0.01,),
+            "most_doublings": 0,
+            "clear_steps": 0,
+            "batch_statistics": False,
+            "mixtures": 0,
+        }
         return FineTuning(**course.model_dump(exclude={"learning_rate"}) | own | {"strategy": strategy} | changes)
 
     return make

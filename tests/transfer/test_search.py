@@ -1,4 +1,5 @@
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,8 @@ from cnn_transfer.transfer import is_clearly_better, last_doubling
 from cnn_transfer.transfer import search as module
 from cnn_transfer.transfer.search import TRIAL_COLUMNS, Search, Trial, collect, judge, no_search, run_search
 
+VALIDATION = SimpleNamespace(rows=np.arange(100))
+
 
 @pytest.fixture(autouse=True)
 def judged_by_their_fits(request, monkeypatch):
@@ -20,9 +23,9 @@ def judged_by_their_fits(request, monkeypatch):
 
 @pytest.fixture
 def search(schedule):
-    def make(*rates, most_doublings=2):
+    def make(*rates, most_doublings=2, clear_steps=0):
         usual = schedule(steps=10).model_dump(exclude={"learning_rate"})
-        return Search(**usual, learning_rates=rates, most_doublings=most_doublings)
+        return Search(**usual, learning_rates=rates, most_doublings=most_doublings, clear_steps=clear_steps)
 
     return make
 
@@ -41,7 +44,7 @@ def train_below(limit):
 
 
 def test_a_search_goes_on_without_the_rates_whose_loss_is_not_finite(search, caplog):
-    result = run_search(search(0.9, 0.01, 0.02, most_doublings=0), train_below(0.5), "lp_ft", None)
+    result = run_search(search(0.9, 0.01, 0.02, most_doublings=0), train_below(0.5), "lp_ft", VALIDATION)
     assert result.fit.network == "network of 0.2"
     assert result.trials["stopped_by"].tolist() == ["not_finite", "length", "length"]
     assert result.trials["delivered"].tolist() == [False, False, True]
@@ -51,7 +54,7 @@ def test_a_search_goes_on_without_the_rates_whose_loss_is_not_finite(search, cap
 
 
 def test_a_longer_trial_whose_loss_is_not_finite_ends_the_search(search):
-    result = run_search(search(0.02, most_doublings=5), train_below(0.5), "lp_ft", None)
+    result = run_search(search(0.02, most_doublings=5), train_below(0.5), "lp_ft", VALIDATION)
     assert result.fit.network == "network of 0.4"
     assert result.trials["steps"].tolist()[:2] == [10, 20]
     assert math.isnan(result.trials["steps"].iloc[2])
@@ -65,16 +68,37 @@ def test_a_longer_trial_is_told_the_best_fit_so_far(search):
         told.append((optimisation.learning_rate, optimisation.steps, best and best.network))
         return train_below(0.5)(optimisation)
 
-    run_search(search(0.02, 0.01, most_doublings=5), train, "lp_ft", None)
+    run_search(search(0.02, 0.01, most_doublings=5), train, "lp_ft", VALIDATION)
     longer = [(0.02, 20, "network of 0.2"), (0.02, 40, "network of 0.4")]
     assert told == [(0.02, 10, None), (0.01, 10, None), *longer]
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "steps"),
+    [
+        ([0.50, 0.60, 0.70, 0.80, 0.90], [10, 20, 40, 80]),  # all clearly, up to the 80 steps that are allowed
+        ([0.50, 0.60, 0.63, 0.80, 0.90], [10, 20, 40]),  # three points of a hundred images may be chance
+        ([0.50, 0.52, 0.70, 0.80, 0.90], [10, 20]),
+        ([0.99, 0.99, 1.00, 1.00, 1.00], [10, 20]),
+    ],
+)
+def test_a_search_goes_on_while_twice_as_long_is_better_by_more_than_chance(search, accuracies, steps):
+    def train(optimisation, _):
+        accuracy = accuracies[[10, 20, 40, 80, 160].index(optimisation.steps)]
+        row = ["a", optimisation.steps, 1.0, 0.1, 0.9, 1 / optimisation.steps, accuracy]
+        return Fit("network", pd.DataFrame([row], columns=LOG_COLUMNS), "float32")
+
+    trials = run_search(search(0.01, most_doublings=1, clear_steps=80), train, "lp_ft", VALIDATION).trials
+    assert trials["steps"].tolist() == steps
+    none = run_search(search(0.01, most_doublings=0, clear_steps=80), train, "lp_ft", VALIDATION).trials
+    assert none["steps"].tolist() == [10]
 
 
 def test_a_search_in_which_no_loss_is_finite_is_an_error(search):
     with pytest.raises(
         FloatingPointError, match=r"not finite at any of the learning rates 0\.9, 0\.8\. Lower learning_rates"
     ):
-        run_search(search(0.9, 0.8), train_below(0.5), "lp_ft", None)
+        run_search(search(0.9, 0.8), train_below(0.5), "lp_ft", VALIDATION)
 
 
 def judged(loss, accuracy=0.5):
@@ -95,14 +119,14 @@ def test_a_network_that_was_only_judged_stands_beside_the_fits_by_its_name(searc
 
 
 def test_a_search_names_its_strategy_in_every_trial(search):
-    result = run_search(search(0.01, 0.02, most_doublings=1), train_below(0.5), "from scratch", None)
+    result = run_search(search(0.01, 0.02, most_doublings=1), train_below(0.5), "from scratch", VALIDATION)
     assert set(result.trials["strategy"]) == {"from scratch"}
     assert result.delivered["strategy"] == "from scratch"
 
 
 def test_without_a_search_there_is_a_network_and_tables_with_all_columns(search):
     nothing = no_search("a network", "float32")
-    tried = run_search(search(0.01), train_below(0.5), "lp_ft", None)
+    tried = run_search(search(0.01), train_below(0.5), "lp_ft", VALIDATION)
     assert (nothing.fit.network, len(nothing.trials), len(nothing.log)) == ("a network", 0, 0)
     assert nothing.trials.columns.tolist() == tried.trials.columns.tolist()
     assert nothing.log.columns.tolist() == tried.log.columns.tolist()

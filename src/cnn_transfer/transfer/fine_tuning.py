@@ -120,7 +120,7 @@ def fine_tune(
             log = result.log.assign(images_processed=result.log["images_processed"] + before)
             return replace(result, log=log)
 
-        trials += run_trials(rule, train, strategy)
+        trials += run_trials(rule, train, strategy, len(validation.rows))
     trials = judge(trials, validation)
     floor = next((trial for trial in trials if trial.strategy == "probe"), None)
     best = _best(trials, floor)

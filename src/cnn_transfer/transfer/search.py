@@ -34,6 +34,7 @@ class Search(Schedule):
 
     learning_rates: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(min_length=1)
     most_doublings: int = Field(ge=0, le=10)  # of the length, while that makes it better on validation
+    clear_steps: int = Field(ge=0)  # doubled up to so many, too, while that makes it better by more than chance
 
     def at(self, learning_rate: float, doublings: int = 0) -> Optimisation:
         """The schedule at one learning rate, its length doubled so many times; validations stay as far apart."""
@@ -82,6 +83,11 @@ class Trial:
         """Its validation accuracy at the lowest loss."""
         return float(self.fit.best["validation_accuracy"]) if self.fit else 0.0
 
+    @property
+    def steps(self) -> int:
+        """How many it took."""
+        return int(self.fit.log["step"].iloc[-1]) if self.fit else 0
+
 
 @dataclass(frozen=True)
 class SearchFit:
@@ -125,12 +131,19 @@ def run_search(search: Search, train: Train, strategy: str, validation: Examples
     Raises:
         FloatingPointError: When the loss is not finite at any rate.
     """
-    trials = judge(run_trials(search, train, strategy), validation)
+    trials = judge(run_trials(search, train, strategy, len(validation.rows)), validation)
     return collect(trials, min(trials, key=lambda trial: trial.loss))
 
 
-def run_trials(search: Search, train: Train, strategy: str) -> list[Trial]:
-    """The trials of a search; one whose loss was not finite has no fit."""
+def run_trials(search: Search, train: Train, strategy: str, validation_images: int) -> list[Trial]:
+    """The trials of a search; one whose loss was not finite has no fit.
+
+    Args:
+        search: As for `run_search`.
+        train: As for `run_search`.
+        strategy: As for `run_search`.
+        validation_images: How many the fits are judged on, which says what is more than chance.
+    """
 
     def attempt(rate: float, doublings: int = 0, before: Fit | None = None) -> Trial:
         try:
@@ -141,12 +154,14 @@ def run_trials(search: Search, train: Train, strategy: str) -> list[Trial]:
 
     trials = [attempt(rate) for rate in search.learning_rates]
     best = min(trials, key=lambda trial: trial.loss)
-    for doublings in range(1, search.most_doublings + 1 if best.fit else 0):
+    is_better, is_clear, doublings = best.fit is not None, False, 1
+    while is_better and (doublings <= search.most_doublings or is_clear):
         longer = attempt(best.learning_rate, doublings, best.fit)
         trials.append(longer)
-        if longer.loss >= best.loss:
-            break
-        best = longer
+        is_better = longer.loss < best.loss
+        is_clear = longer.accuracy > best.accuracy + _chance(best.accuracy, validation_images)
+        is_clear &= 2 * longer.steps <= search.clear_steps
+        best, doublings = (longer if is_better else best), doublings + 1
     return trials
 
 
@@ -237,5 +252,10 @@ def is_clearly_better(one: Mapping[str, float], other: Mapping[str, float]) -> b
         other: Those of the second.
     """
     accuracy, images = other["validation_accuracy"], other["validation_images"]
-    error = math.sqrt(max(accuracy * (1 - accuracy), 1 / images) / images)
-    return one["validation_log_loss"] < other["validation_log_loss"] and one["validation_accuracy"] > accuracy + error
+    least = accuracy + _chance(accuracy, int(images))
+    return one["validation_log_loss"] < other["validation_log_loss"] and one["validation_accuracy"] > least
+
+
+def _chance(accuracy: float, images: int) -> float:
+    """Standard error of an accuracy on so many images; never that of none wrong."""
+    return math.sqrt(max(accuracy * (1 - accuracy), 1 / images) / images)

@@ -52,6 +52,11 @@ const percent = (share, digits = 1) => {
   const shown = (100 * share).toFixed(digits);
   return share < 1 && Number(shown) === 100 ? `> ${(100 - 10 ** -digits).toFixed(digits)}%` : `${shown}%`;
 };
+const leastSure = (share) => {  // in as many digits as it takes not to ask for certainty
+  let digits = 0;
+  while (share < 1 && digits < 12 && Number((100 * share).toFixed(digits)) === 100) digits += 1;
+  return percent(share, digits);
+};
 const counted = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
 const filled = (id) => $(`#${id}`).content.cloneNode(true);
 const here = (path) => new URL(path.replace(/^\//, ""), document.baseURI).href;
@@ -308,7 +313,7 @@ function drawTiles(image, part) {
     tile(
       "Confidence",
       percent(image.confidence),
-      !facts.threshold ? "calibrated" : `calibrated; it answers from ${percent(facts.threshold, 0)} on`,
+      !facts.threshold ? "calibrated" : `calibrated; it answers from ${leastSure(facts.threshold)} on`,
     ),
   ];
   if (image.set) {
@@ -389,7 +394,7 @@ async function readModel() {
   }
   const facts = model.facts ?? {};
   const names = model.class_names ?? facts.card?.class_names ?? [];
-  const shown = names.slice(0, 12).join(", ") + (names.length > 12 ? " …" : "");
+  const shown = names.slice(0, 12).join(", ") + (names.length > 12 ? ` and ${names.length - 12} more` : "");
   const trained = facts.card ? ` Trained on ${counted(facts.card.training_images, "image")} of ${facts.card.trained_on}.` : "";
   $("#about").textContent = `Into ${names.length} classes: ${shown}.${trained}`;
   const promised = percent(facts.promised_accuracy ?? 0, 0);
@@ -398,7 +403,7 @@ async function readModel() {
       ? "It gives its best guess and how sure it is; for want of evidence it vouches for no answer."
       : facts.threshold === 0
         ? `However sure it is, it answers all images that are like the training images, which keeps ${promised} of its answers right. Images are not kept.`
-        : `It answers when it is at least ${percent(facts.threshold, 0)} sure, which keeps ${promised} of its answers right, and says so when it is not. Images are not kept.`;
+        : `It answers when it is at least ${leastSure(facts.threshold)} sure, which keeps ${promised} of its answers right, and says so when it is not. Images are not kept.`;
   $("#version").textContent = `Model ${model.version}${model.runtime ? `, ${model.runtime}` : ""}`;
   if (current?.image) show(current);
 }
