@@ -105,6 +105,16 @@ def test_with_many_labels_a_random_head_is_tried_too(tune, rule, monkeypatch):
     assert result.delivered["validation_log_loss"] == allowed["validation_log_loss"].min()
 
 
+def test_only_the_strategy_that_is_ahead_goes_on(tune, rule, monkeypatch):
+    monkeypatch.setattr(module, "MANY_LABELS", 1)
+    monkeypatch.setattr("cnn_transfer.transfer.search._chance", lambda *_: -1.0)  # every gain is taken for one
+    trials = tune(rule(most_doublings=1, clear_steps=150)).trials
+    lengths = trials[trials["steps"] > 0].groupby("strategy")["steps"].max()
+    ahead = trials[trials["steps"].isin([26, 52])].set_index("strategy")["validation_loss"].idxmin()
+    assert lengths[ahead] == 104
+    assert lengths.drop(ahead).tolist() == [52]
+
+
 def test_every_candidate_is_in_the_table_by_its_name(tuned):
     strategies = tuned.trials["strategy"].tolist()
     assert strategies[:3] == ["probe", "lp_ft", "lp_ft"]

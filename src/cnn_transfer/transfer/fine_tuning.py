@@ -32,7 +32,7 @@ from cnn_transfer.images import Augmentation, Examples
 from cnn_transfer.models import copy_network, randomise_head, unfreeze
 from cnn_transfer.training import LOG_COLUMNS, Checkpoints, Fit, Optimisation, evaluate, fit
 from cnn_transfer.transfer.pseudo_labels import Pool
-from cnn_transfer.transfer.search import Search, SearchFit, Trial, collect, judge, run_trials
+from cnn_transfer.transfer.search import Search, SearchFit, Trial, collect, judge, run_longer, run_trials
 
 if TYPE_CHECKING:
     import keras
@@ -99,28 +99,32 @@ def fine_tune(
     cost = FORWARD_SHARE * forward_images
     judged = partial(_judged, validation, rule.at(rule.learning_rates[0]), len(training), precision)
     trials = [] if rule.strategy == "full" else [judged(network, "probe", cost)]
-    for strategy in _trained(rule.strategy, len(training)):
-        start = randomise_head(network, seed) if strategy == "full" else copy_network(network)
+    starts = {
+        strategy: randomise_head(network, seed) if strategy == "full" else copy_network(network)
+        for strategy in _trained(rule.strategy, len(training))
+    }
+    for start in starts.values():
         unfreeze(start, rule.batch_statistics)
-        before = 0.0 if strategy == "full" and pool is None else cost
 
-        def train(
-            optimisation: Optimisation, best: Fit | None, start: keras.Model = start, before: float = before
-        ) -> Fit:
-            examples = pool.added_to(training, best.network if best else None) if pool else training
-            if pool and best:
-                before = _images_processed(best) + FORWARD_SHARE * len(pool.rows)
-                if rule.towards_start is None:
-                    start = copy_network(best.network)
-                    unfreeze(start, rule.batch_statistics)
-            name = f"{phase}, rate {optimisation.learning_rate:g}"
-            result = fit(
-                start, examples, validation, optimisation, augmentation, precision, seed, name, checkpoints, workers
-            )
-            log = result.log.assign(images_processed=result.log["images_processed"] + before)
-            return replace(result, log=log)
+    def train(strategy: Strategy, optimisation: Optimisation, best: Fit | None) -> Fit:
+        start, before = starts[strategy], 0.0 if strategy == "full" and pool is None else cost
+        examples = pool.added_to(training, best.network if best else None) if pool else training
+        if pool and best:
+            before = _images_processed(best) + FORWARD_SHARE * len(pool.rows)
+            if rule.towards_start is None:
+                start = copy_network(best.network)
+                unfreeze(start, rule.batch_statistics)
+        name = f"{phase}, rate {optimisation.learning_rate:g}"
+        result = fit(
+            start, examples, validation, optimisation, augmentation, precision, seed, name, checkpoints, workers
+        )
+        return replace(result, log=result.log.assign(images_processed=result.log["images_processed"] + before))
 
-        trials += run_trials(rule, train, strategy, len(validation.rows))
+    tried = {strategy: run_trials(rule, partial(train, strategy), strategy) for strategy in starts}
+    trials += [trial for own in tried.values() for trial in own]
+    if tried:
+        ahead = min(tried, key=lambda strategy: min(trial.loss for trial in tried[strategy]))
+        trials += run_longer(rule, partial(train, ahead), tried[ahead], len(validation.rows))
     trials = judge(trials, validation)
     floor = next((trial for trial in trials if trial.strategy == "probe"), None)
     best = _best(trials, floor)

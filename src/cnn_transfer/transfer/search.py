@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -88,6 +88,10 @@ class Trial:
         """How many it took."""
         return int(self.fit.log["step"].iloc[-1]) if self.fit else 0
 
+    def is_half_of(self, other: Trial) -> bool:
+        """Whether the other is the same but for twice the length."""
+        return self.learning_rate == other.learning_rate and self.doublings + 1 == other.doublings
+
 
 @dataclass(frozen=True)
 class SearchFit:
@@ -131,38 +135,55 @@ def run_search(search: Search, train: Train, strategy: str, validation: Examples
     Raises:
         FloatingPointError: When the loss is not finite at any rate.
     """
-    trials = judge(run_trials(search, train, strategy, len(validation.rows)), validation)
+    trials = run_trials(search, train, strategy)
+    trials = judge(trials + run_longer(search, train, trials, len(validation.rows)), validation)
     return collect(trials, min(trials, key=lambda trial: trial.loss))
 
 
-def run_trials(search: Search, train: Train, strategy: str, validation_images: int) -> list[Trial]:
-    """The trials of a search; one whose loss was not finite has no fit.
+def run_trials(search: Search, train: Train, strategy: str) -> list[Trial]:
+    """The trials of a search up to its `most_doublings`; one whose loss was not finite has no fit."""
+    trials = [_attempt(search, train, strategy, rate) for rate in search.learning_rates]
+    best = min(trials, key=lambda trial: trial.loss)
+    for _ in range(search.most_doublings if best.fit else 0):
+        trials.append(longer := _attempt(search, train, strategy, best.learning_rate, best))
+        if longer.loss >= best.loss:
+            break
+        best = longer
+    return trials
+
+
+def run_longer(search: Search, train: Train, trials: Sequence[Trial], validation_images: int) -> list[Trial]:
+    """Further trials, each twice as long as the last, as long as that one was better than its half by more than chance.
 
     Args:
-        search: As for `run_search`.
+        search: As for `run_search`; up to its `clear_steps`.
         train: As for `run_search`.
-        strategy: As for `run_search`.
-        validation_images: How many the fits are judged on, which says what is more than chance.
+        trials: Of one strategy; see `run_trials`.
+        validation_images: How many they are judged on.
     """
-
-    def attempt(rate: float, doublings: int = 0, before: Fit | None = None) -> Trial:
-        try:
-            return Trial(strategy, rate, doublings, train(search.at(rate, doublings), before))
-        except FloatingPointError as error:
-            LOGGER.warning("%s The search goes on without this trial.", error)
-            return Trial(strategy, rate, doublings, None)
-
-    trials = [attempt(rate) for rate in search.learning_rates]
     best = min(trials, key=lambda trial: trial.loss)
-    is_better, is_clear, doublings = best.fit is not None, False, 1
-    while is_better and (doublings <= search.most_doublings or is_clear):
-        longer = attempt(best.learning_rate, doublings, best.fit)
-        trials.append(longer)
-        is_better = longer.loss < best.loss
-        is_clear = longer.accuracy > best.accuracy + _chance(best.accuracy, validation_images)
-        is_clear &= 2 * longer.steps <= search.clear_steps
-        best, doublings = (longer if is_better else best), doublings + 1
-    return trials
+    half = next((trial for trial in trials if trial.is_half_of(best)), None)
+    added: list[Trial] = []
+    while (
+        half is not None
+        and best.accuracy > half.accuracy + _chance(half.accuracy, validation_images)
+        and 2 * best.steps <= search.clear_steps
+    ):
+        added.append(longer := _attempt(search, train, best.strategy, best.learning_rate, best))
+        if longer.loss >= best.loss:
+            break
+        half, best = best, longer
+    return added
+
+
+def _attempt(search: Search, train: Train, strategy: str, rate: float, half: Trial | None = None) -> Trial:
+    """One trial, twice as long as another where there is one; without a fit when its loss is not finite."""
+    doublings = half.doublings + 1 if half else 0
+    try:
+        return Trial(strategy, rate, doublings, train(search.at(rate, doublings), half.fit if half else None))
+    except FloatingPointError as error:
+        LOGGER.warning("%s The search goes on without this trial.", error)
+        return Trial(strategy, rate, doublings, None)
 
 
 def judge(trials: list[Trial], validation: Examples) -> list[Trial]:
