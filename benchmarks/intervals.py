@@ -40,6 +40,7 @@ class Classifier:
         rarest: Frequency of the rarest class, as a share of the most frequent one's.
         correlation: Of the latent logits of images of one group.
         group_size: Images a group, on average; sizes vary. 1: no groups.
+        stratified: Whether each class has as many images as any other, as in a split that is drawn here.
     """
 
     classes: int
@@ -48,6 +49,7 @@ class Classifier:
     rarest: float = 1.0
     correlation: float = 0.0
     group_size: int = 1
+    stratified: bool = False
 
     @property
     def names(self) -> list[str]:
@@ -59,6 +61,7 @@ class Classifier:
         frequencies = np.geomspace(1, self.rarest, self.classes)
         groups = rng.integers(0, max(1, images // self.group_size), images)
         labels = rng.choice(self.classes, images, p=frequencies / frequencies.sum())
+        labels = np.arange(images) % self.classes if self.stratified else labels
         noise = rng.normal(size=(images, self.classes))
         if self.group_size > 1:
             shared = rng.normal(size=(groups.max() + 1, self.classes))[groups]
@@ -92,6 +95,8 @@ CLASSIFIERS = {
     "10 classes, 200 images": (Classifier(10, 2.5), 200),
     "10 classes, 500 images, rarest 1 in 5, overconfident": (Classifier(10, 3, 2, 0.2), 500),
     "10 classes, 2,000 images": (Classifier(10, 2.5), 2000),
+    "100 classes, 400 images": (Classifier(100, 3.5), 400),
+    "100 classes, 4 images of each": (Classifier(100, 3.5, stratified=True), 400),
     "30 groups of 10, correlation 0.5": (Classifier(3, 1.5, 1, 1, 0.5, 10), 300),
     "10 groups of 20, correlation 0.3": (Classifier(3, 1.5, 1, 1, 0.3, 20), 200),
     "100 groups of 5, correlation 0.8": (Classifier(5, 2, 1, 1, 0.8, 5), 500),

@@ -53,7 +53,9 @@ def write_copies(files: list[Path], copied: int, folder: Path) -> None:
 
 def measure(folder: Path, environment: str) -> dict[str, str]:
     """By change, the share of copies that are found; and pairs of different photographs that are called near copies."""
-    parameters = OmegaConfigLoader(str(ROOT / "conf"), env=environment, **CONFIG_LOADER_ARGS)["parameters"]["preprocess"]
+    parameters = OmegaConfigLoader(str(ROOT / "conf"), env=environment, **CONFIG_LOADER_ARGS)["parameters"][
+        "preprocess"
+    ]
     image_format = ImageFormat(**parameters["target"]["image_format"])
     rule = NearDuplicates(**parameters["target"]["check"]["near_duplicates"])
     listing = list_unlabelled(folder / "photographs")
@@ -68,6 +70,7 @@ def measure(folder: Path, environment: str) -> dict[str, str]:
     return {
         "size, px": f"{image_format.image_size_px}",
         "bits, correlation": f"{rule.most_bits}, {rule.least_correlation}",
+        "compared at, px": f"{rule.compared_px or image_format.image_size_px}",
         "different photographs": f"{len(originals):,}",
         "wrong pairs among them": f"{wrong:,}",
         **{name: f"{share:.0%}" for name, share in found.items()},

@@ -451,3 +451,15 @@ def test_two_thousand_images_are_measured_within_seconds():
     start = time.process_time()
     measure(predictions, [f"c{n}" for n in range(10)], 0.95, 2000, 0)
     assert time.process_time() - start < 3  # half a second on a machine with nothing else to do
+
+
+def test_classes_with_hardly_any_test_image_are_told():
+    names = [f"c{n:02d}" for n in range(20)]
+
+    def said(counts):
+        labels = np.repeat(names, counts)
+        table = pd.DataFrame({"id": np.arange(len(labels)), "label": labels, "predicted": labels})
+        return " ".join(measure(table, names, 0.95, 20, 0)["statements"])
+
+    assert "2 of 20 classes have fewer than 3 test images: macro F1 and AUROC" in said([1, 2, *[3] * 18])
+    assert "fewer than 3" not in said([1, *[3] * 19])

@@ -15,7 +15,7 @@ from scipy.fft import dctn
 from cnn_transfer.images import ImageFormat, ImageSet, NearDuplicates, decode_image, duplicates
 from cnn_transfer.images.duplicates import connected, near_pairs, perceptual_hashes, similar_hashes
 
-RULE = NearDuplicates(most_bits=4, least_correlation=0.98)
+RULE = NearDuplicates(most_bits=4, least_correlation=0.98, compared_px=None)
 DIGITS = Path(__file__).parents[2] / "data/01_raw/mnist_digits.parquet"
 
 
@@ -131,7 +131,7 @@ def test_thousands_of_equal_hashes_are_one_component_without_all_their_pairs():
     assert set(connected(pairs, 5003)) == {0}
 
 
-@pytest.mark.parametrize("rule", [RULE, NearDuplicates(most_bits=6, least_correlation=0.9)])
+@pytest.mark.parametrize("rule", [RULE, NearDuplicates(most_bits=6, least_correlation=0.9, compared_px=None)])
 def test_near_pairs_of_digits_are_those_of_a_comparison_of_all_pairs(digits, rule):
     pairs = found(digits, rule)
     assert pairs == all_pairs(digits, rule)
@@ -163,6 +163,32 @@ def test_edited_photographs_are_found_and_others_are_not(originals, edit, size, 
     assert len(pairs) >= 18
 
 
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda image: image.crop((2, 2, image.width - 2, image.height - 2)),
+        lambda image: image.rotate(1, Image.Resampling.BICUBIC),
+    ],
+    ids=["cropped", "turned"],
+)
+def test_photographs_that_were_moved_a_little_are_found_where_they_are_compared_coarsely(originals, edit):
+    pixels = np.stack([stored(image, 160) for image in [*originals, *map(edit, originals)]])
+    strictly = NearDuplicates(most_bits=8, least_correlation=0.95, compared_px=None)
+    coarsely = strictly.model_copy(update={"compared_px": 32})
+    assert found(pixels, strictly) <= found(pixels, coarsely) <= {(n, n + 20) for n in range(20)}
+    assert len(found(pixels, coarsely)) >= 18
+
+
+@pytest.mark.parametrize("least_px", [None, 8, 10, 16, 17, 28])
+def test_pixels_are_compared_as_means_of_blocks(least_px):
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 28, 28, 1), np.uint8)
+    block = 1 if least_px is None else 28 // least_px
+    side = 28 // block
+    means = duplicates._coarse(pixels, least_px)
+    assert means.shape == (2, side, side)
+    assert means[1, -1, 0] == pytest.approx(pixels[1, (side - 1) * block : side * block, :block].mean())
+
+
 def test_pairs_are_rows_of_the_set_when_only_some_rows_are_asked_for():
     pixels = np.stack([stored(photograph(seed)) for seed in (1, 2, 1, 3, 2)])
     assert near_pairs(image_set(pixels), np.array([1, 2, 4]), RULE).tolist() == [[1, 4]]
@@ -178,7 +204,7 @@ def test_equally_flat_pictures_are_alike_and_a_flat_one_resembles_no_other():
     faint = flat.copy()
     faint[0, 10:20, 10:20] += 1
     varied = stored(photograph(1), 28, 1)[None]
-    everything = NearDuplicates(most_bits=16, least_correlation=0.5)
+    everything = NearDuplicates(most_bits=16, least_correlation=0.5, compared_px=None)
     rows = np.concatenate([flat, flat, faint, varied])
     images = image_set(rows)
     images.table["perceptual_hash"] = np.uint64(0)  # so that only the pixels decide

@@ -43,6 +43,8 @@ __all__ = ["Interval", "confusion_table", "measure", "per_class_table", "wilson_
 MOST_BINS, IMAGES_A_BIN = 15, 10  # 15 bins as usual since Guo et al. (2017), but none of chance alone
 TOP = (2, 3, 5)
 FEW_GROUPS = 10
+FEW_A_CLASS = 3  # test images; see the 100 classes of benchmarks/intervals.py
+RARE_CLASSES = 0.05  # share of the classes that may have as few without a word
 MOSTLY_ALONE = 0.95  # groups an image, from which on groups go without saying
 CALIBRATED_DRAWS = 200
 SMALLEST_PROBABILITY = float(np.finfo(np.float32).eps)  # that log loss counts, as in scikit-learn
@@ -324,6 +326,13 @@ class _Judged:
         if missing := [name for k, name in enumerate(self.class_names) if k not in set(self.occurring)]:
             listed = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
             found.append(f"No test image is of class {listed}: averages over classes leave it out.")
+        counts = self.true.sum(axis=0)[self.occurring]
+        rare = int(np.sum(counts < FEW_A_CLASS))
+        if len(counts) > 1 and rare > RARE_CLASSES * len(counts):
+            found.append(
+                f"{rare} of {len(counts)} classes have fewer than {FEW_A_CLASS} test images: macro F1 and AUROC, and "
+                "their intervals, are less sure than they look."
+            )
         if groups == 1:
             what = "There is one test image" if images == 1 else "All test images are of one group"
             found.append(f"{what}: how sure the figures are cannot be said.")

@@ -34,6 +34,7 @@ class NearDuplicates(Parameters):
 
     most_bits: int = Field(ge=0, le=16)  # of the 64 bits of their hashes differ
     least_correlation: float = Field(gt=0, le=1)  # of their grey pixels
+    compared_px: int | None = Field(ge=8)  # side at which these are compared, about; None: as they are stored
 
 
 def perceptual_hashes(pixels: np.ndarray) -> np.ndarray:
@@ -64,7 +65,7 @@ def near_pairs(images: ImageSet, rows: np.ndarray, rule: NearDuplicates) -> np.n
     if not len(candidates):
         return np.empty((0, 2), np.int64)
     agree = [
-        _correlate(images.pixels(rows[part[:, 0]]), images.pixels(rows[part[:, 1]])) >= rule.least_correlation
+        _correlate(*(_coarse(images.pixels(rows[side]), rule.compared_px) for side in part.T)) >= rule.least_correlation
         for part in np.array_split(candidates, -(-len(candidates) // 1024))
     ]
     return np.asarray(rows[candidates[np.concatenate(agree)]])
@@ -150,9 +151,18 @@ def _grey(pixels: np.ndarray) -> np.ndarray:
     return values[..., 0] if pixels.shape[-1] == 1 else values @ LUMA
 
 
+def _coarse(pixels: np.ndarray, least_px: int | None) -> np.ndarray:
+    """Grey means over blocks that leave at least so many pixels a side, and less than twice as many; None: all."""
+    grey = _grey(pixels)
+    block = max(1, grey.shape[1] // least_px) if least_px else 1
+    side = grey.shape[1] // block
+    whole = grey[:, : side * block, : side * block]
+    return np.asarray(whole.reshape(len(grey), side, block, side, block).mean(axis=(2, 4)))
+
+
 def _correlate(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Correlation of the grey pixels of each pair, (n,); flat images correlate fully when they are equally bright."""
-    one, two = (_grey(pixels).reshape(len(pixels), -1) for pixels in (first, second))
+    """Correlation of each pair of grey images, (n,); flat images correlate fully when they are equally bright."""
+    one, two = (grey.reshape(len(grey), -1) for grey in (first, second))
     alike = np.sqrt(((one - two) ** 2).mean(axis=1)) <= FLAT_DEVIATION
     one, two = (values - values.mean(axis=1, keepdims=True) for values in (one, two))
     spread = np.sqrt((one**2).mean(axis=1) * (two**2).mean(axis=1))
