@@ -94,6 +94,17 @@ def test_a_search_goes_on_while_twice_as_long_is_better_by_more_than_chance(sear
     assert none["steps"].tolist() == [10]
 
 
+def test_a_length_that_was_worse_is_not_tried_again(search):
+    def train(optimisation, _):
+        loss, accuracy = {10: (0.9, 0.5), 20: (0.4, 0.9), 40: (0.6, 0.8)}[optimisation.steps]
+        row = ["a", optimisation.steps, 1.0, 0.1, 0.9, loss, accuracy]
+        return Fit("network", pd.DataFrame([row], columns=LOG_COLUMNS), "float32")
+
+    trials = run_search(search(0.01, most_doublings=2, clear_steps=80), train, "lp_ft", VALIDATION).trials
+    assert trials["steps"].tolist() == [10, 20, 40]
+    assert trials["delivered"].tolist() == [False, True, False]
+
+
 def test_a_search_in_which_no_loss_is_finite_is_an_error(search):
     with pytest.raises(
         FloatingPointError, match=r"not finite at any of the learning rates 0\.9, 0\.8\. Lower learning_rates"

@@ -162,7 +162,8 @@ def run_longer(search: Search, train: Train, trials: Sequence[Trial], validation
         validation_images: How many they are judged on.
     """
     best = min(trials, key=lambda trial: trial.loss)
-    half = next((trial for trial in trials if trial.is_half_of(best)), None)
+    is_longest = best is trials[-1]
+    half = next((trial for trial in trials if is_longest and trial.is_half_of(best)), None)
     added: list[Trial] = []
     while (
         half is not None
