@@ -149,14 +149,16 @@ def leaves(block: dict, path: str = "") -> dict[str, object]:
     return found
 
 
-def test_photographs_differ_from_other_images_by_size_and_moves_alone():
+def test_photographs_differ_from_other_images_by_size_moves_and_near_copies_alone():
     drawn, photographs = (leaves(load(environment)["parameters"]) for environment in ("imagenet", "photos"))
     assert drawn.keys() == photographs.keys()
     differ = {name for name in drawn if drawn[name] != photographs[name]}
     assert "preprocess.target.image_format.image_size_px" in differ
     assert "migrate_model.augmentation.horizontal_flip" in differ
     assert all(
-        re.search(r"image_format\.image_size_px|(migrate_model|finetune_target)\.augmentation\.", name)
+        re.search(
+            r"image_format\.image_size_px|(migrate_model|finetune_target)\.augmentation\.|near_duplicates\.", name
+        )
         for name in differ
     )
 
