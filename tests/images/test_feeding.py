@@ -198,7 +198,7 @@ def test_a_stream_with_unequal_weights_continues_at_any_step(pick, rows, augment
 def test_a_balanced_split_draws_every_class_equally_often_in_each_epoch(shapes, shape_splits):
     few = shape_splits[~shape_splits["label"].eq("row") | (shape_splits.groupby("label").cumcount() % 5 == 0)]
     usual = split_examples(shapes, few, "training")
-    balanced = split_examples(shapes, few, "training", balanced=True)
+    balanced = split_examples(shapes, few, "training", class_balance=1)
     np.testing.assert_array_equal(balanced.rows, usual.rows)
     classes = shapes.classes[balanced.rows]
     assert np.bincount(classes).min() < np.bincount(classes).max() / 3

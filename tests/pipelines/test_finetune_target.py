@@ -30,13 +30,13 @@ def migrated(network, shapes, shape_splits, parameters, card, written):
 def tuning(parameters, **changes):
     """The blocks that `finetune` takes."""
     block = parameters["finetune_target"] | changes
-    return [block[name] for name in ("fine_tuning", "pseudo_labels", "augmentation", "balanced")]
+    return [block[name] for name in ("fine_tuning", "pseudo_labels", "augmentation", "class_balance")]
 
 
 def scratch(parameters, **changes):
     """The blocks that `train_from_scratch` takes; name what differs in the baseline's."""
     block = parameters["finetune_target"]
-    return [block["baseline"] | changes, block["augmentation"], block["balanced"]]
+    return [block["baseline"] | changes, block["augmentation"], block["class_balance"]]
 
 
 def strategy(parameters, name):

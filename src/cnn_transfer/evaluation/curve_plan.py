@@ -46,7 +46,7 @@ class Training:
         pseudo_labels: How fine-tuning uses images without a label.
         baseline: The training from scratch.
         augmentation: Of every training by steps.
-        balanced: Whether each class is drawn equally often.
+        class_balance: How evenly classes are drawn; see `images.split_examples`.
         precision: Keras dtype policy.
     """
 
@@ -55,14 +55,14 @@ class Training:
     pseudo_labels: PseudoLabels
     baseline: Baseline
     augmentation: Augmentation
-    balanced: bool
+    class_balance: float
     precision: str
 
     def describe(self, side: str) -> dict[str, Any]:
         """What the points of one side depend on, JSON-able."""
         steps = {
             "augmentation": self.augmentation.model_dump(mode="json"),
-            "balanced": self.balanced,
+            "class_balance": self.class_balance,
             "precision": self.precision,
         }
         if side == SCRATCH:
@@ -151,7 +151,7 @@ def _measure_transfer(
         training.fine_tuning,
         training.pseudo_labels,
         training.augmentation,
-        training.balanced,
+        training.class_balance,
         training.precision,
         seed,
     )
@@ -163,7 +163,7 @@ def _measure_scratch(
 ) -> pd.DataFrame:
     result = train_baseline(
         migrated,
-        split_examples(images, draw, "training", training.balanced),
+        split_examples(images, draw, "training", training.class_balance),
         split_examples(images, draw, "validation"),
         training.baseline,
         training.augmentation,

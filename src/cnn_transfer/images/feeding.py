@@ -105,14 +105,16 @@ class Examples:
         return np.asarray(by_class[np.searchsorted(ends[:-1], points, side="right")][order])
 
 
-def split_examples(images: ImageSet, splits: pd.DataFrame, split: str, balanced: bool = False) -> Examples:
+def split_examples(images: ImageSet, splits: pd.DataFrame, split: str, class_balance: float = 0.0) -> Examples:
     """The images of one split with their labels.
 
     Args:
         images: The set.
         splits: Table of splits; it also says which classes there are.
         split: Name of the split.
-        balanced: Whether every class is drawn equally often, instead of every image.
+        class_balance: How evenly classes are drawn, 0-1: one of n images in proportion to n ** (1 - class_balance). 0
+            draws every image equally often, 1 every class, 0.5 is the square root of Mahajan et al. (2018, arXiv
+            1805.00932).
 
     Raises:
         ValueError: When the split has no image, or images without a label.
@@ -127,7 +129,7 @@ def split_examples(images: ImageSet, splits: pd.DataFrame, split: str, balanced:
             f"Examples must have labels. Received: {(classes < 0).sum()} of {len(rows)} images of the split {split} "
             "without one."
         )
-    weights = 1 / np.bincount(classes)[classes] if balanced else np.ones(len(rows))
+    weights = np.bincount(classes)[classes] ** -float(class_balance)
     return Examples(images, rows, np.eye(len(images.class_names), dtype=np.float32)[classes], weights)
 
 

@@ -124,7 +124,7 @@ def fine_tune_draw(
     fine_tuning: FineTuning,
     pseudo_labels: PseudoLabels,
     augmentation: Augmentation,
-    balanced: bool,
+    class_balance: float,
     precision: str,
     seed: int,
 ) -> SearchFit:
@@ -139,13 +139,13 @@ def fine_tune_draw(
         fine_tuning: Strategies and schedule.
         pseudo_labels: How many, and how often they are drawn.
         augmentation: How training images are moved.
-        balanced: Whether each class is drawn equally often.
+        class_balance: How evenly classes are drawn; see `images.split_examples`.
         precision: Keras dtype policy.
         seed: Of order and augmentation.
     """
     kernel, bias = (values.astype(np.float32) for values in (head.probe.kernel, head.probe.bias))
     migrated = add_linear_head(copy_network(network), head.taps, head.grid, kernel, bias)
-    training = split_examples(images, draw, "training", balanced)
+    training = split_examples(images, draw, "training", class_balance)
     gained = head.probe.evidence.get("accepted", False) and pseudo_labels.share
     pool = build_pool(migrated, head.taps, head.grid, features, images, draw, pseudo_labels) if gained else None
     validation = split_examples(images, draw, "validation")

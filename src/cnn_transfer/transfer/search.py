@@ -88,10 +88,6 @@ class Trial:
         """How many it took."""
         return int(self.fit.log["step"].iloc[-1]) if self.fit else 0
 
-    def is_half_of(self, other: Trial) -> bool:
-        """Whether the other is the same but for twice the length."""
-        return self.learning_rate == other.learning_rate and self.doublings + 1 == other.doublings
-
 
 @dataclass(frozen=True)
 class SearchFit:
@@ -135,45 +131,42 @@ def run_search(search: Search, train: Train, strategy: str, validation: Examples
     Raises:
         FloatingPointError: When the loss is not finite at any rate.
     """
-    trials = run_trials(search, train, strategy)
+    trials = run_rates(search, train, strategy)
     trials = judge(trials + run_longer(search, train, trials, len(validation.rows)), validation)
     return collect(trials, min(trials, key=lambda trial: trial.loss))
 
 
-def run_trials(search: Search, train: Train, strategy: str) -> list[Trial]:
-    """The trials of a search up to its `most_doublings`; one whose loss was not finite has no fit."""
-    trials = [_attempt(search, train, strategy, rate) for rate in search.learning_rates]
-    best = min(trials, key=lambda trial: trial.loss)
-    for _ in range(search.most_doublings if best.fit else 0):
-        trials.append(longer := _attempt(search, train, strategy, best.learning_rate, best))
-        if longer.loss >= best.loss:
-            break
-        best = longer
-    return trials
+def run_rates(search: Search, train: Train, strategy: str) -> list[Trial]:
+    """One trial a learning rate; one whose loss was not finite has no fit."""
+    return [_attempt(search, train, strategy, rate) for rate in search.learning_rates]
 
 
 def run_longer(search: Search, train: Train, trials: Sequence[Trial], validation_images: int) -> list[Trial]:
-    """Further trials, each twice as long as the last, as long as that one was better than its half by more than chance.
+    """Further trials, each twice as long as the one before it, as long as that makes them better.
+
+    After `most_doublings` of them only while the last was better than its half by more than chance, up to
+    `clear_steps`.
 
     Args:
-        search: As for `run_search`; up to its `clear_steps`.
+        search: As for `run_search`.
         train: As for `run_search`.
-        trials: Of one strategy; see `run_trials`.
+        trials: See `run_rates`; the best of them goes on.
         validation_images: How many they are judged on.
     """
-    best = min(trials, key=lambda trial: trial.loss)
-    is_longest = best is trials[-1]
-    half = next((trial for trial in trials if is_longest and trial.is_half_of(best)), None)
+    best, half = min(trials, key=lambda trial: trial.loss), None
     added: list[Trial] = []
-    while (
-        half is not None
-        and best.accuracy > half.accuracy + _chance(half.accuracy, validation_images)
-        and 2 * best.steps <= search.clear_steps
+    while best.fit and (
+        len(added) < search.most_doublings
+        or (
+            half is not None
+            and best.accuracy > half.accuracy + _chance(half.accuracy, validation_images)
+            and 2 * best.steps <= search.clear_steps
+        )
     ):
         added.append(longer := _attempt(search, train, best.strategy, best.learning_rate, best))
         if longer.loss >= best.loss:
             break
-        half, best = best, longer
+        best, half = longer, best
     return added
 
 

@@ -39,7 +39,7 @@ def finetune(
     fine_tuning: Mapping[str, Any],
     pseudo_labels: Mapping[str, Any],
     augmentation: Mapping[str, Any],
-    balanced: bool,
+    class_balance: float,
     precision: str,
     seed: int,
     checkpoints: Checkpoints | None = None,
@@ -61,7 +61,7 @@ def finetune(
         result = keep_probe(migrated_model, rule, policy, len(features.table))
         return result.fit.network, _card(result, images, splits, source_card, origin), result.log, result.trials
     training, validation = (
-        split_examples(images, splits, "training", balanced),
+        split_examples(images, splits, "training", class_balance),
         split_examples(images, splits, "validation"),
     )
     pool = None
@@ -91,7 +91,7 @@ def train_from_scratch(
     splits: pd.DataFrame,
     baseline: Mapping[str, Any],
     augmentation: Mapping[str, Any],
-    balanced: bool,
+    class_balance: float,
     precision: str,
     seed: int,
     checkpoints: Checkpoints | None = None,
@@ -106,7 +106,7 @@ def train_from_scratch(
     policy = choose_precision(precision)
     if (splits["split"] == "validation").any():
         training, validation = (
-            split_examples(images, splits, "training", balanced),
+            split_examples(images, splits, "training", class_balance),
             split_examples(images, splits, "validation"),
         )
         moves = _block(Augmentation, augmentation, "augmentation")

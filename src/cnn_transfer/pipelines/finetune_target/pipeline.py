@@ -9,7 +9,8 @@ def create_pipeline() -> Pipeline:
     """The stage as a namespace that shares its datasets with the other stages."""
     images = ["target_images", "target_splits"]
     shared = [
-        f"params:{name}" for name in ("finetune_target.augmentation", "finetune_target.balanced", "precision", "seed")
+        f"params:{name}"
+        for name in ("finetune_target.augmentation", "finetune_target.class_balance", "precision", "seed")
     ]
     tuning = ["params:finetune_target.fine_tuning", "params:finetune_target.pseudo_labels", *shared]
     nodes = [

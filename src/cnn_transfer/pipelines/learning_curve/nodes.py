@@ -60,7 +60,7 @@ def plan(
         pseudo_labels=PseudoLabels.parse(tuning["pseudo_labels"], "finetune_target.pseudo_labels"),
         baseline=Baseline.parse(tuning["baseline"], "finetune_target.baseline").model_copy(update={"enabled": True}),
         augmentation=Augmentation.parse(tuning["augmentation"], "finetune_target.augmentation"),
-        balanced=bool(tuning["balanced"]),
+        class_balance=float(tuning["class_balance"]),
         precision=choose_precision(precision),
     )
     scratch_draws = draws_of_curve(

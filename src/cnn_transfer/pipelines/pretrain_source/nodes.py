@@ -24,7 +24,7 @@ def pretrain(
 ) -> tuple[Network, dict[str, Any], pd.DataFrame]:
     """Train a network on the source from random weights."""
     block = PretrainParameters.parse(parameters, "pretrain_source")
-    training = split_examples(images, splits, "training", block.balanced)
+    training = split_examples(images, splits, "training", block.class_balance)
     validation = split_examples(images, splits, "validation")
     class_names = training.images.class_names
     network = build_network(block.architecture, images.image_shape, len(class_names), seed)

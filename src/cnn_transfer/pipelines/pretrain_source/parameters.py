@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from cnn_transfer.images import Augmentation
 from cnn_transfer.models import ARCHITECTURES
@@ -14,7 +14,7 @@ class PretrainParameters(Parameters):
     """The network and its training on the source."""
 
     architecture: str
-    balanced: bool
+    class_balance: float = Field(ge=0, le=1)
     optimisation: Optimisation
     augmentation: Augmentation
     licence: str
