@@ -30,6 +30,7 @@ class RunParameters(Parameters):
     seed: int = Field(ge=0, lt=2**31)
     source_images: str | None = None  # path or address, read by the catalog; None: the bundled set
     target_images: str | None = None
+    target_labels: str | None = None  # table of labels that were looked at again, read by the catalog
     images: str | None = None  # new ones, for predict
     model_version: str | int | None = None  # of the predictor that is used, read by the catalog; None: the newest
     precision: Precision

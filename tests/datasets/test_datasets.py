@@ -11,6 +11,7 @@ from kedro.io import DatasetError, Version
 from test_atomic import listing
 
 from cnn_transfer.datasets import (
+    CSVDataset,
     FeaturesDataset,
     ImageSetDataset,
     KerasModelDataset,
@@ -116,6 +117,51 @@ def test_model_with_a_lambda_layer_is_refused(tmp_path):
 def test_model_needs_the_keras_suffix(tmp_path):
     with pytest.raises(DatasetError, match=r"must end in .keras. Received: .*model.h5"):
         KerasModelDataset(filepath=str(tmp_path / "model.h5"))
+
+
+def test_a_table_for_people_is_read_as_it_was_written(tmp_path):
+    table = pd.DataFrame({"id": ["007", 'a, "b".png'], "label": ["NA", "1.0"], "margin": [0.25, 1e-9]})
+    types = {"dtype": {"id": str, "label": str}, "keep_default_na": False}
+    path = str(tmp_path / "table.csv")
+    dataset = CSVDataset(filepath=path, load_args=types, version=Version(None, "1"))
+    dataset.save(table)
+    pd.testing.assert_frame_equal(dataset.load(), table, check_dtype=False)
+    assert dataset.preview(1)["data"] == [["007", "NA", 0.25]]
+    assert [file.name for file in tmp_path.rglob("*") if file.is_file()] == ["table.csv"]
+
+
+@pytest.fixture
+def folder_of_two_classes(tmp_path):
+    for name in ("cat/1.png", "cat/2.png", "dog/1.png"):
+        file = tmp_path / "pets" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"an image")
+    return tmp_path / "pets"
+
+
+def test_raw_images_may_have_labels_that_were_looked_at_again(folder_of_two_classes, tmp_path):
+    told = tmp_path / "told.csv"
+    dataset = RawImagesDataset(str(folder_of_two_classes), labels=str(told))
+    assert not dataset.labels_exist()
+    told.write_text("id,label\ncat/2.png,dog\n", encoding="utf-8")
+    assert dataset.labels_exist()
+    labels = dataset.load().table.set_index("id")["label"]
+    assert labels.to_dict() == {"cat/1.png": "cat", "cat/2.png": "dog", "dog/1.png": "dog"}
+    assert dataset._describe()["labels"] == str(told)
+
+
+def test_other_labels_are_other_images_to_what_recognises_unchanged_ones(folder_of_two_classes, tmp_path):
+    told = tmp_path / "told.csv"
+    alone = RawImagesDataset(str(folder_of_two_classes))
+    dataset = RawImagesDataset(str(folder_of_two_classes), labels=str(told))
+    assert alone.labels_exist()
+    told.write_text("id,label\ncat/2.png,dog\n", encoding="utf-8")
+    first = dataset.fingerprint()
+    assert first not in {None, alone.fingerprint()}
+    told.write_text("id,label\ncat/2.png,cat\n", encoding="utf-8")
+    assert dataset.fingerprint() != first
+    told.write_text("id,label\ncat/2.png,dog\n", encoding="utf-8")
+    assert dataset.fingerprint() == first  # its content counts, not its time
 
 
 def test_raw_images_are_never_written(tmp_path):

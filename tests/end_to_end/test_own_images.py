@@ -187,7 +187,54 @@ def test_sets_that_cannot_be_used_are_refused_before_any_training(project, kedro
     assert not (project / "data/06_models").exists()
 
 
+def test_labels_that_were_looked_at_again_go_back_in(project, kedro, put):
+    mine = class_folders(put, "mine")
+    for index in range(6):
+        put(f"mine/dark/slip {index}.jpg", photo("light", 90_000 + index))
+    quick = {
+        "target_images": mine,
+        "source_images": mine,
+        "pretrain_source.optimisation.steps": 60,
+        "finetune_target.fine_tuning.strategy": "probe",
+        "finetune_target.baseline.enabled": "false",
+        "preprocess.target.image_format.image_size_px": 32,
+        "preprocess.source.image_format.image_size_px": 32,
+    }
+    first = run(kedro, project, **quick)
+    assert first.returncode == 0, first.stdout
+    assert "to look at again" in first.stdout
+    file = max((project / "data/08_reporting/suspected_labels.csv").glob("*/*"))
+    suspected = pd.read_csv(file)
+    found = suspected["id"].str.contains("slip") & (suspected["suggested"] == "light")
+    assert found.sum() >= 1
+    put("looked_at.csv", suspected[found].assign(label="light").to_csv(index=False).encode())
+    second = run(kedro, project, "--pipelines", "preprocess", **quick | {"target_labels": "data/looked_at.csv"})
+    assert second.returncode == 0, second.stdout
+    assert f"noted: {found.sum()} corrected_label" in second.stdout
+    notes = table(project, "target_image_notes")
+    assert notes["detail"][notes["note"] == "corrected_label"].unique().tolist() == ["was dark"]
+    counts = table(project, "target_splits", "03_primary")["label"].value_counts()
+    assert counts.to_dict() == {"light": 30 + found.sum(), "dark": 36 - found.sum(), "middle": 30}
+    put("wrong.csv", b"id,label\nmine/none.jpg,light\n")
+    for labels, said in (("none", "no labels at "), ("wrong", "a label for mine/none.jpg, which is not among")):
+        refused = run(kedro, project, **quick | {"target_labels": f"data/{labels}.csv"})
+        assert refused.returncode == 1
+        assert said in refused.stdout
+        assert "Traceback" not in refused.stdout
+
+
 def test_a_path_that_the_environment_does_not_read_is_refused(project, kedro):
     result = kedro(project, "run", "--env", "cifar10", "--params", "source_images=data/elsewhere")
     assert result.returncode == 1
     assert "source_images: data/elsewhere was asked for, but the catalog of this environment reads" in result.stdout
+
+
+def test_labels_that_the_environment_does_not_read_are_refused(project, kedro, put):
+    digits = {"type": "cnn_transfer.datasets.RawImagesDataset", "filepath": "data/01_raw/mnist_digits.parquet"}
+    (project / "conf/local").mkdir(exist_ok=True)
+    (project / "conf/local/catalog.yml").write_text(json.dumps({"target_raw_images": digits}), encoding="utf-8")
+    put("told.csv", b"id,label\n")
+    result = kedro(project, "run", "--env", "local", "--params", "target_labels=data/told.csv")
+    assert result.returncode == 1
+    assert "target_labels: data/told.csv was asked for, but the catalog of this environment reads" in result.stdout
+    assert "put ${runtime_params:target_labels} into the entry target_raw_images" in result.stdout

@@ -34,6 +34,7 @@ KEYS = {
     "unfamiliar_share",
     "explanations",
     "suspected_labels",
+    "suspected_test_labels",
     "statements",
     "n_train",
     "n_validation",
@@ -71,7 +72,7 @@ def make():
             set_coverage={"coverage": 0.96},
             unfamiliar={"unfamiliar_share": 0.016},
             explanations={"methods": [{"method": "grad_cam", "passes": True}, {"method": "other", "passes": None}]},
-            suspected_labels=pd.DataFrame({"id": ["a", "b"]}),
+            suspected_labels=pd.DataFrame({"id": ["a", "b", "c"], "split": ["test", "training", "test"]}),
             verdict={
                 "advice": list(advice),
                 "difference": 0.046,
@@ -146,10 +147,18 @@ def test_the_lines_say_the_figures(make):
     assert "From scratch    90.5% on the same images" in text
     assert "Random weights  85.0% by the same method" in text
     assert "Verdict         Transfer is better." in text
+    doubts = "3 to look at again, 2 of them of test images (0.2 points of accuracy): suspected_labels.csv"
+    assert f"Labels          {doubts}" in text
     assert "Plan            A ridge on 2 of 3 depths." in text
     assert "Delivered       from scratch, from random weights" in text
     assert "15 s in nodes, most in a.train (12 s); at most 1.2 GB of memory; precision mixed_bfloat16" in text
     assert len({len(line) - len(line[16:].lstrip()) for line in lines}) == 1  # the figures stand below one another
+
+
+def test_labels_that_all_look_right_have_no_line(make):
+    assert "Labels" not in "\n".join(describe_summary(make() | {"suspected_labels": 0, "suspected_test_labels": 0}))
+    (line,) = [line for line in describe_summary(make() | {"suspected_test_labels": 0}) if line.startswith("Labels")]
+    assert line == "Labels          3 to look at again: suspected_labels.csv"
 
 
 def test_the_lines_say_how_far_the_probabilities_can_be_trusted(make):

@@ -4,7 +4,7 @@ Every write goes to a temporary name and is renamed when it is complete: a versi
 """
 
 from cnn_transfer.datasets.all_versions_dataset import AllVersionsDataset
-from cnn_transfer.datasets.atomic import JSONDataset, ParquetDataset, TextDataset
+from cnn_transfer.datasets.atomic import CSVDataset, JSONDataset, ParquetDataset, TextDataset
 from cnn_transfer.datasets.checkpoints_dataset import CheckpointsDataset
 from cnn_transfer.datasets.claim import ClaimedError
 from cnn_transfer.datasets.curve_points_dataset import CurvePointsDataset
@@ -25,6 +25,7 @@ from cnn_transfer.datasets.run_records_dataset import RunRecordsDataset
 __all__ = [
     "AllVersionsDataset",
     "CIFAR10Dataset",
+    "CSVDataset",
     "CheckpointsDataset",
     "ChosenPredictorDataset",
     "ClaimedError",

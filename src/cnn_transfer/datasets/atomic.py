@@ -15,7 +15,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import fsspec
-import pandas as pd
 from kedro.io import DatasetError
 from kedro_datasets import json, pandas, text
 
@@ -67,14 +66,18 @@ class JSONDataset(AtomicSave, json.JSONDataset):
     """Kedro's JSON dataset, written atomically."""
 
 
-class ParquetDataset(AtomicSave, pandas.ParquetDataset):
-    """Kedro's pandas Parquet dataset, written atomically."""
-
+class _Table(AtomicSave):
     def preview(self, nrows: int = 5) -> dict[str, Any]:
         """The first rows, for kedro-viz; Kedro's reads local files only."""
-        with self._fs.open(str(self._get_load_path()), "rb") as file:
-            table = pd.read_parquet(file)
-        return dict(table.head(nrows).to_dict(orient="split"))
+        return dict(self.load().head(nrows).to_dict(orient="split"))  # type: ignore[attr-defined]
+
+
+class CSVDataset(_Table, pandas.CSVDataset):
+    """Kedro's pandas CSV dataset, written atomically: for tables that people go over in a spreadsheet."""
+
+
+class ParquetDataset(_Table, pandas.ParquetDataset):
+    """Kedro's pandas Parquet dataset, written atomically."""
 
 
 class TextDataset(AtomicSave, text.TextDataset):

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, NoReturn
 
+from fsspec.utils import get_protocol
 from kedro.io import AbstractDataset
 from kedro.io.core import DatasetError
 
-from cnn_transfer.images import ImageListing, fingerprint_of, list_cifar10, list_images, open_location
+from cnn_transfer.images import (
+    ImageListing,
+    correct_labels,
+    fingerprint_of,
+    list_cifar10,
+    list_images,
+    open_location,
+)
 
 
 class RawImagesDataset(AbstractDataset[NoReturn, ImageListing]):
@@ -15,6 +24,7 @@ class RawImagesDataset(AbstractDataset[NoReturn, ImageListing]):
 
     Args:
         filepath: Local path or address, such as `s3://bucket/photos`.
+        labels: Table of labels that were looked at again, in place of those of the images; see `images.correct_labels`.
         made_by: Command that makes it, told to a user who has not got it.
         follow_links: Whether links in a local folder may lead out of it.
         credentials: For the file system, as Kedro reads them from `credentials.yml`.
@@ -25,6 +35,7 @@ class RawImagesDataset(AbstractDataset[NoReturn, ImageListing]):
     def __init__(
         self,
         filepath: str,
+        labels: str | None = None,
         made_by: str | None = None,
         follow_links: bool = False,
         credentials: dict[str, Any] | None = None,
@@ -32,30 +43,49 @@ class RawImagesDataset(AbstractDataset[NoReturn, ImageListing]):
         metadata: dict[str, Any] | None = None,
     ) -> None:
         self.filepath = str(filepath)
+        self.labels = None if labels is None else str(labels)
         self.made_by = made_by
         self.metadata = metadata
         self._follow_links = follow_links
         self._storage_options = {**(fs_args or {}), **(credentials or {})}
 
     def load(self) -> ImageListing:
-        return list_images(self.filepath, self._follow_links, **self._storage_options)
+        listing = list_images(self.filepath, self._follow_links, **self._storage_options)
+        return correct_labels(listing, self.labels, self._options_of_labels) if self.labels else listing
 
     def fingerprint(self) -> str | None:
         """Digest of the names, sizes, times and checksums that the file system has: equal when nothing has changed.
 
         None for a manifest, whose images lie elsewhere.
         """
-        return fingerprint_of(self.filepath, self._storage_options)
+        images = fingerprint_of(self.filepath, self._storage_options)
+        if images is None or self.labels is None:
+            return images
+        filesystem, path = open_location(self.labels, self._options_of_labels)
+        return f"{images} {hashlib.blake2b(filesystem.cat_file(path), digest_size=16).hexdigest()}"
 
     def save(self, data: NoReturn) -> None:
         raise DatasetError(f"Raw images are never written. Received: {type(data).__name__} for {self.filepath}.")
+
+    def labels_exist(self) -> bool:
+        """Whether the table of labels is there, or none is named."""
+        if self.labels is None:
+            return True
+        filesystem, path = open_location(self.labels, self._options_of_labels)
+        return bool(filesystem.exists(path))
+
+    @property
+    def _options_of_labels(self) -> dict[str, Any]:
+        """The options of the images' file system, where the labels lie on the same."""
+        protocols = [get_protocol(str(place)) for place in (self.filepath, self.labels)]
+        return self._storage_options if protocols[0] == protocols[1] else {}
 
     def _exists(self) -> bool:
         filesystem, path = open_location(self.filepath, self._storage_options)
         return bool(filesystem.exists(path))
 
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": self.filepath}
+        return {"filepath": self.filepath} | ({"labels": self.labels} if self.labels else {})
 
 
 class CIFAR10Dataset(AbstractDataset[NoReturn, ImageListing]):

@@ -42,7 +42,7 @@ def summarise(
         set_coverage: How often its prediction sets hold the true class; empty without.
         unfamiliar: How many test images are unlike the training images.
         explanations: Tests of the attribution methods.
-        suspected_labels: One row a label that looks wrong.
+        suspected_labels: One row a label that looks wrong, with its `split`.
         verdict: Comparison of the three.
         plan: The transfer plan.
         model_card: Card of the transferred network.
@@ -82,6 +82,7 @@ def summarise(
         "unfamiliar_share": unfamiliar["unfamiliar_share"],
         "explanations": {row["method"]: row["passes"] for row in explanations["methods"]},
         "suspected_labels": len(suspected_labels),
+        "suspected_test_labels": int((suspected_labels["split"] == "test").sum()),
         "statements": [*calibrated_metrics["statements"], *_missing(counts)],
         "n_train": int(counts["training"].sum()),
         "n_validation": int(counts["validation"].sum()),
@@ -113,6 +114,8 @@ def describe_summary(summary: Mapping[str, Any]) -> list[str]:
     lines += [f"To try          {advice}" for advice in summary["advice"]]
     if summary["calibration_error"] is not None:
         lines.append(f"Probabilities   {_trust(summary)}")
+    if summary["suspected_labels"]:
+        lines.append(f"Labels          {_doubts(summary)}")
     lines += [f"Note            {statement}" for statement in summary["statements"]]
     lines.append(f"Plan            {summary['plan']}")
     lines.append(f"Delivered       {summary['delivered']}")
@@ -137,6 +140,13 @@ def _cost(summary: Mapping[str, Any]) -> str:
     if memory:
         parts.append(f"at most {max(memory) / 1000:.1f} GB of memory")
     return "; ".join(parts)
+
+
+def _doubts(summary: Mapping[str, Any]) -> str:
+    """How many labels look wrong, and what the test images among them are worth."""
+    of_test = summary["suspected_test_labels"]
+    points = f", {of_test:,} of them of test images ({100 * of_test / summary['n_test']:.1f} points of accuracy)"
+    return f"{summary['suspected_labels']:,} to look at again{points if of_test else ''}: suspected_labels.csv"
 
 
 def _missing(counts: pd.DataFrame) -> list[str]:

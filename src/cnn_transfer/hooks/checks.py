@@ -78,15 +78,18 @@ class CheckHooks:
             take_over_inputs(pipeline, catalog)
 
     def _unread(self, role: str, catalog: DataCatalog) -> str:
-        """What is wrong with a path of images that this environment's catalog does not read, or nothing."""
+        """What is wrong with a path of images or labels that this environment's catalog does not read, or nothing."""
         path = self._parameters.get(f"{role}_images")
         raw = catalog.get(f"{role}_raw_images")
-        if path is None or (isinstance(raw, RawImagesDataset) and raw.filepath.endswith(path)):
-            return ""
-        return (
-            f"{role}_images: {path} was asked for, but the catalog of this environment reads {raw}. Leave it out, take "
-            f"another --env, or put ${{runtime_params:{role}_images}} into the entry {role}_raw_images."
-        )
+        labels = self._parameters.get("target_labels") if role == "target" else None
+        reads = (raw.filepath, raw.labels or "") if isinstance(raw, RawImagesDataset) else ("", "")
+        for name, wanted, read in ((f"{role}_images", path, reads[0]), ("target_labels", labels, reads[1])):
+            if wanted is not None and not read.endswith(wanted):
+                return (
+                    f"{name}: {wanted} was asked for, but the catalog of this environment reads {raw}. Leave it out, "
+                    f"take another --env, or put ${{runtime_params:{name}}} into the entry {role}_raw_images."
+                )
+        return ""
 
     def _missing(self, name: str, catalog: DataCatalog) -> str:
         """What is missing and how to get it, or nothing when the dataset is there."""
@@ -97,6 +100,8 @@ class CheckHooks:
             if self._parameters.get(parameter):
                 remedy = f"Check the parameter {parameter}."
             return f"{name}: nothing at {dataset.filepath}. {remedy}"
+        if isinstance(dataset, RawImagesDataset) and not dataset.labels_exist():
+            return f"{name}: no labels at {dataset.labels}. Check the parameter target_labels."
         if isinstance(dataset, NewImagesDataset | ChosenPredictorDataset | OfModelDataset):
             return self._unusable(name, dataset)
         if isinstance(dataset, AbstractVersionedDataset) and not dataset.exists():

@@ -1,13 +1,15 @@
 """Listing, checking, storing, splitting and feeding images.
 
 Pixels are uint8 in 0-255 with shape (height, width, channels), channels last, everywhere in this package. The way of an
-image: `listing` (with `folders`, `tables`, `cifar10`) → `decoding` in `preparation` → `image_set` → `checking` (with
-`duplicates`) → `splits` → `feeding` (with `augmentation`). `reasons` explains the codes that it may meet.
+image: `listing` (with `folders`, `tables`, `cifar10`, `corrections`) → `decoding` in `preparation` → `image_set` →
+`checking` (with `duplicates`) → `splits` → `feeding` (with `augmentation`). `reasons` explains the codes that it may
+meet.
 """
 
 from cnn_transfer.images.augmentation import DRAWS, Augmentation, augment, move_copies
 from cnn_transfer.images.checking import CheckedImages, CheckRule, check_image_set, check_share
 from cnn_transfer.images.cifar10 import list_cifar10
+from cnn_transfer.images.corrections import correct_labels
 from cnn_transfer.images.decoding import ImageFormat, UnusableImageError, decode_image
 from cnn_transfer.images.duplicates import NearDuplicates
 from cnn_transfer.images.feeding import (
@@ -47,6 +49,7 @@ __all__ = [
     "check_image_set",
     "check_share",
     "class_names",
+    "correct_labels",
     "count_splits",
     "decode_image",
     "fingerprint_of",

@@ -51,14 +51,36 @@ def list_table(filesystem: Any, path: str, labelled: bool = True) -> ImageListin
     """
     if path.lower().endswith(".csv"):
         return _list_manifest(_read_csv(filesystem, path), filesystem, path, labelled)
-    try:
-        schema = _Reader(filesystem, path).schema
-    except pa.ArrowInvalid as error:
-        raise UnusableSetError(f"{path} is damaged, or neither a Parquet nor an Arrow file. {error}") from error
+    schema = _open_table(filesystem, path).schema
     image_column = _image_column(schema)
     if image_column is None:
         return _list_manifest(_Reader(filesystem, path).frame(schema.names), filesystem, path, labelled)
     return _list_images(filesystem, path, schema, image_column, labelled)
+
+
+def read_labels(filesystem: Any, path: str) -> pd.DataFrame:
+    """The columns `id` and `label` of a CSV, Parquet or Arrow file, as text; an empty label is a missing value.
+
+    Raises:
+        ValueError: When a column is missing, or an id is empty.
+    """
+    if path.lower().endswith(".csv"):
+        frame = _read_csv(filesystem, path)
+    else:
+        reader = _open_table(filesystem, path)
+        frame = reader.frame([name for name in ("id", "label") if name in reader.schema.names])
+    for column in ("id", "label"):
+        if column not in frame:
+            found = list(frame.columns)
+            raise UnusableSetError(
+                f"{path} has no column {column}. {did_you_mean(column, found)}Found: {', '.join(found)}. Needed: id "
+                "and label."
+            )
+    table = pd.DataFrame({name: _strings(frame[name]) for name in ("id", "label")})
+    if table["id"].isna().any():
+        row = int(table["id"].isna().to_numpy().argmax()) + 1
+        raise UnusableSetError(f"{path} has no id in row {row}, counted from 1 below the names of the columns.")
+    return table
 
 
 def holds_images(filesystem: Any, path: str) -> bool:
@@ -159,6 +181,13 @@ def _read_images(filesystem: Any, path: str, column: str, rows: np.ndarray) -> I
                 images = pa.compute.struct_field(images, "bytes")
             yield from (value.as_py() or b"" for value in images)
         start += length
+
+
+def _open_table(filesystem: Any, path: str) -> _Reader:
+    try:
+        return _Reader(filesystem, path)
+    except pa.ArrowInvalid as error:
+        raise UnusableSetError(f"{path} is damaged, or neither a Parquet nor an Arrow file. {error}") from error
 
 
 class _Reader:

@@ -345,6 +345,7 @@ def test_confused_classes_and_suspected_labels_are_named(results):
     text = said(results, "mistakes")
     assert "nut bolt 11 12.0%" in text
     assert "1 label looks wrong" in text
+    assert "--params target_labels=FILE" in text
     assert "odd.png test nut bolt 1.0% 98.0% +97.0" in text
 
 

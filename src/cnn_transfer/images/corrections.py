@@ -1,0 +1,69 @@
+"""Labels that somebody looked at again: a table of ids and labels in place of those that a set came with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+
+from cnn_transfer.images.listing import ImageListing, open_location
+from cnn_transfer.images.reasons import UnusableSetError, note_table
+from cnn_transfer.images.tables import read_labels
+from cnn_transfer.parameters import did_you_mean
+
+
+def correct_labels(listing: ImageListing, location: str, storage_options: Mapping[str, Any]) -> ImageListing:
+    """The listing with the labels of a table, such as `suspected_labels.csv` after somebody has gone over it.
+
+    An empty label makes an image an unlabelled one. Each change is noted as `corrected_label`; rows that say what the
+    set says change nothing.
+
+    Args:
+        listing: The images as they came.
+        location: CSV or Parquet file with the columns `id`, as in the tables of a run, and `label`.
+        storage_options: For its file system.
+
+    Raises:
+        FileNotFoundError: When nothing is there.
+        ValueError: When a column is missing, an id is not among the images or stands there with two labels, or a label
+            is no class of the set.
+    """
+    filesystem, path = open_location(location, storage_options)
+    if not filesystem.exists(path):
+        raise FileNotFoundError(f"Labels were expected at {location}, but nothing is there.")
+    told = read_labels(filesystem, path).drop_duplicates()
+    _check_ids(told, listing.table["id"], location)
+    _check_classes(told["label"].dropna(), listing.table["label"].dropna(), location)
+    table = listing.table
+    corrected = table["id"].map(told.set_index("id")["label"])
+    labels = table["label"].where(~table["id"].isin(told["id"]), corrected).astype("str")
+    changed = (labels != table["label"]).fillna(True) & ~(labels.isna() & table["label"].isna())
+    changes = [
+        (name, None if pd.isna(new) else new, "corrected_label", "had none" if pd.isna(old) else f"was {old}")
+        for name, old, new in zip(*(column[changed] for column in (table["id"], table["label"], labels)), strict=True)
+    ]
+    notes = pd.concat([listing.notes, note_table(changes)], ignore_index=True)
+    return replace(listing, table=table.assign(label=labels), notes=notes)
+
+
+def _check_ids(told: pd.DataFrame, known: pd.Series, location: str) -> None:
+    if (twice := told["id"].duplicated()).any():
+        raise UnusableSetError(f"{location} has two labels for {told['id'][twice].iloc[0]}. Leave one.")
+    if (unknown := told["id"][~told["id"].isin(known)]).any():
+        raise UnusableSetError(
+            f"{location} has a label for {unknown.iloc[0]}"
+            f"{f' and {len(unknown) - 1:,} more' if len(unknown) > 1 else ''}, which is not among the images. "
+            f"{did_you_mean(unknown.iloc[0], list(known))}Needed: ids as in the tables of a run, such as "
+            f"{known.iloc[0]}."
+        )
+
+
+def _check_classes(told: pd.Series, known: pd.Series, location: str) -> None:
+    classes = sorted(known.unique())
+    if (unknown := told[~told.isin(classes)]).any():
+        raise UnusableSetError(
+            f"{location} has the label {unknown.iloc[0]}, which is no class of the images. "
+            f"{did_you_mean(unknown.iloc[0], classes)}Classes: {', '.join(classes[:50])}."
+        )
