@@ -192,9 +192,10 @@ def test_every_hand_over_is_in_the_catalog_with_a_layer():
 @pytest.mark.parametrize("block", sorted(models(RunParameters), key=lambda model: model.__name__))
 def test_every_parameter_is_read_by_code(block):
     source = "\n".join(file.read_text() for file in (ROOT / "src").rglob("*.py"))
+    catalogs = "\n".join(file.read_text() for file in (ROOT / "conf/base").glob("catalog*.yml"))
     pipelines = {part for name in DATASETS for part in re.split("[:.]", name)}
     for name in block.model_fields:
-        read = re.search(rf"(\.|params:){name}\b", source) or name in pipelines
+        read = re.search(rf"(\.|params:){name}\b", source) or f"runtime_params:{name}," in catalogs or name in pipelines
         assert read, f"{block.__name__}.{name} is read nowhere"
 
 

@@ -58,6 +58,7 @@ def test_summary_names_its_file(tmp_path, capsys):
             "advice": [],
             "statements": [],
             "calibration_error": None,
+            "suspected_labels": 0,
             "plan": "A ridge on 1 of 2 depths.",
             "delivered": "probe, from shapes",
             "n_train": 10,

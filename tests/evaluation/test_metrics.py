@@ -393,7 +393,7 @@ def test_a_probability_of_zero_for_the_true_class_counts_as_the_smallest_and_is_
     predictions = table("aab", "aaa").assign(probability_a=[1.0, 1, 1], probability_b=[0.0, 0, 0])
     found = measure(predictions, ["a", "b"], 0.95, 50, 0)
     assert found["log_loss"] == pytest.approx(-np.log(np.finfo(np.float32).eps) / 3)
-    assert any("The true class of 1 images got a probability of 0" in sentence for sentence in found["statements"])
+    assert any("The true class of 1 image got a probability of 0" in sentence for sentence in found["statements"])
 
 
 @pytest.mark.parametrize(

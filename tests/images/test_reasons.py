@@ -14,6 +14,7 @@ from cnn_transfer.images import (
     NearDuplicates,
     SplitRule,
     check_image_set,
+    correct_labels,
     list_images,
     open_image_set,
     write_image_set,
@@ -30,9 +31,11 @@ SPLIT = SplitRule(test_fraction=0.2, labels_per_class=None, validation_ratio=0.5
 SET_NOTES = {"near_duplicate", "near_duplicate_other_label", "similar_labels", "empty_class"}
 
 
-def take_in(location, folder, channels=3, most=None):
+def take_in(location, folder, channels=3, most=None, labels=None):
     """List, decode and check images."""
     listing = list_images(location)
+    if labels:
+        listing = correct_labels(listing, str(labels), {})
     image_format = ImageFormat(image_size_px=32, channels=channels)
     write_image_set(DecodedImages(listing, image_format, listing.sample(most, seed=0)), folder)
     return check_image_set(open_image_set(folder), CHECK, SPLIT)
@@ -95,7 +98,10 @@ def test_every_used_file_has_the_expected_notes(corpus, which):
 def test_each_documented_code_is_met_and_each_code_that_is_met_is_documented(corpus, tmp_path):
     make_split_folder(tmp_path / "images")
     sampled = take_in(tmp_path / "images", tmp_path / "sampled", most=3)
-    results = [found for _, found in corpus.values()] + [sampled]
+    (tmp_path / "told.csv").write_text("id,label\ntrain/cat/1000.png,dog\n", encoding="utf-8")
+    corrected = take_in(tmp_path / "images", tmp_path / "corrected", labels=tmp_path / "told.csv")
+    assert corrected.table.set_index("id")["label"]["train/cat/1000.png"] == "dog"
+    results = [found for _, found in corpus.values()] + [sampled, corrected]
     assert {reason for found in results for reason in found.rejected["reason"]} == set(REASONS)
     assert {note for found in results for note in found.notes["note"]} == set(NOTES)
 

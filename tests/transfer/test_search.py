@@ -9,7 +9,7 @@ from cnn_transfer.images import split_examples
 from cnn_transfer.training import LOG_COLUMNS, Fit
 from cnn_transfer.transfer import is_clearly_better, last_doubling
 from cnn_transfer.transfer import search as module
-from cnn_transfer.transfer.search import TRIAL_COLUMNS, Search, Trial, collect, judge, no_search, run_search
+from cnn_transfer.transfer.search import TRIAL_COLUMNS, Search, Trial, ahead, collect, judge, no_search, run_search
 
 VALIDATION = SimpleNamespace(rows=np.arange(100))
 
@@ -190,3 +190,16 @@ def test_a_search_that_ended_with_a_doubling_that_clearly_helped_is_told(trials,
     table["delivered"] = np.arange(len(table)) == len(table) - 1
     assert last_doubling(table, 400) == (gain and pytest.approx(gain))
     assert last_doubling(table.iloc[:0], 0) is None
+
+
+def test_what_goes_on_is_the_best_of_those_that_were_better_than_their_start():
+    def trial(strategy, losses):
+        steps = 10 * np.arange(len(losses))
+        log = pd.DataFrame({"step": steps, "validation_loss": losses, "validation_accuracy": 0.5})
+        return Trial(strategy, 0.01, 0, Fit(None, log, "float32"))
+
+    stuck, near, far = trial("stuck", [0.1, 0.6]), trial("near", [2.0, 0.3]), trial("far", [2.0, 0.9])
+    broken = Trial("broken", 0.01, 0, None)
+    assert ahead([stuck, far, near, broken]) is near
+    assert ahead([stuck, broken]) is stuck
+    assert ahead([broken]) is broken

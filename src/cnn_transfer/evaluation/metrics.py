@@ -349,8 +349,9 @@ class _Judged:
         if len(self.occurring) == 1:
             found.append(f"All test images are of class {self.class_names[self.occurring[0]]}: there is no AUROC.")
         if refuted := int(np.sum(self.of_label < SMALLEST_PROBABILITY)):
+            images_are = "1 image" if refuted == 1 else f"{refuted:,} images"
             found.append(
-                f"The true class of {refuted:,} images got a probability of 0, which log loss counts as "
+                f"The true class of {images_are} got a probability of 0, which log loss counts as "
                 f"{SMALLEST_PROBABILITY:.1e}; it would be infinite."
             )
         if self.bins < MOST_BINS:

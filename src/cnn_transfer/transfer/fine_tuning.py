@@ -33,7 +33,7 @@ from cnn_transfer.images import Augmentation, Examples
 from cnn_transfer.models import copy_network, randomise_head, unfreeze
 from cnn_transfer.training import LOG_COLUMNS, Checkpoints, Fit, Optimisation, evaluate, fit
 from cnn_transfer.transfer.pseudo_labels import Pool
-from cnn_transfer.transfer.search import Search, SearchFit, Trial, collect, judge, run_longer, run_rates
+from cnn_transfer.transfer.search import Search, SearchFit, Trial, ahead, collect, judge, run_longer, run_rates
 
 if TYPE_CHECKING:
     import keras
@@ -124,8 +124,8 @@ def fine_tune(
     tried = [trial for strategy in starts for trial in run_rates(rule, partial(train, strategy), strategy)]
     trials += tried
     if tried:
-        ahead = min(tried, key=lambda trial: trial.loss)
-        trials += run_longer(rule, partial(train, ahead.strategy), tried, len(validation.rows))
+        longer = ahead(tried)
+        trials += run_longer(rule, partial(train, longer.strategy), longer, len(validation.rows))
     trials = judge(trials, validation)
     floor = next((trial for trial in trials if trial.strategy == "probe"), None)
     best = _best(trials, floor)

@@ -79,6 +79,11 @@ class Trial:
         return float(self.fit.best["validation_loss"]) if self.fit else math.inf
 
     @property
+    def improved(self) -> bool:
+        """Whether any step made it better than its start."""
+        return self.fit is not None and bool(self.fit.best["step"] > 0)
+
+    @property
     def accuracy(self) -> float:
         """Its validation accuracy at the lowest loss."""
         return float(self.fit.best["validation_accuracy"]) if self.fit else 0.0
@@ -132,7 +137,7 @@ def run_search(search: Search, train: Train, strategy: str, validation: Examples
         FloatingPointError: When the loss is not finite at any rate.
     """
     trials = run_rates(search, train, strategy)
-    trials = judge(trials + run_longer(search, train, trials, len(validation.rows)), validation)
+    trials = judge(trials + run_longer(search, train, ahead(trials), len(validation.rows)), validation)
     return collect(trials, min(trials, key=lambda trial: trial.loss))
 
 
@@ -141,7 +146,16 @@ def run_rates(search: Search, train: Train, strategy: str) -> list[Trial]:
     return [_attempt(search, train, strategy, rate) for rate in search.learning_rates]
 
 
-def run_longer(search: Search, train: Train, trials: Sequence[Trial], validation_images: int) -> list[Trial]:
+def ahead(trials: Sequence[Trial]) -> Trial:
+    """The lowest loss, where there are some among those that were better than their start.
+
+    A head in closed form may have a lower loss than any network after a first, short fit from it, and after one that is
+    twice as long as well.
+    """
+    return min(trials, key=lambda trial: (not trial.improved, trial.loss))
+
+
+def run_longer(search: Search, train: Train, best: Trial, validation_images: int) -> list[Trial]:
     """Further trials, each twice as long as the one before it, as long as that makes them better.
 
     After `most_doublings` of them only while the last was better than its half by more than chance, up to
@@ -150,10 +164,10 @@ def run_longer(search: Search, train: Train, trials: Sequence[Trial], validation
     Args:
         search: As for `run_search`.
         train: As for `run_search`.
-        trials: See `run_rates`; the best of them goes on.
+        best: What goes on; see `ahead`.
         validation_images: How many they are judged on.
     """
-    best, half = min(trials, key=lambda trial: trial.loss), None
+    half = None
     added: list[Trial] = []
     while best.fit and (
         len(added) < search.most_doublings
