@@ -51,7 +51,16 @@ KEYS = {
 
 @pytest.fixture
 def make():
-    def summary(baseline=None, seconds=None, random=None, validation=(5, 10), threshold=0.9, advice=(), statements=()):
+    def summary(
+        baseline=None,
+        seconds=None,
+        random=None,
+        validation=(5, 10),
+        threshold=0.9,
+        advice=(),
+        statements=(),
+        test=(600, 600),
+    ):
         answered = {"threshold": threshold, "answered_share": 0.81, "accuracy": 0.991}
         return summarise(
             target_metrics={"accuracy": 0.951, "accuracy_low": 0.93, "accuracy_high": 0.967, "images": 1200},
@@ -87,7 +96,9 @@ def make():
             plan={"source": "fashion", "sentence": "A ridge on 2 of 3 depths.", "cut_layer": "block3"},
             model_card={"precision": "mixed_bfloat16", "strategy": "50% lp_ft", "initialised_from": "fashion"},
             delivered_card={"strategy": "from scratch", "initialised_from": "random weights"},
-            counts=pd.DataFrame({"training": [10, 20], "validation": validation, "test": [600, 600]}),
+            counts=pd.DataFrame(
+                {"label": ["bolt", "nut"], "training": [10, 20], "validation": validation, "test": test}
+            ),
             node_records={
                 node: {"seconds": taken, "peak_memory_mb": 1200.0, "images_per_second": 80.0, "reused_from": None}
                 for node, taken in ({"a.train": 12.4, "b.read": 3.0} if seconds is None else seconds).items()
@@ -153,6 +164,23 @@ def test_the_lines_say_the_figures(make):
     assert "Delivered       from scratch, from random weights" in text
     assert "15 s in nodes, most in a.train (12 s); at most 1.2 GB of memory; precision mixed_bfloat16" in text
     assert len({len(line) - len(line[16:].lstrip()) for line in lines}) == 1  # the figures stand below one another
+
+
+@pytest.mark.parametrize(
+    ("validation", "test", "told"),
+    [
+        ((5, 10), (600, 600), False),  # chance
+        ((450, 550), (600, 600), False),  # clear and small
+        ((50, 150), (600, 600), True),
+        ((200, 0), (600, 600), True),
+        ((20, 20), (1199, 1), True),
+    ],
+)
+def test_other_class_shares_among_test_images_are_told(make, validation, test, told):
+    statements = make(validation=validation, test=test)["statements"]
+    assert any("not as frequent among the test images" in text for text in statements) == told
+    if validation == (50, 150):
+        assert "(most of all bolt: 25% of the validation images, 50% of the test images)" in statements[-1]
 
 
 def test_labels_that_all_look_right_have_no_line(make):

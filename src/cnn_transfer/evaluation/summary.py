@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from scipy.stats import chi2_contingency
 
 from cnn_transfer.evaluation.probabilities import confidence_text
 
+LEAST_SHIFT, CHANCE = 0.1, 0.001  # share of the images that are of other classes, and how likely that is by chance
 NODE_FIGURES = ("seconds", "peak_memory_mb", "images_per_second", "reused_from")
 
 
@@ -47,7 +50,7 @@ def summarise(
         plan: The transfer plan.
         model_card: Card of the transferred network.
         delivered_card: Card of the network that is delivered.
-        counts: Images of each class in each split of the target.
+        counts: Images of each class in each split of the target; see `images.count_splits`.
         node_records: Of each node that has finished, by its name: `seconds` of wall time, `peak_memory_mb`,
             `images_per_second` (None where not known) and `reused_from`, the run that made what this one took over, or
             None. The pictures of the evaluation and its report come later.
@@ -83,7 +86,7 @@ def summarise(
         "explanations": {row["method"]: row["passes"] for row in explanations["methods"]},
         "suspected_labels": len(suspected_labels),
         "suspected_test_labels": int((suspected_labels["split"] == "test").sum()),
-        "statements": [*calibrated_metrics["statements"], *_missing(counts)],
+        "statements": [*calibrated_metrics["statements"], *_about_splits(counts)],
         "n_train": int(counts["training"].sum()),
         "n_validation": int(counts["validation"].sum()),
         "n_test": int(counts["test"].sum()),
@@ -149,14 +152,32 @@ def _doubts(summary: Mapping[str, Any]) -> str:
     return f"{summary['suspected_labels']:,} to look at again{points if of_test else ''}: suspected_labels.csv"
 
 
-def _missing(counts: pd.DataFrame) -> list[str]:
-    """What a run lacks that figures rest on."""
+def _about_splits(counts: pd.DataFrame) -> list[str]:
+    """What figures rest on that a run lacks, or has of another kind."""
     if counts["validation"].sum():
-        return []
+        return _other_classes(counts)
     return [
         "There are no validation images: no baseline was tuned, and the head in closed form is as it is. Its "
         "probabilities and its threshold rest on the training images, each judged by a head without it. Raise "
         "preprocess.target.split.validation_ratio to compare it with training from scratch."
+    ]
+
+
+def _other_classes(counts: pd.DataFrame) -> list[str]:
+    """A sentence where classes are not as frequent among the test images as among the validation images."""
+    known = counts[counts[["validation", "test"]].sum(axis=1) > 0]
+    table = known[["validation", "test"]].to_numpy()
+    shares = table / table.sum(axis=0)
+    apart = np.abs(np.diff(shares, axis=1)).ravel()
+    if apart.sum() / 2 < LEAST_SHIFT or chi2_contingency(table).pvalue > CHANCE:
+        return []
+    row = int(apart.argmax())
+    name, (of_validation, of_test) = known["label"].iloc[row], shares[row]
+    return [
+        "Classes are not as frequent among the test images as among the validation images (most of all "
+        f"{name}: {of_validation:.0%} of the validation images, {of_test:.0%} of the test images). Calibration, "
+        "threshold and prediction sets rest on the validation images, and promise nothing where classes are mixed in "
+        "another way."
     ]
 
 
