@@ -56,7 +56,12 @@ def main() -> None:
                     "preprocess.target.split.labels_per_class": "null",
                     "finetune_target.class_balance": balance,
                 }
-                command = [KEDRO, "run", "--params", ",".join(f"{key}={value}" for key, value in parameters.items())]
+                command = [
+                    str(KEDRO),
+                    "run",
+                    "--params",
+                    ",".join(f"{key}={value}" for key, value in parameters.items()),
+                ]
                 subprocess.run(
                     command, cwd=project, env=os.environ | {"DO_NOT_TRACK": "1"}, check=True, capture_output=True
                 )

@@ -37,7 +37,7 @@ def make_images(path: Path, images: int, share: float, seed: int) -> pd.Series:
 def run(project: Path, **parameters: object) -> dict[str, object]:
     """One run; its summary."""
     values = {"target_images": "data/wrong.parquet", "preprocess.target.split.labels_per_class": "null", **parameters}
-    command = [KEDRO, "run", "--params", ",".join(f"{key}={value}" for key, value in values.items())]
+    command = [str(KEDRO), "run", "--params", ",".join(f"{key}={value}" for key, value in values.items())]
     subprocess.run(command, cwd=project, env=os.environ | {"DO_NOT_TRACK": "1"}, check=True, capture_output=True)
     return dict(json.loads(latest_version(project / "data/08_reporting/summary.json").read_text()))
 
