@@ -4,19 +4,14 @@ python benchmarks/default_run.py [--seeds 5]
 """
 
 import argparse
-import json
-import os
 import resource
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import pandas as pd
-from project_copy import copy_project, latest_version
+from project_copy import copy_project, run_transfer
 
-KEDRO = Path(sys.executable).with_name("kedro")
 COLUMNS = [
     "target_accuracy", "baseline_accuracy", "random_accuracy", "difference", "difference_low", "difference_high",
     "verdict", "training_cost_ratio",
@@ -32,12 +27,8 @@ def main() -> None:
         for seed in range(parser.parse_args().seeds):
             project = copy_project(Path(temporary) / f"seed{seed}")
             start = time.perf_counter()
-            command = [str(KEDRO), "run", "--params", f"seed={seed}"]
-            subprocess.run(
-                command, cwd=project, env=os.environ | {"DO_NOT_TRACK": "1"}, check=True, capture_output=True
-            )
+            summary = run_transfer(project, seed=seed)
             seconds = time.perf_counter() - start
-            summary = json.loads(latest_version(project / "data/08_reporting/summary.json").read_text())
             rows.append([seed, *(summary[name] for name in COLUMNS), seconds])
             print(dict(zip(["seed", *COLUMNS, "seconds"], rows[-1], strict=True)), flush=True)
     table = pd.DataFrame(rows, columns=["seed", *COLUMNS, "seconds"])

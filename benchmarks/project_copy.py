@@ -1,9 +1,15 @@
 """A copy of the project to run in, so that benchmarks leave the user's data alone."""
 
+import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
+KEDRO = Path(sys.executable).with_name("kedro")
 
 
 def copy_project(folder: Path) -> Path:
@@ -21,3 +27,12 @@ def copy_project(folder: Path) -> Path:
 def latest_version(path: Path) -> Path:
     """The newest version of a dataset that Kedro versions."""
     return max(path.glob(f"*/{path.name}"))
+
+
+def run_transfer(project: Path, **parameters: Any) -> dict[str, Any]:
+    """Run the whole pipeline in a process of its own, with parameters by their dotted names; the run's summary."""
+    values = ",".join(f"{key}={value}" for key, value in parameters.items())
+    command = [str(KEDRO), "run", "--params", values]
+    subprocess.run(command, cwd=project, env=os.environ | {"DO_NOT_TRACK": "1"}, check=True, capture_output=True)
+    summary: dict[str, Any] = json.loads(latest_version(project / "data/08_reporting/summary.json").read_text())
+    return summary

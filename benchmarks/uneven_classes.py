@@ -8,18 +8,13 @@ frequent in training it is that of a user to whom all images do.
 """
 
 import argparse
-import json
-import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from project_copy import ROOT, copy_project, latest_version
+from project_copy import ROOT, copy_project, latest_version, run_transfer
 
-KEDRO = Path(sys.executable).with_name("kedro")
 MOST, LEAST, TESTED = 400, 4, 150
 NETWORKS = ("target", "baseline", "random", "delivered")
 
@@ -50,22 +45,15 @@ def main() -> None:
             project = copy_project(Path(temporary) / f"seed{seed}")
             counts = make_images(project / "data/uneven.parquet", seed)
             for balance in arguments.balance:
-                parameters = {
-                    "seed": seed,
-                    "target_images": "data/uneven.parquet",
-                    "preprocess.target.split.labels_per_class": "null",
-                    "finetune_target.class_balance": balance,
-                }
-                command = [
-                    str(KEDRO),
-                    "run",
-                    "--params",
-                    ",".join(f"{key}={value}" for key, value in parameters.items()),
-                ]
-                subprocess.run(
-                    command, cwd=project, env=os.environ | {"DO_NOT_TRACK": "1"}, check=True, capture_output=True
+                summary = run_transfer(
+                    project,
+                    seed=seed,
+                    target_images="data/uneven.parquet",
+                    **{
+                        "preprocess.target.split.labels_per_class": "null",
+                        "finetune_target.class_balance": balance,
+                    },
                 )
-                summary = json.loads(latest_version(project / "data/08_reporting/summary.json").read_text())
                 for network in NETWORKS:
                     table = pd.read_parquet(
                         latest_version(project / f"data/07_model_output/{network}_predictions.parquet")

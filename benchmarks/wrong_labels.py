@@ -7,18 +7,13 @@ somebody who knows the digits goes over that list; a second run takes it back (`
 """
 
 import argparse
-import json
-import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from project_copy import ROOT, copy_project, latest_version
+from project_copy import ROOT, copy_project, latest_version, run_transfer
 
-KEDRO = Path(sys.executable).with_name("kedro")
 NETWORKS = ("target", "baseline", "random", "delivered")
 
 
@@ -32,14 +27,6 @@ def make_images(path: Path, images: int, share: float, seed: int) -> pd.Series:
     ids = [image["path"] for image in digits["image"]]
     digits.assign(label=names[(truth + shift) % len(names)]).to_parquet(path, index=False)
     return pd.Series(names[truth], ids)
-
-
-def run(project: Path, **parameters: object) -> dict[str, object]:
-    """One run; its summary."""
-    values = {"target_images": "data/wrong.parquet", "preprocess.target.split.labels_per_class": "null", **parameters}
-    command = [str(KEDRO), "run", "--params", ",".join(f"{key}={value}" for key, value in values.items())]
-    subprocess.run(command, cwd=project, env=os.environ | {"DO_NOT_TRACK": "1"}, check=True, capture_output=True)
-    return dict(json.loads(latest_version(project / "data/08_reporting/summary.json").read_text()))
 
 
 def tell(project: Path, truth: pd.Series, summary: dict[str, object]) -> None:
@@ -61,7 +48,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         project = copy_project(Path(temporary) / "project")
         truth = make_images(project / "data/wrong.parquet", arguments.images, arguments.share, arguments.seed)
-        summary = run(project, seed=arguments.seed)
+        parameters = {
+            "seed": arguments.seed,
+            "target_images": "data/wrong.parquet",
+            "preprocess.target.split.labels_per_class": "null",
+        }
+        summary = run_transfer(project, **parameters)
         print("labels as they come")
         tell(project, truth, summary)
         splits = pd.read_parquet(latest_version(project / "data/03_primary/target_splits.parquet"))
@@ -72,7 +64,7 @@ def main() -> None:
         for split, found in right.groupby(listed["split"]):
             print(f"   {split}: {found.sum()} of {wrong[split]} wrong labels are among the {len(found)} listed")
         listed.assign(label=listed["true"]).to_csv(project / "data/looked_at.csv", index=False)
-        summary = run(project, seed=arguments.seed, target_labels="data/looked_at.csv")
+        summary = run_transfer(project, **parameters, target_labels="data/looked_at.csv")
         print("the listed ones looked at")
         tell(project, truth, summary)
 
