@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import chi2_contingency
 
 from cnn_transfer.evaluation.probabilities import confidence_text
 
@@ -165,6 +164,8 @@ def _about_splits(counts: pd.DataFrame) -> list[str]:
 
 def _other_classes(counts: pd.DataFrame) -> list[str]:
     """A sentence where classes are not as frequent among the test images as among the validation images."""
+    from scipy.stats import chi2_contingency  # half a second, and every command imports this module
+
     known = counts[counts[["validation", "test"]].sum(axis=1) > 0]
     table = known[["validation", "test"]].to_numpy()
     shares = table / table.sum(axis=0)
