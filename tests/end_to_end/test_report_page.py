@@ -111,11 +111,12 @@ def numbers_in(data, name):
     (path,) = (
         path
         for path in data.glob("0*/*")
-        if path.name.partition(".")[0] == name and path.suffix in {".json", ".parquet"}
+        if path.name.partition(".")[0] == name and path.suffix in {".json", ".parquet", ".csv"}
     )
     file = latest(path) if path.is_dir() else path
-    if path.suffix == ".parquet":
-        return {float(value) for values in pd.read_parquet(file).select_dtypes("number").items() for value in values[1]}
+    if path.suffix != ".json":
+        table = pd.read_parquet(file) if path.suffix == ".parquet" else pd.read_csv(file)
+        return {float(value) for values in table.select_dtypes("number").items() for value in values[1]}
     held = json.loads(file.read_text())
     numbers = set(numbers_within(held))
     if name == "summary":

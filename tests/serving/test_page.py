@@ -23,7 +23,7 @@ OF_SETS = {
     "not_sampled", "stray_file", "link_outside", "link_loop", "broken_link", "listed_twice", "missing_path",
     "duplicate", "conflicting_labels", "leak", "unlabelled_test", "small_class",
 }  # fmt: skip
-NOTES_OF_SETS = {"near_duplicate", "near_duplicate_other_label", "similar_labels", "empty_class"}
+NOTES_OF_SETS = {"near_duplicate", "near_duplicate_other_label", "similar_labels", "corrected_label", "empty_class"}
 # Of the service, about requests that the page does not make.
 OF_OTHER_CLIENTS = {
     "wrong_content_type", "malformed", "no_file", "too_many_files", "not_found", "wrong_method", "bad_request",
