@@ -353,6 +353,8 @@ def test_a_baseline_no_better_than_the_most_common_class_is_called_failed(predic
         "THE BASELINE FAILED: 50.0% right is not better than always saying a (50.0%)."
     )
     assert "proves little" in verdict["sentence"]
+    assert "cheaper" not in verdict["sentence"]  # than what has learnt nothing
+    assert verdict["training_cost"]["ratio"] is None
     assert "baseline.learning_rates" in verdict["advice"][0]
 
 

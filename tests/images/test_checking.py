@@ -260,13 +260,24 @@ def test_counts_are_of_images_and_files_that_were_never_meant_are_no_fault():
     assert described["used"] == 7
     assert described["set_aside"] == {"hidden_file": 1, "not_sampled": 1, "truncated": 1, "duplicate": 1}
     assert described["share_set_aside"] == pytest.approx(2 / 9)
+    assert described["examples"] == {
+        "hidden_file": "a",
+        "not_sampled": "b",
+        "truncated": "c",
+        "duplicate": "7 (same pixels as 6)",
+    }
 
 
 def test_a_run_stops_above_the_share_and_not_at_it():
-    intake = {"share_set_aside": 0.25, "set_aside": {"truncated": 3, "duplicate": 1}}
+    intake = {
+        "share_set_aside": 0.25,
+        "set_aside": {"hidden_file": 9, "truncated": 3, "duplicate": 1},
+        "examples": {"truncated": "a/1.png (half of it)", "hidden_file": "a/.b", "duplicate": "c"},
+    }
     check_share(intake, 0.25)
-    with pytest.raises(ValueError, match=r"25\.0% of the images.*\(20%\) allows: 3 truncated, 1 duplicate\."):
+    with pytest.raises(ValueError, match=r"25\.0% of the images.*\(20%\) allows: 9 hidden_file, 3 truncated") as error:
         check_share(intake, 0.2)
+    assert " An example of truncated: a/1.png (half of it). " in str(error.value)
 
 
 def test_a_set_of_which_nothing_is_left_is_described_and_stopped(tmp_path):

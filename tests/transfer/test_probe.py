@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from cnn_transfer.transfer import probe as module
-from cnn_transfer.transfer.probe import calibrate, fit_probe, principal_components
+from cnn_transfer.transfer.probe import calibrate, calibrate_to_mix, fit_probe, principal_components
 from cnn_transfer.transfer.standardised import standardisation
 
 WIDTHS = [6, 30]
@@ -75,6 +75,47 @@ def test_calibration_finds_the_temperature_of_the_scores():
     likely = np.exp(2.5 * scores) / np.exp(2.5 * scores).sum(axis=1, keepdims=True)
     classes = (rng.random((20_000, 1)) > likely.cumsum(axis=1)).sum(axis=1)
     assert calibrate(scores, classes) == pytest.approx(2.5, rel=0.05)
+
+
+def normal_scores(counts, seed):
+    """Log likelihoods, up to a constant, of points of three normal classes, so many of each."""
+    classes = np.arange(3).repeat(counts)
+    points = np.random.default_rng(seed).normal(size=len(classes)) + 1.5 * classes
+    return -0.5 * (points[:, None] - 1.5 * np.arange(3)) ** 2, classes
+
+
+def test_the_calibration_finds_how_much_more_probable_a_frequent_class_is():
+    scores, classes = normal_scores([8000, 1500, 500], 0)
+    factor, shift = calibrate_to_mix(0.5 * scores, classes)
+    assert factor == pytest.approx(2, rel=0.1)  # Bayes' rule: log likelihood and log share
+    np.testing.assert_allclose(shift, np.log([2.4, 0.45, 0.15]), rtol=0.1)
+    known, shift = calibrate_to_mix(scores + np.log([0.8, 0.15, 0.05]), classes)
+    assert known == pytest.approx(1, rel=0.1)
+    np.testing.assert_allclose(shift, 0, atol=0.1)
+
+
+def test_classes_of_equal_size_are_not_shifted():
+    scores, classes = normal_scores([50, 50, 50], 0)
+    factor, shift = calibrate_to_mix(scores, classes)
+    assert factor == calibrate(scores, classes)
+    np.testing.assert_array_equal(shift, 0)
+
+
+def test_probabilities_are_those_of_the_mix_of_classes():
+    features, classes = blobs(400, 0, noise=4)
+    new, truth = blobs(2000, 1, noise=4)
+
+    def mix(classes):
+        """Half of the images are of the first class, a thirtieth of the last."""
+        place = np.arange(len(classes)) % (len(classes) // 3)
+        return place < (len(classes) / 3 * np.array([1, 0.4, 0.05]))[classes]
+
+    few, many = mix(classes), mix(truth)
+    probe = fit_probe(features[few], classes[few], WIDTHS)
+    found, shares = probe.probabilities(new[many]), np.bincount(truth[many]) / many.sum()
+    np.testing.assert_allclose(found.mean(axis=0), shares, atol=0.02)
+    assert accuracy(probe, new[many], truth[many]) > shares.max() + 0.03
+    assert (probe.left_out.argmax(axis=1) == classes[few]).mean() > shares.max() + 0.03
 
 
 def test_unlabelled_images_help_when_labels_are_few():

@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,7 +11,6 @@ CLASSES = np.arange(60) % 3
 def head(error, seed=0, accuracy=0.8, classes=CLASSES, noise=0.05):
     """A head whose squared errors lie around `error`."""
     rng = np.random.default_rng(seed)
-    weights = len(classes) / (len(np.unique(classes)) * np.bincount(classes)[classes])
     errors = error + noise * rng.normal(size=len(classes))
     nothing = np.zeros((len(classes), 3))
     probe = Probe(np.zeros((2, 3)), np.zeros(3), nothing, nothing, 1.0, pd.DataFrame(), {})
@@ -23,8 +20,7 @@ def head(error, seed=0, accuracy=0.8, classes=CLASSES, noise=0.05):
         grid=2,
         probe=probe,
         hits=rng.permutation(len(classes)) < accuracy * len(classes),
-        weights=weights,
-        least_errors=weights * errors,
+        least_errors=errors,
         steps=pd.DataFrame(),
         alone=pd.DataFrame(),
         neighbours=0.7,
@@ -68,15 +64,6 @@ def test_differences_and_their_errors_are_those_of_pairs():
     assert (row["depths"], row["deepest_tap"]) == (2, "block2")
 
 
-def test_a_rare_class_weighs_as_much_as_a_frequent_one():
-    classes = np.array([0] * 90 + [1] * 10)
-    good, poor = head(0.2, classes=classes, noise=0), head(0.2, classes=classes, noise=0)
-    poor = replace(poor, least_errors=poor.weights * np.where(classes == 1, 0.8, 0.15))
-    table = rank_sources({"poor": poor, "good": good}, dict.fromkeys(("poor", "good"), poor)).table
-    assert table["candidate"].tolist() == ["good", "poor"]
-    assert table["loss"].tolist() == pytest.approx([0.2, (0.8 + 0.15) / 2])
-
-
 def test_nothing_is_chosen_when_random_weights_do_as_well():
     heads = {"a": head(0.5, 1), "b": head(0.52, 2)}
     ranking = rank_sources(heads, dict.fromkeys(heads, head(0.5, 3)))
@@ -105,6 +92,9 @@ def test_the_choice_says_how_it_is_used(pixel_range):
 def test_heads_of_other_images_are_refused():
     heads = {"a": head(0.2), "b": head(0.2, classes=np.arange(40) % 2)}
     with pytest.raises(ValueError, match="b has 40 images, others 60"):
+        rank_sources(heads, dict.fromkeys(heads, RANDOM))
+    heads = {"a": head(0.2), "b": head(0.2, classes=CLASSES[::-1])}
+    with pytest.raises(ValueError, match="b has 60 images, others 60, or other classes"):
         rank_sources(heads, dict.fromkeys(heads, RANDOM))
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge as SklearnRidge
 
-from cnn_transfer.transfer.ridge import class_targets, fit_ridge, fit_ridge_at
+from cnn_transfer.transfer.ridge import class_targets, class_weights, fit_ridge, fit_ridge_at
 
 SHAPES = [(40, 100, 1), (60, 15, 1), (40, 100, 4), (60, 15, 4)]  # rows, features, copies: more features, more rows
 
@@ -78,6 +78,14 @@ def test_the_penalty_with_the_smallest_error_out_of_sample_is_kept():
     ]
     np.testing.assert_allclose(fit.path["error"], [e.sum() / 3 / weights.sum() for e in errors])
     assert fit.penalty == fit.path["penalty"][fit.path["error"].argmin()]
+
+
+def test_a_rare_class_weighs_more_but_less_than_a_frequent_one():
+    classes = np.repeat([0, 1, 3], [64, 16, 1])  # no image of class 2 was drawn
+    weights = class_weights(classes)
+    assert weights.mean() == pytest.approx(1)
+    np.testing.assert_allclose(weights[[0, 64, 80]] / weights[80], [1 / 8, 1 / 4, 1])
+    np.testing.assert_array_equal(class_weights(np.arange(6) % 3), np.ones(6))
 
 
 @pytest.mark.parametrize("width", [30, 2000])

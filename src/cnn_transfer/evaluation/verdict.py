@@ -20,6 +20,7 @@ from cnn_transfer.evaluation.intervals import Groups, Interval, Units, proportio
 from cnn_transfer.evaluation.predictions import PROBABILITY
 
 RANK_SOURCES = "kedro run --pipelines rank_sources"
+FAILED = "THE BASELINE FAILED"
 
 
 def paired_difference(
@@ -245,7 +246,7 @@ def compare(
         `difference` with `difference_low` and `difference_high` (accuracy, 0-1), `verdict` (`positive`, `neutral`,
         `negative`, or None without a baseline), `mcnemar_p` (a second opinion; see `mcnemar`), `baseline_failed`
         (whether nothing shows that it learnt; None without one), `baseline_gain` (as given), `training_cost` (see
-        `training_cost_ratio`), `knowledge` (transferred minus random weights: what the source's weights bring),
+        `training_cost_ratio`; no `ratio` to one that learnt nothing), `knowledge` (transferred minus random weights: what the source's weights bring),
         `method` (random weights minus from scratch: what the method brings by itself), each with its interval or None,
         a `sentence`, and `advice`: sentences on what to try when the transfer or its source brings nothing.
 
@@ -262,6 +263,8 @@ def compare(
         "method": method._asdict() if method else None,
     }
     failure = _baseline_failure(baseline, baseline_log, confidence)
+    if failure.startswith(FAILED):  # what always says one class has no cost that could be compared
+        cost["ratio"] = None
     result: dict[str, Any]
     if difference is None:
         result = dict.fromkeys(
@@ -279,7 +282,8 @@ def compare(
             "baseline_failed": bool(failure),
         }
         limit = _unfinished(baseline_gain)
-        sentence = f"{failure}{_better(verdict, difference)}{limit} {_cheaper(cost)}{_origin(knowledge, method)}"
+        cheaper = "" if failure.startswith(FAILED) else f" {_cheaper(cost)}"
+        sentence = f"{failure}{_better(verdict, difference)}{limit}{cheaper}{_origin(knowledge, method)}"
     advice = _advice(result["verdict"], bool(failure), baseline_gain, knowledge, method, depths, plan)
     return result | parts | {"sentence": sentence, "advice": advice}
 
@@ -329,7 +333,7 @@ def _baseline_failure(baseline: pd.DataFrame, log: pd.DataFrame, confidence: flo
         reasons.append(f"on validation it was never better than before training ({before:.1%})")
     if not reasons:
         return ""
-    claim = "THE BASELINE FAILED" if failed else "THE BASELINE IS NOT SHOWN TO HAVE LEARNT ANYTHING"
+    claim = FAILED if failed else "THE BASELINE IS NOT SHOWN TO HAVE LEARNT ANYTHING"
     return f"{claim}: {', and '.join(reasons)}. A comparison with it proves little. "
 
 

@@ -59,16 +59,21 @@ class CheckedImages:
     notes: pd.DataFrame
 
     def describe(self) -> dict[str, Any]:
-        """Counts: `listed`, `used`, `set_aside` and `notes` by code, and the share of images that were set aside."""
+        """Counts: `listed`, `used`, `set_aside` and `notes` by code, the share of images that were set aside, and
+        `examples`: of each code of what was set aside the first path and detail.
+        """
         reasons = Counter(self.rejected["reason"])
         suspicious = sum(count for reason, count in reasons.items() if reason not in EXPECTED_REASONS)
         candidates = len(self.table) + suspicious
+        firsts = self.rejected.drop_duplicates("reason")
+        examples = firsts["id"] + firsts["detail"].map(lambda detail: f" ({detail})" if detail else "")
         return {
             "listed": len(self.table) + len(self.rejected),
             "used": len(self.table),
             "set_aside": dict(reasons.most_common()),
             "notes": dict(Counter(self.notes["note"]).most_common()),
             "share_set_aside": suspicious / candidates if candidates else 1.0,
+            "examples": dict(zip(firsts["reason"], examples, strict=True)),
         }
 
 
@@ -112,15 +117,18 @@ def check_share(intake: Mapping[str, Any], most_set_aside: float) -> None:
         most_set_aside: Share of the images.
 
     Raises:
-        ValueError: With the counts by reason.
+        ValueError: With the counts by reason, and an example of the most frequent one that counts.
     """
     share, reasons = intake["share_set_aside"], intake["set_aside"]
     if share > most_set_aside:
-        counts = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+        counts = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
+        most = next((reason for reason in reasons if reason not in EXPECTED_REASONS), None)
+        example = f" An example of {most}: {intake['examples'][most]}." if most else ""
         raise UnusableSetError(
             f"{share:.1%} of the images were set aside, more than most_set_aside ({most_set_aside:.0%}) allows: "
-            f"{counts or 'none was found'}. Each is listed with its reason in the table of rejected images. Mend them, "
-            "or raise most_set_aside."
+            f"{counts or 'none was found'}.{example} Each is listed with its reason in target_rejected_images.parquet "
+            "(of a source: source_rejected_images.parquet) in 08_reporting. Mend them, name the files that are meant "
+            "in a manifest, or raise most_set_aside."
         )
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from cnn_transfer.transfer.groups import mean_and_error, rows_left_out
-from cnn_transfer.transfer.ridge import RELATIVE_PENALTIES, class_targets
+from cnn_transfer.transfer.ridge import RELATIVE_PENALTIES, class_targets, class_weights
 from cnn_transfer.transfer.standardised import Rows, Standardised, chunks_of, gram, multiply, standardisation
 
 MOST_IMAGES = 500
@@ -48,8 +48,8 @@ class TapChoice:
         groups: (images,) the number of each one's group; None: each by itself.
         evidence: One row a candidate set: `step` ("weigh", "cut" or "remove"), `taps` (their names, joined by spaces),
             `n_taps`, `deepest` (share of the weight that its deepest tap has), `loss` (mean squared error of images
-            left out, every class weighing the same), `difference` to the set it is compared with, `standard_error` of
-            that difference, `accuracy` (of images left out), `chosen`: one True.
+            left out, times their weights; see `class_weights`), `difference` to the set it is compared with,
+            `standard_error` of that difference, `accuracy` (of images left out), `chosen`: one True.
     """
 
     names: tuple[str, ...]
@@ -156,7 +156,7 @@ def score_taps(
         groups: As for `choose_taps`.
 
     Returns:
-        One row a tap: `tap`, `loss` (mean squared error), `accuracy`, every class weighing the same.
+        One row a tap: `tap`, `loss` (mean squared error times the weights; see `class_weights`), `accuracy`.
     """
     judge = _judge(features, classes, widths, copies, seed, groups)
     alone = [judge.best(weights) for weights in np.eye(len(names))]
@@ -182,7 +182,7 @@ def knn_accuracy(
     """Accuracy of the nearest neighbours' vote, an image left out with its copies and its group: a second opinion.
 
     The features are standardised and the taps weighted, as in the head. Votes fall with the rank of a neighbour, so
-    that ties are rare. Every class weighs the same.
+    that ties are rare.
 
     Args:
         features: (n · copies, features); each image's copies follow it.
@@ -208,9 +208,7 @@ def knn_accuracy(
         votes[places, classes.repeat(copies)[column]] += (1 + 1e-3 * (voters - rank)) * np.isfinite(
             distances[places, column]
         )
-    own = classes[judged]
-    weights = 1 / np.bincount(own)[own]
-    return float(np.average(votes.argmax(axis=1) == own, weights=weights))
+    return float((votes.argmax(axis=1) == classes[judged]).mean())
 
 
 def draw_images(classes: np.ndarray, seed: int) -> np.ndarray:
@@ -256,14 +254,13 @@ class _Errors:
 
 
 class _Judge:
-    """Leave-one-out errors of weights of the taps, 0 for one that is not read; every class weighs the same."""
+    """Leave-one-out errors of weights of the taps, 0 for one that is not read."""
 
     def __init__(self, kernels: np.ndarray, classes: np.ndarray, groups: np.ndarray | None = None) -> None:
-        counts = np.bincount(classes)
         self.together = rows_left_out(len(classes), groups=groups)
         self.kernels, self.classes, self.groups = kernels, classes, groups
-        self.weights = len(classes) / ((counts > 0).sum() * counts[classes])
-        self.targets = class_targets(classes, len(counts))
+        self.weights = class_weights(classes)
+        self.targets = class_targets(classes, classes.max() + 1)
 
     def at(self, weights: np.ndarray, penalty: float) -> _Errors:
         """With λ = `penalty`."""
@@ -297,8 +294,7 @@ class _Judge:
         for rows, block in zip(self.together, blocks, strict=True):
             own = sums[rows]
             errors[rows] = np.linalg.solve(block - own[:, :, None] * own[:, None, :] / sums.sum(), errors[rows])
-        hits = (self.targets - errors).argmax(axis=1) == self.classes
-        accuracy = float(np.average(hits, weights=self.weights))
+        accuracy = float(((self.targets - errors).argmax(axis=1) == self.classes).mean())
         return _Errors(penalty, self.weights * (errors**2).mean(axis=1), accuracy, self.groups)
 
 

@@ -60,9 +60,9 @@ class Head:
         grid: Cells a side that each is averaged over.
         probe: Its weights, calibrated, and its errors on left-out images.
         hits: (images,) whether each labelled image is classified right when it is left out with its group.
-        weights: (images,) every class weighing the same, mean 1.
         least_errors: Squared error of each of at most `depths.MOST_IMAGES` labelled images when it is left out, times
-            its weight, by the best depths and grid that were tried, also where fewer depths are read.
+            its weight (see `class_weights`), by the best depths and grid that were tried, also where fewer depths are
+            read.
         steps: One row a set of taps that was tried, and a column `grid`; see `TapChoice.evidence`. `chosen`: one True,
             what the head reads.
         alone: One row a tap: `tap`, `loss`, `accuracy` of a head on it alone.
@@ -78,7 +78,6 @@ class Head:
     grid: int
     probe: Probe
     hits: np.ndarray
-    weights: np.ndarray
     least_errors: np.ndarray
     steps: pd.DataFrame
     alone: pd.DataFrame
@@ -90,18 +89,18 @@ class Head:
 
     @property
     def accuracy(self) -> float:
-        """On left-out images, every class weighing the same."""
-        return float(np.average(self.hits, weights=self.weights))
+        """On left-out images."""
+        return float(self.hits.mean())
 
     def gain_over(self, other: Head) -> tuple[float, float]:
         """Difference of accuracies on the same left-out images, and its standard error."""
-        return mean_and_error(self.weights * (self.hits.astype(float) - other.hits), self.groups)
+        return mean_and_error(self.hits.astype(float) - other.hits, self.groups)
 
     def describe(self) -> dict[str, Any]:
         """Figures for the plan."""
         return {
             "accuracy": self.accuracy,
-            "standard_error": mean_and_error(self.weights * self.hits, self.groups)[1],
+            "standard_error": mean_and_error(self.hits.astype(float), self.groups)[1],
             "loss": float(self.probe.path["error"].min()),
             "nearest_neighbours": self.neighbours,
             "permuted_labels": self.permuted,
@@ -179,7 +178,6 @@ def _choose_head(features: FeatureSet, splits: pd.DataFrame, rule: HeadRule, see
         grid=grid,
         probe=probe,
         hits=probe.left_out.argmax(axis=1) == classes,
-        weights=len(classes) / (len(np.unique(classes)) * np.bincount(classes)[classes]),
         least_errors=min((choice.least for choice in choices.values()), key=np.mean),
         steps=steps,
         alone=score_taps(

@@ -21,12 +21,12 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize, minimize_scalar
 from scipy.special import log_softmax, softmax
 from threadpoolctl import threadpool_limits
 
 from cnn_transfer.transfer.groups import mean_and_error
-from cnn_transfer.transfer.ridge import Ridge, class_targets, fit_ridge, fit_ridge_at
+from cnn_transfer.transfer.ridge import Ridge, class_targets, class_weights, fit_ridge, fit_ridge_at
 from cnn_transfer.transfer.standardised import (
     Features,
     Rows,
@@ -56,7 +56,8 @@ class Probe:
     """A linear classifier on raw features.
 
     Attributes:
-        kernel: (features, classes); with `bias` it gives logits, whose softmax is calibrated on left-out images.
+        kernel: (features, classes); with `bias` it gives logits, whose softmax is calibrated on left-out images, their
+            mix of classes included.
         bias: (classes,).
         left_out: Probabilities of each labelled image when it is left out, (images, classes), without the unlabelled
             images.
@@ -117,7 +118,7 @@ def fit_probe(
         )
     mean, scale = standardisation(features, widths, tap_weights)
     rows = Standardised(features, mean, scale)
-    weights = len(classes) / (len(counts) * counts[classes])  # every class weighs the same
+    weights = class_weights(classes)
     targets = class_targets(classes, len(counts)).repeat(copies, axis=0)
     if min(rows.shape) > MOST_EXACT:
         directions = _directions(rows[_evenly(len(rows), MANY_COMPONENTS)], MANY_COMPONENTS)
@@ -125,30 +126,32 @@ def fit_probe(
         fit = replace(fit, kernel=directions @ fit.kernel)
     else:
         fit = fit_ridge(rows, targets, weights.repeat(copies), copies, groups=groups)
-    temperature = calibrate(fit.left_out, classes)
-    left_out = out_of_sample = np.asarray(softmax(temperature * fit.left_out, axis=1))
+    temperature, shift = calibrate_to_mix(fit.left_out, classes)
+    left_out = out_of_sample = np.asarray(softmax(temperature * fit.left_out + shift, axis=1))
     evidence: dict[str, Any] = {}
     kernel, intercept = fit.kernel, fit.intercept
     if unlabelled is not None and len(unlabelled):
         pool = Standardised(unlabelled, mean, scale)
         components = principal_components(rows, pool)
-        doubt = _unevenness(_likeliest_shares(left_out, weights))  # of images whose classes are known to weigh the same
-        course = _Course(multiply(pool, components), fit.penalty, temperature, copies, class_shares, doubt)
+        course = _Course(multiply(pool, components), fit.penalty, temperature, shift, counts, copies, class_shares)
+        course = replace(course, doubt=_doubt(fit.left_out, classes, course))
         near = multiply(rows, components)
         few = replace(course, pool=course.pool[_evenly(len(pool), MOST_JUDGED), -JUDGED_COMPONENTS:])
         with threadpool_limits(1, user_api="blas"):  # some hundred small systems, see `choose_head`
-            evidence, judged = _weigh(near[:, -JUDGED_COMPONENTS:], classes, weights, few, folds, seed, groups)
+            evidence, judged, judged_shift = _weigh(
+                near[:, -JUDGED_COMPONENTS:], classes, weights, few, folds, seed, groups
+            )
         evidence["unlabelled"] = len(pool)
         if evidence["accepted"]:
             chosen = self_train(near, classes, weights, course)
             factor = spread(multiply(pool, kernel)) / max(spread(chosen.scores(course.pool)), 1e-12)
             temperature *= factor * evidence["factor"]  # soft labels shrink the scores, and are surer of them
             kernel, intercept = components @ chosen.kernel, chosen.intercept
-            out_of_sample = judged
+            out_of_sample, shift = judged, judged_shift
     kernel = kernel * scale[:, None]
     return Probe(
         kernel=temperature * kernel,
-        bias=temperature * (intercept - mean @ kernel),
+        bias=temperature * (intercept - mean @ kernel) + shift,
         left_out=left_out,
         out_of_sample=out_of_sample,
         penalty=fit.penalty,
@@ -189,6 +192,37 @@ def calibrate(scores: np.ndarray, classes: np.ndarray) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=(-3, 5), method="bounded").x))
 
 
+def calibrate_to_mix(scores: np.ndarray, classes: np.ndarray) -> tuple[float, np.ndarray]:
+    """A factor on the scores, and a shift of each class, at which their softmax is most likely.
+
+    The shift is a · log(c / mean of c) for a class of c images: how much more probable a class is for being frequent.
+    A ridge knows a part of that, how much depends on its penalty and weights, and a is between -1 and 1. Classes of
+    equal size have none. (Adjusted logits: Menon et al. 2021, arXiv 2007.07314, where a is 1.)
+
+    Args:
+        scores: (n, classes) of images that are left out.
+        classes: (n,) class index of each, every class present.
+
+    Returns:
+        The factor and the shifts, (classes,).
+    """
+    counts, rows = np.bincount(classes), np.arange(len(classes))
+    frequent = np.log(counts / counts.mean())
+    factor = calibrate(scores, classes)
+    if not frequent.any():
+        return factor, frequent
+
+    def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
+        likely = log_softmax(np.exp(values[0]) * scores + values[1] * frequent, axis=1)
+        wrong = np.exp(likely)
+        wrong[rows, classes] -= 1
+        slopes = np.exp(values[0]) * (wrong * scores).sum(), (wrong @ frequent).sum()
+        return -float(likely[rows, classes].mean()), np.array(slopes) / len(classes)
+
+    found = minimize(loss, [np.log(factor), 0.0], jac=True, bounds=[(-3, 5), (-1, 1)], method="L-BFGS-B").x
+    return float(np.exp(found[0])), found[1] * frequent
+
+
 def spread(scores: np.ndarray) -> float:
     """Root mean square of the scores about their mean of each image."""
     return float(np.sqrt(((scores - scores.mean(axis=1, keepdims=True)) ** 2).mean()))
@@ -201,9 +235,16 @@ class _Course:
     pool: np.ndarray
     penalty: float
     temperature: float
+    shift: np.ndarray  # (classes,) of the scores, to the mix of the labelled images
+    counts: np.ndarray  # (classes,) labelled images
     copies: int
     class_shares: ClassShares
-    doubt: float  # how uneven the estimated shares of labelled images are, all of whose classes weigh the same
+    doubt: float = 0.0  # how uneven the estimated shares of labelled images are when all their classes weigh the same
+
+    def even(self, scores: np.ndarray) -> np.ndarray:
+        """Probabilities as if all classes were as frequent."""
+        shift = self.shift - np.log(self.counts / self.counts.mean())
+        return np.asarray(softmax(self.temperature * scores + shift, axis=1))
 
 
 def self_train(rows: np.ndarray, classes: np.ndarray, weights: np.ndarray, course: _Course) -> Ridge:
@@ -219,11 +260,11 @@ def self_train(rows: np.ndarray, classes: np.ndarray, weights: np.ndarray, cours
     fit = fit_ridge_at(rows, targets, own, penalty)
     scores = fit.scores(course.pool)
     wanted = spread(scores)
-    shares = _shares(softmax(course.temperature * scores, axis=1), course)
+    shares = _shares(course.even(scores), course)
     both = np.concatenate([rows, course.pool])
     for _ in range(ROUNDS):
         factor = course.temperature * wanted / max(spread(scores), 1e-12)
-        soft = softmax(factor * scores, axis=1)
+        soft = softmax(factor * scores + course.shift, axis=1)
         sure = soft.max(axis=1) ** 2
         if shares is not None:
             soft = soft * (shares / np.maximum(sure @ soft / sure.sum(), 1e-9))
@@ -235,20 +276,25 @@ def self_train(rows: np.ndarray, classes: np.ndarray, weights: np.ndarray, cours
 
 
 def _shares(probabilities: np.ndarray, course: _Course) -> np.ndarray | None:
-    """Class shares of the unlabelled images; the probabilities are of a fit in which every class weighs the same.
+    """Class shares of the unlabelled images, whose probabilities are as if all classes were as frequent.
 
-    Estimated ones are trusted as far as they are more uneven than the estimate for labelled images, whose classes
-    weigh the same in truth: positive-part shrinkage, as of James and Stein (1961). On even pools of digits and Fashion
-    that is nearly as good as knowing it; where one class has 59% of the pool, the estimate stays as it is.
+    Estimated ones are trusted as far as they are more uneven than the estimate for labelled images when all classes
+    weigh the same: positive-part shrinkage, as of James and Stein (1961). On even pools of digits and Fashion that is
+    nearly as good as knowing it; where one class has 59% of the pool, the estimate stays as it is.
     """
     equal = np.full(probabilities.shape[1], 1 / probabilities.shape[1])
     if course.class_shares == "free":
         return None
     if course.class_shares == "labelled":
-        return equal
+        return np.asarray(course.counts / course.counts.sum())
     shares = _likeliest_shares(probabilities, np.ones(len(probabilities)))
     trusted = max(0.0, 1 - course.doubt / max(_unevenness(shares), 1e-12))
     return np.asarray(equal + trusted * (shares - equal))
+
+
+def _doubt(left_out: np.ndarray, classes: np.ndarray, course: _Course) -> float:
+    """How uneven the estimated shares of labelled images are, all of whose classes weigh the same in truth."""
+    return _unevenness(_likeliest_shares(course.even(left_out), 1 / course.counts[classes]))
 
 
 def _likeliest_shares(probabilities: np.ndarray, weights: np.ndarray, steps: int = 50) -> np.ndarray:
@@ -273,8 +319,8 @@ def _weigh(
     folds: int,
     seed: int,
     groups: np.ndarray | None,
-) -> tuple[dict[str, Any], np.ndarray]:
-    """Compare labelled images that are left out, without and with the unlabelled ones: every class weighs the same.
+) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
+    """Compare labelled images that are left out, without and with the unlabelled ones.
 
     Accepted when more are right or their log loss is lower, and neither is worse by a standard error. Folds are drawn
     several times, since on a few dozen images the draw decides. On 18 draws of 50 to 200 labelled digits and Fashion
@@ -282,20 +328,24 @@ def _weigh(
     Scores are calibrated anew on both sides: soft labels change their scale, and their loss would be held against them.
 
     Returns:
-        The evidence, and the probabilities of the images of each fold of the first draw, with the unlabelled ones.
+        The evidence, and with the unlabelled ones the probabilities of the images of each fold of the first draw, and
+        the shift of each class.
     """
     groups = np.arange(len(classes)) if groups is None else groups
     others = pd.Index(groups).duplicated()  # of a group, all but its first image
     folds = min(folds, int(np.bincount(classes[~others], minlength=classes.max() + 1).min()))
     if folds < 2:
-        return {"unlabelled": len(course.pool), "folds": 0, "accepted": False}, np.empty((0, classes.max() + 1))
+        nothing = np.empty((0, classes.max() + 1))
+        return {"unlabelled": len(course.pool), "folds": 0, "accepted": False}, nothing, course.shift
     rng = np.random.default_rng(seed)
     draws = np.stack([_folds(classes, groups, folds, rng) for _ in range(REPEATS)])
     scores = _left_out(rows, classes, weights, course, draws)
-    factors = [calibrate(side.reshape(-1, side.shape[-1]), np.tile(classes, REPEATS)) for side in scores]
-    likely = [log_softmax(factor * side, axis=-1) for factor, side in zip(factors, scores, strict=True)]
-    losses = -np.stack([side[:, np.arange(len(classes)), classes].mean(axis=0) for side in likely]) * weights
-    hits = (scores.argmax(axis=3) == classes).mean(axis=1) * weights
+    found = [calibrate_to_mix(side.reshape(-1, side.shape[-1]), np.tile(classes, REPEATS)) for side in scores]
+    likely = np.stack(
+        [log_softmax(factor * side + shift, axis=-1) for (factor, shift), side in zip(found, scores, strict=True)]
+    )
+    losses = -likely[:, :, np.arange(len(classes)), classes].mean(axis=1)
+    hits = (likely.argmax(axis=3) == classes).mean(axis=1)
     (more_right, right_error), (gain, gain_error) = (
         mean_and_error(pairs, groups) for pairs in (hits[1] - hits[0], losses[0] - losses[1])
     )
@@ -309,12 +359,12 @@ def _weigh(
         "loss": float(losses[1].mean()),
         "gain": gain,
         "gain_error": gain_error,
-        "factor": factors[1] / factors[0],
+        "factor": found[1][0] / found[0][0],
         "accepted": bool(
             more_right > -max(right_error, 1e-9) and gain > -gain_error and (more_right > 1e-9 or gain > 0)
         ),
     }
-    return evidence, np.asarray(np.exp(likely[1][0]))
+    return evidence, np.asarray(np.exp(likely[1, 0])), found[1][1]
 
 
 def _folds(classes: np.ndarray, groups: np.ndarray, folds: int, rng: np.random.Generator) -> np.ndarray:

@@ -43,7 +43,7 @@ class Ranking:
 
     Attributes:
         table: One row a candidate, the best first: `rank` from 1, `candidate`, `verdict`, `loss` (mean squared error of
-            the scores of left-out images, every class weighing the same), `behind` (loss more than the best one's) and
+            the scores of left-out images, times their weights), `behind` (loss more than the best one's) and
             `behind_error`, `gain` (loss less than that of random weights) and `gain_error`, `accuracy` of left-out
             images and `standard_error`, `accuracy_gain` over random weights and `accuracy_gain_error`, `neighbours`
             (accuracy of the nearest neighbours' vote), `depths` that the head reads, `deepest_tap`, `grid`. The errors
@@ -104,12 +104,12 @@ def _check(heads: Mapping[str, Head], random: Mapping[str, Head]) -> None:
             "heads must name at least one candidate, and random the same ones. "
             f"Received: {', '.join(heads) or 'none'}; {', '.join(random) or 'none'}."
         )
-    weights = next(iter(heads.values())).weights
+    first = next(iter(heads.values()))
     for name, head in [*heads.items(), *random.items()]:
-        if not np.array_equal(head.weights, weights):
+        if len(head.hits) != len(first.hits) or not np.array_equal(head.drawn, first.drawn):
             raise ValueError(
-                f"Heads must be about the same labelled images. {name} has {len(head.weights)} images, others "
-                f"{len(weights)}, or other classes. Choose all heads with one table of splits."
+                f"Heads must be about the same labelled images. {name} has {len(head.hits)} images, others "
+                f"{len(first.hits)}, or other classes. Choose all heads with one table of splits."
             )
 
 
@@ -133,7 +133,7 @@ def _row(rank: int, name: str, head: Head, best: Head, random: Head) -> dict[str
         "gain": gain,
         "gain_error": gain_error,
         "accuracy": head.accuracy,
-        "standard_error": mean_and_error(head.weights * head.hits, head.groups)[1],
+        "standard_error": mean_and_error(head.hits.astype(float), head.groups)[1],
         "accuracy_gain": accuracy_gain,
         "accuracy_gain_error": accuracy_gain_error,
         "neighbours": head.neighbours,

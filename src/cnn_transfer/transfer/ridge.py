@@ -29,6 +29,7 @@ from cnn_transfer.transfer.groups import rows_left_out
 from cnn_transfer.transfer.standardised import CHUNK_NUMBERS, Features, chunks_of, precision_of, rounding
 
 RELATIVE_PENALTIES = np.logspace(-6, 2, 33)  # times the mean eigenvalue of the Gram matrix
+CLASS_BALANCE = 0.5  # 0: every image weighs the same, 1: every class
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,17 @@ class Ridge:
 def class_targets(classes: np.ndarray, n_classes: int) -> np.ndarray:
     """+1 for the class of each image and -1 for the others: (n, n_classes) float64."""
     return np.where(classes[:, None] == np.arange(n_classes), 1.0, -1.0)
+
+
+def class_weights(classes: np.ndarray) -> np.ndarray:
+    """Weight of each image, (n,) with mean 1: one of a class of c images weighs c ** -CLASS_BALANCE.
+
+    Where all classes weigh the same, the many images of a large one say too little; where all images do, a class of few
+    is hardly learnt. Of left-out images, most are right, and their probabilities best, half-way
+    (`benchmarks/uneven_classes.py`).
+    """
+    weights = np.bincount(classes)[classes] ** -CLASS_BALANCE
+    return np.asarray(weights / weights.mean())
 
 
 def fit_ridge(
