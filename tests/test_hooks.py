@@ -52,6 +52,7 @@ def test_summary_names_its_file(tmp_path, capsys):
             "target_accuracy": 0.9,
             "target_accuracy_low": 0.8,
             "target_accuracy_high": 0.95,
+            "target_balanced_accuracy": 0.89,
             "baseline_accuracy": None,
             "random_accuracy": None,
             "sentence": "No baseline was trained: nothing to compare with.",

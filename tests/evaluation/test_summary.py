@@ -60,11 +60,20 @@ def make():
         advice=(),
         statements=(),
         test=(600, 600),
+        balanced=0.95,
     ):
         answered = {"threshold": threshold, "answered_share": 0.81, "accuracy": 0.991}
         return summarise(
-            target_metrics={"accuracy": 0.951, "accuracy_low": 0.93, "accuracy_high": 0.967, "images": 1200},
-            baseline_metrics={"accuracy": 0.905} if baseline is None else baseline,
+            target_metrics={
+                "accuracy": 0.951,
+                "accuracy_low": 0.93,
+                "accuracy_high": 0.967,
+                "balanced_accuracy": balanced,
+                "balanced_accuracy_low": 0.7,
+                "balanced_accuracy_high": 0.96,
+                "images": 1200,
+            },
+            baseline_metrics={"accuracy": 0.905, "balanced_accuracy": 0.5} if baseline is None else baseline,
             random_metrics={"accuracy": 0.85} if random is None else random,
             delivered_metrics={"ece": 0.078},
             calibrated_metrics={
@@ -123,6 +132,15 @@ def test_the_summary_has_every_figure_that_programs_read(make):
     assert summary["seconds"] == {"a.train": 12.4, "b.read": 3.0}
     assert summary["peak_memory_mb"] == {"a.train": 1200.0, "b.read": 1200.0}
     assert summary["images_per_second"] == {"a.train": 80.0, "b.read": 80.0}
+
+
+def test_where_frequent_classes_are_recognised_better_the_mean_over_classes_is_told_too(make):
+    summary = make(balanced=0.8)
+    assert (summary["target_balanced_accuracy"], summary["baseline_balanced_accuracy"]) == (0.8, 0.5)
+    line = "Every class     80.0% where all classes count the same (70.0% to 96.0%)"
+    assert describe_summary(summary)[1] == f"{line}, from scratch 50.0%"
+    assert describe_summary(make(balanced=0.8, baseline={}))[1] == line
+    assert "Every class" not in "\n".join(describe_summary(make(balanced=0.94)))
 
 
 def test_without_a_threshold_no_share_is_answered(make):

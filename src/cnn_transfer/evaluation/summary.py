@@ -11,6 +11,8 @@ import pandas as pd
 from cnn_transfer.evaluation.probabilities import confidence_text
 
 LEAST_SHIFT, CHANCE = 0.1, 0.001  # share of the images that are of other classes, and how likely that is by chance
+BALANCED = "balanced_accuracy"  # where every class counts the same
+TELLING = 0.02  # difference to the accuracy: then it is shown, too
 NODE_FIGURES = ("seconds", "peak_memory_mb", "images_per_second", "reused_from")
 
 
@@ -59,7 +61,9 @@ def summarise(
         "target_accuracy": target_metrics["accuracy"],
         "target_accuracy_low": target_metrics["accuracy_low"],
         "target_accuracy_high": target_metrics["accuracy_high"],
+        **{f"target_{BALANCED}{end}": target_metrics[f"{BALANCED}{end}"] for end in ("", "_low", "_high")},
         "baseline_accuracy": baseline_metrics.get("accuracy"),
+        f"baseline_{BALANCED}": baseline_metrics.get(BALANCED),
         "random_accuracy": random_metrics.get("accuracy"),
         "training_cost_ratio": verdict["training_cost"]["ratio"],
         "difference": verdict["difference"],
@@ -108,6 +112,11 @@ def describe_summary(summary: Mapping[str, Any]) -> list[str]:
         + (f"validated on {summary['n_validation']:,}" if summary["n_validation"] else "chosen on those left out")
     )
     lines = [f"Accuracy        {accuracy}"]
+    if classes_count(summary):
+        found, low, high = (summary[f"target_{BALANCED}{end}"] for end in ("", "_low", "_high"))
+        lines.append(f"Every class     {found:.1%} where all classes count the same ({low:.1%} to {high:.1%})")
+        if summary[f"baseline_{BALANCED}"] is not None:
+            lines[-1] += f", from scratch {summary[f'baseline_{BALANCED}']:.1%}"
     if summary["baseline_accuracy"] is not None:
         lines.append(f"From scratch    {summary['baseline_accuracy']:.1%} on the same images")
     if summary["random_accuracy"] is not None:
@@ -123,6 +132,12 @@ def describe_summary(summary: Mapping[str, Any]) -> list[str]:
     lines.append(f"Delivered       {summary['delivered']}")
     lines.append(f"Time            {_cost(summary)}; precision {summary['precision']}")
     return lines
+
+
+def classes_count(summary: Mapping[str, Any]) -> bool:
+    """Whether it matters if all images or all classes count the same: frequent ones are recognised better, or worse."""
+    balanced = summary[f"target_{BALANCED}"]
+    return balanced is not None and abs(summary["target_accuracy"] - balanced) >= TELLING
 
 
 def seconds_of_run(summary: Mapping[str, Any]) -> dict[str, float]:

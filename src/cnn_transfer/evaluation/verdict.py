@@ -246,9 +246,10 @@ def compare(
         `difference` with `difference_low` and `difference_high` (accuracy, 0-1), `verdict` (`positive`, `neutral`,
         `negative`, or None without a baseline), `mcnemar_p` (a second opinion; see `mcnemar`), `baseline_failed`
         (whether nothing shows that it learnt; None without one), `baseline_gain` (as given), `training_cost` (see
-        `training_cost_ratio`; no `ratio` to one that learnt nothing), `knowledge` (transferred minus random weights: what the source's weights bring),
-        `method` (random weights minus from scratch: what the method brings by itself), each with its interval or None,
-        a `sentence`, and `advice`: sentences on what to try when the transfer or its source brings nothing.
+        `training_cost_ratio`; no `ratio` to one that learnt nothing), `knowledge` (transferred minus random weights:
+        what the source's weights bring), `method` (random weights minus from scratch: what the method brings by
+        itself), each with its interval or None, a `sentence`, and `advice`: sentences on what to try when the transfer
+        or its source brings nothing.
 
     Raises:
         ValueError: When the two tables are about different images.

@@ -59,8 +59,9 @@ class CheckedImages:
     notes: pd.DataFrame
 
     def describe(self) -> dict[str, Any]:
-        """Counts: `listed`, `used`, `set_aside` and `notes` by code, the share of images that were set aside, and
-        `examples`: of each code of what was set aside the first path and detail.
+        """Counts: `listed`, `used`, `set_aside` and `notes` by code, `share_set_aside` of the images, and `examples`.
+
+        These are the path and the detail of the first image that was set aside for each reason.
         """
         reasons = Counter(self.rejected["reason"])
         suspicious = sum(count for reason, count in reasons.items() if reason not in EXPECTED_REASONS)

@@ -135,6 +135,8 @@ def make_results(classes):
     }
     summary = {
         **with_interval({"target_accuracy": target["accuracy"], "difference": verdict["difference"]}),
+        **with_interval({"target_balanced_accuracy": target["balanced_accuracy"]}),
+        "baseline_balanced_accuracy": baseline["balanced_accuracy"],
         "baseline_accuracy": baseline["accuracy"],
         "random_accuracy": random["accuracy"],
         "training_cost_ratio": 0.76,

@@ -17,6 +17,7 @@ from cnn_transfer.evaluation.report.blocks import (
     words,
 )
 from cnn_transfer.evaluation.report.run_results import RunResults
+from cnn_transfer.evaluation.summary import BALANCED, classes_count
 
 
 def overview(results: RunResults) -> Section:
@@ -65,6 +66,15 @@ def _accuracies(results: RunResults) -> list[Tile]:
             key="target_accuracy",
         )
     ]
+    if classes_count(summary):
+        tiles.append(
+            Tile(
+                "Where every class counts the same",
+                share(*(summary[f"target_{BALANCED}{end}"] for end in ("", "_low", "_high"))),
+                f"{share(summary[f'baseline_{BALANCED}']).text} from scratch" if results.baseline_metrics else "",
+                f"target_{BALANCED}",
+            )
+        )
     if results.baseline_metrics:
         tiles += [
             Tile("Trained from scratch", share(summary["baseline_accuracy"]), key="baseline_accuracy"),
