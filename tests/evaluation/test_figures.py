@@ -16,7 +16,7 @@ from cnn_transfer.evaluation import (
     draw_training_curves,
     no_predictions,
 )
-from cnn_transfer.evaluation.figures import from_to, short_name
+from cnn_transfer.evaluation.figures import draw_sheet, from_to, short_name
 
 
 def render(figure):
@@ -168,6 +168,14 @@ def test_no_mistakes_are_a_sheet_that_says_so(shapes, predictions_table):
         render(figure)
         assert figure.get_suptitle() == "No mistakes"
         assert not shown(figure)
+
+
+def test_titles_of_three_lines_have_room_below_the_pictures_above(shapes):
+    figure = draw_sheet(shapes, shapes.table["id"].iloc[:10], ["fray?\nrather break\n97.2%"] * 10, "")
+    render(figure)
+    boxes = [image.get_window_extent() for image in figure.axes[0].images]
+    title = figure.axes[0].texts[8].get_window_extent()
+    assert boxes[8].y1 < title.y0 < title.y1 < boxes[0].y0
 
 
 @pytest.mark.parametrize("name", ["a_b", "100%", "a$b$c", "rock & roll", "Ø"])

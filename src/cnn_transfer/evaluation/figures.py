@@ -276,8 +276,9 @@ def draw_sheet(images: ImageSet, ids: Iterable[str], titles: Sequence[str], head
     """
     columns = 8
     lines = max(1, math.ceil(len(titles) / columns))
-    figure = new_figure(1.35 * columns, 1.35 * (1 + TITLE_ROOM) * lines + 0.5)
-    grid = PictureGrid(figure, lines, columns, TITLE_ROOM)
+    room = TITLE_ROOM / 2 * max(2, 1 + max((title.count("\n") for title in titles), default=0))
+    figure = new_figure(1.35 * columns, 1.35 * (1 + room) * lines + 0.5)
+    grid = PictureGrid(figure, lines, columns, room)
     for place, (image, title) in enumerate(zip(images.pixels(images.rows_of(ids)), titles, strict=True)):
         grid.show(place // columns, place % columns, image, title)
     figure.suptitle(heading, fontsize=10)
