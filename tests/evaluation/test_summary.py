@@ -61,6 +61,7 @@ def make():
         statements=(),
         test=(600, 600),
         balanced=0.95,
+        alike=10,
     ):
         answered = {"threshold": threshold, "answered_share": 0.81, "accuracy": 0.991}
         return summarise(
@@ -108,6 +109,7 @@ def make():
             counts=pd.DataFrame(
                 {"label": ["bolt", "nut"], "training": [10, 20], "validation": validation, "test": test}
             ),
+            intake={"used": 1300, "alike": alike},
             node_records={
                 node: {"seconds": taken, "peak_memory_mb": 1200.0, "images_per_second": 80.0, "reused_from": None}
                 for node, taken in ({"a.train": 12.4, "b.read": 3.0} if seconds is None else seconds).items()
@@ -141,6 +143,13 @@ def test_where_frequent_classes_are_recognised_better_the_mean_over_classes_is_t
     assert describe_summary(summary)[1] == f"{line}, from scratch 50.0%"
     assert describe_summary(make(balanced=0.8, baseline={}))[1] == line
     assert "Every class" not in "\n".join(describe_summary(make(balanced=0.94)))
+
+
+def test_images_that_seem_to_come_in_series_are_told(make):
+    assert make(alike=259)["statements"] == []
+    (statement,) = make(alike=650)["statements"]
+    assert statement.startswith("50% of the images are near copies of others: they seem to come in series")
+    assert "preprocess.target.check.group_pattern" in statement
 
 
 def test_without_a_threshold_no_share_is_answered(make):

@@ -181,6 +181,22 @@ def test_near_copies_join_the_groups_of_both():
     assert groups(check(rows)) == {frozenset("ac"), frozenset("bd")}
 
 
+def test_images_that_are_alike_are_counted_where_no_group_says_so():
+    rows = [
+        ("a", "x", None, "p1", 1),
+        ("b", "x", None, "p1", picture(1, near=True)),
+        ("c", "x", None, None, 2),
+        ("d", "x", None, "p2", picture(2, near=True)),
+        ("e", "x", None, None, 3),
+        ("f", "x", None, None, 3),  # an exact copy, which is set aside
+    ]
+    assert check(rows, near_duplicates=NEAR).describe()["alike"] == 2
+    assert check(rows, near_duplicates=NEAR, group_pattern="([cd])").describe()["alike"] == 2  # d is of p2
+    ungrouped = [(name, label, side, None, shown) for name, label, side, _, shown in rows]
+    assert check(ungrouped, near_duplicates=NEAR).alike == 4
+    assert check(rows).alike == 0
+
+
 def test_an_exact_copy_that_is_set_aside_still_joins_its_group():
     rows = [("a", "x", None, None, 1), ("b", "x", None, "p1", 1), ("c", "x", None, "p1", 2), ("d", "x", None, "p2", 3)]
     checked = check(rows)

@@ -12,6 +12,7 @@ from cnn_transfer.evaluation.probabilities import confidence_text
 
 LEAST_SHIFT, CHANCE = 0.1, 0.001  # share of the images that are of other classes, and how likely that is by chance
 BALANCED = "balanced_accuracy"  # where every class counts the same
+MANY_ALIKE = 0.2  # of the images
 TELLING = 0.02  # difference to the accuracy: then it is shown, too
 NODE_FIGURES = ("seconds", "peak_memory_mb", "images_per_second", "reused_from")
 
@@ -32,6 +33,7 @@ def summarise(
     model_card: Mapping[str, Any],
     delivered_card: Mapping[str, Any],
     counts: pd.DataFrame,
+    intake: Mapping[str, Any],
     node_records: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Put the figures of a run together; the keys are an interface that other programs read.
@@ -52,6 +54,7 @@ def summarise(
         model_card: Card of the transferred network.
         delivered_card: Card of the network that is delivered.
         counts: Images of each class in each split of the target; see `images.count_splits`.
+        intake: What became of the images that were listed; see `images.CheckedImages.describe`.
         node_records: Of each node that has finished, by its name: `seconds` of wall time, `peak_memory_mb`,
             `images_per_second` (None where not known) and `reused_from`, the run that made what this one took over, or
             None. The pictures of the evaluation and its report come later.
@@ -89,7 +92,7 @@ def summarise(
         "explanations": {row["method"]: row["passes"] for row in explanations["methods"]},
         "suspected_labels": len(suspected_labels),
         "suspected_test_labels": int((suspected_labels["split"] == "test").sum()),
-        "statements": [*calibrated_metrics["statements"], *_about_splits(counts)],
+        "statements": [*calibrated_metrics["statements"], *_about_splits(counts), *_about_series(intake)],
         "n_train": int(counts["training"].sum()),
         "n_validation": int(counts["validation"].sum()),
         "n_test": int(counts["test"].sum()),
@@ -174,6 +177,19 @@ def _about_splits(counts: pd.DataFrame) -> list[str]:
         "There are no validation images: no baseline was tuned, and the head in closed form is as it is. Its "
         "probabilities and its threshold rest on the training images, each judged by a head without it. Raise "
         "preprocess.target.split.validation_ratio to compare it with training from scratch."
+    ]
+
+
+def _about_series(intake: Mapping[str, Any]) -> list[str]:
+    """What near copies of many images say of the others."""
+    share = intake["alike"] / max(1, intake["used"])
+    if share < MANY_ALIKE:
+        return []
+    return [
+        f"{share:.0%} of the images are near copies of others: they seem to come in series, such as films or several "
+        "pictures of one thing. Near copies stay on one side of the splits; images of a series that are less alike "
+        "need not, and make the accuracy too good. Where a name or a table says what belongs together, say it: "
+        "preprocess.target.check.group_pattern, or a column group."
     ]
 
 

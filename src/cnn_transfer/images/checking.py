@@ -52,16 +52,18 @@ class CheckedImages:
         table: One row a usable image, in the order of the set: `id`, `label`, given `split`, `group` (never missing).
         rejected: One row for everything that was listed and is not used: `id`, `label`, `reason`, `detail`.
         notes: One row a remark: `id`, `label`, `note`, `detail`.
+        alike: Used images of which another one, of no given group with them, is a near copy.
     """
 
     table: pd.DataFrame
     rejected: pd.DataFrame
     notes: pd.DataFrame
+    alike: int = 0
 
     def describe(self) -> dict[str, Any]:
-        """Counts: `listed`, `used`, `set_aside` and `notes` by code, `share_set_aside` of the images, and `examples`.
+        """Counts: `listed`, `used`, `alike`, `set_aside` and `notes` by code, and `share_set_aside` of the images.
 
-        These are the path and the detail of the first image that was set aside for each reason.
+        And `examples`: the path and the detail of the first image that was set aside for each reason.
         """
         reasons = Counter(self.rejected["reason"])
         suspicious = sum(count for reason, count in reasons.items() if reason not in EXPECTED_REASONS)
@@ -71,6 +73,7 @@ class CheckedImages:
         return {
             "listed": len(self.table) + len(self.rejected),
             "used": len(self.table),
+            "alike": self.alike,
             "set_aside": dict(reasons.most_common()),
             "notes": dict(Counter(self.notes["note"]).most_common()),
             "share_set_aside": suspicious / candidates if candidates else 1.0,
@@ -90,11 +93,15 @@ def check_image_set(images: ImageSet, rule: CheckRule, split_rule: SplitRule) ->
     _judge_copies(table, verdicts)
     kept = np.flatnonzero(verdicts["reason"] == "")
     pairs = near_pairs(images, kept, rule.near_duplicates) if rule.near_duplicates else np.empty((0, 2), int)
-    table["group"] = _groups(table, np.concatenate([pairs, _copies(table, verdicts)]), rule.group_pattern)
+    given = _given_groups(table, rule.group_pattern)
+    table["group"] = _joined_groups(given, np.concatenate([pairs, _copies(table, verdicts)]))
     _judge_leaks(table, verdicts)
     if rule.small_classes == "set_aside":
         _judge_small_classes(table, verdicts, split_rule)
     is_used = verdicts["reason"] == ""
+    strangers = pairs[
+        is_used.to_numpy()[pairs].all(axis=1) & np.ptp(pd.factorize(given)[0][pairs], axis=1).astype(bool)
+    ]
     late = pd.concat([table, verdicts], axis=1)[~is_used][REJECTED_COLUMNS]
     used, rejected = table[is_used][LISTING_COLUMNS], pd.concat([images.rejected, late], ignore_index=True)
     notes = [
@@ -107,6 +114,7 @@ def check_image_set(images: ImageSet, rule: CheckRule, split_rule: SplitRule) ->
         table=used.reset_index(drop=True),
         rejected=rejected.astype("str"),
         notes=pd.concat(notes, ignore_index=True).astype("str"),
+        alike=len(np.unique(strangers)),
     )
 
 
@@ -162,16 +170,20 @@ def _copies(table: pd.DataFrame, verdicts: pd.DataFrame) -> np.ndarray:
     return np.stack([copies[used.notna().to_numpy()], used.dropna()], axis=1).astype(int)
 
 
-def _groups(table: pd.DataFrame, pairs: np.ndarray, pattern: str | None) -> pd.Series:
-    """The group of each image: as given, or by the pattern, or itself; joined over near copies."""
+def _given_groups(table: pd.DataFrame, pattern: str | None) -> pd.Series:
+    """The group of each image: as given, or by the pattern, or itself."""
     given = table["group"]
     if pattern is not None:
         given = given.fillna(table["id"].str.extract(pattern, expand=True).iloc[:, 0])
-    names = given.where(given.isna(), "group " + given.astype("str")).fillna("image " + table["id"])
-    codes, unique = pd.factorize(names)
+    return given.where(given.isna(), "group " + given.astype("str")).fillna("image " + table["id"])
+
+
+def _joined_groups(given: pd.Series, pairs: np.ndarray) -> pd.Series:
+    """Groups joined over pairs of images; the name is the first one's."""
+    codes, unique = pd.factorize(given)
     components = connected(codes[pairs], len(unique))
     first_name = pd.Series(unique).groupby(components).min()
-    return pd.Series(first_name.loc[components[codes]].to_numpy(), table.index, dtype="str")
+    return pd.Series(first_name.loc[components[codes]].to_numpy(), given.index, dtype="str")
 
 
 def _judge_leaks(table: pd.DataFrame, verdicts: pd.DataFrame) -> None:

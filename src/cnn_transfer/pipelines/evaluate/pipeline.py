@@ -200,6 +200,7 @@ def create_pipeline() -> Pipeline:
                 "target_model_card",
                 "delivered_model_card",
                 "target_image_counts",
+                "target_intake",
                 "run_records",
             ],
             outputs="summary",
