@@ -29,10 +29,15 @@ def latest_version(path: Path) -> Path:
     return max(path.glob(f"*/{path.name}"))
 
 
-def run_transfer(project: Path, **parameters: Any) -> dict[str, Any]:
-    """Run the whole pipeline in a process of its own, with parameters by their dotted names; the run's summary."""
+def run_kedro(project: Path, *options: str, **parameters: Any) -> None:
+    """`kedro run` in a process of its own, with parameters by their dotted names."""
     values = ",".join(f"{key}={value}" for key, value in parameters.items())
-    command = [str(KEDRO), "run", "--params", values]
+    command = [str(KEDRO), "run", *options, "--params", values]
     subprocess.run(command, cwd=project, env=os.environ | {"DO_NOT_TRACK": "1"}, check=True, capture_output=True)
+
+
+def run_transfer(project: Path, **parameters: Any) -> dict[str, Any]:
+    """Run the whole pipeline in a process of its own; the run's summary."""
+    run_kedro(project, **parameters)
     summary: dict[str, Any] = json.loads(latest_version(project / "data/08_reporting/summary.json").read_text())
     return summary

@@ -6,6 +6,7 @@ from cnn_transfer.transfer.probe import calibrate, calibrate_to_mix, fit_probe, 
 from cnn_transfer.transfer.standardised import standardisation
 
 WIDTHS = [6, 30]
+UNEVEN = [[24, 12, 4], [400, 200, 70], [2000, 1000, 350]]  # images of each class
 CENTRES = np.random.default_rng(7).normal(size=(3, 36))
 
 
@@ -159,6 +160,20 @@ def test_estimated_shares_lose_little_on_even_pools_and_gain_much_on_uneven_ones
         ]
         gains.append(np.average(right[0].astype(int) - right[1], weights=np.array(kept)[truth]))
     assert np.mean(gains) > gain
+
+
+def test_unlabelled_images_help_where_classes_are_uneven_on_both_sides():
+    def drawn(per_class, seed):
+        features, classes = blobs(max(per_class), seed, noise=2)
+        kept = np.arange(len(classes)) % max(per_class) < np.array(per_class)[classes]
+        return features[kept], classes[kept]
+
+    (features, classes), (pool, _), (new, truth) = (drawn(n, seed) for seed, n in enumerate(UNEVEN))
+    alone, helped = fit_probe(features, classes, WIDTHS), fit_probe(features, classes, WIDTHS, pool)
+    assert helped.evidence["accepted"]
+    assert accuracy(helped, new, truth) > accuracy(alone, new, truth) + 0.02
+    found = helped.probabilities(new).mean(axis=0)
+    np.testing.assert_allclose(found, np.bincount(truth) / len(truth), atol=0.06)
 
 
 def test_images_of_no_class_do_not_harm():

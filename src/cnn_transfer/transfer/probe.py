@@ -264,7 +264,7 @@ def self_train(rows: np.ndarray, classes: np.ndarray, weights: np.ndarray, cours
     both = np.concatenate([rows, course.pool])
     for _ in range(ROUNDS):
         factor = course.temperature * wanted / max(spread(scores), 1e-12)
-        soft = softmax(factor * scores + course.shift, axis=1)
+        soft = softmax(factor * scores, axis=1)
         sure = soft.max(axis=1) ** 2
         if shares is not None:
             soft = soft * (shares / np.maximum(sure @ soft / sure.sum(), 1e-9))
