@@ -6,7 +6,7 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 
 from cnn_transfer.datasets import JSONDataset, TextDataset
-from cnn_transfer.hooks import CheckHooks, SummaryHooks
+from cnn_transfer.hooks import CheckHooks, IntakeHooks, SummaryHooks
 from cnn_transfer.hooks.summaries import wrapped
 
 
@@ -43,6 +43,22 @@ def test_long_lines_go_on_below_their_beginning(line, width, expected):
 def test_summary_is_silent_when_the_run_made_none(capsys):
     SummaryHooks().after_pipeline_run(Pipeline([Node(double, "x", "y")]), DataCatalog({"y": MemoryDataset(1)}))
     assert capsys.readouterr().out == ""
+
+
+def test_what_is_doubtful_about_images_is_said_before_anything_is_trained(caplog):
+    intake = {"listed": 40, "used": 30, "alike": 12, "set_aside": {"duplicate": 10}, "notes": {"near_duplicate": 6},
+              "similar_labels": ["'Dog', 'dog'"]}  # fmt: skip
+    with caplog.at_level("INFO", "cnn_transfer"):
+        IntakeHooks().after_dataset_saved("target_intake", intake)
+        IntakeHooks().after_dataset_saved("target_splits", intake)
+        IntakeHooks().after_dataset_saved("source_intake", intake | {"alike": 2, "similar_labels": []})
+    levels, lines = zip(*[(record.levelname, record.getMessage()) for record in caplog.records], strict=True)
+    assert levels == ("INFO", "WARNING", "WARNING", "INFO")
+    assert lines[0] == "target: 40 listed, 30 used; set aside: 10 duplicate; noted: 6 near_duplicate"
+    assert lines[1].startswith(
+        "target: Classes whose names differ only by case or white space are classes of their own"
+    )
+    assert lines[2].startswith("target: 40% of the images are near copies of others")
 
 
 def test_summary_names_its_file(tmp_path, capsys):

@@ -62,6 +62,7 @@ def make():
         test=(600, 600),
         balanced=0.95,
         alike=10,
+        similar=(),
     ):
         answered = {"threshold": threshold, "answered_share": 0.81, "accuracy": 0.991}
         return summarise(
@@ -109,7 +110,7 @@ def make():
             counts=pd.DataFrame(
                 {"label": ["bolt", "nut"], "training": [10, 20], "validation": validation, "test": test}
             ),
-            intake={"used": 1300, "alike": alike},
+            intake={"used": 1300, "alike": alike, "similar_labels": list(similar)},
             node_records={
                 node: {"seconds": taken, "peak_memory_mb": 1200.0, "images_per_second": 80.0, "reused_from": None}
                 for node, taken in ({"a.train": 12.4, "b.read": 3.0} if seconds is None else seconds).items()
@@ -150,6 +151,13 @@ def test_images_that_seem_to_come_in_series_are_told(make):
     (statement,) = make(alike=650)["statements"]
     assert statement.startswith("50% of the images are near copies of others: they seem to come in series")
     assert "preprocess.target.check.group_pattern" in statement
+
+
+def test_classes_of_nearly_one_name_are_named(make):
+    (statement,) = make(similar=["'Dog ', 'dog'"])["statements"]
+    assert "are classes of their own: 'Dog ', 'dog'. Where they are meant as one, mend the labels." in statement
+    (statement,) = make(similar=[f"'{n}a', '{n}A'" for n in range(7)])["statements"]
+    assert "'4a', '4A' and 2 more. " in statement
 
 
 def test_without_a_threshold_no_share_is_answered(make):

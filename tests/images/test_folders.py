@@ -154,6 +154,7 @@ def test_names_that_differ_by_case_white_space_or_composition_are_suspicious(mak
     notes = list_images(folder).notes
     assert set(notes["note"]) == {"similar_labels"}
     assert set(notes["label"]) == {"Cat", "cat", "big  dog", "Big dog ", "caf\u00e9", "cafe\u0301"}
+    assert set(notes["detail"][notes["label"].str.lower() == "cat"]) == {"'Cat', 'cat'"}
 
 
 def test_hidden_and_system_entries_are_set_aside_as_one_each(make):

@@ -113,6 +113,7 @@ def test_notes_on_the_set_name_what_is_suspicious(corpus):
     other = notes[notes["note"] == "near_duplicate_other_label"]
     assert other[["id", "detail"]].to_numpy().tolist() == [["cat/nearly a dog.jpg", "dog/602.png (dog)"]]
     assert set(notes["label"][notes["note"] == "similar_labels"]) == {"Dog ", "dog"}
+    assert corpus["folder", 3][1].describe()["similar_labels"] == ["'Dog ', 'dog'"]
     empty = notes[notes["note"] == "empty_class"].set_index("label")["detail"].to_dict()
     assert empty == {
         "bird": "an empty folder",

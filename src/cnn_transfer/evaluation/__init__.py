@@ -60,7 +60,13 @@ from cnn_transfer.evaluation.selective import (
 )
 from cnn_transfer.evaluation.similarity import draw_similarity, map_similarity, similarity_by_depth
 from cnn_transfer.evaluation.slices import image_attributes, slice_table
-from cnn_transfer.evaluation.summary import describe_intake, describe_ranking, describe_summary, summarise
+from cnn_transfer.evaluation.summary import (
+    describe_intake,
+    describe_ranking,
+    describe_summary,
+    doubts_about_images,
+    summarise,
+)
 from cnn_transfer.evaluation.verdict import compare, paired_difference, training_cost_ratio
 
 __all__ = [
@@ -80,6 +86,7 @@ __all__ = [
     "describe_intake",
     "describe_ranking",
     "describe_summary",
+    "doubts_about_images",
     "draw_accuracies",
     "draw_confused_pairs",
     "draw_confusion",

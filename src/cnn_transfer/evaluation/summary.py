@@ -13,6 +13,7 @@ from cnn_transfer.evaluation.probabilities import confidence_text
 LEAST_SHIFT, CHANCE = 0.1, 0.001  # share of the images that are of other classes, and how likely that is by chance
 BALANCED = "balanced_accuracy"  # where every class counts the same
 MANY_ALIKE = 0.2  # of the images
+MOST_NAMED = 5
 TELLING = 0.02  # difference to the accuracy: then it is shown, too
 NODE_FIGURES = ("seconds", "peak_memory_mb", "images_per_second", "reused_from")
 
@@ -92,7 +93,7 @@ def summarise(
         "explanations": {row["method"]: row["passes"] for row in explanations["methods"]},
         "suspected_labels": len(suspected_labels),
         "suspected_test_labels": int((suspected_labels["split"] == "test").sum()),
-        "statements": [*calibrated_metrics["statements"], *_about_splits(counts), *_about_series(intake)],
+        "statements": [*calibrated_metrics["statements"], *_about_splits(counts), *doubts_about_images(intake)],
         "n_train": int(counts["training"].sum()),
         "n_validation": int(counts["validation"].sum()),
         "n_test": int(counts["test"].sum()),
@@ -180,19 +181,6 @@ def _about_splits(counts: pd.DataFrame) -> list[str]:
     ]
 
 
-def _about_series(intake: Mapping[str, Any]) -> list[str]:
-    """What near copies of many images say of the others."""
-    share = intake["alike"] / max(1, intake["used"])
-    if share < MANY_ALIKE:
-        return []
-    return [
-        f"{share:.0%} of the images are near copies of others: they seem to come in series, such as films or several "
-        "pictures of one thing. Near copies stay on one side of the splits; images of a series that are less alike "
-        "need not, and make the accuracy too good. Where a name or a table says what belongs together, say it: "
-        "preprocess.target.check.group_pattern, or a column group."
-    ]
-
-
 def _other_classes(counts: pd.DataFrame) -> list[str]:
     """A sentence where classes are not as frequent among the test images as among the validation images."""
     from scipy.stats import chi2_contingency  # half a second, and every command imports this module
@@ -256,6 +244,30 @@ def describe_ranking(ranking: pd.DataFrame, choice: Mapping[str, Any], command: 
     if choice["params"] is not None:
         lines.append(f"Use it          {command} --pipelines transfer_pretrained {choice['params']}")
     return lines
+
+
+def doubts_about_images(intake: Mapping[str, Any]) -> list[str]:
+    """What somebody should look at before much is trained: classes of nearly one name, and images in series.
+
+    Args:
+        intake: See `images.CheckedImages.describe`.
+    """
+    doubts = []
+    if similar := intake["similar_labels"]:
+        more = f" and {len(similar) - MOST_NAMED} more" if len(similar) > MOST_NAMED else ""
+        doubts.append(
+            f"Classes whose names differ only by case or white space are classes of their own: "
+            f"{'; '.join(similar[:MOST_NAMED])}{more}. Where they are meant as one, mend the labels."
+        )
+    share = intake["alike"] / max(1, intake["used"])
+    if share >= MANY_ALIKE:
+        doubts.append(
+            f"{share:.0%} of the images are near copies of others: they seem to come in series, such as films or "
+            "several pictures of one thing. Near copies stay on one side of the splits; images of a series that are "
+            "less alike need not, and make the accuracy too good. Where a name or a table says what belongs together, "
+            "say it: preprocess.target.check.group_pattern, or a column group."
+        )
+    return doubts
 
 
 def describe_intake(intake: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from kedro.io import AbstractVersionedDataset, DataCatalog
 from kedro.pipeline import Pipeline
 
 from cnn_transfer.datasets import versions
-from cnn_transfer.evaluation import describe_intake, describe_ranking, describe_summary
+from cnn_transfer.evaluation import describe_intake, describe_ranking, describe_summary, doubts_about_images
 from cnn_transfer.evaluation.learning_curve import describe_labels_saved
 from cnn_transfer.evaluation.run_comparison import describe_runs
 from cnn_transfer.exporting import describe_exports
@@ -51,13 +51,16 @@ def wrapped(line: str, width: int | None) -> str:
 
 
 class IntakeHooks:
-    """Say in a line a set what was used and what was set aside."""
+    """Say in a line a set what was used and what was set aside, and what somebody should look at."""
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
-        """Log the counts of an intake."""
+        """Log the counts of an intake, before anything is trained."""
         if dataset_name.endswith(INTAKE):
-            LOGGER.info("%s: %s", dataset_name.removesuffix(f"_{INTAKE}"), describe_intake(data))
+            name = dataset_name.removesuffix(f"_{INTAKE}")
+            LOGGER.info("%s: %s", name, describe_intake(data))
+            for doubt in doubts_about_images(data):
+                LOGGER.warning("%s: %s", name, doubt)
 
 
 class SummaryHooks:

@@ -63,7 +63,8 @@ class CheckedImages:
     def describe(self) -> dict[str, Any]:
         """Counts: `listed`, `used`, `alike`, `set_aside` and `notes` by code, and `share_set_aside` of the images.
 
-        And `examples`: the path and the detail of the first image that was set aside for each reason.
+        And `examples`: the path and the detail of the first image that was set aside for each reason; `similar_labels`:
+        names of classes that differ only by case or white space, those of one name together.
         """
         reasons = Counter(self.rejected["reason"])
         suspicious = sum(count for reason, count in reasons.items() if reason not in EXPECTED_REASONS)
@@ -78,6 +79,7 @@ class CheckedImages:
             "notes": dict(Counter(self.notes["note"]).most_common()),
             "share_set_aside": suspicious / candidates if candidates else 1.0,
             "examples": dict(zip(firsts["reason"], examples, strict=True)),
+            "similar_labels": self.notes["detail"][self.notes["note"] == "similar_labels"].unique().tolist(),
         }
 
 

@@ -230,6 +230,7 @@ def _named(listing: ImageListing, name: str) -> ImageListing:
     """The listing with its name and a note on labels that differ only by case or white space."""
     labels = pd.Series(sorted(listing.table["label"].dropna().unique()), dtype="str")
     similar = labels.groupby(labels.str.normalize("NFKC").str.split().str.join(" ").str.casefold()).agg(list)
-    rows = [("", label, "similar_labels", f"{group}") for group in similar if len(group) > 1 for label in group]
+    several = [group for group in similar if len(group) > 1]
+    rows = [("", label, "similar_labels", ", ".join(map(repr, group))) for group in several for label in group]
     notes = pd.concat([listing.notes, note_table(rows)], ignore_index=True)
     return replace(listing, name=name, notes=notes)
