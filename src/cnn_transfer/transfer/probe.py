@@ -294,7 +294,8 @@ def _shares(probabilities: np.ndarray, course: _Course) -> np.ndarray | None:
 
 def _doubt(left_out: np.ndarray, classes: np.ndarray, course: _Course) -> float:
     """How uneven the estimated shares of labelled images are, all of whose classes weigh the same in truth."""
-    return _unevenness(_likeliest_shares(course.even(left_out), 1 / course.counts[classes]))
+    weights = len(classes) / (len(course.counts) * course.counts[classes])
+    return _unevenness(_likeliest_shares(course.even(left_out), weights))
 
 
 def _likeliest_shares(probabilities: np.ndarray, weights: np.ndarray, steps: int = 50) -> np.ndarray:

@@ -68,7 +68,8 @@ def class_weights(classes: np.ndarray) -> np.ndarray:
     is hardly learnt. Of left-out images, most are right, and their probabilities best, half-way
     (`benchmarks/uneven_classes.py`).
     """
-    weights = np.bincount(classes)[classes] ** -CLASS_BALANCE
+    own = np.bincount(classes)[classes]
+    weights = (own / own.mean()) ** -CLASS_BALANCE  # 1 to the last bit where classes are even
     return np.asarray(weights / weights.mean())
 
 
