@@ -65,8 +65,7 @@ def class_weights(classes: np.ndarray) -> np.ndarray:
     """Weight of each image, (n,) with mean 1: one of a class of c images weighs c ** -CLASS_BALANCE.
 
     Where all classes weigh the same, the many images of a large one say too little; where all images do, a class of few
-    is hardly learnt. Of left-out images, most are right, and their probabilities best, half-way
-    (`benchmarks/uneven_classes.py`).
+    is hardly learnt. Half-way, left-out images have the lowest log loss (`benchmarks/uneven_classes.py`).
     """
     own = np.bincount(classes)[classes]
     weights = (own / own.mean()) ** -CLASS_BALANCE  # 1 to the last bit where classes are even
