@@ -20,7 +20,6 @@ from cnn_transfer.evaluation.intervals import Groups, Interval, Units, proportio
 from cnn_transfer.evaluation.predictions import PROBABILITY
 
 RANK_SOURCES = "kedro run --pipelines rank_sources"
-FAILED = "THE BASELINE FAILED"
 
 
 def paired_difference(
@@ -263,8 +262,8 @@ def compare(
         "knowledge": knowledge._asdict() if knowledge else None,
         "method": method._asdict() if method else None,
     }
-    failure = _baseline_failure(baseline, baseline_log, confidence)
-    if failure.startswith(FAILED):  # what always says one class has no cost that could be compared
+    failed, failure = _baseline_failure(baseline, baseline_log, confidence)
+    if failed:  # what always says one class has no cost that could be compared
         cost["ratio"] = None
     result: dict[str, Any]
     if difference is None:
@@ -283,7 +282,7 @@ def compare(
             "baseline_failed": bool(failure),
         }
         limit = _unfinished(baseline_gain)
-        cheaper = "" if failure.startswith(FAILED) else f" {_cheaper(cost)}"
+        cheaper = "" if failed else f" {_cheaper(cost)}"
         sentence = f"{failure}{_better(verdict, difference)}{limit}{cheaper}{_origin(knowledge, method)}"
     advice = _advice(result["verdict"], bool(failure), baseline_gain, knowledge, method, depths, plan)
     return result | parts | {"sentence": sentence, "advice": advice}
@@ -313,10 +312,13 @@ def _verdict(difference: Interval) -> str:
     return "positive" if difference.low > 0 else "negative" if difference.high < 0 else "neutral"
 
 
-def _baseline_failure(baseline: pd.DataFrame, log: pd.DataFrame, confidence: float) -> str:
-    """Why training from scratch is no measure, with a space after it; empty when it is one, or there is none."""
+def _baseline_failure(baseline: pd.DataFrame, log: pd.DataFrame, confidence: float) -> tuple[bool, str]:
+    """Whether training from scratch learnt nothing, and why it is no measure, with a space after it.
+
+    Nothing is said where it is one, or there is none.
+    """
     if baseline.empty:
-        return ""
+        return False, ""
     right = proportion_interval(_correct(baseline), confidence, baseline.get("group"))
     shares = baseline["label"].value_counts(normalize=True)
     classes = int(baseline.columns.str.startswith(PROBABILITY).sum())
@@ -333,9 +335,9 @@ def _baseline_failure(baseline: pd.DataFrame, log: pd.DataFrame, confidence: flo
         failed = True
         reasons.append(f"on validation it was never better than before training ({before:.1%})")
     if not reasons:
-        return ""
-    claim = FAILED if failed else "THE BASELINE IS NOT SHOWN TO HAVE LEARNT ANYTHING"
-    return f"{claim}: {', and '.join(reasons)}. A comparison with it proves little. "
+        return False, ""
+    claim = "THE BASELINE FAILED" if failed else "THE BASELINE IS NOT SHOWN TO HAVE LEARNT ANYTHING"
+    return failed, f"{claim}: {', and '.join(reasons)}. A comparison with it proves little. "
 
 
 def _advice(
