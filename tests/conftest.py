@@ -233,7 +233,7 @@ def predictor(shapes_network, shapes, shape_splits):
     )  # fmt: skip
     return build_predictor(
         shapes_network, card.model_dump(mode="json"), "# Shapes\n\nA card.\n", shapes, shape_splits, validation,
-        calibration, choose_threshold(calibrated, 0.9, 0.9), fit_sets(calibrated, 0.9), 0.05, 0,
+        calibration, choose_threshold(calibrated, 0.9, 0.9), fit_sets(calibrated, 0.9), 0.05, 0.05, 0,
     )  # fmt: skip
 
 

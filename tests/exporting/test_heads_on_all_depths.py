@@ -82,7 +82,7 @@ def predictor(name, digits, augmentation, tmp_path_factory):
     calibrated = calibrate(validation, calibration)
     return build_predictor(
         network, card.model_dump(mode="json"), "# Digits\n", images, splits, validation, calibration,
-        choose_threshold(calibrated, 0.9, 0.9), fit_sets(calibrated, 0.9), 0.05, 0,
+        choose_threshold(calibrated, 0.9, 0.9), fit_sets(calibrated, 0.9), 0.05, 0.05, 0,
     )  # fmt: skip
 
 

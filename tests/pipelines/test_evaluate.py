@@ -113,7 +113,7 @@ def parameters():
     values["finetune_target"]["fine_tuning"] |= {"most_doublings": 0, "learning_rates": [0.01]}
     values["finetune_target"]["baseline"] |= {"steps": 60, "validations": 2, "most_doublings": 0}
     values["finetune_target"]["baseline"]["learning_rates"] = [0.01]
-    values["evaluate"] |= {"bootstrap_samples": 100, "mistakes_shown": 2, "least_accuracy": 1}
+    values["evaluate"] |= {"bootstrap_samples": 100, "mistakes_shown": 2, "least_accuracy": 1, "most_false_alarms": 0}
     values["evaluate"]["explanations"] |= {"images_shown": 2, "images_judged": 4, "curve_steps": 2, "path_steps": 2}
     values["evaluate"]["explanations"]["methods"] = ["grad_cam"]
     return values
@@ -194,7 +194,7 @@ def test_unknown_threshold_answers_an_unknown_share(usual):
 
 
 def test_unknown_familiarity_counts_nothing(usual):
-    assert usual["familiarity"]["farthest"] is None
+    assert usual["familiarity"]["limit"] is None
     assert usual["familiarity_of_test_images"]["unfamiliar"].isna().all()
     assert usual["unfamiliar_images"]["unfamiliar"] is None
     assert usual["unfamiliar_images"]["unfamiliar_share"] is None

@@ -35,4 +35,11 @@ def draw_predictions(images, seed, class_names=CLASS_NAMES, **changes):
 def make_references(training=200, validation=200, seed=1000, **changes):
     """References drawn from the same distributions."""
     known, judged = (draw_predictions(images, seed + n, **changes) for n, images in enumerate((training, validation)))
-    return References(known, np.empty((training, 2), np.float32), np.empty((2, 3), np.float32), judged, known[[]])
+    return References(
+        known,
+        np.empty((training, 2), np.float32),
+        np.empty((training, 7), np.float32),
+        np.empty((2, 3), np.float32),
+        judged,
+        known[[]],
+    )

@@ -97,7 +97,7 @@ def test_pictures_of_a_large_training_are_marked_though_few_are_kept(
     calibration, card = fit_calibration(judged), predictor.facts.card.model_dump(mode="json")
     threshold = choose_threshold(calibrate(judged, calibration), 0.9, 0.9)
     made = build_predictor(
-        shapes_network, card, "# Shapes", shapes, shape_splits, judged, calibration, threshold, {}, 0.05, 0
+        shapes_network, card, "# Shapes", shapes, shape_splits, judged, calibration, threshold, {}, 0.05, 0.05, 0
     )
     assert len(made.references.training) == 20
     rows = shapes.rows(shape_splits, "training")
@@ -249,7 +249,7 @@ def test_without_validation_images_new_ones_are_compared_with_left_out_training_
     threshold = choose_threshold(calibrate(judged, calibration), 0.9, 0.9)
     card = predictor.facts.card.model_copy(update={"strategy": "probe"}).model_dump(mode="json")
     made = build_predictor(
-        shapes_network, card, "# Shapes", shapes, splits, judged.iloc[::-1], calibration, threshold, {}, 0.05, 0
+        shapes_network, card, "# Shapes", shapes, splits, judged.iloc[::-1], calibration, threshold, {}, 0.05, 0.05, 0
     )
     rows = shapes.rows(splits, "training")
     known = made.references.validation
@@ -257,7 +257,10 @@ def test_without_validation_images_new_ones_are_compared_with_left_out_training_
     expected = calibrate(judged, calibration).set_index("id").loc[shapes.table["id"].iloc[rows]]
     assert known["predicted"].tolist() == expected["predicted"].tolist()
     np.testing.assert_allclose(known["confidence"], expected.filter(like="probability_").max(axis=1), atol=1e-6)
-    assert sorted(known["distance"]) == pytest.approx(made.facts.familiarity["distances"])
+    training = made.references.embedded()
+    left_out = familiarity_table(training, training, made.facts.familiarity)
+    assert known["distance"].tolist() == pytest.approx(left_out["distance"].tolist())
+    assert sorted(left_out["strangeness"]) == pytest.approx(made.facts.familiarity["strangeness"], abs=1e-3)
     assert "more new images" not in " ".join(made.facts.statements)
     empty = DriftCounts.empty(made.facts, made.references)
     pixels = shapes.pixels(shapes.rows(splits, "test"))

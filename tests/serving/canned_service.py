@@ -25,7 +25,7 @@ NAMES = ["circle", "square", "<b>bold</b>", "star", *(f"class {n}" for n in rang
 ANSWER = {
     "answer": "circle", "withheld": "", "withheld_text": "", "predicted": "circle", "confidence": 0.9994,
     "probabilities": dict.fromkeys(NAMES, 0.0006 / 11) | {"circle": 0.9994}, "set": ["circle"], "unfamiliar": False,
-    "percentile": 0.41, "notes": [],
+    "unlike": "", "percentile": 0.41, "notes": [],
     "nearest": [{"id": f"{n}.png", "label": label, "thumbnail": f"/training-images/{n}"}
                 for n, label in enumerate(["circle", "circle", "star"])],
 }  # fmt: skip
@@ -36,7 +36,7 @@ UNSURE = ANSWER | {
 }  # fmt: skip
 UNFAMILIAR = ANSWER | {
     "answer": None, "withheld": "unfamiliar", "withheld_text": "unlike the training images", "unfamiliar": True,
-    "percentile": 1.0, "set": [],
+    "unlike": "noise", "percentile": 1.0, "set": [],
 }  # fmt: skip
 BARE = ANSWER | {"set": None, "unfamiliar": None, "percentile": None, "nearest": []}
 ANSWERS = {"unsure": UNSURE, "unfamiliar": UNFAMILIAR, "bare": BARE}

@@ -1,11 +1,13 @@
 """Is an image like those that the network has learnt from, and which of them are nearest to it?
 
-Two views of the same features, which are what the network's last dense layer reads:
-
-- How far: the distance to the k-th nearest training image among all features, each image's scaled to length 1 (deep
-  nearest neighbours; Sun et al. 2022, arXiv 2204.06507). It sees what the head ignores, which is what foreign images
-  are made of. An image is called unfamiliar when it is farther than all but a stated share of held-out validation
-  images: a conformal test, so that this share is the false-alarm rate on images like them.
+- How far: the distance to the k-th nearest training image, in two views. Among the features that the network's last
+  dense layer reads, each image's scaled to length 1 (deep nearest neighbours; Sun et al. 2022, arXiv 2204.06507): they
+  see what the head ignores, which is what foreign images are made of. And among figures of how an image was taken
+  (`appearance`), since a network that looks past noise and blur finds noise itself familiar.
+- How strange: in each view the share of left-out training images that would be as far is estimated, by a Pareto tail
+  beyond the farthest tenth (Hill 1975); the smaller one counts, as its negative decimal logarithm. An image is called
+  unfamiliar when it is stranger than all but a stated share of held-out validation images: a conformal test, so that
+  this share is the false-alarm rate on images like them, however well the tails are estimated.
 - Which: the training images nearest in what the head makes of the features, its logits. On the default run these have
   the predicted class for 97% of the test images, neighbours among all features for 87%: they explain the decision.
 """
@@ -13,12 +15,13 @@ Two views of the same features, which are what the network's last dense layer re
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from cnn_transfer.evaluation.appearance import ASPECTS, appearance
 from cnn_transfer.evaluation.conformal import conformal_rank, coverage_range
 from cnn_transfer.evaluation.figures import (
     MOST_TITLE_CHARACTERS,
@@ -45,6 +48,11 @@ MOST_NUMBERS = 2**25  # of their features, 134 MB: a head on many depths reads s
 MOST_NEIGHBOURS = 5  # the distance to the fifth nearest: steadier than to the first, and still within a class
 SEPARATOR = " · "
 CHUNK_ROWS = 1024  # images compared at once with all training images
+CHUNK_IMAGES = 256  # whose pixels are in memory at once
+CONTENT = "content"  # what is strange about an image that is far in features rather than in appearance
+TAIL_SHARE = 0.1  # of left-out training images, the farthest, that say how fast the others thin out
+LEAST_DISTANCE = {"features": 1e-3, "appearance": 0.1}  # less is rounding, or copies of one image
+LEAST_EXCESS = 1e-3  # mean logarithm of how much farther the farthest are; less is rounding
 
 
 class EmbeddedImages(NamedTuple):
@@ -55,6 +63,7 @@ class EmbeddedImages(NamedTuple):
         labels: (n,) of text, the true classes.
         features: (n, d) float32, what the last dense layer reads.
         logits: (n, c) float32, what it makes of them, without the bias; their mean over the classes is 0.
+        appearance: (n, 7) float32, see `appearance`.
         groups: (n,) of text: images of one group are not each other's neighbours; None: every image is one of its own.
     """
 
@@ -62,6 +71,7 @@ class EmbeddedImages(NamedTuple):
     labels: np.ndarray
     features: np.ndarray
     logits: np.ndarray
+    appearance: np.ndarray
     groups: np.ndarray | None = None
 
 
@@ -69,13 +79,14 @@ NO_NAMES = pd.Index([])
 
 
 class ScaledImages(NamedTuple):
-    """Images as a network sees them, ready to be compared with many others: each vector has the length 1.
+    """Images as a network sees them, ready to be compared with many others: features and logits have length 1.
 
     Attributes:
         ids: (n,) of text; empty where they have no names, and none is one of those that they are compared with.
         labels: (n,) of text, the true classes; likewise.
         features: (n, d) float32.
         logits: (n, c) float32.
+        appearance: (n, 7) float32, as it is.
         groups: (n,) of text, see `EmbeddedImages`.
     """
 
@@ -83,6 +94,7 @@ class ScaledImages(NamedTuple):
     labels: np.ndarray
     features: np.ndarray
     logits: np.ndarray
+    appearance: np.ndarray
     groups: np.ndarray | None = None
 
 
@@ -95,12 +107,12 @@ def scaled(images: EmbeddedImages) -> ScaledImages:
         ValueError: When a feature is not finite.
     """
     features, logits = (np.asfortranarray(_unit(view)) for view in (images.features, images.logits))
-    return ScaledImages(pd.Index(images.ids), images.labels, features, logits, images.groups)
+    return ScaledImages(pd.Index(images.ids), images.labels, features, logits, images.appearance, images.groups)
 
 
-def scaled_nameless(features: np.ndarray, logits: np.ndarray) -> ScaledImages:
-    """The same of images without names."""
-    return ScaledImages(NO_NAMES, np.empty(0, object), _unit(features), _unit(logits))
+def scaled_nameless(features: np.ndarray, logits: np.ndarray, taken: np.ndarray) -> ScaledImages:
+    """The same of images without names; `taken` is their appearance."""
+    return ScaledImages(NO_NAMES, np.empty(0, object), _unit(features), _unit(logits), taken)
 
 
 def penultimate_features(network: keras.Model, images: ImageSet, rows: np.ndarray) -> np.ndarray:
@@ -151,7 +163,7 @@ def reference_rows(network: keras.Model, images: ImageSet, splits: pd.DataFrame,
 def embed_images(
     network: keras.Model, images: ImageSet, rows: np.ndarray, splits: pd.DataFrame | None = None
 ) -> EmbeddedImages:
-    """Features and logits of images.
+    """Features, logits and appearance of images.
 
     Args:
         network: A flat functional model.
@@ -170,26 +182,36 @@ def embed_images(
     groups = None
     if splits is not None and "group" in splits:
         groups = splits.set_index("id")["group"].reindex(names).to_numpy(object)
-    return EmbeddedImages(names, labels, features, logits, groups)
+    chunks = (images.pixels(rows[start : start + CHUNK_IMAGES]) for start in range(0, len(rows), CHUNK_IMAGES))
+    taken = [np.empty((0, len(ASPECTS)), np.float32), *map(appearance, chunks)]
+    return EmbeddedImages(names, labels, features, logits, np.concatenate(taken), groups)
 
 
 def fit_familiarity(
-    training: EmbeddedImages, validation: EmbeddedImages | None, false_alarm_rate: float, learnt: bool = True
+    training: EmbeddedImages,
+    validation: EmbeddedImages | None,
+    false_alarm_rate: float,
+    most_false_alarms: float,
+    learnt: bool = True,
 ) -> dict[str, Any]:
-    """Find how far from the training images an image may be that is like the validation images.
+    """Find how strange an image may be that is like the validation images.
 
     Args:
         training: Images that the network was trained on, at least 1.
         validation: Images that it was not; None or empty: the training images are left out, each with its group. Where
             the features were learnt from them, more of the new images are called unfamiliar than stated.
         false_alarm_rate: Share of the images like these that may be called unfamiliar, above 0, below 0.5.
+        most_false_alarms: Where there are too few images to keep that rate, the lowest that they keep takes its place,
+            up to this one.
         learnt: Whether the features were learnt from the training images; not those of a head on features as they were.
 
     Returns:
-        `neighbour` (k), `false_alarm_rate`, `images` (compared with), `held_out` (whether they are validation images),
-        `distances` (theirs, ascending), `farthest` (largest familiar distance; None: nothing can be called unfamiliar,
-        for want of images), `false_alarm_low` and `false_alarm_high` (95% range of the true rate over draws of so many
-        groups; None likewise), `images_needed` (each of another group), `statement`.
+        `neighbour` (k), `tails` (by view `distances`, `shares`, `exponent`), `centre` and `spread` (of the training
+        images' appearance), `false_alarm_rate` (that is kept), `images` (compared with), `held_out` (whether they are
+        validation images), `strangeness` (theirs, ascending), `limit` (the largest that is familiar; None: nothing can
+        be called unfamiliar, for want of images), `false_alarm_low` and `false_alarm_high` (95% range of the true rate
+        over draws of so many groups; None likewise), `images_needed` (for the rate that is wished, each of another
+        group), `statement`.
 
     Raises:
         ValueError: When there is no training image, a feature is not finite or the rate is out of bounds.
@@ -198,39 +220,72 @@ def fit_familiarity(
         raise ValueError(f"false_alarm_rate must be above 0 and below 0.5. Received: {false_alarm_rate}.")
     if not len(training.ids):
         raise ValueError("Familiarity must be measured against at least one training image. Received: none.")
+    known = scaled(training)
     neighbour = max(1, min(MOST_NEIGHBOURS, _fewest_of_a_class(training)))
+    fitted = {"neighbour": neighbour, **_spread(training.appearance)}
+    left_out = _distances(known, known, fitted)
+    fitted["tails"] = {view: _fit_tail(distances, LEAST_DISTANCE[view]) for view, distances in left_out.items()}
     held_out = validation is not None and len(validation.ids) > 0
     reference = validation if validation is not None and held_out else training
-    distances = _distances(scaled(training), scaled(reference), neighbour)
-    finite = np.isfinite(distances)
-    units, distances = Units(reference.groups, len(distances)).of(finite), distances[finite]
-    n, needed = len(distances), math.ceil(1 / false_alarm_rate - 1e-9) - 1
-    rank, place = conformal_rank(distances, units, 1 - false_alarm_rate)
-    what = (VALIDATION_IMAGES if held_out else LEFT_OUT_IMAGES) + units.words
+    distances = _distances(known, scaled(reference), fitted) if held_out else left_out
+    strangeness, _ = _strangeness(distances, fitted)
+    finite = np.isfinite(strangeness)
+    units, strangeness = Units(reference.groups, len(strangeness)).of(finite), strangeness[finite]
+    n, needed = len(strangeness), math.ceil(1 / false_alarm_rate - 1e-9) - 1
+    rate = max(false_alarm_rate, min(1 / (units.number + 1), most_false_alarms))
+    rank, place = conformal_rank(strangeness, units, 1 - rate)
+    wants = (
+        f"a false-alarm rate of {100 * false_alarm_rate:.4g}% needs at least {needed:,} "
+        f"images{' of as many groups' if units.grouped else ''} to compare with, there are {n:,}{units.words}."
+    )
     if rank is None:
-        statement = (
-            f"No image can be called unfamiliar: a false-alarm rate of {100 * false_alarm_rate:.4g}% needs at least "
-            f"{needed:,} images{' of as many groups' if units.grouped else ''} to compare with, there are "
-            f"{n:,}{units.words}."
-        )
+        rate, statement = false_alarm_rate, f"No image can be called unfamiliar: {wants}"
     else:
+        what = (VALIDATION_IMAGES if held_out else LEFT_OUT_IMAGES) + units.words
         statement = (
             f"An image is called unfamiliar when it is farther from the training images than all but "
-            f"{100 * false_alarm_rate:.4g}% of {n:,} {what} are."
+            f"{100 * rate:.3g}% of {n:,} {what} are, to the network or in how it was taken (brightness, contrast, "
+            "detail, noise, colour)."
         )
+        if rate > false_alarm_rate:
+            statement += f" Fewer false alarms cannot be promised: {wants}"
         if not held_out and learnt:
             statement += " Its features were learnt from these: more new images will be called unfamiliar than that."
-    return {
-        "neighbour": neighbour,
-        "false_alarm_rate": false_alarm_rate,
+    return fitted | {
+        "false_alarm_rate": rate,
         "images": n,
         "held_out": held_out,
-        "distances": np.sort(distances).tolist(),
-        "farthest": None if rank is None else float(distances[place]),
-        **_range_of_rate(units.number, false_alarm_rate, rank is None),
+        "strangeness": np.sort(strangeness).tolist(),
+        "limit": None if rank is None else float(strangeness[place]),
+        **_range_of_rate(units.number, rate, rank is None),
         "images_needed": needed,
         "statement": statement,
     }
+
+
+def _spread(taken: np.ndarray) -> dict[str, list[float]]:
+    """Mean and standard deviation of appearances; the latter not below what counts as alike."""
+    least = np.array([aspect.least_spread for aspect in ASPECTS])
+    figures = taken.astype(np.float64)
+    return {"centre": figures.mean(axis=0).tolist(), "spread": np.maximum(figures.std(axis=0), least).tolist()}
+
+
+def _fit_tail(distances: np.ndarray, least: float) -> dict[str, Any]:
+    """Which share of images is farther than any distance.
+
+    Returns:
+        `distances` than which each of the `shares` is farther, from all images down to a tenth of them, at least two;
+        beyond the last distance that share falls with the power `exponent` of the distance.
+    """
+    found = np.sort(np.maximum(distances[np.isfinite(distances)], least))
+    beyond = min(max(2, round(TAIL_SHARE * len(found))), len(found) - 1)
+    if beyond < 1:
+        return {"distances": [1.0], "shares": [1.0], "exponent": 1.0}
+    shares = np.linspace(1, beyond / len(found), 10)
+    start = found[-beyond - 1]
+    places = np.quantile(found[: len(found) - beyond], np.linspace(0, 1, 10))
+    excess = float(np.log(found[-beyond:] / start).mean())
+    return {"distances": places.tolist(), "shares": shares.tolist(), "exponent": 1 / max(excess, LEAST_EXCESS)}
 
 
 def _fewest_of_a_class(training: EmbeddedImages) -> int:
@@ -252,9 +307,11 @@ def familiarity_table(
         nearest: Number of training images that are named; fewer where there are fewer.
 
     Returns:
-        One row an image: `id`, `label`, `distance` (0-2), `percentile` (share of the compared images that are nearer,
-        0-1), `unfamiliar` (missing where nothing can be called so), `nearest_1` … (ids of training images, the nearest
-        in logits first), `nearest_labels` (theirs, joined by ` · `); `group` where the queries have groups.
+        One row an image: `id`, `label`, `distance` (in features, 0-2), `strangeness`, `percentile` (share of the
+        compared images that are less strange, 0-1), `unfamiliar` (missing where nothing can be called so), `unlike`
+        (what is strange about it: `content`, or the name of an aspect of its appearance; empty where it is not
+        unfamiliar), `nearest_1` … (ids of training images, the nearest in logits first), `nearest_labels` (theirs,
+        joined by ` · `); `group` where the queries have groups.
 
     Raises:
         ValueError: When a feature is not finite.
@@ -266,10 +323,12 @@ def familiarity_table(
             "id": pd.Series(queries.ids, dtype="str"),
             "label": pd.Series(queries.labels, dtype="str"),
             "distance": near.distance,
+            "strangeness": near.strangeness,
             "percentile": near.percentile,
             "unfamiliar": pd.array([pd.NA] * len(queries.ids), "boolean")
             if near.unfamiliar is None
             else near.unfamiliar,
+            "unlike": pd.Series(near.unlike, dtype="str"),
         }
     )
     for place in range(near.rows.shape[1]):
@@ -284,29 +343,51 @@ class Near(NamedTuple):
     """How near n images are to the training images.
 
     Attributes:
-        distance: (n,) float64, 0-2.
-        percentile: (n,) float64, share of the compared images that are nearer, 0-1.
+        distance: (n,) float64, in features, 0-2.
+        strangeness: (n,) float64, 1: about a tenth of the training images would be as strange, 2: a hundredth.
+        percentile: (n,) float64, share of the compared images that are less strange, 0-1.
         unfamiliar: (n,) booleans; None where nothing can be called so.
+        unlike: (n,) of text, see `familiarity_table`.
         rows: (n, k) row numbers of the nearest training images, the nearest in logits first.
     """
 
     distance: np.ndarray
+    strangeness: np.ndarray
     percentile: np.ndarray
     unfamiliar: np.ndarray | None
+    unlike: np.ndarray
     rows: np.ndarray
 
 
 def find_near(training: ScaledImages, queries: ScaledImages, familiarity: Mapping[str, Any], nearest: int) -> Near:
     """The figures of `familiarity_table` as arrays."""
-    distance = _distances(training, queries, familiarity["neighbour"])
-    compared = np.asarray(familiarity["distances"], np.float64)
-    farthest = familiarity["farthest"]
+    distances = _distances(training, queries, familiarity)
+    strangeness, by_appearance = _strangeness(distances, familiarity)
+    compared, limit = np.asarray(familiarity["strangeness"], np.float64), familiarity["limit"]
+    unfamiliar = np.zeros(len(strangeness), bool) if limit is None else strangeness > limit
+    unlike = np.where(unfamiliar, CONTENT, "").astype(object)
+    if (taken := unfamiliar & by_appearance).any():
+        names = np.array([aspect.name for aspect in ASPECTS], object)
+        unlike[taken] = names[np.abs(_standardised(queries.appearance[taken], familiarity)).argmax(axis=1)]
     return Near(
-        distance,
-        np.searchsorted(compared, distance) / max(1, len(compared)),
-        None if farthest is None else distance > farthest,
+        distances["features"],
+        strangeness,
+        np.searchsorted(compared, strangeness) / max(1, len(compared)),
+        None if limit is None else unfamiliar,
+        unlike,
         _nearest(training, queries, nearest),
     )
+
+
+def _strangeness(distances: Mapping[str, np.ndarray], familiarity: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) float64 by the stranger of both views, and (n,) whether that is appearance."""
+    of_view = {}
+    for view, tail in familiarity["tails"].items():
+        distance, places = distances[view], np.asarray(tail["distances"], np.float64)
+        usual = np.interp(distance, places, -np.log10(tail["shares"]))
+        farther = np.log10(np.maximum(distance, places[-1]) / places[-1])
+        of_view[view] = np.where(distance > LEAST_DISTANCE[view], usual + tail["exponent"] * farther, 0)
+    return np.maximum(of_view["features"], of_view["appearance"]), of_view["appearance"] > of_view["features"]
 
 
 def measure_familiarity(table: pd.DataFrame, familiarity: Mapping[str, Any], confidence: float) -> dict[str, Any]:
@@ -322,13 +403,13 @@ def measure_familiarity(table: pd.DataFrame, familiarity: Mapping[str, Any], con
         be called unfamiliar), `false_alarm_rate`, `statement`.
     """
     n, rate = len(table), familiarity["false_alarm_rate"]
-    unfamiliar = None if familiarity["farthest"] is None else int(table["unfamiliar"].sum())
+    unfamiliar = None if familiarity["limit"] is None else int(table["unfamiliar"].sum())
     share: tuple[float | None, ...] = (None, None, None)
     if unfamiliar is not None and n:
         share = proportion_interval(table["unfamiliar"].to_numpy(bool), confidence, table.get("group"))
     if not n:
         statement = "There are no images to judge."
-    elif familiarity["farthest"] is None:
+    elif familiarity["limit"] is None:
         statement = familiarity["statement"]
     else:
         statement = (
@@ -389,7 +470,7 @@ def draw_nearest(
 
 
 def draw_unfamiliar(images: ImageSet, table: pd.DataFrame, shown: int = 16) -> Figure:
-    """The images that are farthest from the training images, the farthest first.
+    """The images that are least like the training images, the strangest first.
 
     Args:
         images: The set that holds them.
@@ -399,16 +480,16 @@ def draw_unfamiliar(images: ImageSet, table: pd.DataFrame, shown: int = 16) -> F
     Raises:
         ValueError: When an image is not in the set.
     """
-    farthest = table.nlargest(shown, "distance", keep="first")
+    farthest = table.nlargest(shown, "strangeness", keep="first")
     titles = []
     for row in farthest.to_dict("records"):
-        mark = "not judged" if pd.isna(row["unfamiliar"]) else "unfamiliar" if row["unfamiliar"] else "familiar"
-        titles.append(f"{short_name(row['label'], MOST_TITLE_CHARACTERS)}\n{mark}, {row['distance']:.2f}")
+        mark = "not judged" if pd.isna(row["unfamiliar"]) else row["unlike"] or "familiar"
+        titles.append(f"{short_name(row['label'], MOST_TITLE_CHARACTERS)}\n{mark}, {row['strangeness']:.1f}")
     if table.empty:
         return draw_sheet(images, [], [], "No images to judge")
     count = f"{int(table['unfamiliar'].sum()):,} of {len(table):,} are unfamiliar"
     judged = "none can be called unfamiliar" if table["unfamiliar"].isna().any() else count
-    heading = f"Least like the training images (class, distance); {judged}"
+    heading = f"Least like the training images (class, what is unlike, how strange); {judged}"
     return draw_sheet(images, farthest["id"], titles, heading)
 
 
@@ -447,15 +528,16 @@ def _unit(features: np.ndarray) -> np.ndarray:
     return np.asarray(features / np.maximum(lengths, np.finfo(np.float32).tiny))
 
 
-def _similarities(known: ScaledImages, asked: ScaledImages, view: str) -> Iterator[tuple[slice, np.ndarray]]:
-    """Cosines (n, training images), some images at a time; neither an image itself nor its group is its neighbour."""
-    ours, theirs = getattr(asked, view), getattr(known, view).T
+def _similarities(
+    known: ScaledImages, asked: ScaledImages, similar: Callable[[slice], np.ndarray]
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Similarities (n, training images), some images at a time; neither an image itself nor its group is similar."""
     own = known.ids.get_indexer(asked.ids) if len(asked.ids) else None
     grouped = known.groups is not None and asked.groups is not None
     groups = pd.factorize(np.concatenate([known.groups, asked.groups]))[0] if grouped else np.empty(0, int)
-    for start in range(0, len(ours), CHUNK_ROWS):
+    for start in range(0, len(asked.features), CHUNK_ROWS):
         part = slice(start, start + CHUNK_ROWS)
-        found = ours[part] @ theirs
+        found = similar(part)
         if own is not None:
             rows = np.flatnonzero(own[part] >= 0)
             found[rows, own[part][rows]] = -np.inf
@@ -464,20 +546,32 @@ def _similarities(known: ScaledImages, asked: ScaledImages, view: str) -> Iterat
         yield part, found
 
 
-def _distances(known: ScaledImages, asked: ScaledImages, neighbour: int) -> np.ndarray:
-    """(n,) float64 distance to the k-th nearest training image outside its group, infinite without one."""
-    place = max(0, len(known.ids) - neighbour)
-    result = np.empty(len(asked.features))
-    for part, found in _similarities(known, asked, "features"):
-        found.partition(place, axis=1)
-        result[part] = np.sqrt(np.maximum(2 - 2 * found[:, place], 0))
-    return result
+def _distances(known: ScaledImages, asked: ScaledImages, familiarity: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """By view, (n,) float64 distance to the k-th nearest training image outside its group, infinite without one."""
+    place = max(0, len(known.ids) - familiarity["neighbour"])
+    ours, theirs = (_standardised(images.appearance, familiarity) for images in (asked, known))
+    our_squares, their_squares = ((images**2).sum(axis=1) for images in (ours, theirs))
+    views: dict[str, Callable[[slice], np.ndarray]] = {  # each the square of the distance, negative
+        "features": lambda part: 2 * (asked.features[part] @ known.features.T) - 2,
+        "appearance": lambda part: 2 * (ours[part] @ theirs.T) - our_squares[part][:, None] - their_squares,
+    }
+    distances = {view: np.empty(len(asked.features)) for view in views}
+    for view, similar in views.items():
+        for part, found in _similarities(known, asked, similar):
+            found.partition(place, axis=1)
+            distances[view][part] = np.sqrt(np.maximum(-found[:, place], 0))
+    return distances
+
+
+def _standardised(taken: np.ndarray, familiarity: Mapping[str, Any]) -> np.ndarray:
+    """Appearances (n, 7) float64 in standard deviations of those of the training images."""
+    return np.asarray((taken.astype(np.float64) - familiarity["centre"]) / familiarity["spread"])
 
 
 def _nearest(known: ScaledImages, asked: ScaledImages, nearest: int) -> np.ndarray:
     """(n, nearest) rows of the training images whose logits point in the most similar direction."""
     result = np.empty((len(asked.features), min(nearest, len(known.ids))), int)
-    for part, found in _similarities(known, asked, "logits"):
+    for part, found in _similarities(known, asked, lambda part: asked.logits[part] @ known.logits.T):
         each = np.arange(len(found))
         for place in range(result.shape[1]):
             result[part, place] = found.argmax(axis=1)

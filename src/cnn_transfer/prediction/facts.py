@@ -9,7 +9,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from cnn_transfer.images import ImageFormat
 from cnn_transfer.models import ModelCard
 
-FORM = 2  # of the folder; a predictor of another form is refused
+FORM = 3  # of the folder; a predictor of another form is refused
 
 
 class PredictorFacts(BaseModel):
@@ -26,7 +26,7 @@ class PredictorFacts(BaseModel):
         promised_accuracy: Of the answered images, 0-1; None: nothing is answered.
         confidence: With which it is promised, 0-1.
         sets: How improbable a class may be to be in a prediction set, see `evaluation.fit_sets`; empty: no sets.
-        familiarity: How far from the training images an image may be, see `evaluation.fit_familiarity`.
+        familiarity: How strange beside the training images an image may be, see `evaluation.fit_familiarity`.
         statements: What holds for its answers, in sentences.
     """
 

@@ -35,7 +35,7 @@ from cnn_transfer.prediction.predictor import NO_THRESHOLD, TRAINING_IMAGE, WITH
 
 CONTENTS = "_labels.json"  # written last
 REJECTED = "_rejected-"  # begins the name of a part's rejected images
-FORM = 3  # of the parts: raise it when the same image gets another row
+FORM = 4  # of the parts: raise it when the same image gets another row
 PART_IMAGES = 4096  # or the next lower multiple of what is decoded at once: seconds of work, megabytes of table
 REJECTED_COLUMNS = ["id", "reason", "detail"]
 

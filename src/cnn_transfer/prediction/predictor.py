@@ -61,7 +61,7 @@ WITHHELD = {  # why an image has no answer
     NO_THRESHOLD: "no confidence is known above which enough of its answers are right",
 }
 KNOWN = ("id", "width_px", "height_px", "notes", "pixel_digest")  # of an image before it is labelled
-TEXT_COLUMNS = ("id", "answer", "withheld", "predicted", "set", "notes")
+TEXT_COLUMNS = ("id", "answer", "withheld", "predicted", "set", "unlike", "notes")
 TRAINING_IMAGE = "training_image"  # a note: the network was trained on this very picture
 
 
@@ -72,9 +72,9 @@ class Labelled(NamedTuple):
         predictions: One row a usable image: `id`, `answer` (class; missing where none is given), `withheld` (why not,
             a code of `WITHHELD`; empty), `predicted`, `confidence` (0-1, calibrated), `set` (classes that may be it,
             joined by ` · `; missing where no sets were fitted), `unfamiliar` (missing where nothing can be called so),
-            `distance` and `percentile` (see `evaluation.familiarity_table`), `probability_<class>` (float32), and
-            `nearest_1` … (ids of training images), `width_px`, `height_px`, `brightness`, `sharpness`, `notes` (codes,
-            separated by spaces).
+            `distance`, `strangeness`, `percentile` and `unlike` (see `evaluation.familiarity_table`),
+            `probability_<class>` (float32), and `nearest_1` … (ids of training images), `width_px`, `height_px`,
+            `brightness`, `sharpness`, `notes` (codes, separated by spaces).
         rejected: One row an image that cannot be used: `id`, `reason`, `detail`.
     """
 
@@ -234,8 +234,10 @@ class Predictor:
             "confidence": judged.confidence,
             "set": sets_of(judged.probabilities, self.facts.sets)[1] if self.facts.sets else nothing,
             "distance": near.distance,
+            "strangeness": near.strangeness,
             "percentile": near.percentile,
             "unfamiliar": nothing if near.unfamiliar is None else near.unfamiliar,
+            "unlike": near.unlike,
             **{f"nearest_{place + 1}": self._training_ids[rows] for place, rows in enumerate(near.rows.T)},
             **dict(zip([PROBABILITY + name for name in names], judged.probabilities.T, strict=True)),
             "width_px": np.asarray(images["width_px"], int),
@@ -250,7 +252,9 @@ class Predictor:
     def judge(self, pixels: np.ndarray) -> Judged:
         """What is said of pixels alone, (n, height, width, channels) uint8 in the network's size; n may be 0."""
         outputs = self.compute(pixels)
-        near = find_near(self._training, self.references.embed(outputs.features), self.facts.familiarity, NEAREST)
+        near = find_near(
+            self._training, self.references.embed(outputs.features, pixels), self.facts.familiarity, NEAREST
+        )
         confidence = outputs.probabilities.max(axis=1, initial=0.0).astype(float)
         predicted = np.asarray(self.facts.class_names, object)[outputs.probabilities.argmax(axis=1)]
         withheld = self._withheld(confidence, near.unfamiliar).astype(object)
@@ -365,6 +369,7 @@ def build_predictor(
     threshold: Mapping[str, Any],
     sets: Mapping[str, Any],
     false_alarm_rate: float,
+    most_false_alarms: float,
     seed: int,
 ) -> Predictor:
     """Put a network together with what was fitted for it.
@@ -381,6 +386,7 @@ def build_predictor(
         threshold: See `evaluation.choose_threshold`.
         sets: See `evaluation.fit_sets`; empty: none.
         false_alarm_rate: Share of images like these that may be called unfamiliar.
+        most_false_alarms: The most where these are too few to keep that.
         seed: Of the draw from a large training set.
     """
     training, validation = (
@@ -388,7 +394,9 @@ def build_predictor(
         for rows in (reference_rows(network, images, splits, seed), images.rows(splits, "validation"))
     )
     model_card = ModelCard.model_validate(card)
-    familiarity = fit_familiarity(training[1], validation[1], false_alarm_rate, model_card.features_learnt)
+    familiarity = fit_familiarity(
+        training[1], validation[1], false_alarm_rate, most_false_alarms, model_card.features_learnt
+    )
     facts = PredictorFacts(
         card=model_card,
         image_format=images.image_format

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from cnn_transfer.evaluation.appearance import appearance
 from cnn_transfer.evaluation.familiarity import (
     EmbeddedImages,
     ScaledImages,
@@ -43,6 +44,7 @@ class References:
         training: One row a kept training image: `id`, `label`, `thumbnail` (an encoded picture), and `width_px`,
             `height_px` before resizing, `brightness`, `sharpness` (see `evaluation.image_attributes`).
         features: (kept images, d) float32, what the last dense layer reads.
+        appearance: (kept images, 7) float32, see `evaluation.appearance`.
         kernel: (d, c) float32, what that layer multiplies by, without what all classes share.
         validation: One row a validation image, or without them a training image that was left out: the same figures,
             and `predicted`, `confidence` (calibrated, 0-1), `distance` (see `evaluation.familiarity_table`).
@@ -53,6 +55,7 @@ class References:
 
     training: pd.DataFrame
     features: np.ndarray
+    appearance: np.ndarray
     kernel: np.ndarray
     validation: pd.DataFrame
     trained_on: pd.DataFrame
@@ -60,28 +63,28 @@ class References:
     def embedded(self) -> EmbeddedImages:
         """The training images as the network sees them."""
         names, labels = (self.training[column].to_numpy(object) for column in ("id", "label"))
-        return EmbeddedImages(names, labels, self.features, self.features @ self.kernel)
+        return EmbeddedImages(names, labels, self.features, self.features @ self.kernel, self.appearance)
 
-    def embed(self, features: np.ndarray) -> ScaledImages:
+    def embed(self, features: np.ndarray, pixels: np.ndarray) -> ScaledImages:
         """New images as the network sees them; whatever they are called, none is one of the training images."""
-        return scaled_nameless(features, features @ self.kernel)
+        return scaled_nameless(features, features @ self.kernel, appearance(pixels))
 
     def save(self, folder: Path) -> None:
         """Write its files into a folder that is there."""
         for name in ("training", "validation", "trained_on"):
             getattr(self, name).to_parquet(folder / f"{name}.parquet", index=False)
         with open(folder / "features.npz", "wb") as file:
-            np.savez(file, features=self.features, kernel=self.kernel)
+            np.savez(file, features=self.features, appearance=self.appearance, kernel=self.kernel)
 
     @classmethod
     def load(cls, folder: Path) -> References:
         """Read what `save` wrote."""
         with open(folder / "features.npz", "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            features, kernel = arrays["features"], arrays["kernel"]
+            features, taken, kernel = arrays["features"], arrays["appearance"], arrays["kernel"]
         training, validation, trained_on = (
             pd.read_parquet(folder / f"{name}.parquet") for name in ("training", "validation", "trained_on")
         )
-        return cls(training, features, kernel, validation, trained_on)
+        return cls(training, features, taken, kernel, validation, trained_on)
 
 
 def gather_references(
@@ -122,6 +125,7 @@ def gather_references(
     return References(
         training=pd.concat([kept, _figures(images, rows)], axis=1),
         features=embedded.features,
+        appearance=embedded.appearance,
         kernel=kernel - kernel.mean(axis=1, keepdims=True),
         validation=pd.concat([_figures(images, others), outcomes], axis=1),
         trained_on=images.table.iloc[trained_on][["pixel_digest"]].reset_index(drop=True),

@@ -53,6 +53,7 @@ class LabelledImage(BaseModel):
     probabilities: dict[str, float]
     set: list[str] | None = Field(description="classes that may be it, the most probable first; null: no sets fitted")
     unfamiliar: bool | None = Field(description="unlike the training images; null where nothing can be called so")
+    unlike: str = Field(description="what is unlike: content, or an aspect such as noise; empty: nothing known of")
     percentile: float | None = Field(description="share of the images it was judged on that are more familiar, 0-1")
     nearest: list[Nearest]
     notes: list[str] = Field(description="what was done to the image, codes of the intake")
@@ -119,6 +120,7 @@ def images_json(model: ServedModel, judged: Judged, notes: Sequence[str]) -> lis
         judged.probabilities.astype(float).tolist(),
         sets,
         nothing if near.unfamiliar is None else near.unfamiliar.tolist(),
+        near.unlike.tolist(),
         near.percentile.tolist(),
         near.rows.tolist(),
         notes,
@@ -133,11 +135,12 @@ def images_json(model: ServedModel, judged: Judged, notes: Sequence[str]) -> lis
             "probabilities": dict(zip(names, probabilities, strict=True)),
             "set": held,
             "unfamiliar": unfamiliar,
+            "unlike": unlike,
             "percentile": percentile if math.isfinite(percentile) else None,
             "nearest": [model.nearest[row] for row in rows],
             "notes": noted.split(),
         }
-        for predicted, withheld, confidence, probabilities, held, unfamiliar, percentile, rows, noted in zip(
+        for predicted, withheld, confidence, probabilities, held, unfamiliar, unlike, percentile, rows, noted in zip(
             *columns, strict=True
         )
     ]

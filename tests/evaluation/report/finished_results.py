@@ -189,7 +189,9 @@ def make_results(classes):
                 "id": ["near.png", "far.png"],
                 "label": [first, second],
                 "distance": [0.1, 0.7],
+                "strangeness": [0.8, 3.1],
                 "unfamiliar": [False, True],
+                "unlike": ["", "noise"],
                 "nearest_labels": [f"{first} · {second}", f"{second} · {second}"],
             }
         ),

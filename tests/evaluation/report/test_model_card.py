@@ -91,7 +91,7 @@ def test_calibration_is_told_when_there_is_one():
 
 
 THRESHOLD = {"judged_on": "validation images", "threshold": 0.85, "wished_accuracy": 0.98, "promised_accuracy": 0.95}
-FAMILIARITY = {"farthest": 0.64153, "false_alarm_rate": 0.01}
+FAMILIARITY = {"limit": 2.4, "false_alarm_rate": 0.01}
 
 
 def test_out_of_scope_is_what_the_code_enforces():
@@ -100,13 +100,13 @@ def test_out_of_scope_is_what_the_code_enforces():
     _, body = front_matter(write_model_card(CARD, METRICS, PER_CLASS, SUMMARY, out_of_scope=limits))
     scope = body.partition("## Out of scope")[2].partition("## Limitations")[0]
     assert "a side below 12 px, or of more than 50 megapixels, are rejected" in scope
-    assert "(`unfamiliar`): those farther from them, in the network's features, than 0.642" in scope
+    assert "than all but 1.0% of ordinary images are." in scope
     assert "less than 0.85 sure get no answer (`unsure`); above it an accuracy of 95% is promised" in scope
     assert scope.count("\n- ") == len(limits)
 
 
 def test_out_of_scope_says_what_cannot_be_told():
-    text = "\n".join(limits_of_use(None, THRESHOLD | {"threshold": None}, FAMILIARITY | {"farthest": None}))
+    text = "\n".join(limits_of_use(None, THRESHOLD | {"threshold": None}, FAMILIARITY | {"limit": None}))
     assert (
         "No image gets an answer (`no_threshold`): the validation images show for no confidence that an accuracy of 98%"
         in text

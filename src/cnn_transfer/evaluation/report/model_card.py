@@ -95,13 +95,13 @@ def limits_of_use(
             f"Images with a side below {image_format.smallest_side_px} px, or of more than "
             f"{image_format.most_megapixels:g} megapixels, are rejected (`too_small`, `too_large`)."
         )
-    if familiarity.get("farthest") is None:
+    if familiarity.get("limit") is None:
         limits.append("Nothing tells whether an image is unlike the training images: none is withheld for that.")
     else:
         limits.append(
-            "Images unlike the training images get no answer (`unfamiliar`): those farther from them, in the network's "
-            f"features, than {familiarity['farthest']:.3f}, as {familiarity['false_alarm_rate']:.1%} of ordinary "
-            "images are."
+            "Images unlike the training images get no answer (`unfamiliar`): those farther from them, to the network "
+            "or in how they were taken (brightness, contrast, detail, noise, colour), than all but "
+            f"{familiarity['false_alarm_rate']:.1%} of ordinary images are."
         )
     if threshold["threshold"] is None:
         limits.append(

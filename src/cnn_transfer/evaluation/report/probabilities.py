@@ -52,7 +52,8 @@ RISK = [
 FAMILIARITY = [
     Column("id", "image"),
     Column("label", "class"),
-    Column("distance", "distance", decimal),
+    Column("unlike", "unlike in"),
+    Column("strangeness", "how strange", decimal),
     Column("nearest_labels", "classes of the nearest training images"),
 ]
 
@@ -199,7 +200,7 @@ def _unfamiliar(results: RunResults) -> list[Any]:
     known, measured = results.familiarity, results.unfamiliar_images
     table_of_all = results.familiarity_of_test_images
     listed = table_of_all[table_of_all["unfamiliar"].fillna(False).astype(bool)].sort_values(
-        "distance", ascending=False
+        "strangeness", ascending=False
     )
     every = table(
         "unfamiliar-images",
@@ -215,8 +216,9 @@ def _unfamiliar(results: RunResults) -> list[Any]:
             "unfamiliar",
             results.unfamiliar_sheet,
             "The least familiar test images",
-            "The farther an image is from all training images, the less its prediction rests on.",
-            "Test images that are farthest from the training images",
+            "What each is unlike in, and how strange it is: about 1 in 10 training images are stranger than 1, 1 in "
+            "100 than 2, 1 in 1,000 than 3. The stranger an image, the less its prediction rests on.",
+            "Test images that are least like the training images",
         ),
         *([Details(f"Unfamiliar test images one by one ({len(listed):,})", [every])] if len(listed) else []),
     ]

@@ -191,7 +191,7 @@ def judge_familiarity(
     parameters: Mapping[str, Any],
     seed: int,
 ) -> tuple[dict[str, Any], pd.DataFrame, dict[str, Any]]:
-    """How far each test image is from the training images, to the network, and which of them are nearest."""
+    """How strange each test image is beside the training images, and which of them are nearest to it."""
     block = EvaluateParameters.parse(parameters, "evaluate")
     known = reference_rows(network, images, splits, seed)
     training, validation, test = (
@@ -199,7 +199,7 @@ def judge_familiarity(
         for rows in (known, *(images.rows(splits, split) for split in ("validation", "test")))
     )
     learnt = ModelCard.model_validate(card).features_learnt
-    familiarity = fit_familiarity(training, validation, block.false_alarm_rate, learnt)
+    familiarity = fit_familiarity(training, validation, block.false_alarm_rate, block.most_false_alarms, learnt)
     table = familiarity_table(training, test, familiarity)
     return familiarity, table, measure_familiarity(table, familiarity, block.confidence)
 
@@ -361,6 +361,7 @@ def pack_predictor(
     abstention: Mapping[str, Any],
     sets: Mapping[str, Any],
     false_alarm_rate: float,
+    most_false_alarms: float,
     seed: int,
 ) -> Predictor:
     """Put the delivered network together with all that is needed to label new images."""
@@ -375,6 +376,7 @@ def pack_predictor(
         abstention["chosen"],
         sets,
         false_alarm_rate,
+        most_false_alarms,
         seed,
     )
 

@@ -234,6 +234,7 @@ def create_pipeline() -> Pipeline:
                 "abstention",
                 "conformal_sets",
                 "params:evaluate.false_alarm_rate",
+                "params:evaluate.most_false_alarms",
                 "params:seed",
             ],
             outputs="predictor",

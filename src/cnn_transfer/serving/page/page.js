@@ -321,11 +321,11 @@ function drawTiles(image, part) {
     const several = image.set.length === 1 ? "is the only class that it may be" : image.set.length ? "are the classes that it may be" : "no class is probable enough";
     tiles.push(tile("It may be", image.set.join(" · ") || "none", coverage && image.set.length ? `such sets hold the true class of ${percent(coverage, 0)} of images` : several));
   }
-  const words = image.unfamiliar == null ? "Not known" : image.unfamiliar ? "No, unlike them" : "Yes";
+  const words = image.unfamiliar == null ? "Not known" : image.unfamiliar ? `No, unlike them in ${image.unlike}` : "Yes";
   const rate = facts.familiarity?.false_alarm_rate;
   const limit = image.unfamiliar == null || rate == null ? "" : `; called unlike them from ${percent(1 - rate, 0)} on`;
   const others = facts.familiarity?.held_out === false ? "left-out training images" : "validation images";
-  const share = image.percentile == null ? "" : `${percent(image.percentile, 0)} of ${others} are nearer to them${limit}`;
+  const share = image.percentile == null ? "" : `${percent(image.percentile, 0)} of ${others} are more like them${limit}`;
   tiles.push(tile("Like the training images?", words, share));
   $(".tiles", part).append(...tiles);
 }
