@@ -39,6 +39,7 @@ def make_references(training=200, validation=200, seed=1000, **changes):
         known,
         np.empty((training, 2), np.float32),
         np.empty((training, 7), np.float32),
+        (2,),
         np.empty((2, 3), np.float32),
         judged,
         known[[]],

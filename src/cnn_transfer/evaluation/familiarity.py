@@ -2,8 +2,10 @@
 
 - How far: the distance to the k-th nearest training image, in two views. Among the features that the network's last
   dense layer reads, each image's scaled to length 1 (deep nearest neighbours; Sun et al. 2022, arXiv 2204.06507): they
-  see what the head ignores, which is what foreign images are made of. And among figures of how an image was taken
-  (`appearance`), since a network that looks past noise and blur finds noise itself familiar.
+  see what the head ignores, which is what foreign images are made of. Where the layer reads several depths, each has
+  its own neighbours and distance, and the geometric mean counts; together, the depth with the largest numbers would
+  speak for all. And among figures of how an image was taken (`appearance`), since a network that looks past noise and
+  blur finds noise itself familiar.
 - How strange: in each view the share of left-out training images that would be as far is estimated, by a Pareto tail
   beyond the farthest tenth (Hill 1975); the smaller one counts, as its negative decimal logarithm. An image is called
   unfamiliar when it is stranger than all but a stated share of held-out validation images: a conformal test, so that
@@ -64,6 +66,7 @@ class EmbeddedImages(NamedTuple):
         features: (n, d) float32, what the last dense layer reads.
         logits: (n, c) float32, what it makes of them, without the bias; their mean over the classes is 0.
         appearance: (n, 7) float32, see `appearance`.
+        parts: Numbers of features that are compared by themselves, in their order; d in all. See `feature_parts`.
         groups: (n,) of text: images of one group are not each other's neighbours; None: every image is one of its own.
     """
 
@@ -72,6 +75,7 @@ class EmbeddedImages(NamedTuple):
     features: np.ndarray
     logits: np.ndarray
     appearance: np.ndarray
+    parts: tuple[int, ...]
     groups: np.ndarray | None = None
 
 
@@ -79,7 +83,7 @@ NO_NAMES = pd.Index([])
 
 
 class ScaledImages(NamedTuple):
-    """Images as a network sees them, ready to be compared with many others: features and logits have length 1.
+    """Images as a network sees them, ready to be compared: logits and each part of the features have length 1.
 
     Attributes:
         ids: (n,) of text; empty where they have no names, and none is one of those that they are compared with.
@@ -87,6 +91,7 @@ class ScaledImages(NamedTuple):
         features: (n, d) float32.
         logits: (n, c) float32.
         appearance: (n, 7) float32, as it is.
+        parts: See `EmbeddedImages`.
         groups: (n,) of text, see `EmbeddedImages`.
     """
 
@@ -95,6 +100,7 @@ class ScaledImages(NamedTuple):
     features: np.ndarray
     logits: np.ndarray
     appearance: np.ndarray
+    parts: tuple[int, ...]
     groups: np.ndarray | None = None
 
 
@@ -106,13 +112,18 @@ def scaled(images: EmbeddedImages) -> ScaledImages:
     Raises:
         ValueError: When a feature is not finite.
     """
-    features, logits = (np.asfortranarray(_unit(view)) for view in (images.features, images.logits))
-    return ScaledImages(pd.Index(images.ids), images.labels, features, logits, images.appearance, images.groups)
+    features = np.asfortranarray(_unit_parts(images.features, images.parts))
+    logits = np.asfortranarray(_unit(images.logits))
+    ids, parts = pd.Index(images.ids), images.parts
+    return ScaledImages(ids, images.labels, features, logits, images.appearance, parts, images.groups)
 
 
-def scaled_nameless(features: np.ndarray, logits: np.ndarray, taken: np.ndarray) -> ScaledImages:
+def scaled_nameless(
+    features: np.ndarray, logits: np.ndarray, taken: np.ndarray, parts: tuple[int, ...]
+) -> ScaledImages:
     """The same of images without names; `taken` is their appearance."""
-    return ScaledImages(NO_NAMES, np.empty(0, object), _unit(features), _unit(logits), taken)
+    units = _unit_parts(features, parts)
+    return ScaledImages(NO_NAMES, np.empty(0, object), units, _unit(logits), taken, parts)
 
 
 def penultimate_features(network: keras.Model, images: ImageSet, rows: np.ndarray) -> np.ndarray:
@@ -184,7 +195,22 @@ def embed_images(
         groups = splits.set_index("id")["group"].reindex(names).to_numpy(object)
     chunks = (images.pixels(rows[start : start + CHUNK_IMAGES]) for start in range(0, len(rows), CHUNK_IMAGES))
     taken = [np.empty((0, len(ASPECTS)), np.float32), *map(appearance, chunks)]
-    return EmbeddedImages(names, labels, features, logits, np.concatenate(taken), groups)
+    return EmbeddedImages(names, labels, features, logits, np.concatenate(taken), feature_parts(network), groups)
+
+
+def feature_parts(network: keras.Model) -> tuple[int, ...]:
+    """How many of the features come of each depth, and of each kind of them; of all where they have one source.
+
+    Raises:
+        ValueError: When the network has no dense layer at its end.
+    """
+    import keras
+
+    features = last_dense(network).input
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.Concatenate) and layer.output is features:
+            return tuple(int(part.shape[-1]) for part in layer.input)
+    return (int(features.shape[-1]),)
 
 
 def fit_familiarity(
@@ -528,6 +554,10 @@ def _unit(features: np.ndarray) -> np.ndarray:
     return np.asarray(features / np.maximum(lengths, np.finfo(np.float32).tiny))
 
 
+def _unit_parts(features: np.ndarray, parts: tuple[int, ...]) -> np.ndarray:
+    return np.concatenate([_unit(part) for part in np.split(features, np.cumsum(parts)[:-1], axis=1)], axis=1)
+
+
 def _similarities(
     known: ScaledImages, asked: ScaledImages, similar: Callable[[slice], np.ndarray]
 ) -> Iterator[tuple[slice, np.ndarray]]:
@@ -548,19 +578,38 @@ def _similarities(
 
 def _distances(known: ScaledImages, asked: ScaledImages, familiarity: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """By view, (n,) float64 distance to the k-th nearest training image outside its group, infinite without one."""
-    place = max(0, len(known.ids) - familiarity["neighbour"])
+    neighbour = familiarity["neighbour"]
+    ends = np.cumsum(known.parts)
+    logarithms = np.zeros(len(asked.features))
+    for columns in map(slice, [0, *ends[:-1]], ends):
+        distances = _distances_to_kth(known, asked, _between_units(known, asked, columns), neighbour)
+        logarithms += np.log(np.maximum(distances, LEAST_DISTANCE["features"]))
     ours, theirs = (_standardised(images.appearance, familiarity) for images in (asked, known))
     our_squares, their_squares = ((images**2).sum(axis=1) for images in (ours, theirs))
-    views: dict[str, Callable[[slice], np.ndarray]] = {  # each the square of the distance, negative
-        "features": lambda part: 2 * (asked.features[part] @ known.features.T) - 2,
-        "appearance": lambda part: 2 * (ours[part] @ theirs.T) - our_squares[part][:, None] - their_squares,
-    }
-    distances = {view: np.empty(len(asked.features)) for view in views}
-    for view, similar in views.items():
-        for part, found in _similarities(known, asked, similar):
-            found.partition(place, axis=1)
-            distances[view][part] = np.sqrt(np.maximum(-found[:, place], 0))
-    return distances
+    taken = _distances_to_kth(
+        known,
+        asked,
+        lambda part: 2 * (ours[part] @ theirs.T) - our_squares[part][:, None] - their_squares,
+        neighbour,
+    )
+    return {"features": np.exp(logarithms / len(known.parts)), "appearance": taken}
+
+
+def _between_units(known: ScaledImages, asked: ScaledImages, columns: slice) -> Callable[[slice], np.ndarray]:
+    """Squares of distances, negative, of some columns of the features."""
+    ours, theirs = asked.features[:, columns], known.features[:, columns].T
+    return lambda part: 2 * (ours[part] @ theirs) - 2
+
+
+def _distances_to_kth(
+    known: ScaledImages, asked: ScaledImages, minus_squares: Callable[[slice], np.ndarray], neighbour: int
+) -> np.ndarray:
+    place = max(0, len(known.ids) - neighbour)
+    result = np.empty(len(asked.features))
+    for part, found in _similarities(known, asked, minus_squares):
+        found.partition(place, axis=1)
+        result[part] = np.sqrt(np.maximum(-found[:, place], 0))
+    return result
 
 
 def _standardised(taken: np.ndarray, familiarity: Mapping[str, Any]) -> np.ndarray:

@@ -45,6 +45,7 @@ class References:
             `height_px` before resizing, `brightness`, `sharpness` (see `evaluation.image_attributes`).
         features: (kept images, d) float32, what the last dense layer reads.
         appearance: (kept images, 7) float32, see `evaluation.appearance`.
+        parts: Numbers of features that are compared by themselves, see `evaluation.feature_parts`.
         kernel: (d, c) float32, what that layer multiplies by, without what all classes share.
         validation: One row a validation image, or without them a training image that was left out: the same figures,
             and `predicted`, `confidence` (calibrated, 0-1), `distance` (see `evaluation.familiarity_table`).
@@ -56,6 +57,7 @@ class References:
     training: pd.DataFrame
     features: np.ndarray
     appearance: np.ndarray
+    parts: tuple[int, ...]
     kernel: np.ndarray
     validation: pd.DataFrame
     trained_on: pd.DataFrame
@@ -63,28 +65,31 @@ class References:
     def embedded(self) -> EmbeddedImages:
         """The training images as the network sees them."""
         names, labels = (self.training[column].to_numpy(object) for column in ("id", "label"))
-        return EmbeddedImages(names, labels, self.features, self.features @ self.kernel, self.appearance)
+        logits = self.features @ self.kernel
+        return EmbeddedImages(names, labels, self.features, logits, self.appearance, self.parts)
 
     def embed(self, features: np.ndarray, pixels: np.ndarray) -> ScaledImages:
         """New images as the network sees them; whatever they are called, none is one of the training images."""
-        return scaled_nameless(features, features @ self.kernel, appearance(pixels))
+        return scaled_nameless(features, features @ self.kernel, appearance(pixels), self.parts)
 
     def save(self, folder: Path) -> None:
         """Write its files into a folder that is there."""
         for name in ("training", "validation", "trained_on"):
             getattr(self, name).to_parquet(folder / f"{name}.parquet", index=False)
         with open(folder / "features.npz", "wb") as file:
-            np.savez(file, features=self.features, appearance=self.appearance, kernel=self.kernel)
+            arrays = {name: getattr(self, name) for name in ("features", "appearance", "parts", "kernel")}
+            np.savez(file, **arrays)
 
     @classmethod
     def load(cls, folder: Path) -> References:
         """Read what `save` wrote."""
         with open(folder / "features.npz", "rb") as file, np.load(file, allow_pickle=False) as arrays:
             features, taken, kernel = arrays["features"], arrays["appearance"], arrays["kernel"]
+            parts = tuple(arrays["parts"].tolist())
         training, validation, trained_on = (
             pd.read_parquet(folder / f"{name}.parquet") for name in ("training", "validation", "trained_on")
         )
-        return cls(training, features, taken, kernel, validation, trained_on)
+        return cls(training, features, taken, parts, kernel, validation, trained_on)
 
 
 def gather_references(
@@ -126,6 +131,7 @@ def gather_references(
         training=pd.concat([kept, _figures(images, rows)], axis=1),
         features=embedded.features,
         appearance=embedded.appearance,
+        parts=embedded.parts,
         kernel=kernel - kernel.mean(axis=1, keepdims=True),
         validation=pd.concat([_figures(images, others), outcomes], axis=1),
         trained_on=images.table.iloc[trained_on][["pixel_digest"]].reset_index(drop=True),
