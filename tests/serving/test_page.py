@@ -150,7 +150,7 @@ def test_what_is_promised_is_said_by_the_threshold(browser, service, files, thre
     give(browser, files("photo.png"))
     assert tile in text(browser, ".tiles li:nth-child(1)").splitlines()
     known = "validation images" if threshold is None else "left-out training images"
-    assert f"41% of {known} are nearer to them" in text(browser, ".tiles li:nth-child(3)")
+    assert f"41% of {known} are more like them" in text(browser, ".tiles li:nth-child(3)")
 
 
 @pytest.mark.parametrize("screen", SCREENS)
@@ -243,7 +243,11 @@ def test_images_can_be_dropped_and_pasted(browser, service, way):
             "less sure than the threshold. The best guess would be <b>bold</b>, 40.0% sure",
             "<b>bold</b> · star",
         ),
-        ("unfamiliar", "unlike the training images. The best guess would be circle, 99.9% sure", "No, unlike them"),
+        (
+            "unfamiliar",
+            "unlike the training images. The best guess would be circle, 99.9% sure",
+            "No, unlike them in noise",
+        ),
     ],
 )
 def test_says_why_there_is_no_answer(browser, service, files, name, why, tiles):

@@ -440,7 +440,7 @@ def measure_familiarity(table: pd.DataFrame, familiarity: Mapping[str, Any], con
     else:
         statement = (
             f"{unfamiliar:,} of {n:,} images are unfamiliar: {share[0]:.1%} ({share[1]:.1%}–{share[2]:.1%}), "
-            f"where {100 * rate:.4g}% are expected of images like the {familiarity['images']:,} compared ones."
+            f"where {100 * rate:.3g}% are expected of images like the {familiarity['images']:,} compared ones."
         )
         if share[1] > familiarity["false_alarm_high"]:
             statement += " These images differ from them."
