@@ -171,14 +171,16 @@ def count_labels(labelled: LabelledImages) -> tuple[pd.DataFrame, dict[str, Any]
 
     Returns:
         The rejected images (`id`, `reason`, `detail`), and counts: `listed` = `labelled` + `rejected`, `answered` with
-        `answered_share` (of the labelled ones; None without any), `withheld` (by code), `rejected_for` (by code),
-        `answers` and `predicted` (by class), `notes` (by code), `model_version`.
+        `answered_share` (of the labelled ones; None without any), `withheld` (by code), `unlike` (unfamiliar images by
+        what they are unlike in), `rejected_for` (by code), `answers` and `predicted` (by class), `notes` (by code),
+        `model_version`.
     """
-    answers, predicted, withheld, notes = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
+    answers, predicted, withheld, unlike, notes = (Counter[str]() for _ in range(5))
     for part in labelled.parts():
         answers.update(part["answer"].dropna())
         predicted.update(part["predicted"])
         withheld.update(part["withheld"][part["withheld"] != ""])
+        unlike.update(part["unlike"][part["unlike"] != ""])
         notes.update(code for text in part["notes"] for code in text.split())
     rejected = labelled.rejected()
     total = predicted.total()
@@ -189,6 +191,7 @@ def count_labels(labelled: LabelledImages) -> tuple[pd.DataFrame, dict[str, Any]
         "answered": answers.total(),
         "answered_share": answers.total() / total if total else None,
         "withheld": {code: withheld[code] for code in WITHHELD if withheld[code]},
+        "unlike": _by_frequency(unlike),
         "rejected_for": _by_frequency(Counter(rejected["reason"])),
         "answers": {name: answers[name] for name in labelled.class_names},
         "predicted": {name: predicted[name] for name in labelled.class_names},
@@ -212,6 +215,8 @@ def describe_labels(counts: Mapping[str, Any], drift: Mapping[str, Any]) -> list
         f"{counts['rejected']:,} rejected{reasons}",
         f"Answered        {counts['answered']:,}{share}{withheld}",
     ]
+    if counts["unlike"]:
+        lines.append(f"Unfamiliar      {', '.join(f'{count:,} in {what}' for what, count in counts['unlike'].items())}")
     if counts["withheld"].get(NO_THRESHOLD):
         lines.append(
             "Note            no answer can be promised: the images that the network was judged on were too few, or "

@@ -192,6 +192,8 @@ class Labeller:
         self._metrics.batch_seconds.observe(seconds)
         for image in labelled:
             self._metrics.images.labels(image["withheld"] or "answered").inc()
+            if image["unlike"]:
+                self._metrics.unfamiliar.labels(image["unlike"]).inc()
             self._metrics.predicted.labels(image["predicted"]).inc()
 
 

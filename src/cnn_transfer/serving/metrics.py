@@ -30,6 +30,12 @@ class Metrics:
             ["outcome"],
             registry=self.registry,
         )
+        self.unfamiliar = Counter(
+            "cnn_transfer_unfamiliar_images",
+            "Images unlike the training images, by what they are unlike in",
+            ["unlike"],
+            registry=self.registry,
+        )
         self.rejected = Counter(
             "cnn_transfer_rejected_images", "Images that cannot be used, by reason", ["reason"], registry=self.registry
         )
