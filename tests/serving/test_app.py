@@ -23,7 +23,7 @@ from cnn_transfer.serving.settings import Settings
 from cnn_transfer.serving.uploads import SERVICE_CODES, UploadMemory
 from images.odd_images import harmful, odd, torn
 
-NOTED = ("withheld", "predicted")  # what is counted of a labelled image
+NOTED = ("withheld", "unlike", "predicted")  # what is counted of a labelled image
 LISTED_ONLY = {"hidden_file", "system_file"}  # names of files in a folder; an upload is what it holds
 
 
