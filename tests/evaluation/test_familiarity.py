@@ -9,23 +9,23 @@ from PIL import Image
 from sklearn.linear_model import Ridge
 from sklearn.metrics import roc_auc_score
 
-from cnn_transfer.evaluation import familiarity as familiarity_module
-from cnn_transfer.evaluation import predict, wilson_interval
+from cnn_transfer.evaluation import embedding, predict, wilson_interval
 from cnn_transfer.evaluation.appearance import ASPECTS
-from cnn_transfer.evaluation.familiarity import (
+from cnn_transfer.evaluation.embedding import (
     EmbeddedImages,
-    _fit_tail,
-    _strangeness,
-    draw_nearest,
-    draw_unfamiliar,
     embed_images,
-    familiarity_table,
     feature_parts,
-    fit_familiarity,
-    measure_familiarity,
     penultimate_features,
     reference_rows,
 )
+from cnn_transfer.evaluation.familiarity import (
+    _fit_tail,
+    _strangeness,
+    familiarity_table,
+    fit_familiarity,
+    measure_familiarity,
+)
+from cnn_transfer.evaluation.familiarity_sheets import draw_nearest, draw_unfamiliar
 from cnn_transfer.images import DecodedImages, ImageFormat, list_images, open_image_set, write_image_set
 from cnn_transfer.models import add_linear_head
 from cnn_transfer.models.taps import tap_network
@@ -332,13 +332,13 @@ def test_only_a_part_of_a_large_training_set_is_compared_with(monkeypatch, shape
 
     width = shapes_network.layers[-1].input.shape[1]
     everything = kept()
-    monkeypatch.setattr(familiarity_module, "MOST_IMAGES", 30)
+    monkeypatch.setattr(embedding, "MOST_IMAGES", 30)
     few = kept()
-    monkeypatch.setattr(familiarity_module, "MOST_IMAGES", 60)
+    monkeypatch.setattr(embedding, "MOST_IMAGES", 60)
     more = kept()
     assert (len(everything), len(few), len(more)) == (160, 30, 60)
     assert set(few) < set(more) < set(everything)
-    monkeypatch.setattr(familiarity_module, "MOST_NUMBERS", 30 * width)
+    monkeypatch.setattr(embedding, "MOST_NUMBERS", 30 * width)
     np.testing.assert_array_equal(kept(), few)
 
 

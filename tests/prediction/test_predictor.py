@@ -92,7 +92,7 @@ def test_pictures_of_the_training_are_marked(labelled, shapes, shape_splits):
 def test_pictures_of_a_large_training_are_marked_though_few_are_kept(
     predictor, shapes_network, shapes, shape_splits, monkeypatch
 ):
-    monkeypatch.setattr("cnn_transfer.evaluation.familiarity.MOST_IMAGES", 20)
+    monkeypatch.setattr("cnn_transfer.evaluation.embedding.MOST_IMAGES", 20)
     judged = predict(shapes_network, shapes, shape_splits, "validation")
     calibration, card = fit_calibration(judged), predictor.facts.card.model_dump(mode="json")
     threshold = choose_threshold(calibrate(judged, calibration), 0.9, 0.9)

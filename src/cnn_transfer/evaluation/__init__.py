@@ -8,16 +8,10 @@ from cnn_transfer.evaluation.calibration import (
     reliability_table,
 )
 from cnn_transfer.evaluation.conformal import fit_sets, measure_sets, prediction_sets
+from cnn_transfer.evaluation.embedding import embed_images, reference_rows
 from cnn_transfer.evaluation.explanations import Explanations, draw_explanations, explain
-from cnn_transfer.evaluation.familiarity import (
-    draw_nearest,
-    draw_unfamiliar,
-    embed_images,
-    familiarity_table,
-    fit_familiarity,
-    measure_familiarity,
-    reference_rows,
-)
+from cnn_transfer.evaluation.familiarity import familiarity_table, fit_familiarity, measure_familiarity
+from cnn_transfer.evaluation.familiarity_sheets import draw_nearest, draw_unfamiliar
 from cnn_transfer.evaluation.figures import (
     Figure,
     as_svg,

@@ -59,7 +59,8 @@ def _appearance(pixels: np.ndarray) -> np.ndarray:
         band = grey - smooth
         figures.append(_log(band.std(axis=(1, 2))))
         if scale == 0:
-            figures.append(_log(np.median(np.abs(band).reshape(len(band), -1), axis=1)))
+            some = np.abs(band[:, ::2, ::2])  # a quarter of the pixels tells as much, and takes less than half the time
+            figures.append(_log(np.median(some.reshape(len(some), -1), axis=1)))
         grey = smooth[:, ::2, ::2]
     return np.stack([*figures, colour], axis=1).astype(np.float32)
 

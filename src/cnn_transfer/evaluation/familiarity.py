@@ -17,68 +17,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from cnn_transfer.evaluation.appearance import ASPECTS, appearance
+from cnn_transfer.evaluation.appearance import ASPECTS
 from cnn_transfer.evaluation.conformal import conformal_rank, coverage_range
-from cnn_transfer.evaluation.figures import (
-    MOST_TITLE_CHARACTERS,
-    TITLE_ROOM,
-    Figure,
-    PictureGrid,
-    draw_sheet,
-    draw_words,
-    from_to,
-    new_figure,
-    short_name,
-)
+from cnn_transfer.evaluation.embedding import EmbeddedImages
 from cnn_transfer.evaluation.intervals import Units, proportion_interval
 from cnn_transfer.evaluation.predictions import LEFT_OUT_IMAGES, VALIDATION_IMAGES
-from cnn_transfer.images import ImageSet, image_batches
-from cnn_transfer.images.listing import hash_ranks
-from cnn_transfer.models import predict_batches
 
-if TYPE_CHECKING:
-    import keras
-
-MOST_IMAGES = 10_000  # training images that others are compared with: the nearest of them stands for that of all
-MOST_NUMBERS = 2**25  # of their features, 134 MB: a head on many depths reads some 20,000 an image
 MOST_NEIGHBOURS = 5  # the distance to the fifth nearest: steadier than to the first, and still within a class
 SEPARATOR = " · "
 CHUNK_ROWS = 1024  # images compared at once with all training images
-CHUNK_IMAGES = 256  # whose pixels are in memory at once
 CONTENT = "content"  # what is strange about an image that is far in features rather than in appearance
 TAIL_SHARE = 0.1  # of left-out training images, the farthest, that say how fast the others thin out
 LEAST_DISTANCE = {"features": 1e-3, "appearance": 0.1}  # less is rounding, or copies of one image
 LEAST_EXCESS = 1e-3  # mean logarithm of how much farther the farthest are; less is rounding
-
-
-class EmbeddedImages(NamedTuple):
-    """Images as a network sees them.
-
-    Attributes:
-        ids: (n,) of text.
-        labels: (n,) of text, the true classes.
-        features: (n, d) float32, what the last dense layer reads.
-        logits: (n, c) float32, what it makes of them, without the bias; their mean over the classes is 0.
-        appearance: (n, 7) float32, see `appearance`.
-        parts: Numbers of features that are compared by themselves, in their order; d in all. See `feature_parts`.
-        groups: (n,) of text: images of one group are not each other's neighbours; None: every image is one of its own.
-    """
-
-    ids: np.ndarray
-    labels: np.ndarray
-    features: np.ndarray
-    logits: np.ndarray
-    appearance: np.ndarray
-    parts: tuple[int, ...]
-    groups: np.ndarray | None = None
-
-
 NO_NAMES = pd.Index([])
 
 
@@ -124,93 +81,6 @@ def scaled_nameless(
     """The same of images without names; `taken` is their appearance."""
     units = _unit_parts(features, parts)
     return ScaledImages(NO_NAMES, np.empty(0, object), units, _unit(logits), taken, parts)
-
-
-def penultimate_features(network: keras.Model, images: ImageSet, rows: np.ndarray) -> np.ndarray:
-    """What the last dense layer of the network reads: (len(rows), d) float32.
-
-    Args:
-        network: A flat functional model.
-        images: Images of the network's size.
-        rows: Row numbers in the set.
-
-    Raises:
-        ValueError: When the network has no dense layer at its end, or a feature is not finite.
-    """
-    import keras
-
-    dense = last_dense(network)
-    if not len(rows):
-        return np.empty((0, dense.input.shape[-1]), np.float32)
-    features = predict_batches(keras.Model(network.input, dense.input), image_batches(images, rows))
-    if (bad := ~np.isfinite(features).all(axis=1)).any():
-        raise ValueError(
-            f"Features must be finite. {network.name} gives NaN or infinity for {bad.sum():,} of {len(rows):,} images, "
-            f"such as {images.table['id'].iloc[rows[bad.argmax()]]}. Its weights have diverged: train it again at a "
-            "lower learning rate, with gradient_clip: 1 or in float32."
-        )
-    return np.asarray(features, np.float32)
-
-
-def reference_rows(network: keras.Model, images: ImageSet, splits: pd.DataFrame, seed: int) -> np.ndarray:
-    """Row numbers of the training images that others are compared with: all, or as many as there is room for.
-
-    Which of them is the same whatever their order, and changes little when images are added.
-
-    Args:
-        network: Whose features are compared.
-        images: The set.
-        splits: Which image is in which split.
-        seed: Of the draw.
-    """
-    rows = images.rows(splits, "training")
-    most = min(MOST_IMAGES, MOST_NUMBERS // last_dense(network).input.shape[1])
-    if len(rows) <= most:
-        return rows
-    ranks = np.asarray(hash_ranks(images.table["id"].iloc[rows], seed))
-    return np.sort(rows[np.argsort(ranks)[:most]])
-
-
-def embed_images(
-    network: keras.Model, images: ImageSet, rows: np.ndarray, splits: pd.DataFrame | None = None
-) -> EmbeddedImages:
-    """Features, logits and appearance of images.
-
-    Args:
-        network: A flat functional model.
-        images: Images of the network's size.
-        rows: Row numbers in the set.
-        splits: Says which images are of one group; None: each by itself.
-
-    Raises:
-        ValueError: When the network has no dense layer at its end.
-    """
-    features = penultimate_features(network, images, rows)
-    kernel = np.asarray(last_dense(network).get_weights()[0], np.float32)
-    table = images.table.iloc[rows]
-    logits = features @ (kernel - kernel.mean(axis=1, keepdims=True))  # a softmax ignores what all classes share
-    names, labels = (table[column].to_numpy(object) for column in ("id", "label"))
-    groups = None
-    if splits is not None and "group" in splits:
-        groups = splits.set_index("id")["group"].reindex(names).to_numpy(object)
-    chunks = (images.pixels(rows[start : start + CHUNK_IMAGES]) for start in range(0, len(rows), CHUNK_IMAGES))
-    taken = [np.empty((0, len(ASPECTS)), np.float32), *map(appearance, chunks)]
-    return EmbeddedImages(names, labels, features, logits, np.concatenate(taken), feature_parts(network), groups)
-
-
-def feature_parts(network: keras.Model) -> tuple[int, ...]:
-    """How many of the features come of each depth, and of each kind of them; of all where they have one source.
-
-    Raises:
-        ValueError: When the network has no dense layer at its end.
-    """
-    import keras
-
-    features = last_dense(network).input
-    for layer in network.layers:
-        if isinstance(layer, keras.layers.Concatenate) and layer.output is features:
-            return tuple(int(part.shape[-1]) for part in layer.input)
-    return (int(features.shape[-1]),)
 
 
 def fit_familiarity(
@@ -453,94 +323,11 @@ def measure_familiarity(table: pd.DataFrame, familiarity: Mapping[str, Any], con
     }
 
 
-def draw_nearest(
-    images: ImageSet, table: pd.DataFrame, ids: Sequence[str], predictions: pd.DataFrame | None = None
-) -> Figure:
-    """Images, each with the training images nearest to it, so that one sees what a decision was made after.
-
-    Args:
-        images: The set that holds all of them.
-        table: See `familiarity_table`.
-        ids: Which images of the table to show, such as mistakes; may be empty.
-        predictions: Predictions of these images; None: titles say nothing of them.
-
-    Raises:
-        ValueError: When an id is not in the table, or an image not in the set.
-    """
-    if not len(ids):
-        return draw_words("No images to compare")
-    unknown = [name for name in ids if name not in set(table["id"])]
-    if unknown:
-        raise ValueError(f"{len(unknown)} of {len(ids)} ids are not in the table, such as {unknown[0]}.")
-    shown = table.set_index("id", drop=False).loc[list(ids)]
-    places = [name for name in table.columns if name.startswith("nearest_") and name != "nearest_labels"]
-    predicted = {} if predictions is None else dict(zip(predictions["id"], predictions["predicted"], strict=True))
-    halves = min(2, len(shown))
-    lines = math.ceil(len(shown) / halves)
-    across = 1 + len(places)
-    width = (across + 0.25) * halves - 0.25  # with a gap between the halves
-    figure = new_figure(1.15 * width + 0.4, 1.15 * (1 + TITLE_ROOM) * lines + 0.5)
-    grid = PictureGrid(figure, lines, width, TITLE_ROOM)
-    for number, row in enumerate(shown.to_dict("records")):
-        line, left = number // halves, (across + 0.25) * (number % halves)
-        rows = images.rows_of([row["id"], *(row[place] for place in places)])
-        first, *others = images.pixels(rows)
-        label = row["label"]
-        title = from_to(label, predicted[row["id"]], 13) if row["id"] in predicted else short_name(label, 12)
-        grid.show(line, left, first, title, fontweight="bold")
-        for place, (image, near) in enumerate(zip(others, images.table["label"].iloc[rows[1:]], strict=True), start=1):
-            grid.show(line, left + place, image, short_name(near, 12))
-    meaning = "true → predicted class" if predicted else "class"
-    figure.suptitle(f"Bold: test image, {meaning}. Beside it its nearest training images", fontsize=10)
-    return figure
-
-
-def draw_unfamiliar(images: ImageSet, table: pd.DataFrame, shown: int = 16) -> Figure:
-    """The images that are least like the training images, the strangest first.
-
-    Args:
-        images: The set that holds them.
-        table: See `familiarity_table`; may be empty.
-        shown: Number of images.
-
-    Raises:
-        ValueError: When an image is not in the set.
-    """
-    farthest = table.nlargest(shown, "strangeness", keep="first")
-    titles = []
-    for row in farthest.to_dict("records"):
-        mark = "not judged" if pd.isna(row["unfamiliar"]) else row["unlike"] or "familiar"
-        titles.append(f"{short_name(row['label'], MOST_TITLE_CHARACTERS)}\n{mark}, {row['strangeness']:.1f}")
-    if table.empty:
-        return draw_sheet(images, [], [], "No images to judge")
-    count = f"{int(table['unfamiliar'].sum()):,} of {len(table):,} are unfamiliar"
-    judged = "none can be called unfamiliar" if table["unfamiliar"].isna().any() else count
-    heading = f"Least like the training images (class, what is unlike, how strange); {judged}"
-    return draw_sheet(images, farthest["id"], titles, heading)
-
-
 def _range_of_rate(groups: int, rate: float, unknown: bool) -> dict[str, float | None]:
     if unknown:
         return {"false_alarm_low": None, "false_alarm_high": None}
     low, high = coverage_range(groups, 1 - rate)
     return {"false_alarm_low": 1 - high, "false_alarm_high": 1 - low}
-
-
-def last_dense(network: keras.Model) -> keras.layers.Dense:
-    """The dense layer at the end of a network, whose inputs are its features.
-
-    Raises:
-        ValueError: When it has none.
-    """
-    import keras
-
-    dense = [layer for layer in network.layers if isinstance(layer, keras.layers.Dense)]
-    if not dense or len(dense[-1].input.shape) != 2:
-        raise ValueError(
-            "The network must end in a dense layer that reads (n, features). Received: "
-            f"{network.name}, which ends in {network.layers[-1].name}."
-        )
-    return dense[-1]
 
 
 def _unit(features: np.ndarray) -> np.ndarray:
@@ -555,7 +342,11 @@ def _unit(features: np.ndarray) -> np.ndarray:
 
 
 def _unit_parts(features: np.ndarray, parts: tuple[int, ...]) -> np.ndarray:
-    return np.concatenate([_unit(part) for part in np.split(features, np.cumsum(parts)[:-1], axis=1)], axis=1)
+    scaled_parts = np.empty_like(features)
+    ends = np.cumsum(parts)
+    for columns in map(slice, [0, *ends[:-1]], ends):
+        scaled_parts[:, columns] = _unit(features[:, columns])
+    return scaled_parts
 
 
 def _similarities(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnn_transfer.evaluation.familiarity import last_dense
+from cnn_transfer.evaluation.embedding import last_dense
 from cnn_transfer.models import with_precision
 
 if TYPE_CHECKING:

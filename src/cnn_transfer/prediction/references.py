@@ -17,13 +17,8 @@ import pandas as pd
 from PIL import Image
 
 from cnn_transfer.evaluation.appearance import appearance
-from cnn_transfer.evaluation.familiarity import (
-    EmbeddedImages,
-    ScaledImages,
-    familiarity_table,
-    last_dense,
-    scaled_nameless,
-)
+from cnn_transfer.evaluation.embedding import EmbeddedImages, last_dense
+from cnn_transfer.evaluation.familiarity import ScaledImages, familiarity_table, scaled_nameless
 from cnn_transfer.evaluation.slices import grey_figures
 from cnn_transfer.images import ImageSet
 
