@@ -7,9 +7,10 @@
   speak for all. And among figures of how an image was taken (`appearance`), since a network that looks past noise and
   blur finds noise itself familiar.
 - How strange: in each view the share of left-out training images that would be as far is estimated, by a Pareto tail
-  beyond the farthest tenth (Hill 1975); the smaller one counts, as its negative decimal logarithm. An image is called
-  unfamiliar when it is stranger than all but a stated share of held-out validation images: a conformal test, so that
-  this share is the false-alarm rate on images like them, however well the tails are estimated.
+  beyond the farthest tenth (Hill 1975). The negative decimal logarithms of both are added as the sides of a right angle
+  are: one view alone can tell, and two that are in doubt can tell together. An image is called unfamiliar when it is
+  stranger than all but a stated share of held-out validation images: a conformal test, so that this share is the
+  false-alarm rate on images like them, however well the tails are estimated.
 - Which: the training images nearest in what the head makes of the features, its logits. On the default run these have
   the predicted class for 97% of the test images, neighbours among all features for 87%: they explain the decision.
 """
@@ -140,8 +141,8 @@ def fit_familiarity(
         what = (VALIDATION_IMAGES if held_out else LEFT_OUT_IMAGES) + units.words
         statement = (
             f"An image is called unfamiliar when it is farther from the training images than all but "
-            f"{100 * rate:.3g}% of {n:,} {what} are, to the network or in how it was taken (brightness, contrast, "
-            "detail, noise, colour)."
+            f"{100 * rate:.3g}% of {n:,} {what} are, by what the network sees and by how it was taken (brightness, "
+            "contrast, detail, noise, colour)."
         )
         if rate > false_alarm_rate:
             statement += f" Fewer false alarms cannot be promised: {wants}"
@@ -240,7 +241,8 @@ class Near(NamedTuple):
 
     Attributes:
         distance: (n,) float64, in features, 0-2.
-        strangeness: (n,) float64, 1: about a tenth of the training images would be as strange, 2: a hundredth.
+        strangeness: (n,) float64, 1: as far as the farthest tenth of the training images are in one view, 2: as about
+            a hundredth would be.
         percentile: (n,) float64, share of the compared images that are less strange, 0-1.
         unfamiliar: (n,) booleans; None where nothing can be called so.
         unlike: (n,) of text, see `familiarity_table`.
@@ -276,14 +278,14 @@ def find_near(training: ScaledImages, queries: ScaledImages, familiarity: Mappin
 
 
 def _strangeness(distances: Mapping[str, np.ndarray], familiarity: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """(n,) float64 by the stranger of both views, and (n,) whether that is appearance."""
+    """(n,) float64 by both views together, and (n,) whether it is appearance more than features."""
     of_view = {}
     for view, tail in familiarity["tails"].items():
         distance, places = distances[view], np.asarray(tail["distances"], np.float64)
         usual = np.interp(distance, places, -np.log10(tail["shares"]))
         farther = np.log10(np.maximum(distance, places[-1]) / places[-1])
         of_view[view] = np.where(distance > LEAST_DISTANCE[view], usual + tail["exponent"] * farther, 0)
-    return np.maximum(of_view["features"], of_view["appearance"]), of_view["appearance"] > of_view["features"]
+    return np.hypot(of_view["features"], of_view["appearance"]), of_view["appearance"] > of_view["features"]
 
 
 def measure_familiarity(table: pd.DataFrame, familiarity: Mapping[str, Any], confidence: float) -> dict[str, Any]:

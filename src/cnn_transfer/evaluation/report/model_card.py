@@ -99,8 +99,8 @@ def limits_of_use(
         limits.append("Nothing tells whether an image is unlike the training images: none is withheld for that.")
     else:
         limits.append(
-            "Images unlike the training images get no answer (`unfamiliar`): those farther from them, to the network "
-            "or in how they were taken (brightness, contrast, detail, noise, colour), than all but "
+            "Images unlike the training images get no answer (`unfamiliar`): those farther from them, by what the "
+            "network sees and by how they were taken (brightness, contrast, detail, noise, colour), than all but "
             f"{familiarity['false_alarm_rate']:.1%} of ordinary images are."
         )
     if threshold["threshold"] is None:

@@ -216,8 +216,8 @@ def _unfamiliar(results: RunResults) -> list[Any]:
             "unfamiliar",
             results.unfamiliar_sheet,
             "The least familiar test images",
-            "What each is unlike in, and how strange it is: about 1 in 10 training images are stranger than 1, 1 in "
-            "100 than 2, 1 in 1,000 than 3. The stranger an image, the less its prediction rests on.",
+            "What each is unlike in, and how strange it is: 1 is as far as the farthest tenth of the training images "
+            "are, 2 as a hundredth would be. The stranger an image, the less its prediction rests on.",
             "Test images that are least like the training images",
         ),
         *([Details(f"Unfamiliar test images one by one ({len(listed):,})", [every])] if len(listed) else []),
