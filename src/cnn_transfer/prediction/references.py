@@ -40,7 +40,7 @@ class References:
             `height_px` before resizing, `brightness`, `sharpness` (see `evaluation.image_attributes`).
         features: (kept images, d) float32, what the last dense layer reads.
         appearance: (kept images, 7) float32, see `evaluation.appearance`.
-        parts: Numbers of features that are compared by themselves, see `evaluation.feature_parts`.
+        parts: Numbers of features that are compared by themselves, see `evaluation.embedding.feature_parts`.
         kernel: (d, c) float32, what that layer multiplies by, without what all classes share.
         validation: One row a validation image, or without them a training image that was left out: the same figures,
             and `predicted`, `confidence` (calibrated, 0-1), `distance` (see `evaluation.familiarity_table`).
