@@ -6,17 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from sklearn.linear_model import Ridge
 from sklearn.metrics import roc_auc_score
 
-from cnn_transfer.evaluation import embedding, predict, wilson_interval
+from cnn_transfer.evaluation import predict, wilson_interval
 from cnn_transfer.evaluation.appearance import ASPECTS
 from cnn_transfer.evaluation.embedding import (
     EmbeddedImages,
     embed_images,
-    feature_parts,
-    penultimate_features,
-    reference_rows,
 )
 from cnn_transfer.evaluation.familiarity import (
     _fit_tail,
@@ -26,9 +22,6 @@ from cnn_transfer.evaluation.familiarity import (
     measure_familiarity,
 )
 from cnn_transfer.evaluation.familiarity_sheets import draw_nearest, draw_unfamiliar
-from cnn_transfer.images import DecodedImages, ImageFormat, list_images, open_image_set, write_image_set
-from cnn_transfer.models import add_linear_head
-from cnn_transfer.models.taps import tap_network
 
 RAW = Path(__file__).parents[2] / "data/01_raw"
 
@@ -57,30 +50,6 @@ def render(figure):
     assert np.ptp(np.asarray(Image.open(stream).convert("L"))) > 0
 
 
-def open_some(file, images, folder):
-    """An image set of evenly spaced images of a bundled file."""
-    listing = list_images(RAW / file)
-    rows = np.linspace(0, len(listing.table) - 1, images).astype(int)
-    write_image_set(DecodedImages(listing, ImageFormat(image_size_px=28, channels=1), rows), folder)
-    return open_image_set(folder)
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    return open_some("mnist_digits.parquet", 1200, tmp_path_factory.mktemp("digits") / "set")
-
-
-@pytest.fixture(scope="module")
-def digit_network(digits, tiny_network):
-    """A head in closed form on random features: 10 classes of digits from 200 images."""
-    base = tiny_network(10)
-    taps = ["block1", "block2"]
-    rows = np.arange(0, 1200, 6)
-    features = tap_network(base, taps, 3).predict(digits.pixels(rows), verbose=0)
-    head = Ridge(alpha=10).fit(features, 4 * np.eye(10)[digits.classes[rows]])
-    return add_linear_head(base, taps, 3, head.coef_.T, head.intercept_)
-
-
 @pytest.fixture(scope="module")
 def digit_parts(digits, digit_network):
     order = np.arange(1200)
@@ -88,30 +57,7 @@ def digit_parts(digits, digit_network):
     return [embed_images(digit_network, digits, rows) for rows in (training, validation, test)]
 
 
-def test_features_are_what_the_last_layer_reads(digits, digit_network):
-    rows = np.array([5, 3, 1100])
-    features = penultimate_features(digit_network, digits, rows)
-    assert features.dtype == np.float32
-    kernel, bias = digit_network.layers[-1].get_weights()
-    logits = features @ kernel + bias
-    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(digit_network(digits.pixels(rows)), expected, rtol=1e-3, atol=1e-6)
-    parts = embed_images(digit_network, digits, rows)
-    assert parts.ids.tolist() == digits.table["id"].iloc[rows].tolist()
-    np.testing.assert_allclose(parts.logits.sum(axis=1), 0, atol=1e-3)
-    np.testing.assert_allclose(np.diff(parts.logits + bias, axis=1), np.diff(logits, axis=1), rtol=1e-3, atol=1e-3)
-    assert penultimate_features(digit_network, digits, rows[:0]).shape == (0, features.shape[1])
-
-
-def test_a_network_without_a_dense_layer_is_refused(digits, digit_network):
-    import keras
-
-    pooled = keras.Model(digit_network.input, digit_network.layers[-2].output, name="headless")
-    with pytest.raises(ValueError, match="must end in a dense layer"):
-        penultimate_features(pooled, digits, np.array([0]))
-
-
-def test_foreign_images_are_told_from_digits(digit_network, digit_parts, tmp_path):
+def test_foreign_images_are_told_from_digits(digit_network, digit_parts, open_some, tmp_path):
     training, validation, test = digit_parts
     clothes = open_some("fashion_mnist.parquet", 400, tmp_path / "clothes")
     familiarity = fit_familiarity(training, validation, 0.05, 0)
@@ -164,19 +110,6 @@ def test_each_depth_is_compared_by_itself():
         return np.sort(np.linalg.norm(units[30:, None] - units[None, :30], axis=-1), axis=1)[:, 4]
 
     assert distances.tolist() == pytest.approx(np.sqrt(fifth(shallow) * fifth(deep)).tolist(), rel=1e-4)
-
-
-def test_parts_are_what_the_last_layer_joins(digit_network, shapes_network):
-    import keras
-
-    parts = feature_parts(digit_network)
-    joined = digit_network.layers[-2]
-    assert isinstance(joined, keras.layers.Concatenate)
-    assert parts == tuple(part.shape[-1] for part in joined.input)
-    assert sum(parts) == digit_network.layers[-1].input.shape[-1]
-    pixels = keras.Input((8, 8, 1))
-    plain = keras.layers.Dense(3)(keras.layers.Flatten()(pixels))
-    assert feature_parts(keras.Model(pixels, plain)) == (64,)
 
 
 def test_the_farther_the_stranger_and_beyond_all_others_unfamiliar():
@@ -316,30 +249,6 @@ def test_the_share_of_unfamiliar_images_respects_groups():
     )
     assert respected["unfamiliar_share"] == ignored["unfamiliar_share"]
     assert respected["unfamiliar_share_low"] < ignored["unfamiliar_share_low"]
-
-
-def test_groups_are_those_of_the_splits(shapes, shape_splits, shapes_network):
-    rows = shapes.rows(shape_splits, "training")
-    splits = shape_splits.assign(group="of " + shape_splits["id"].str[:5])
-    names = shapes.table["id"].iloc[rows]
-    assert embed_images(shapes_network, shapes, rows, splits).groups.tolist() == ("of " + names.str[:5]).tolist()
-    assert embed_images(shapes_network, shapes, rows).groups is None
-
-
-def test_only_a_part_of_a_large_training_set_is_compared_with(monkeypatch, shapes, shape_splits, shapes_network):
-    def kept():
-        return reference_rows(shapes_network, shapes, shape_splits, 0)
-
-    width = shapes_network.layers[-1].input.shape[1]
-    everything = kept()
-    monkeypatch.setattr(embedding, "MOST_IMAGES", 30)
-    few = kept()
-    monkeypatch.setattr(embedding, "MOST_IMAGES", 60)
-    more = kept()
-    assert (len(everything), len(few), len(more)) == (160, 30, 60)
-    assert set(few) < set(more) < set(everything)
-    monkeypatch.setattr(embedding, "MOST_NUMBERS", 30 * width)
-    np.testing.assert_array_equal(kept(), few)
 
 
 def test_too_few_images_call_nothing_unfamiliar():
