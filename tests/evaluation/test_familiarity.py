@@ -112,6 +112,23 @@ def test_each_depth_is_compared_by_itself():
     assert distances.tolist() == pytest.approx(np.sqrt(fifth(shallow) * fifth(deep)).tolist(), rel=1e-4)
 
 
+def test_what_was_trained_on_is_familiar_however_it_was_taken():
+    def taken(images, noisy, seed, prefix):
+        rng = np.random.default_rng(seed)
+        figures = rng.normal([100, 40, 2, 0.2, 3, 3, 0], [20, 8, 0.3, 0.1, 0.3, 0.3, 0], (images, 7))
+        figures[:noisy, 3] += 3
+        return embedded(np.ones((images, 10)), prefix=prefix)._replace(appearance=figures.astype(np.float32))
+
+    noisy = taken(50, 50, 2, "q")
+    shares = []
+    for known in (0, 50):
+        training, validation = taken(100, known, 0, "t"), taken(100, known, 1, "v")
+        familiarity = fit_familiarity(training, validation, 0.05, 0)
+        shares.append(familiarity_table(training, noisy, familiarity)["unfamiliar"].mean())
+    assert shares[0] == 1
+    assert shares[1] < 0.2
+
+
 def test_the_farther_the_stranger_and_beyond_all_others_unfamiliar():
     training, validation = cloud(60, 0, "t"), cloud(40, 1, "v")
     familiarity = fit_familiarity(training, validation, 0.1, 0)

@@ -28,7 +28,7 @@ ASPECTS = (
     Aspect("coarse detail", 0.2),
     Aspect("colour", 5.0),
 )
-LEAST_SEEN = 4.0  # grey levels of 255: neither eyes nor networks mind noise below
+LEAST_SEEN = 4.0  # grey levels of 255; noise of 5 costs the default run no accuracy (docs/measured.md)
 SCALES = 3  # of detail, each half as fine as the one before
 CHUNK_PIXELS = 2**21  # of images that are worked on at once
 
@@ -59,7 +59,7 @@ def _appearance(pixels: np.ndarray) -> np.ndarray:
         band = grey - smooth
         figures.append(_log(band.std(axis=(1, 2))))
         if scale == 0:
-            some = np.abs(band[:, ::2, ::2])  # a quarter of the pixels tells as much, and takes less than half the time
+            some = np.abs(band[:, ::2, ::2])  # a quarter of the pixels, in less than half the time
             figures.append(_log(np.median(some.reshape(len(some), -1), axis=1)))
         grey = smooth[:, ::2, ::2]
     return np.stack([*figures, colour], axis=1).astype(np.float32)
