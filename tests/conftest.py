@@ -258,6 +258,12 @@ def exported(predictor, training_pixels):
 
 
 @pytest.fixture(scope="session")
+def first_release():
+    """What is said of a release before which there is none."""
+    return {"champion": None, "passed": True, "statement": "There is no release before this one.", "notes": []}
+
+
+@pytest.fixture(scope="session")
 def predictions_table():
     """Make a table of predictions from true and predicted class names; the predicted class gets 70 %."""
 

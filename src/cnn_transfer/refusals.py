@@ -9,12 +9,12 @@ from collections.abc import Iterator
 
 from kedro.io.core import VersionNotFoundError
 
-from cnn_transfer.exporting.release import ToleranceError
+from cnn_transfer.exporting import ToleranceError, WorseReleaseError
 from cnn_transfer.images import NoRoomError, UnusableSetError
 from cnn_transfer.models import UnusableNetworkError
 
 FULL = {number: os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT)}  # what the system says
-TOLD = (UnusableSetError, UnusableNetworkError, ToleranceError, NoRoomError, VersionNotFoundError)
+TOLD = (UnusableSetError, UnusableNetworkError, ToleranceError, WorseReleaseError, NoRoomError, VersionNotFoundError)
 SAVED = re.compile(r"(\S+): Failed while saving data")  # Kedro's words
 
 

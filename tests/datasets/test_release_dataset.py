@@ -10,6 +10,7 @@ from kedro.io import DatasetError, Version
 from kedro.io.core import VersionNotFoundError
 
 from cnn_transfer.datasets import (
+    ChampionDataset,
     ExportedFilesDataset,
     OfModelDataset,
     ParquetDataset,
@@ -17,7 +18,7 @@ from cnn_transfer.datasets import (
     ReleaseDataset,
     versions,
 )
-from cnn_transfer.exporting import Release
+from cnn_transfer.exporting import Champion, Release
 
 RUNS = ("2026-01-01T00.00.00.000Z", "2026-01-02T00.00.00.000Z")
 FILES = {"saved_model/saved_model.pb": b"graph", "saved_model/variables/index": b"weights", "model.onnx": b"onnx"}
@@ -40,9 +41,9 @@ def test_files_come_back_as_they_were(store):
 
 
 @pytest.fixture
-def release(predictor):
+def release(predictor, first_release):
     entry = {"name": "onnx", "file": "model.onnx", "passed": True, "verdict": "logits differ by at most 1e-6"}
-    return Release(replace(predictor, version="6", card="# Released\n"), FILES, (entry,))
+    return Release(replace(predictor, version="6", card="# Released\n"), FILES, (entry,), first_release)
 
 
 def test_release_is_a_predictor_with_its_exports_beside_it(store, release):
@@ -112,3 +113,56 @@ def test_it_is_never_written_and_needs_versions(runs):
         of_model(runs).save(pd.DataFrame())
     with pytest.raises(DatasetError, match="unexpected keyword argument 'version'"):
         of_model(runs, kind="cnn_transfer.datasets.AllVersionsDataset").load()
+
+
+@pytest.fixture
+def challenged(runs, release):
+    """The newest run is about to be released; both runs' predictors are, by name, in releases before it."""
+
+    def publish(version, predictor_version):
+        made = replace(release, predictor=replace(release.predictor, version=predictor_version))
+        ReleaseDataset(filepath=f"{runs}/release", version=Version(version, version)).save(made)
+
+    champion = ChampionDataset(filepath=f"{runs}/release", predictor={"filepath": f"{runs}/predictor"})
+    return champion, publish
+
+
+def test_champion_is_the_newest_release_of_another_predictor(challenged):
+    champion, publish = challenged
+    first = champion.fingerprint()
+    assert champion.exists()
+    assert (champion.load().version, champion.load().predictor) == ("", None)
+    publish("9", RUNS[0])
+    publish("8", RUNS[1])  # of the chosen predictor itself: nothing to compare with
+    assert champion.load().version == "9"
+    assert champion.load().predictor.facts.class_names == ("blob", "column", "diagonal", "row")
+    assert champion.fingerprint() != first
+    second = champion.fingerprint()
+    publish("10", RUNS[0])
+    assert champion.load().version == "10"  # completed last, whatever its name
+    assert champion.fingerprint() != second
+
+
+def test_champion_that_cannot_be_opened_gives_way_to_the_one_that_is_served_instead(challenged, monkeypatch, tmp_path):
+    champion, publish = challenged
+
+    def load(cache):
+        monkeypatch.setenv("TRANSFER_CACHE", str(tmp_path / cache))  # another machine's
+        return champion.load()
+
+    publish("1", RUNS[0])
+    publish("2", RUNS[0])
+    filesystem, folder = champion._releases._fs, str(champion._releases._filepath)
+    filesystem.pipe_file(f"{folder}/2/release/predictor.json", b"{")
+    assert load("first").version == "1"
+    filesystem.pipe_file(f"{folder}/1/release/predictor.json", b'{"form": 1}')
+    found = load("second")
+    assert (found.version, found.predictor) == ("2", None)
+    assert "cannot be read" in found.problem
+    filesystem.rm_file(f"{folder}/2/release/exports.json")
+    assert "its form is 1, this program reads" in load("third").problem
+
+
+def test_champion_is_never_written(challenged):
+    with pytest.raises(DatasetError, match="written by its own entry"):
+        challenged[0].save(Champion())

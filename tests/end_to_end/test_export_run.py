@@ -62,7 +62,7 @@ def test_card_has_limits_figures_and_front_matter(exported):
     card = (exported[0] / "README.md").read_text()
     assert card.startswith("---\nlicense: ")
     headings = [line for line in card.splitlines() if line.startswith("## ")]
-    assert headings[-3:] == ["## Out of scope", "## Limitations", "## Exports"]
+    assert headings[-4:] == ["## Out of scope", "## Limitations", "## Exports", "## Compared with the release before"]
     assert "| `model_int8.tflite` | LiteRT, 8 bits |" in card
 
 
@@ -96,6 +96,34 @@ def test_export_outside_its_tolerance_fails_the_run_and_is_not_released(exported
     table = pd.read_parquet(latest(own_project / "data/08_reporting/export_table.parquet"))
     assert table["passed"].dropna().tolist() == [True, False, True, True]
     assert latest(own_project / "data/08_reporting/export_plot.png").exists()
+
+
+def test_next_run_is_compared_with_that_release_and_refused_when_it_is_worse(exported, own_project, kedro):
+    """Fewer labels of worse pictures, as a night with broken data would bring them."""
+    before = releases(own_project)
+    champion = before[-1].parents[1].name
+    spoilt = "preprocess.target.split.labels_per_class=1,preprocess.target.split.validation_ratio=1"
+    result = kedro(own_project, "run", "--env", "test", "--params", spoilt)
+    assert result.returncode == 0, result.stdout
+    result = kedro(own_project, *RUN)
+    assert result.returncode != 0
+    said = " ".join(result.stdout.split())
+    assert "Traceback" not in result.stdout
+    assert f"nothing is released, and {champion} stays" in said
+    assert "test images that neither has seen are right" in said
+    assert releases(own_project) == before
+    reporting = own_project / "data/08_reporting"
+    comparison = json.loads(latest(reporting / "champion_comparison.json").read_text())
+    assert (comparison["champion"], comparison["passed"], comparison["verdict"]) == (champion, False, "worse")
+    changes = pd.read_parquet(latest(reporting / "champion_changes.parquet"))
+    lost, gained = (int((changes["change"] == name).sum()) for name in ("lost", "gained"))
+    assert (gained - lost) / comparison["images"] == pytest.approx(comparison["difference"])
+    for picture in ("champion_plot.png", "champion_sheet.png"):
+        assert latest(reporting / picture).stat().st_size > 10_000
+    result = kedro(own_project, *RUN, "--params", "export.champion.refuse=never")
+    assert result.returncode == 0, result.stdout
+    assert f"before          {comparison['statement'][:40]}" in result.stdout
+    assert len(releases(own_project)) == len(before) + 1
 
 
 def test_unknown_version_lists_those_that_are_there_once(exported, own_project, kedro):

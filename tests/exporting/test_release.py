@@ -5,16 +5,16 @@ from dataclasses import replace
 
 import pytest
 
-from cnn_transfer.exporting import FORMATS, Release, ToleranceError, write_release
+from cnn_transfer.exporting import FORMATS, Release, ToleranceError, WorseReleaseError, write_release
 from cnn_transfer.prediction import Predictor
 
 ENTRIES = tuple({"name": name, "file": known.file, "passed": True} for name, known in FORMATS.items())
 
 
 @pytest.fixture(scope="module")
-def folder(predictor, exported, tmp_path_factory):
+def folder(predictor, exported, first_release, tmp_path_factory):
     folder = tmp_path_factory.mktemp("releases") / "7" / "release"
-    write_release(Release(replace(predictor, version="6"), exported, ENTRIES), folder)
+    write_release(Release(replace(predictor, version="6"), exported, ENTRIES, first_release), folder)
     return folder
 
 
@@ -24,18 +24,29 @@ def test_every_runtime_labels_images_from_its_folder(folder, runtime, class_fold
     assert table["predicted"].tolist() == ["blob", "row"]
 
 
-def test_says_what_it_holds(folder, predictor):
+def test_says_what_it_holds(folder, predictor, first_release):
     assert json.loads((folder / "class_names.json").read_text()) == ["blob", "column", "diagonal", "row"]
     content = json.loads((folder / "exports.json").read_text())
-    assert content == {"form": 1, "predictor_version": "6", "exports": list(ENTRIES)}
+    assert content == {"form": 2, "predictor_version": "6", "comparison": first_release, "exports": list(ENTRIES)}
     assert (folder / "README.md").read_text() == predictor.card
     last = max(folder.rglob("*"), key=lambda path: path.stat().st_mtime_ns if path.is_file() else 0)
     assert last.name == "exports.json"
 
 
-def test_failed_export_is_never_part_of_it(predictor, exported):
+def test_failed_export_is_never_part_of_it(predictor, exported, first_release):
     failed = {**ENTRIES[2], "passed": False, "verdict": "logits differ by 2"}
     entries = (*ENTRIES[:2], failed, ENTRIES[3])
     message = r"nothing is released\. Received: litert: logits differ by 2\. Leave them out of export\.formats"
     with pytest.raises(ToleranceError, match=message):
-        Release(predictor, exported, entries)
+        Release(predictor, exported, entries, first_release)
+
+
+def test_worse_than_the_release_before_is_never_released(predictor, exported):
+    rule = {"refuse": "clearly_worse", "most_loss": 0.01, "confidence": 0.95}
+    worse = {"champion": "5", "passed": False, "statement": "80% instead of 90%.", "notes": [], "rule": rule}
+    message = (
+        r"must not be clearly worse than the one before \(1 points of loss are allowed\); nothing is released, and 5 "
+        r"stays\. 80% instead of 90%\..*export\.champion\.refuse=never"
+    )
+    with pytest.raises(WorseReleaseError, match=message):
+        Release(predictor, exported, ENTRIES, worse)

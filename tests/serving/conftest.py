@@ -11,13 +11,13 @@ EXPORTS = ({"name": "onnx", "file": "model.onnx", "passed": True},)
 
 
 @pytest.fixture(scope="session")
-def release_folder(predictor, shapes, tmp_path_factory):
+def release_folder(predictor, shapes, first_release, tmp_path_factory):
     """A release with ONNX alone, where a catalog has it."""
     folder = tmp_path_factory.mktemp("releases") / VERSION / "release"
     folder.parent.mkdir()
     pixels = shapes.pixels([0, 1])
     predictor.compute(pixels)  # Keras exports what has been called
-    write_release(Release(predictor, export(predictor, ["onnx"], pixels), EXPORTS), folder)
+    write_release(Release(predictor, export(predictor, ["onnx"], pixels), EXPORTS, first_release), folder)
     return folder
 
 

@@ -88,7 +88,7 @@ def test_exports_of_another_form_or_outside_their_tolerance_are_not_served(slot,
         content = json.loads((folder / "exports.json").read_text()) | change
         (folder / "exports.json").write_text(json.dumps(content))
         assert not slot.refresh()
-    assert "is of the form 0, this program reads 1" in caplog.text
+    assert "is of the form 0, this program reads 2" in caplog.text
     assert "export onnx of the release bad is outside its tolerance" in caplog.text
 
 

@@ -1,4 +1,4 @@
-"""What the card of a release says beside that of the model: which files there are, and how they compare."""
+"""What the card of a release says beside that of the model: its files, and how it compares with the release before."""
 
 from __future__ import annotations
 
@@ -31,6 +31,13 @@ Compared on {images} images, {validation} of them validation images with a label
 
 {verdicts}
 """  # noqa: E501
+COMPARED = """
+## Compared with the release before
+
+{statement}
+
+{notes}
+"""
 PROGRAMS = {
     "saved_model": "TensorFlow, TensorFlow Serving",
     "onnx": "ONNX Runtime",
@@ -40,15 +47,20 @@ PROGRAMS = {
 
 
 def card_of_release(
-    card: str, table: pd.DataFrame, image_shape: tuple[int, int, int], machine: Mapping[str, Any]
+    card: str,
+    table: pd.DataFrame,
+    image_shape: tuple[int, int, int],
+    machine: Mapping[str, Any],
+    comparison: Mapping[str, Any],
 ) -> str:
-    """The card of the model with a section on its exports.
+    """The card of the model with a section on its exports, and one on the release before.
 
     Args:
         card: Of the model, Markdown.
         table: See `export_table`.
         image_shape: (height, width, channels).
         machine: `cores` and `cpu` where it was timed.
+        comparison: See `champion.compare_with_champion`.
     """
     exports = table[table["passed"].notna()]
     latency = table.set_index("name")["latency_ms"]
@@ -62,7 +74,10 @@ def card_of_release(
         verdicts="\n".join(f"- `{row['file']}`: {row['verdict']}." for row in exports.to_dict("records")),
         **machine,
     )
-    return f"{card.rstrip()}\n{section}"
+    compared = COMPARED.format(
+        statement=comparison["statement"], notes="\n".join(f"- {note}" for note in comparison["notes"])
+    )
+    return f"{card.rstrip()}\n{section}{compared.rstrip()}\n"
 
 
 def _row(row: Mapping[Any, Any]) -> str:

@@ -1,9 +1,9 @@
-"""A release: a predictor's folder with the exports that were found to be as good as the network itself.
+"""A release: a predictor's folder with exports as good as the network itself, and no worse than the release before.
 
 everything of a predictor, see `prediction.predictor`
 saved_model/, model.onnx, model.tflite, model_int8.tflite
 class_names.json      in the order of the probabilities
-exports.json          what each export was found to be; written last
+exports.json          what each export was found to be, and how it compares with the release before; written last
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cnn_transfer.exporting.champion import check_not_worse
 from cnn_transfer.exporting.conversion import FORMATS, Files
 from cnn_transfer.prediction import Predictor
 
-FORM = 1  # of exports.json
+FORM = 2  # of exports.json
 EXPORTS, CLASS_NAMES = "exports.json", "class_names.json"
 
 
@@ -27,20 +28,23 @@ class ToleranceError(ValueError):
 
 @dataclass(frozen=True)
 class Release:
-    """What is given to other programs; holds no export that failed.
+    """What is given to other programs; holds no export that failed, and is no worse than asked for.
 
     Attributes:
         predictor: One that Keras computes, with the card of the release.
         files: Content of the exports by path, see `export`.
         exports: See `parity.compare`; one entry an export: `name`, `file`, `passed`, `verdict`, and its figures.
+        comparison: With the release before, see `champion.compare_with_champion`.
 
     Raises:
-        ToleranceError: When one did not pass.
+        ToleranceError: When an export did not pass.
+        WorseReleaseError: When the comparison did not.
     """
 
     predictor: Predictor
     files: Files
     exports: tuple[Mapping[str, Any], ...]
+    comparison: Mapping[str, Any]
 
     def __post_init__(self) -> None:
         failed = [f"{entry['name']}: {entry['verdict']}" for entry in self.exports if not entry["passed"]]
@@ -52,6 +56,7 @@ class Release:
                 "export.accuracy_loss. Of 8 bits, more training images show the ranges better. All figures are in "
                 "export_table."
             )
+        check_not_worse(self.comparison)
 
 
 def write_files(files: Files, folder: Path) -> None:
@@ -75,5 +80,10 @@ def write_release(release: Release, folder: Path) -> None:
     write_files(release.files, folder)
     names = list(release.predictor.facts.class_names)
     (folder / CLASS_NAMES).write_text(json.dumps(names, indent=2, ensure_ascii=False), encoding="utf-8")
-    content = {"form": FORM, "predictor_version": release.predictor.version, "exports": list(release.exports)}
+    content = {
+        "form": FORM,
+        "predictor_version": release.predictor.version,
+        "comparison": dict(release.comparison),
+        "exports": list(release.exports),
+    }
     (folder / EXPORTS).write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")

@@ -19,7 +19,7 @@ from cnn_transfer.datasets import versions
 from cnn_transfer.evaluation import describe_intake, describe_ranking, describe_summary, doubts_about_images
 from cnn_transfer.evaluation.learning_curve import describe_labels_saved
 from cnn_transfer.evaluation.run_comparison import describe_runs
-from cnn_transfer.exporting import describe_exports
+from cnn_transfer.exporting import describe_champion, describe_exports
 from cnn_transfer.log_origin import ORIGIN
 from cnn_transfer.prediction.labelling import describe_labels
 from cnn_transfer.training.workers import role
@@ -29,7 +29,7 @@ INTAKE = "intake"
 SUMMARY, REPORT = "summary", "report"
 RANKING, CHOICE = "source_ranking", "source_choice"
 LABELS_SAVED, CURVE_REPORT = "labels_saved", "learning_curve_report"
-EXPORTS, RELEASE = "export_table", "release"
+EXPORTS, CHAMPION, RELEASE = "export_table", "champion_comparison", "release"
 RUNS, CHANGES = "runs_table", "runs_differences"
 COMMAND = "kedro run --"
 MOST_COLUMNS = 120
@@ -89,8 +89,9 @@ class SummaryHooks:
         if LABELS_SAVED in made:
             page = catalog.get(CURVE_REPORT if CURVE_REPORT in made else LABELS_SAVED)
             self._print(describe_labels_saved(catalog.load(LABELS_SAVED)), page)
-        if {EXPORTS, RELEASE} <= made:
-            self._print(describe_exports(catalog.load(EXPORTS)), catalog.get(EXPORTS))
+        if {EXPORTS, CHAMPION, RELEASE} <= made:
+            lines = [*describe_exports(catalog.load(EXPORTS)), *describe_champion(catalog.load(CHAMPION))]
+            self._print(lines, catalog.get(EXPORTS))
             if isinstance(dataset := catalog.get(RELEASE), AbstractVersionedDataset):
                 self._print([f"Released        {versions.address_of(dataset)}"], None)
         if {RUNS, CHANGES} <= made:

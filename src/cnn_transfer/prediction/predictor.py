@@ -8,7 +8,7 @@
 A predictor is a folder that needs nothing else:
 
     model.keras           the network with its calibration inside
-    training.parquet, features.npz, validation.parquet, trained_on.parquet
+    training.parquet, features.npz, validation.parquet, seen.parquet
                           what it keeps of the images it was made with: `references`
     README.md             the card of the model
     predictor.json        `PredictorFacts`; written last
@@ -303,7 +303,8 @@ class Predictor:
 
     @cached_property
     def _training_digests(self) -> frozenset[str]:
-        return frozenset(self.references.trained_on["pixel_digest"])
+        seen = self.references.seen
+        return frozenset(seen["pixel_digest"][seen["split"] == "training"])
 
     def _withheld(self, confidence: np.ndarray, unfamiliar: np.ndarray | None) -> np.ndarray:
         threshold = self.facts.threshold
@@ -412,8 +413,8 @@ def build_predictor(
         ),
     )
     compared = training if left_out_rows(judged).any() and not len(validation[0]) else validation
-    trained_on, judged = images.rows(splits, "training"), calibrate(judged, calibration)
-    references = gather_references(network, images, trained_on, training, compared, judged, familiarity)
+    judged = calibrate(judged, calibration)
+    references = gather_references(network, images, splits, training, compared, judged, familiarity)
     return Predictor(facts, references, card_text, KerasRuntime.of(calibrated_network(network, calibration)))
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 THUMBNAIL_PX = 96  # longest side
 EXACT_PX = 32  # longest side of pictures that lose nothing
 CHUNK = 256  # images in memory at once
+SEEN = ("training", "validation", "unlabelled")  # splits that a network is made with
 FIGURES = ["width_px", "height_px", "brightness", "sharpness"]
 
 
@@ -44,10 +45,11 @@ class References:
         kernel: (d, c) float32, what that layer multiplies by, without what all classes share.
         validation: One row a validation image, or without them a training image that was left out: the same figures,
             and `predicted`, `confidence` (calibrated, 0-1), `distance` (see `evaluation.familiarity_table`).
-        trained_on: One row a training image, also those that are not kept: `pixel_digest`.
+        seen: One row an image that the network was made with, also those that are not kept: `split` (`training`,
+            `validation`, `unlabelled`), `pixel_digest`, `content_digest` (of the encoded image).
     """
 
-    FILES: ClassVar[tuple[str, ...]] = ("training.parquet", "validation.parquet", "trained_on.parquet", "features.npz")
+    FILES: ClassVar[tuple[str, ...]] = ("training.parquet", "validation.parquet", "seen.parquet", "features.npz")
 
     training: pd.DataFrame
     features: np.ndarray
@@ -55,7 +57,7 @@ class References:
     parts: tuple[int, ...]
     kernel: np.ndarray
     validation: pd.DataFrame
-    trained_on: pd.DataFrame
+    seen: pd.DataFrame
 
     def embedded(self) -> EmbeddedImages:
         """The training images as the network sees them."""
@@ -69,7 +71,7 @@ class References:
 
     def save(self, folder: Path) -> None:
         """Write its files into a folder that is there."""
-        for name in ("training", "validation", "trained_on"):
+        for name in ("training", "validation", "seen"):
             getattr(self, name).to_parquet(folder / f"{name}.parquet", index=False)
         with open(folder / "features.npz", "wb") as file:
             arrays = {name: getattr(self, name) for name in ("features", "appearance", "parts", "kernel")}
@@ -81,16 +83,16 @@ class References:
         with open(folder / "features.npz", "rb") as file, np.load(file, allow_pickle=False) as arrays:
             features, taken, kernel = arrays["features"], arrays["appearance"], arrays["kernel"]
             parts = tuple(arrays["parts"].tolist())
-        training, validation, trained_on = (
-            pd.read_parquet(folder / f"{name}.parquet") for name in ("training", "validation", "trained_on")
+        training, validation, seen = (
+            pd.read_parquet(folder / f"{name}.parquet") for name in ("training", "validation", "seen")
         )
-        return cls(training, features, taken, parts, kernel, validation, trained_on)
+        return cls(training, features, taken, parts, kernel, validation, seen)
 
 
 def gather_references(
     network: keras.Model,
     images: ImageSet,
-    trained_on: np.ndarray,
+    splits: pd.DataFrame,
     training: tuple[np.ndarray, EmbeddedImages],
     judged: tuple[np.ndarray, EmbeddedImages],
     predictions: pd.DataFrame,
@@ -101,7 +103,7 @@ def gather_references(
     Args:
         network: The network that the features are of.
         images: The set of all.
-        trained_on: Row numbers of all training images.
+        splits: Which image is in which split.
         training: Row numbers of those that are kept, and these as the network sees them.
         judged: The same of validation images, or of training images that were left out; may be empty.
         predictions: Calibrated predictions of these at least.
@@ -129,8 +131,18 @@ def gather_references(
         parts=embedded.parts,
         kernel=kernel - kernel.mean(axis=1, keepdims=True),
         validation=pd.concat([_figures(images, others), outcomes], axis=1),
-        trained_on=images.table.iloc[trained_on][["pixel_digest"]].reset_index(drop=True),
+        seen=_seen(images, splits),
     )
+
+
+def _seen(images: ImageSet, splits: pd.DataFrame) -> pd.DataFrame:
+    """See `References.seen`."""
+    parts = []
+    for split in SEEN:
+        digests = images.table.iloc[images.rows(splits, split)][["pixel_digest", "content_digest"]]
+        parts.append(digests.assign(split=split))
+    table = pd.concat(parts, ignore_index=True)
+    return table[["split", "pixel_digest", "content_digest"]].astype("str")
 
 
 def thumbnail(pixels: np.ndarray) -> bytes:

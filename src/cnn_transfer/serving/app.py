@@ -193,7 +193,7 @@ def _add_model(app: FastAPI, service: Service) -> None:
 
     @app.get("/model", tags=["model"])
     async def model() -> Response:
-        """What the model is and promises, its card, its exports, and the limits of the service."""
+        """What the model is and promises, its card, its exports, the release before, and the limits of the service."""
         served, settings = service.slot.current, service.settings
         return _json(
             {
@@ -201,6 +201,7 @@ def _add_model(app: FastAPI, service: Service) -> None:
                 "facts": served.predictor.facts.model_dump(mode="json"),
                 "card": served.predictor.card,
                 "exports": served.exports["exports"],
+                "comparison": served.exports["comparison"],
                 "limits": {name: getattr(settings, name) for name in ("most_files", "most_file_mb", "most_request_mb")},
             }
         )

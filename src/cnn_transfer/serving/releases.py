@@ -1,27 +1,26 @@
 """The model that is served: the release that was completed last, loaded beside the old one and swapped in one step.
 
-Releases lie as a catalog has them, `<folder>/<version>/release/`, on this machine or on `s3://`, and are complete when
-they have `exports.json`, which is written last. The time of that file says which is the newest: names need not sort.
+Releases lie on this machine or on `s3://`; which is the newest, `exporting.published` says.
 """
 
 from __future__ import annotations
 
 import asyncio
-import glob
 import json
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 
+from cnn_transfer.exporting.published import PublishedRelease, complete_releases
 from cnn_transfer.exporting.release import EXPORTS, FORM
 from cnn_transfer.images import ImageFormat, open_location
 from cnn_transfer.images.listing import is_local
@@ -38,23 +37,6 @@ class NoReleaseError(RuntimeError):
     """There is no release to serve."""
 
 
-class Release(NamedTuple):
-    """A complete release.
-
-    Attributes:
-        address: Of its folder, a local path or an address of fsspec.
-        completed: When `exports.json` was written, seconds since 1970.
-    """
-
-    address: str
-    completed: float
-
-    @property
-    def version(self) -> str:
-        """Name of its version."""
-        return self.address.rstrip("/").split("/")[-2]
-
-
 @dataclass(frozen=True)
 class ServedModel:
     """A release that is loaded.
@@ -68,7 +50,7 @@ class ServedModel:
         quick_images: That it labels at once within `QUICK_SECONDS`; 0: not even one.
     """
 
-    release: Release
+    release: PublishedRelease
     predictor: Predictor
     image_format: ImageFormat
     exports: dict[str, Any]
@@ -95,7 +77,7 @@ class ServedModel:
         return list(self.predictor.references.training["thumbnail"])
 
 
-def find_releases(location: str | Path) -> list[Release]:
+def find_releases(location: str | Path) -> list[PublishedRelease]:
     """Complete releases at a place, the one that was completed last first.
 
     Args:
@@ -104,27 +86,11 @@ def find_releases(location: str | Path) -> list[Release]:
     Raises:
         ModuleNotFoundError: When the address needs a package that is not installed.
     """
-    filesystem, path = open_location(location, {})
-    filesystem.invalidate_cache()
-    if filesystem.isfile(f"{path}/{EXPORTS}"):
-        found = {f"{path}/{EXPORTS}": filesystem.info(f"{path}/{EXPORTS}")}
-    else:
-        found = filesystem.glob(f"{glob.escape(path)}/*/release/{EXPORTS}", detail=True)
-    releases = [
-        Release(filesystem.unstrip_protocol(name.removesuffix(f"/{EXPORTS}")).removeprefix("file://"), _written(info))
-        for name, info in found.items()
-    ]
-    return sorted(releases, key=lambda release: (release.completed, release.address), reverse=True)
-
-
-def _written(info: Mapping[str, Any]) -> float:
-    """When a file was written, as file systems of fsspec say it."""
-    when = info["mtime"] if "mtime" in info else info["LastModified"].timestamp()
-    return float(when)
+    return complete_releases(*open_location(location, {}))
 
 
 @contextmanager
-def _on_disk(release: Release, runtime: str) -> Iterator[Path]:
+def _on_disk(release: PublishedRelease, runtime: str) -> Iterator[Path]:
     """The folder of a release on this machine, without what other runtimes need where it has to be fetched."""
     filesystem, path = open_location(release.address, {})
     if is_local(filesystem):
@@ -141,7 +107,7 @@ def _on_disk(release: Release, runtime: str) -> Iterator[Path]:
         yield folder
 
 
-def load_release(release: Release, settings: Settings) -> ServedModel:
+def load_release(release: PublishedRelease, settings: Settings) -> ServedModel:
     """Load a release and label a few images with it, so that the first request is not the slow one.
 
     Raises:
@@ -171,7 +137,7 @@ def _quick_images(model: ServedModel, most: int) -> int:
     return quick
 
 
-def _load(release: Release, folder: Path, settings: Settings) -> ServedModel:
+def _load(release: PublishedRelease, folder: Path, settings: Settings) -> ServedModel:
     exports = json.loads((folder / EXPORTS).read_text(encoding="utf-8"))
     if exports.get("form") != FORM:
         raise ValueError(
@@ -194,10 +160,10 @@ class ModelSlot:
     A request takes `current` once and keeps it to its end; a model is given up when no request has it any more.
     """
 
-    def __init__(self, location: str | Path, load: Callable[[Release], ServedModel], metrics: Metrics) -> None:
+    def __init__(self, location: str | Path, load: Callable[[PublishedRelease], ServedModel], metrics: Metrics) -> None:
         self._location, self._load, self._metrics = location, load, metrics
         self._model: ServedModel | None = None
-        self._failed: set[Release] = set()
+        self._failed: set[PublishedRelease] = set()
         self._pictures: dict[str, Sequence[bytes]] = {}
 
     @property

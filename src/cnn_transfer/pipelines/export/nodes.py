@@ -1,4 +1,4 @@
-"""Nodes of the stage `export`, which reads training, validation and unlabelled images, and no test image."""
+"""Nodes of the stage `export`: test images are read by the comparison with the release before, and by nothing else."""
 
 from __future__ import annotations
 
@@ -10,16 +10,23 @@ import pandas as pd
 
 from cnn_transfer.evaluation import Figure
 from cnn_transfer.exporting import (
+    Champion,
     Files,
     Release,
+    Rule,
     calibration_pixels,
     card_of_release,
+    changed_images,
     check_same_images,
     compare,
+    compare_with_champion,
+    draw_champion,
     draw_exports,
+    draw_lost,
     export,
     export_table,
     images_to_compare,
+    judge_both,
     time_exports,
 )
 from cnn_transfer.images import ImageSet
@@ -77,15 +84,41 @@ def tabulate_exports(
     return table, draw_exports(table, block.accuracy_loss)
 
 
+def challenge_champion(
+    predictor: Predictor,
+    champion: Champion,
+    images: ImageSet,
+    splits: pd.DataFrame,
+    parameters: Mapping[str, Any],
+    confidence: float,
+) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]:
+    """Compare the predictor with the release before, on test images that neither has seen."""
+    block = ExportParameters.parse(parameters, "export").champion
+    check_same_images(predictor, images)
+    judged = judge_both(predictor, champion, images, splits)
+    comparison, classes = compare_with_champion(
+        predictor, champion, judged, Rule(block.refuse, block.most_loss, confidence)
+    )
+    return comparison, classes, changed_images(judged)
+
+
+def draw_challenge(
+    comparison: Mapping[str, Any], classes: pd.DataFrame, changes: pd.DataFrame, images: ImageSet
+) -> tuple[Figure, Figure]:
+    """Draw what changed by class, and the images that are wrong now."""
+    return draw_champion(comparison, classes), draw_lost(images, changes)
+
+
 def release(
     predictor: Predictor,
     files: Files,
     parity: list[Mapping[str, Any]],
     speed: Mapping[str, Any],
     table: pd.DataFrame,
+    comparison: Mapping[str, Any],
 ) -> Release:
-    """Put the predictor and its exports together; refused when one is outside its tolerance."""
+    """Put the predictor and its exports together; refused when one is outside its tolerance, or it is worse."""
     of_speed = {entry["name"]: entry for entry in speed["exports"]}
     exports = tuple({**entry, **of_speed[entry["name"]]} for entry in parity)
-    card = card_of_release(predictor.card, table, predictor.facts.card.image_shape, speed["machine"])
-    return Release(replace(predictor, card=card), files, exports)
+    card = card_of_release(predictor.card, table, predictor.facts.card.image_shape, speed["machine"], comparison)
+    return Release(replace(predictor, card=card), files, exports, comparison)

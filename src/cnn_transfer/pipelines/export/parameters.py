@@ -7,9 +7,17 @@ from typing import Annotated
 from pydantic import Field, field_validator, model_validator
 
 from cnn_transfer.exporting import FORMATS, check_formats
+from cnn_transfer.exporting.champion import Refuse
 from cnn_transfer.parameters import ParameterError, Parameters
 
 Tolerance = Annotated[float, Field(gt=0, le=1)]
+
+
+class ChampionParameters(Parameters):
+    """Which release is refused beside the one before."""
+
+    refuse: Refuse
+    most_loss: float = Field(ge=0, le=1)  # of accuracy
 
 
 class ExportParameters(Parameters):
@@ -22,6 +30,7 @@ class ExportParameters(Parameters):
     compared_images: int = Field(ge=1, le=1_000_000)  # validation and unlabelled images
     timed_calls: int = Field(ge=1, le=100_000)  # with one image each
     timed_batches: int = Field(ge=1, le=10_000)  # of each size
+    champion: ChampionParameters
 
     @field_validator("formats")
     @classmethod

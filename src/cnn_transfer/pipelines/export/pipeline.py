@@ -1,8 +1,16 @@
-"""chosen predictor, the images of its run → files → comparison, times → table, plot → release."""
+"""chosen predictor, images of its run → files → parity, times → table, plot; with the release before → release."""
 
 from kedro.pipeline import Node, Pipeline
 
-from cnn_transfer.pipelines.export.nodes import compare_exports, release, tabulate_exports, time_all, write_exports
+from cnn_transfer.pipelines.export.nodes import (
+    challenge_champion,
+    compare_exports,
+    draw_challenge,
+    release,
+    tabulate_exports,
+    time_all,
+    write_exports,
+)
 
 
 def create_pipeline() -> Pipeline:
@@ -41,8 +49,27 @@ def create_pipeline() -> Pipeline:
             name="tabulate",
         ),
         Node(
+            challenge_champion,
+            inputs=["chosen_predictor", "champion", *images, "params:export", "params:evaluate.confidence"],
+            outputs=["champion_comparison", "champion_classes", "champion_changes"],
+            name="challenge_champion",
+        ),
+        Node(
+            draw_challenge,
+            inputs=["champion_comparison", "champion_classes", "champion_changes", "model_images"],
+            outputs=["champion_plot", "champion_sheet"],
+            name="draw_challenge",
+        ),
+        Node(
             release,
-            inputs=["chosen_predictor", "exported_files", "export_parity", "export_speed", "export_table"],
+            inputs=[
+                "chosen_predictor",
+                "exported_files",
+                "export_parity",
+                "export_speed",
+                "export_table",
+                "champion_comparison",
+            ],
             outputs="release",
             name="release",
         ),
