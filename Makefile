@@ -76,7 +76,7 @@ viz: .venv/.ready  ## build the graph with previews as a static site in build/
 	@echo "Look at it with: $(BIN)/python -m http.server --directory build"
 
 airflow-dag: .venv/.ready  ## write the pipelines as Airflow DAGs to deploy/airflow/dags
-	$(BIN)/kedro airflow create --pipelines transfer,transfer_pretrained,predict,export --jinja-file deploy/airflow/dag.py.jinja --target-dir deploy/airflow/dags
+	$(BIN)/kedro airflow create --pipelines transfer,transfer_pretrained,release,release_pretrained,predict,export --jinja-file deploy/airflow/dag.py.jinja --target-dir deploy/airflow/dags
 
 airflow: .venv-airflow/.ready airflow-dag  ## run Airflow with these DAGs on this machine, http://localhost:8080
 	PATH=$(CURDIR)/.venv-airflow/bin:$$PATH airflow standalone

@@ -66,8 +66,10 @@ def test_stages_in_their_containers_are_the_whole_graph():
     for container in [*pod["initContainers"], *pod["containers"]]:
         command, *arguments = container["args"]
         assert (command, arguments[:3]) == ("run", ["--env", "production", "--pipelines"])
-        stages.append(arguments[3])
-    assert sum((graphs[stage] for stage in stages), start=graphs[stages[0]]).nodes == graphs["transfer"].nodes
+        stage, *part = arguments[3:]
+        assert part in ([], ["--namespaces", "export"])
+        stages.append(graphs[stage].only_nodes_with_namespaces(part[1:]) if part else graphs[stage])
+    assert sum(stages[1:], start=stages[0]).nodes == graphs["release"].nodes
 
 
 def test_the_service_has_no_rights_and_its_probes_settings_and_names_are_those_of_the_code():

@@ -1,5 +1,7 @@
 """Checks before a run and the summary after it."""
 
+from pathlib import Path
+
 import click
 import pytest
 from kedro.io import DataCatalog, MemoryDataset
@@ -38,6 +40,38 @@ def test_check_refuses_wrong_parameters_with_all_of_them():
 )
 def test_long_lines_go_on_below_their_beginning(line, width, expected):
     assert wrapped(line, width) == expected
+
+
+@pytest.mark.parametrize(
+    ("stage", "inputs", "refused"),
+    [
+        ("evaluate", ["x"], True),  # uses none
+        ("export", ["x", "predictor"], True),  # of the pipeline release: the run's own
+        ("export", ["x", "chosen_predictor"], False),
+        ("predict", ["x"], False),  # a later part of it
+    ],
+)
+def test_model_version_is_refused_where_no_model_of_another_run_is_used(stage, inputs, refused, whole_parameters):
+    hooks = CheckHooks()
+    hooks._parameters = whole_parameters | {"model_version": "yesterday"}
+    node = Node(lambda *values: values, inputs, "made", name="do", namespace=stage)
+    catalog = DataCatalog({name: MemoryDataset(1) for name in (*inputs, "source_raw_images", "target_raw_images")})
+    if refused:
+        with pytest.raises(click.ClickException, match="model_version: yesterday was asked for, but nothing of this"):
+            hooks.before_pipeline_run(Pipeline([node]), catalog)
+    else:
+        hooks.before_pipeline_run(Pipeline([node]), catalog)
+
+
+@pytest.fixture
+def whole_parameters():
+    """Those of the environment test."""
+    from kedro.config import OmegaConfigLoader
+
+    from cnn_transfer.settings import CONFIG_LOADER_ARGS
+
+    root = Path(__file__).parents[1]
+    return OmegaConfigLoader(str(root / "conf"), env="test", **CONFIG_LOADER_ARGS)["parameters"]
 
 
 def test_summary_is_silent_when_the_run_made_none(capsys):

@@ -31,6 +31,8 @@ FURTHER = {
     "predict": predict,
     "rank_sources": rank_sources,
 }  # graphs of their own, on the same parts
+# What export reads of a chosen run, where it is the run's own.
+OWN = {"chosen_predictor": "predictor", "model_images": "target_images", "model_splits": "target_splits"}
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -39,16 +41,21 @@ def register_pipelines() -> dict[str, Pipeline]:
     `transfer` trains its source network itself; `transfer_pretrained` imports one and needs no source images;
     `rank_sources` says which one to import; `learning_curve` says, after a run, how many labels it saved;
     `compare_runs` puts all runs side by side; `predict` labels new images with what a run delivered; `export` writes it
-    for other programs.
+    for other programs. `release` and `release_pretrained` are for a schedule: a whole run, and the export of what it
+    delivered, which is served unless it is worse than what was served before.
     """
     stages = {name: stage.create_pipeline() for name, stage in (STAGES | ALTERNATIVES | FURTHER).items()}
     transfer = sum((stages[name] for name in STAGES), start=Pipeline([]))
     target = stages["preprocess"].only_nodes_with_namespaces(["preprocess.target"])
     after = stages["migrate_model"] + stages["finetune_target"] + stages["evaluate"]
+    pretrained = target + stages["import_source"] + after
+    of_this_run = Pipeline(stages["export"], inputs=OWN)
     return {
         **stages,
         "transfer": transfer,
-        "transfer_pretrained": target + stages["import_source"] + after,
+        "transfer_pretrained": pretrained,
+        "release": transfer + of_this_run,
+        "release_pretrained": pretrained + of_this_run,
         "rank_sources": target + stages["rank_sources"],
         "__default__": transfer,
     }

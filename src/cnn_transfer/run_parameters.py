@@ -21,8 +21,6 @@ from cnn_transfer.pipelines.pretrain_source.parameters import PretrainParameters
 from cnn_transfer.pipelines.rank_sources.parameters import RankParameters
 from cnn_transfer.training import Precision
 
-USE_A_MODEL = {"export", "predict"}  # stages that read chosen_predictor
-
 
 class RunParameters(Parameters):
     """The top level of `parameters*.yml`: one block a stage, and what all stages share."""
@@ -67,11 +65,6 @@ class RunParameters(Parameters):
         """
         if "export" in stages:
             self.export.check()
-        if self.model_version is not None and stages and USE_A_MODEL.isdisjoint(stages):
-            raise ParameterError(
-                f"model_version: {self.model_version} was asked for, but nothing of this run uses a trained model. "
-                f"Leave it out, or run --pipelines {' or '.join(sorted(USE_A_MODEL))}."
-            )
         if self.images is not None and stages and "predict" not in stages:
             raise ParameterError(
                 f"images: {self.images} was asked for, but nothing of this run labels new images. Run --pipelines "

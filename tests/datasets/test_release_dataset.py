@@ -1,6 +1,7 @@
 """Exports and releases in the catalog, and what the run of a chosen model worked with; on a disk and on S3."""
 
 import json
+import time
 from dataclasses import replace
 
 import fsspec
@@ -10,15 +11,15 @@ from kedro.io import DatasetError, Version
 from kedro.io.core import VersionNotFoundError
 
 from cnn_transfer.datasets import (
-    ChampionDataset,
     ExportedFilesDataset,
     OfModelDataset,
     ParquetDataset,
     PredictorDataset,
+    PublishedReleasesDataset,
     ReleaseDataset,
     versions,
 )
-from cnn_transfer.exporting import Champion, Release
+from cnn_transfer.exporting import Release
 
 RUNS = ("2026-01-01T00.00.00.000Z", "2026-01-02T00.00.00.000Z")
 FILES = {"saved_model/saved_model.pb": b"graph", "saved_model/variables/index": b"weights", "model.onnx": b"onnx"}
@@ -116,53 +117,38 @@ def test_it_is_never_written_and_needs_versions(runs):
 
 
 @pytest.fixture
-def challenged(runs, release):
-    """The newest run is about to be released; both runs' predictors are, by name, in releases before it."""
+def published(store, release):
+    """The entry of all releases, and how to add one."""
 
     def publish(version, predictor_version):
         made = replace(release, predictor=replace(release.predictor, version=predictor_version))
-        ReleaseDataset(filepath=f"{runs}/release", version=Version(version, version)).save(made)
+        ReleaseDataset(filepath=f"{store}/release", version=Version(version, version)).save(made)
 
-    champion = ChampionDataset(filepath=f"{runs}/release", predictor={"filepath": f"{runs}/predictor"})
-    return champion, publish
-
-
-def test_champion_is_the_newest_release_of_another_predictor(challenged):
-    champion, publish = challenged
-    first = champion.fingerprint()
-    assert champion.exists()
-    assert (champion.load().version, champion.load().predictor) == ("", None)
-    publish("9", RUNS[0])
-    publish("8", RUNS[1])  # of the chosen predictor itself: nothing to compare with
-    assert champion.load().version == "9"
-    assert champion.load().predictor.facts.class_names == ("blob", "column", "diagonal", "row")
-    assert champion.fingerprint() != first
-    second = champion.fingerprint()
-    publish("10", RUNS[0])
-    assert champion.load().version == "10"  # completed last, whatever its name
-    assert champion.fingerprint() != second
+    return PublishedReleasesDataset(filepath=f"{store}/release"), publish
 
 
-def test_champion_that_cannot_be_opened_gives_way_to_the_one_that_is_served_instead(challenged, monkeypatch, tmp_path):
-    champion, publish = challenged
-
-    def load(cache):
-        monkeypatch.setenv("TRANSFER_CACHE", str(tmp_path / cache))  # another machine's
-        return champion.load()
-
-    publish("1", RUNS[0])
-    publish("2", RUNS[0])
-    filesystem, folder = champion._releases._fs, str(champion._releases._filepath)
-    filesystem.pipe_file(f"{folder}/2/release/predictor.json", b"{")
-    assert load("first").version == "1"
-    filesystem.pipe_file(f"{folder}/1/release/predictor.json", b'{"form": 1}')
-    found = load("second")
-    assert (found.version, found.predictor) == ("2", None)
-    assert "cannot be read" in found.problem
-    filesystem.rm_file(f"{folder}/2/release/exports.json")
-    assert "its form is 1, this program reads" in load("third").problem
+def test_all_releases_are_there_the_newest_first_and_opened_when_asked_for(published):
+    releases, publish = published
+    assert releases.exists()
+    assert releases.load() == []
+    prints = {releases.fingerprint()}
+    for version, predictor_version in (("9", "4"), ("10", "5")):
+        publish(version, predictor_version)
+        prints.add(releases.fingerprint())
+        time.sleep(1.1)  # an object store's times are whole seconds
+    assert [found[:2] for found in releases.load()] == [("10", "5"), ("9", "4")]
+    assert releases.load()[1].open().facts.class_names == ("blob", "column", "diagonal", "row")
+    assert len(prints) == 3
 
 
-def test_champion_is_never_written(challenged):
+def test_release_whose_last_file_is_damaged_has_no_known_predictor(published):
+    releases, publish = published
+    publish("1", "4")
+    filesystem, folder = releases._releases._fs, str(releases._releases._filepath)
+    filesystem.pipe_file(f"{folder}/1/release/exports.json", b"{")
+    assert [found[:2] for found in releases.load()] == [("1", "")]
+
+
+def test_releases_are_written_by_their_own_entry(published):
     with pytest.raises(DatasetError, match="written by its own entry"):
-        challenged[0].save(Champion())
+        published[0].save([])

@@ -17,6 +17,7 @@ def outputs(project: Path) -> list[Path]:
     [
         ("sed=1", ["sed is not a parameter", "Did you mean seed?"]),
         ("pretrain_source.optimisation.learning_rate=-1", ["optimisation.learning_rate", "greater than 0", "-1"]),
+        ("model_version=1", ["model_version: 1 was asked for, but nothing of this run uses the network of another"]),
         ("preprocess.source.image_format.channels=3", ["source and target must have the same image_format"]),
     ],
 )

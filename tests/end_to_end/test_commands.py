@@ -43,10 +43,23 @@ def test_command_that_only_looks_imports_nothing_heavy(command):
 def test_registry_lists_the_stages_and_what_they_add_up_to():
     from cnn_transfer.pipeline_registry import ALTERNATIVES, FURTHER, STAGES, register_pipelines
 
-    pipelines = register_pipelines()
-    assert set(pipelines) == {*STAGES, *ALTERNATIVES, *FURTHER, "transfer", "transfer_pretrained", "__default__"}
+    pipelines, whole = register_pipelines(), {"transfer", "transfer_pretrained", "release", "release_pretrained"}
+    assert set(pipelines) == {*STAGES, *ALTERNATIVES, *FURTHER, *whole, "__default__"}
     assert pipelines["transfer"] == pipelines["__default__"]
     assert sum(len(pipelines[stage].nodes) for stage in STAGES) == len(pipelines["transfer"].nodes)
+
+
+@pytest.mark.parametrize("whole", ["transfer", "transfer_pretrained"])
+def test_release_is_a_whole_run_and_the_export_of_its_own_network(whole):
+    from cnn_transfer.pipeline_registry import register_pipelines
+
+    pipelines = register_pipelines()
+    release = pipelines[whole.replace("transfer", "release")]
+    assert {node.name for node in release.nodes} == {
+        node.name for part in (whole, "export") for node in pipelines[part].nodes
+    }
+    read = {name for name in release.inputs() - pipelines[whole].inputs() if not name.startswith("params:")}
+    assert read == {"published_releases"}  # nothing of another run but what was released before
 
 
 def test_an_imported_source_takes_the_place_of_source_images_and_pretraining():

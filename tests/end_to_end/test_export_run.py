@@ -126,6 +126,20 @@ def test_next_run_is_compared_with_that_release_and_refused_when_it_is_worse(exp
     assert len(releases(own_project)) == len(before) + 1
 
 
+def test_whole_run_ends_with_a_release_of_its_own_network(exported, own_project, kedro):
+    """The network of before, which is better than what was released last; all that it took is taken over."""
+    champion = releases(own_project)[-1].parents[1].name
+    result = kedro(own_project, "run", "--env", "test", "--pipelines", "release")
+    assert result.returncode == 0, result.stdout
+    released = releases(own_project)[-1]
+    run = released.parents[1].name
+    content = json.loads(released.read_text())
+    assert content["predictor_version"] == run == latest(own_project / "data/06_models/predictor").parent.name
+    assert (content["comparison"]["champion"], content["comparison"]["verdict"]) == (champion, "better")
+    assert "results are taken over" in " ".join(result.stdout.split())
+    assert result.stdout.index("\nAccuracy ") < result.stdout.index("\nbefore ") < result.stdout.index("\nReleased ")
+
+
 def test_unknown_version_lists_those_that_are_there_once(exported, own_project, kedro):
     result = kedro(own_project, *RUN, "--params", "model_version=yesterday")
     assert result.returncode == 1

@@ -9,7 +9,16 @@ import pandas as pd
 import pytest
 
 from cnn_transfer.evaluation.verdict import paired_difference
-from cnn_transfer.exporting import Champion, Rule, changed_images, compare_with_champion, describe_champion, judge_both
+from cnn_transfer.exporting import (
+    Candidate,
+    Champion,
+    Rule,
+    changed_images,
+    choose_champion,
+    compare_with_champion,
+    describe_champion,
+    judge_both,
+)
 from cnn_transfer.exporting.champion import JUDGED_COLUMNS, check_not_worse
 from cnn_transfer.exporting.champion_figures import draw_champion, draw_lost
 from cnn_transfer.prediction import Predictor
@@ -35,6 +44,28 @@ def compare(predictor):
         return compare_with_champion(challenger, champion, table, rule)
 
     return compare
+
+
+def candidate(version, predictor_version, opened):
+    def open_it():
+        if isinstance(opened, Exception):
+            raise opened
+        return opened
+
+    return Candidate(version, predictor_version, open_it)
+
+
+def test_champion_is_the_newest_of_another_predictor(predictor):
+    releases = [candidate("3", "mine", predictor), candidate("2", "other", predictor), candidate("1", "old", predictor)]
+    assert choose_champion(releases, "mine") == Champion("2", predictor)
+    assert choose_champion(releases, "new").version == "3"
+    assert choose_champion(releases[:1], "mine") == choose_champion([], "mine") == Champion()
+
+
+def test_champion_that_cannot_be_opened_gives_way_to_the_one_that_is_served_instead(predictor):
+    damaged = candidate("3", "a", ValueError("its form is 1")), candidate("2", "b", FileNotFoundError("no predictor"))
+    assert choose_champion([*damaged, candidate("1", "c", predictor)], "mine").version == "1"
+    assert choose_champion(damaged, "mine") == Champion("3", None, "its form is 1")
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from cnn_transfer.pipeline_registry import register_pipelines
 from projects import KEDRO, ROOT, make_project, results, run_kedro
 
 pytestmark = pytest.mark.timeout(900)
-PIPELINES = ("transfer", "transfer_pretrained", "predict", "export")
+PIPELINES = ("transfer", "transfer_pretrained", "release", "release_pretrained", "predict", "export")
 DAG, DAG_OF_A_FILE = "cnn_transfer.transfer", "cnn_transfer.transfer_pretrained"
 LONG = "finetune_target.train_from_scratch"
 TASKS = {

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from cnn_transfer.exporting import Champion, ToleranceError, WorseReleaseError
+from cnn_transfer.exporting import Candidate, ToleranceError, WorseReleaseError
 from cnn_transfer.parameters import ParameterError
 from cnn_transfer.pipelines.export.nodes import (
     challenge_champion,
@@ -20,7 +20,6 @@ from cnn_transfer.pipelines.export.parameters import ExportParameters
 from cnn_transfer.prediction.runtimes import KerasRuntime
 from cnn_transfer.run_parameters import parse_run_parameters
 
-FIRST = Champion()  # there is none
 MACHINE = {"hardware": {"cpu": "a processor", "cores": 1, "memory_gb": 1.0}}
 
 
@@ -29,13 +28,13 @@ def block(parameters):
     return parameters["export"] | {"formats": ["saved_model", "onnx"], "timed_calls": 2, "timed_batches": 1}
 
 
-def run(predictor, shapes, shape_splits, block, champion=FIRST):
+def run(predictor, shapes, shape_splits, block, releases=()):
     """All nodes but the last: its inputs."""
     files = write_exports(predictor, shapes, shape_splits, block, 0)
     parity = compare_exports(predictor, files, shapes, shape_splits, block, 0.95, 0)
     speed = time_all(predictor, files, shapes, shape_splits, MACHINE, block, 0)
     table, _ = tabulate_exports(parity, speed, block)
-    comparison, classes, changes = challenge_champion(predictor, champion, shapes, shape_splits, block, 0.95)
+    comparison, classes, changes = challenge_champion(predictor, releases, shapes, shape_splits, block, 0.95)
     assert len(draw_challenge(comparison, classes, changes, shapes)) == 2
     return files, parity, speed, table, comparison
 
@@ -85,13 +84,15 @@ def clone_of(network):
 def test_worse_than_the_release_before_has_figures_but_no_release(predictor, shapes, shape_splits, block):
     few = block | {"formats": ["saved_model"]}
     worse = blinded(predictor)
-    *made, comparison = run(worse, shapes, shape_splits, few, Champion("1", predictor))
+    *made, comparison = run(worse, shapes, shape_splits, few, [Candidate("1", "1", lambda: predictor)])
     assert (comparison["accuracy"], comparison["verdict"]) == (0.25, "worse")
     assert comparison["worse_classes"] == ["column", "diagonal", "row"]
     with pytest.raises(WorseReleaseError, match=r"25\.0% of 80 test images that neither has seen .*WORSE IN CLASSES"):
         release(worse, *made, comparison)
     asked = few | {"champion": {"refuse": "never", "most_loss": 0}}
-    comparison, _, _ = challenge_champion(worse, Champion("1", predictor), shapes, shape_splits, asked, 0.95)
+    comparison, _, _ = challenge_champion(
+        worse, [Candidate("1", "1", lambda: predictor)], shapes, shape_splits, asked, 0.95
+    )
     card = release(worse, *made, comparison).predictor.card
     assert "25.0% of 80 test images" in card
     assert card.index("## Exports") < card.index("## Compared with the release before")
@@ -132,9 +133,3 @@ def test_missing_package_stops_the_run_before_its_first_node(parameters, monkeyp
     parse_run_parameters(parameters, {"evaluate"})
     with pytest.raises(ParameterError, match=r"export\.formats: The formats litert, litert_int8 .*pip install 'cnn-tr"):
         parse_run_parameters(parameters, {"export"})
-
-
-def test_model_version_is_refused_where_no_model_is_used(parameters):
-    parse_run_parameters(parameters | {"model_version": "yesterday"}, {"export"})
-    with pytest.raises(ParameterError, match="model_version: yesterday was asked for, but nothing of this run uses"):
-        parse_run_parameters(parameters | {"model_version": "yesterday"}, {"evaluate"})

@@ -19,14 +19,13 @@ from cnn_transfer.datasets.of_model_dataset import OfModelDataset
 from cnn_transfer.datasets.predictor_dataset import ChosenPredictorDataset, PredictorDataset
 from cnn_transfer.datasets.pretrained_networks_dataset import PretrainedNetworksDataset
 from cnn_transfer.datasets.raw_images_dataset import CIFAR10Dataset, RawImagesDataset
-from cnn_transfer.datasets.release_dataset import ChampionDataset, ExportedFilesDataset, ReleaseDataset
+from cnn_transfer.datasets.release_dataset import ExportedFilesDataset, PublishedReleasesDataset, ReleaseDataset
 from cnn_transfer.datasets.run_records_dataset import RunRecordsDataset
 
 __all__ = [
     "AllVersionsDataset",
     "CIFAR10Dataset",
     "CSVDataset",
-    "ChampionDataset",
     "CheckpointsDataset",
     "ChosenPredictorDataset",
     "ClaimedError",
@@ -44,6 +43,7 @@ __all__ = [
     "ParquetDataset",
     "PredictorDataset",
     "PretrainedNetworksDataset",
+    "PublishedReleasesDataset",
     "RawImagesDataset",
     "ReleaseDataset",
     "RunRecordsDataset",

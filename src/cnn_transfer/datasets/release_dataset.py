@@ -1,11 +1,10 @@
-"""Exports as versioned folders: the files by themselves, the release that they become part of, and the one before."""
+"""Exports as versioned folders: the files by themselves, the release that they become part of, and all releases."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,8 +14,7 @@ from kedro.io.core import DatasetError
 from cnn_transfer.datasets import versions
 from cnn_transfer.datasets.cache import local_copy
 from cnn_transfer.datasets.local_folder import LocalFolder
-from cnn_transfer.datasets.predictor_dataset import ChosenPredictorDataset
-from cnn_transfer.exporting import Champion, Files, Release, read_files, write_files, write_release
+from cnn_transfer.exporting import Candidate, Files, Release, read_files, write_files, write_release
 from cnn_transfer.exporting.published import PublishedRelease, complete_releases
 from cnn_transfer.exporting.release import EXPORTS
 from cnn_transfer.prediction import Predictor
@@ -62,78 +60,56 @@ class ReleaseDataset(LocalFolder[Release, Predictor]):
         write_release(data, folder)
 
 
-class ChampionDataset(AbstractDataset[NoReturn, Champion]):
-    """Read-only: the newest release of another predictor than the chosen one, which is there to be compared with.
-
-    One that cannot be opened is not served either: then the newest that can, as the service does. When none can, the
-    champion says why.
+class PublishedReleasesDataset(AbstractDataset[NoReturn, list[Candidate]]):
+    """Read-only: all complete releases, the newest first; each is opened when it is asked for.
 
     Args:
         filepath: That of the versioned entry of releases, local or an address.
-        predictor: `filepath` and `model_version` of the chosen predictor, see `ChosenPredictorDataset`.
         credentials: For the file system.
         metadata: For Kedro's plugins.
     """
 
     def __init__(
-        self,
-        filepath: str,
-        predictor: dict[str, Any],
-        credentials: dict[str, Any] | None = None,
-        metadata: dict[str, Any] | None = None,
+        self, filepath: str, credentials: dict[str, Any] | None = None, metadata: dict[str, Any] | None = None
     ) -> None:
         self.metadata = metadata
         self._releases = ReleaseDataset(filepath, Version(None, None), credentials)
-        self._chosen = ChosenPredictorDataset(**predictor)
 
-    def load(self) -> Champion:
-        problems = []
-        for release in self._candidates():
-            try:
-                with self._folder(release) as folder:
-                    return Champion(release.version, Predictor.load(folder))
-            except (OSError, ValueError, ModuleNotFoundError) as error:
-                problems.append(Champion(release.version, None, str(error)))
-        return problems[0] if problems else Champion()
+    def load(self) -> list[Candidate]:
+        found = [(release.version, self._predictor_of(release.version)) for release in self._published()]
+        return [Candidate(version, made_with, partial(self._open, version)) for version, made_with in found]
 
     def save(self, data: NoReturn) -> None:
         raise DatasetError(f"{self._releases._filepath} is written by its own entry. Received: {type(data).__name__}.")
 
     def fingerprint(self) -> str:
-        """Digest of the releases that may be the champion: of their names and of the content of the newest."""
-        found = [release.version for release in self._candidates()]
-        content = versions.digest(self._releases, found[0]) if found else ""
-        return hashlib.blake2b("\0".join([content, *found]).encode(), digest_size=16).hexdigest()
+        """Digest of which releases there are, and when each was completed."""
+        found = [f"{release.version}\0{release.completed}" for release in self._published()]
+        return hashlib.blake2b("\0".join(found).encode(), digest_size=16).hexdigest()
 
-    def _candidates(self) -> list[PublishedRelease]:
-        """Releases of other predictors, the newest first."""
-        filesystem, chosen = self._releases._fs, self._chosen.version()
-        found = complete_releases(filesystem, str(self._releases._filepath))
-        return [release for release in found if self._predictor_of(release) != chosen]
+    def _published(self) -> list[PublishedRelease]:
+        return complete_releases(self._releases._fs, str(self._releases._filepath))
 
-    def _predictor_of(self, release: PublishedRelease) -> str:
+    def _predictor_of(self, version: str) -> str:
         """Version of its predictor; nothing where it cannot be read."""
-        filesystem, path = self._releases._fs, self._path(release)
         try:
-            return str(json.loads(filesystem.cat_file(f"{path}/{EXPORTS}"))["predictor_version"])
+            content = self._releases._fs.cat_file(f"{self._path(version)}/{EXPORTS}")
+            return str(json.loads(content)["predictor_version"])
         except (OSError, ValueError, LookupError, TypeError):
             return ""
 
-    @contextmanager
-    def _folder(self, release: PublishedRelease) -> Iterator[Path]:
-        """On this machine."""
-        filesystem, path = self._releases._fs, self._path(release)
+    def _open(self, version: str) -> Predictor:
+        filesystem, path = self._releases._fs, self._path(version)
         if versions.is_local(filesystem):
-            yield Path(path)
-            return
+            return Predictor.load(path)
         with local_copy(filesystem, path, EXPORTS) as folder:
-            yield folder
+            return Predictor.load(folder)
 
-    def _path(self, release: PublishedRelease) -> str:
-        return str(self._releases._get_versioned_path(release.version))
+    def _path(self, version: str) -> str:
+        return str(self._releases._get_versioned_path(version))
 
     def _exists(self) -> bool:
-        return True  # a first release has none before it, which is an answer
+        return True  # a first release has none before it
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._releases._filepath}

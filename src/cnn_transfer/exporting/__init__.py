@@ -2,10 +2,12 @@
 
 from cnn_transfer.exporting.card import card_of_release
 from cnn_transfer.exporting.champion import (
+    Candidate,
     Champion,
     Rule,
     WorseReleaseError,
     changed_images,
+    choose_champion,
     compare_with_champion,
     describe_champion,
     judge_both,
@@ -20,6 +22,7 @@ from cnn_transfer.exporting.table import describe_exports, export_table
 
 __all__ = [
     "FORMATS",
+    "Candidate",
     "Champion",
     "Compared",
     "Files",
@@ -33,6 +36,7 @@ __all__ = [
     "changed_images",
     "check_formats",
     "check_same_images",
+    "choose_champion",
     "compare",
     "compare_with_champion",
     "describe_champion",

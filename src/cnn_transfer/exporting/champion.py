@@ -13,9 +13,9 @@ measures what that does, release after release, to an accuracy that is stated on
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -60,6 +60,20 @@ class Champion:
     problem: str = ""
 
 
+class Candidate(NamedTuple):
+    """A release that may be the champion.
+
+    Attributes:
+        version: Name of its version.
+        predictor_version: That of its predictor.
+        open: Opens its predictor, see `Predictor.load` for what it raises.
+    """
+
+    version: str
+    predictor_version: str
+    open: Callable[[], Predictor]
+
+
 @dataclass(frozen=True)
 class Rule:
     """Which challenger is refused.
@@ -74,6 +88,27 @@ class Rule:
     refuse: Refuse
     most_loss: float
     confidence: float
+
+
+def choose_champion(candidates: Sequence[Candidate], predictor_version: str) -> Champion:
+    """The newest release of another predictor than the challenger's, which may be released already.
+
+    One that cannot be opened is not served either: then the newest that can, as the service does. When none can, the
+    champion says why.
+
+    Args:
+        candidates: Releases, the newest first.
+        predictor_version: That of the challenger.
+    """
+    problems = []
+    for candidate in candidates:
+        if candidate.predictor_version == predictor_version:
+            continue
+        try:
+            return Champion(candidate.version, candidate.open())
+        except (OSError, ValueError, ModuleNotFoundError) as error:
+            problems.append(Champion(candidate.version, None, str(error)))
+    return problems[0] if problems else Champion()
 
 
 def judge_both(challenger: Predictor, champion: Champion, images: ImageSet, splits: pd.DataFrame) -> pd.DataFrame:
@@ -126,21 +161,39 @@ def compare_with_champion(
         was compared. And a table of one row a class, the largest loss first: `class`, `images`, `accuracy`,
         `champion_accuracy`, `difference` with `_low` and `_high`, `verdict`.
     """
-    classes = _by_class(judged, rule)
-    figures = _figures(judged, rule) | {
-        "worse_classes": classes["class"][classes["verdict"] == WORSE].tolist(),
-        **_class_changes(challenger, champion),
-    }
-    passed = _passes(champion, figures, rule)
+    figures, classes = weigh(judged, rule)
+    figures |= _class_changes(challenger, champion)
     return {
         "champion": champion.version or None,
         "challenger": challenger.version,
-        "passed": passed,
+        "passed": passes(figures, rule) or not champion.version,
         "statement": _statement(champion, figures, classes),
         "notes": _notes(challenger, champion, figures),
         "rule": {"refuse": rule.refuse, "most_loss": rule.most_loss, "confidence": rule.confidence},
         **figures,
     }, classes
+
+
+def weigh(judged: pd.DataFrame, rule: Rule) -> tuple[dict[str, Any], pd.DataFrame]:
+    """The figures of a comparison, from `images` to `worse_classes`, and its table; see `compare_with_champion`."""
+    classes = _by_class(judged, rule)
+    worse = classes["class"][classes["verdict"] == WORSE].tolist()
+    return _figures(judged, rule) | {"worse_classes": worse}, classes
+
+
+def passes(figures: Mapping[str, Any], rule: Rule) -> bool:
+    """Whether a challenger may take the champion's place.
+
+    Args:
+        figures: See `weigh`.
+        rule: Which is refused.
+    """
+    if rule.refuse == "never":
+        return True
+    if figures["verdict"] == WORSE or figures["worse_classes"]:
+        return False
+    low = figures["difference_low"]
+    return rule.refuse == "clearly_worse" or (low is not None and low >= -rule.most_loss)
 
 
 def changed_images(judged: pd.DataFrame) -> pd.DataFrame:
@@ -278,15 +331,6 @@ def _class_changes(challenger: Predictor, champion: Champion) -> dict[str, list[
         "new_classes": [name for name in now if name not in before],
         "gone_classes": [name for name in before if name not in now],
     }
-
-
-def _passes(champion: Champion, figures: Mapping[str, Any], rule: Rule) -> bool:
-    if rule.refuse == "never" or not champion.version:
-        return True
-    if figures["verdict"] == WORSE or figures["worse_classes"]:
-        return False
-    low = figures["difference_low"]
-    return rule.refuse == "clearly_worse" or (low is not None and low >= -rule.most_loss)
 
 
 def _statement(champion: Champion, figures: Mapping[str, Any], classes: pd.DataFrame) -> str:

@@ -30,6 +30,7 @@ from cnn_transfer.runner import run_records
 from cnn_transfer.training.workers import role
 
 ALL_SUMMARIES = "all_summaries"
+USE_A_MODEL, OWN_MODEL = {"export", "predict"}, "predictor"  # stages that read a chosen one, or the run's own
 EARLIER_STAGES = "Run the stages before this one first, in this run, or all: kedro run"
 MOST_NAMED = 10
 
@@ -64,6 +65,12 @@ class CheckHooks:
         except ParameterError as error:
             raise click.ClickException(f"Wrong parameters; nothing was run.\n{error}") from error
         unread = [text for role in ("source", "target") if (text := self._unread(role, catalog))]
+        version = self._parameters.get("model_version")
+        if version is not None and (USE_A_MODEL.isdisjoint(stages) or OWN_MODEL in pipeline.datasets()):
+            unread.append(
+                f"model_version: {version} was asked for, but nothing of this run uses the network of another. Leave "
+                f"it out, or run --pipelines {' or '.join(sorted(USE_A_MODEL))}."
+            )
         if unread:
             raise click.ClickException("Wrong parameters; nothing was run.\n" + "\n".join(unread))
         if role() != "alone" and not self._run_is_given:

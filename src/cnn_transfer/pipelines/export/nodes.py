@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import pandas as pd
 
 from cnn_transfer.evaluation import Figure
 from cnn_transfer.exporting import (
-    Champion,
+    Candidate,
     Files,
     Release,
     Rule,
@@ -18,6 +18,7 @@ from cnn_transfer.exporting import (
     card_of_release,
     changed_images,
     check_same_images,
+    choose_champion,
     compare,
     compare_with_champion,
     draw_champion,
@@ -86,7 +87,7 @@ def tabulate_exports(
 
 def challenge_champion(
     predictor: Predictor,
-    champion: Champion,
+    releases: Sequence[Candidate],
     images: ImageSet,
     splits: pd.DataFrame,
     parameters: Mapping[str, Any],
@@ -95,6 +96,7 @@ def challenge_champion(
     """Compare the predictor with the release before, on test images that neither has seen."""
     block = ExportParameters.parse(parameters, "export").champion
     check_same_images(predictor, images)
+    champion = choose_champion(releases, predictor.version)
     judged = judge_both(predictor, champion, images, splits)
     comparison, classes = compare_with_champion(
         predictor, champion, judged, Rule(block.refuse, block.most_loss, confidence)

@@ -50,7 +50,7 @@ def create_pipeline() -> Pipeline:
         ),
         Node(
             challenge_champion,
-            inputs=["chosen_predictor", "champion", *images, "params:export", "params:evaluate.confidence"],
+            inputs=["chosen_predictor", "published_releases", *images, "params:export", "params:evaluate.confidence"],
             outputs=["champion_comparison", "champion_classes", "champion_changes"],
             name="challenge_champion",
         ),
