@@ -86,7 +86,7 @@ dagster: .venv-dagster/.ready  ## run Dagster with the pipelines as jobs on this
 	test -e $(DAGSTER_HOME)/dagster.yaml || cp deploy/dagster/dagster.yaml $(DAGSTER_HOME)
 	PATH=$(CURDIR)/.venv-dagster/bin:$$PATH dagster dev --module-name definitions --working-directory deploy/dagster
 
-bench: .venv/.ready  ## measure the default run, the article's script, intake, feeding, augmentation, few labels, the ranking of sources, the labels saved, uneven classes, wrong labels, damaged images, labels for new images, exports, the service, kills, overlapping runs and several machines (about 3½ hours)
+bench: .venv/.ready  ## measure the default run, the article's script, intake, feeding, augmentation, few labels, the ranking of sources, the labels saved, uneven classes, wrong labels, damaged images, labels for new images, exports, releases, the service, kills, overlapping runs and several machines (about 3½ hours)
 	$(BIN)/python benchmarks/default_run.py
 	$(BIN)/python benchmarks/article.py
 	$(BIN)/python benchmarks/own_source.py
@@ -112,6 +112,7 @@ bench: .venv/.ready  ## measure the default run, the article's script, intake, f
 	$(BIN)/python benchmarks/drift.py
 	$(BIN)/python benchmarks/damaged_images.py
 	$(BIN)/python benchmarks/exports.py
+	$(BIN)/python benchmarks/releases.py
 	$(BIN)/kedro run --pipelines export
 	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/labels_saved.py

@@ -25,7 +25,8 @@ from project_copy import copy_project, latest_version, run_kedro
 from scipy import stats
 
 from cnn_transfer.evaluation.verdict import paired_difference
-from cnn_transfer.exporting.champion import JUDGED_COLUMNS, Rule, passes, weigh
+from cnn_transfer.exporting.challenge import Rule, passes, weigh
+from cnn_transfer.exporting.champion import JUDGED_COLUMNS
 
 SHARED = 0.7  # of the variance that decides whether an image is wrong
 ACCURACY = 0.97

@@ -138,6 +138,9 @@ def test_whole_run_ends_with_a_release_of_its_own_network(exported, own_project,
     assert (content["comparison"]["champion"], content["comparison"]["verdict"]) == (champion, "better")
     assert "results are taken over" in " ".join(result.stdout.split())
     assert result.stdout.index("\nAccuracy ") < result.stdout.index("\nbefore ") < result.stdout.index("\nReleased ")
+    result = kedro(own_project, "run", "--env", "test", "--pipelines", "release")
+    assert result.returncode == 0, result.stdout
+    assert f"before          The network is that of the release before, {run}." in result.stdout
 
 
 def test_unknown_version_lists_those_that_are_there_once(exported, own_project, kedro):

@@ -19,8 +19,9 @@ from cnn_transfer.exporting import (
     describe_champion,
     judge_both,
 )
-from cnn_transfer.exporting.champion import JUDGED_COLUMNS, check_not_worse
-from cnn_transfer.exporting.champion_figures import draw_champion, draw_lost
+from cnn_transfer.exporting.challenge import check_not_worse
+from cnn_transfer.exporting.challenge_figures import draw_champion, draw_lost
+from cnn_transfer.exporting.champion import JUDGED_COLUMNS
 from cnn_transfer.prediction import Predictor
 
 WORSE_ONLY = Rule("clearly_worse", 0.0, 0.95)
@@ -37,8 +38,14 @@ def judged(counts, label="row"):
 
 
 @pytest.fixture(scope="module")
-def compare(predictor):
-    champion = Champion("the last", predictor)
+def older(predictor):
+    """A network that is another one and says the same."""
+    return replace(predictor, digest="of other files", version="4")
+
+
+@pytest.fixture(scope="module")
+def compare(predictor, older):
+    champion = Champion("the last", older)
 
     def compare(table, rule=WORSE_ONLY, challenger=predictor, champion=champion):
         return compare_with_champion(challenger, champion, table, rule)
@@ -165,7 +172,15 @@ def test_first_release_has_nothing_before_it(predictor, shapes, shape_splits, co
     assert (found["champion"], found["passed"], len(classes)) == (None, True, 0)
     assert describe_champion(found) == ["before          There is no release before this one."]
     check_not_worse(found)
-    assert "No release before" in draw_champion(found, classes).get_suptitle()
+    assert draw_champion(found, classes).get_suptitle() == "No release before this one"
+
+
+def test_network_that_has_not_changed_is_not_compared_with_itself(predictor, shapes, shape_splits, compare):
+    champion = Champion("the last", replace(predictor, version="5"))
+    table = judge_both(predictor, champion, shapes, shape_splits)
+    found, _ = compare(table, Rule("not_shown_as_good", 0.0, 0.95), champion=champion)
+    assert found["statement"] == "The network is that of the release before, the last."
+    assert (found["images"], found["notes"], found["passed"]) == (0, [], True)
 
 
 @pytest.mark.parametrize(("refuse", "passed"), [("clearly_worse", True), ("not_shown_as_good", False)])
@@ -176,11 +191,11 @@ def test_release_before_that_cannot_be_used_is_said(predictor, shapes, shape_spl
     )
     assert found["statement"] == "Not compared with the release before, the last: its form is 1."
     assert (found["images"], found["accuracy"], found["passed"]) == (0, None, passed)
-    assert "Not compared" in draw_champion(found, classes).get_suptitle()
+    assert draw_champion(found, classes).get_suptitle() == "Not compared: champion_comparison says why"
 
 
-def test_both_label_the_same_test_images(predictor, shapes, shape_splits, compare):
-    table = judge_both(predictor, Champion("1", predictor), shapes, shape_splits)
+def test_both_label_the_same_test_images(predictor, older, shapes, shape_splits, compare):
+    table = judge_both(predictor, Champion("1", older), shapes, shape_splits)
     assert table["id"].tolist() == shape_splits["id"][shape_splits["split"] == "test"].tolist()
     own = predictor.judge(shapes.pixels(shapes.rows_of(table["id"])))
     assert table["predicted"].tolist() == table["champion_predicted"].tolist() == own.predicted.tolist()
@@ -192,38 +207,38 @@ def test_both_label_the_same_test_images(predictor, shapes, shape_splits, compar
 
 
 def test_images_that_the_champion_was_made_with_are_left_out_with_their_groups(
-    predictor, shapes, shape_splits, compare
+    predictor, older, shapes, shape_splits, compare
 ):
     """As if a new draw of the splits had put three of its images, one of each kind, among the test images."""
     splits = shape_splits.copy()
     taken = [splits.index[splits["split"] == name][0] for name in ("training", "validation", "unlabelled")]
     splits.loc[taken, "split"] = "test"
-    table = judge_both(predictor, Champion("1", predictor), shapes, splits)
+    table = judge_both(predictor, Champion("1", older), shapes, splits)
     assert table.attrs == {"seen": 3, "unknown_classes": 0}
     assert not table["id"].isin(splits["id"][taken]).any()
     note = "Left out: 3 test images that the release before was made with, or others of their groups."
     assert note in compare(table)[0]["notes"]
     other = splits.index[shape_splits["split"] == "test"][0]
     splits.loc[[other, taken[0]], "group"] = "the same film"
-    table = judge_both(predictor, Champion("1", predictor), shapes, splits)
+    table = judge_both(predictor, Champion("1", older), shapes, splits)
     assert table.attrs["seen"] == 4
     assert splits["id"][other] not in set(table["id"])
-    assert judge_both(predictor, Champion("1", predictor), shapes, splits.drop(columns="group")).attrs["seen"] == 3
+    assert judge_both(predictor, Champion("1", older), shapes, splits.drop(columns="group")).attrs["seen"] == 3
 
 
-def test_file_that_was_encoded_anew_is_still_the_same_picture(predictor, shapes, shape_splits):
+def test_file_that_was_encoded_anew_is_still_the_same_picture(predictor, older, shapes, shape_splits):
     splits = shape_splits.copy()
     taken = splits.index[splits["split"] == "training"][:2]
     splits.loc[taken, "split"] = "test"
     of = shapes.table["id"].isin(splits["id"][taken])
     for changed in ("content_digest", "pixel_digest"):  # of another encoding, or stored in another size
         altered = replace(shapes, table=shapes.table.assign(**{changed: shapes.table[changed].mask(of, "other")}))
-        assert judge_both(predictor, Champion("1", predictor), altered, splits).attrs["seen"] == 2
+        assert judge_both(predictor, Champion("1", older), altered, splits).attrs["seen"] == 2
 
 
 def knowing(predictor, *class_names):
     card = predictor.facts.card.model_copy(update={"class_names": class_names})
-    return replace(predictor, facts=predictor.facts.model_copy(update={"card": card}))
+    return replace(predictor, facts=predictor.facts.model_copy(update={"card": card}), digest="of other files")
 
 
 def test_new_classes_are_not_compared_and_gone_ones_named(predictor, shapes, shape_splits, compare):
@@ -245,7 +260,7 @@ def test_no_common_image_is_said(predictor, shapes, shape_splits, compare):
 
 def of_format(predictor, **changes):
     image_format = predictor.facts.image_format.model_copy(update=changes)
-    return replace(predictor, facts=predictor.facts.model_copy(update={"image_format": image_format}))
+    return replace(predictor, facts=predictor.facts.model_copy(update={"image_format": image_format}), digest="other")
 
 
 class Noticing(Predictor):

@@ -1,18 +1,15 @@
 """The network of a predictor for other programs: written, compared with Keras and with the release before, released."""
 
 from cnn_transfer.exporting.card import card_of_release
-from cnn_transfer.exporting.champion import (
-    Candidate,
-    Champion,
+from cnn_transfer.exporting.challenge import (
     Rule,
     WorseReleaseError,
     changed_images,
-    choose_champion,
     compare_with_champion,
     describe_champion,
-    judge_both,
 )
-from cnn_transfer.exporting.champion_figures import draw_champion, draw_lost
+from cnn_transfer.exporting.challenge_figures import draw_champion, draw_lost
+from cnn_transfer.exporting.champion import Candidate, Champion, choose_champion, judge_both
 from cnn_transfer.exporting.conversion import FORMATS, Files, Format, check_formats, export
 from cnn_transfer.exporting.figure import draw_exports
 from cnn_transfer.exporting.parity import Compared, calibration_pixels, check_same_images, compare, images_to_compare

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cnn_transfer.exporting.champion import check_not_worse
+from cnn_transfer.exporting.challenge import check_not_worse
 from cnn_transfer.exporting.conversion import FORMATS, Files
 from cnn_transfer.prediction import Predictor
 
@@ -34,7 +34,7 @@ class Release:
         predictor: One that Keras computes, with the card of the release.
         files: Content of the exports by path, see `export`.
         exports: See `parity.compare`; one entry an export: `name`, `file`, `passed`, `verdict`, and its figures.
-        comparison: With the release before, see `champion.compare_with_champion`.
+        comparison: With the release before, see `challenge.compare_with_champion`.
 
     Raises:
         ToleranceError: When an export did not pass.

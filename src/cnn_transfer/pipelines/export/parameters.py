@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, field_validator, model_validator
 
 from cnn_transfer.exporting import FORMATS, check_formats
-from cnn_transfer.exporting.champion import Refuse
+from cnn_transfer.exporting.challenge import Refuse
 from cnn_transfer.parameters import ParameterError, Parameters
 
 Tolerance = Annotated[float, Field(gt=0, le=1)]

@@ -18,7 +18,7 @@ from cnn_transfer.evaluation.figures import (
     new_figure,
     short_name,
 )
-from cnn_transfer.exporting.champion import BETTER, NO_DIFFERENCE, WORSE
+from cnn_transfer.exporting.challenge import BETTER, NO_DIFFERENCE, WORSE
 from cnn_transfer.images import ImageSet
 
 MOST_CLASSES = 30  # drawn: those with the largest changes
@@ -34,7 +34,8 @@ def draw_champion(comparison: Mapping[str, Any], classes: pd.DataFrame) -> Figur
         classes: Its table.
     """
     if not comparison["images"]:
-        return draw_words("Not compared with a release before" if comparison["champion"] else "No release before")
+        none = "No release before this one"
+        return draw_words("Not compared: champion_comparison says why" if comparison["champion"] else none)
     shown = classes.loc[classes["difference"].abs().nlargest(MOST_CLASSES).index].sort_values("difference")
     rows: list[Mapping[Any, Any]] = [{"class": "all images", **comparison}, *shown.to_dict("records")]
     figure = new_figure(8, 1.7 + 0.3 * len(rows))
