@@ -8,6 +8,8 @@ from cnn_transfer.evaluation.calibration import (
     reliability_table,
 )
 from cnn_transfer.evaluation.conformal import fit_sets, measure_sets, prediction_sets
+from cnn_transfer.evaluation.damage import measure_damage
+from cnn_transfer.evaluation.damage_figure import draw_damage
 from cnn_transfer.evaluation.embedding import embed_images, reference_rows
 from cnn_transfer.evaluation.explanations import Explanations, draw_explanations, explain
 from cnn_transfer.evaluation.familiarity import familiarity_table, fit_familiarity, measure_familiarity
@@ -84,6 +86,7 @@ __all__ = [
     "draw_accuracies",
     "draw_confused_pairs",
     "draw_confusion",
+    "draw_damage",
     "draw_depths",
     "draw_examples",
     "draw_explanations",
@@ -110,6 +113,7 @@ __all__ = [
     "limits_of_use",
     "map_similarity",
     "measure",
+    "measure_damage",
     "measure_familiarity",
     "measure_sets",
     "measure_threshold",

@@ -33,6 +33,7 @@ from cnn_transfer.evaluation.predictions import LEFT_OUT_IMAGES, VALIDATION_IMAG
 MOST_NEIGHBOURS = 5  # the distance to the fifth nearest: steadier than to the first, and still within a class
 SEPARATOR = " · "
 CHUNK_ROWS = 1024  # images compared at once with all training images
+UNFAMILIAR = "unfamiliar"  # why an image has no answer
 CONTENT = "content"  # what is strange about an image that is far in features rather than in appearance
 TAIL_SHARE = 0.1  # of left-out training images, the farthest, that say how fast the others thin out
 LEAST_DISTANCE = {"features": 1e-3, "appearance": 0.1}  # less is rounding, or copies of one image

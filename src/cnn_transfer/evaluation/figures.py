@@ -368,19 +368,23 @@ class PictureGrid:
     """
 
     def __init__(self, figure: Figure, lines: int, width: float, title_room: float = 0.0) -> None:
-        self._axes, self._height, self._room = figure.subplots(), 1 + title_room, title_room
-        self._axes.axis("off")
+        self.axes, self._height, self._room = figure.subplots(), 1 + title_room, title_room
+        self.axes.axis("off")
         self._bounds = (0, width), (self._height * lines, 0)
+
+    def top(self, line: int) -> float:
+        """Where the pictures of a line begin."""
+        return line * self._height + self._room
 
     def show(self, line: int, left: float, image: np.ndarray, title: str = "", **style: Any) -> None:
         """Show an image, with a title above it."""
-        top = line * self._height + self._room
-        _show(self._axes, image, extent=(left + 0.04, left + 0.96, top + 0.96, top + 0.04))
+        top = self.top(line)
+        _show(self.axes, image, extent=(left + 0.04, left + 0.96, top + 0.96, top + 0.04))
         if title:
-            self._axes.text(left + 0.5, top, title, ha="center", va="bottom", **TITLE, **style)
-        self._axes.set(xlim=self._bounds[0], ylim=self._bounds[1])  # each image sets its own
+            self.axes.text(left + 0.5, top, title, ha="center", va="bottom", **TITLE, **style)
+        self.axes.set(xlim=self._bounds[0], ylim=self._bounds[1])  # each image sets its own
 
     def name(self, line: int, text: str) -> None:
         """Write the name of a line to the left of it."""
-        middle = line * self._height + self._room + 0.5
-        self._axes.text(-0.1, middle, text, ha="right", va="center", fontsize=9, parse_math=False)
+        middle = self.top(line) + 0.5
+        self.axes.text(-0.1, middle, text, ha="right", va="center", fontsize=9, parse_math=False)

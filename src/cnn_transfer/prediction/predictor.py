@@ -36,7 +36,7 @@ from threadpoolctl import threadpool_limits
 
 from cnn_transfer.evaluation import calibrate, embed_images, fit_familiarity, reference_rows
 from cnn_transfer.evaluation.conformal import sets_of
-from cnn_transfer.evaluation.familiarity import Near, ScaledImages, find_near, scaled
+from cnn_transfer.evaluation.familiarity import UNFAMILIAR, Near, ScaledImages, find_near, scaled
 from cnn_transfer.evaluation.predictions import PROBABILITY, left_out_rows
 from cnn_transfer.evaluation.slices import grey_figures
 from cnn_transfer.images import DecodedImages, ImageFormat, ImageListing, ImageSet, Workers, list_unlabelled
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 FACTS, CARD = "predictor.json", "README.md"
 MOST_ALONE = 2_000_000  # numbers in the features of the references: NumPy's threads only disturb below, by a third
 NEAREST = 3  # training images named beside each image
-UNFAMILIAR, UNSURE, NO_THRESHOLD = "unfamiliar", "unsure", "no_threshold"
+UNSURE, NO_THRESHOLD = "unsure", "no_threshold"
 WITHHELD = {  # why an image has no answer
     UNFAMILIAR: "unlike the training images",
     UNSURE: "less sure than the threshold that keeps the promised accuracy",

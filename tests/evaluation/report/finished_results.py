@@ -28,6 +28,7 @@ FIGURES = (
     "mistakes_sheet",
     "nearest_sheet",
     "unfamiliar_sheet",
+    "damage_sheet",
     "confused_pairs_sheet",
     "suspected_labels_sheet",
     "explanations_sheet",
@@ -194,6 +195,11 @@ def make_results(classes):
                 "unlike": ["", "noise"],
                 "nearest_labels": [f"{first} · {second}", f"{second} · {second}"],
             }
+        ),
+        damage_table=pd.DataFrame(
+            {"damage": ["as they are", "noise"], "degree": ["", "5 grey levels"], "images": 50}
+        ).assign(
+            **with_interval({"right": 0.9, "wrong_answers": 0.04}), unfamiliar=0.02, answered=0.8, right_answers=0.76
         ),
         explanations={
             "statement": "Both passed.",

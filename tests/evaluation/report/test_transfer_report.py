@@ -12,7 +12,18 @@ from finished_results import FIGURES, make_results
 from cnn_transfer.evaluation.report import RunResults, write_report
 from cnn_transfer.images import UNLABELLED
 
-SECTIONS = ["summary", "data", "plan", "training", "results", "probabilities", "explanations", "mistakes", "provenance"]
+SECTIONS = [
+    "summary",
+    "data",
+    "plan",
+    "training",
+    "results",
+    "probabilities",
+    "damage",
+    "explanations",
+    "mistakes",
+    "provenance",
+]
 
 
 @pytest.fixture

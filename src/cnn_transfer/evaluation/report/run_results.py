@@ -65,6 +65,8 @@ class RunResults:
     mistakes_sheet: str
     nearest_sheet: str
     unfamiliar_sheet: str
+    damage_sheet: str
+    damage_table: pd.DataFrame
     slices: pd.DataFrame
     confused_pairs: pd.DataFrame
     suspected_labels: pd.DataFrame

@@ -4,6 +4,7 @@ Every number of the page is in the summary or in a table that the run keeps; the
 """
 
 from cnn_transfer.evaluation.report.blocks import render
+from cnn_transfer.evaluation.report.damage import damage
 from cnn_transfer.evaluation.report.data import data
 from cnn_transfer.evaluation.report.explanations import explanations
 from cnn_transfer.evaluation.report.mistakes import mistakes
@@ -29,6 +30,7 @@ SECTIONS = (
     training,
     results_on_test_images,
     probabilities,
+    damage,
     explanations,
     mistakes,
     provenance,

@@ -19,6 +19,7 @@ from cnn_transfer.evaluation import (
     draw_accuracies,
     draw_confused_pairs,
     draw_confusion,
+    draw_damage,
     draw_explanations,
     draw_mistakes,
     draw_nearest,
@@ -39,6 +40,7 @@ from cnn_transfer.evaluation import (
     left_out_rows,
     limits_of_use,
     measure,
+    measure_damage,
     measure_familiarity,
     measure_sets,
     measure_threshold,
@@ -379,6 +381,23 @@ def pack_predictor(
         most_false_alarms,
         seed,
     )
+
+
+def damage_test_images(
+    predictor: Predictor,
+    images: ImageSet,
+    splits: pd.DataFrame,
+    most: int,
+    confidence: float,
+    seed: int,
+) -> pd.DataFrame:
+    """Label test images that are damaged by degrees; nothing is chosen by what comes of it."""
+    return measure_damage(predictor.judge, images, splits, most, seed, confidence)
+
+
+def draw_damaged_images(images: ImageSet, splits: pd.DataFrame, table: pd.DataFrame, most: int, seed: int) -> Figure:
+    """Draw what damage looks like, and what becomes of damaged images."""
+    return draw_damage(images, splits, table, most, seed)
 
 
 def describe_run(
