@@ -24,7 +24,7 @@ from coverage import Coverage
 from hypothesis import settings
 from PIL import Image
 
-from cnn_transfer.evaluation import calibrate, choose_threshold, fit_calibration, fit_sets, predict
+from cnn_transfer.evaluation import calibrate, choose_threshold, fit_calibration, fit_sets, predict, try_damage
 from cnn_transfer.exporting import FORMATS, export
 from cnn_transfer.images import (
     Augmentation,
@@ -231,9 +231,11 @@ def predictor(shapes_network, shapes, shape_splits):
         training_fingerprint=shapes.fingerprint, training_images=160, precision="float32",
         initialised_from="random weights", strategy="full", metrics={}, licence="MIT",
     )  # fmt: skip
+    threshold = choose_threshold(calibrated, 0.9, 0.9)
+    tried = try_damage(shapes_network, shapes, shape_splits, calibration, threshold["threshold"], 400, 0)
     return build_predictor(
         shapes_network, card.model_dump(mode="json"), "# Shapes\n\nA card.\n", shapes, shape_splits, validation,
-        calibration, choose_threshold(calibrated, 0.9, 0.9), fit_sets(calibrated, 0.9), 0.05, 0.05, 0,
+        calibration, threshold, fit_sets(calibrated, 0.9), 0.05, 0.05, tried, 0,
     )  # fmt: skip
 
 

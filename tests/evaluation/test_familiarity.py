@@ -154,9 +154,10 @@ def test_strangeness_is_how_rare_such_a_distance_is():
     assert (tail["distances"][-1], tail["shares"][-1]) == (pytest.approx(0.2 * 10 ** (1 / 8), rel=1e-3), 0.1)
     wanted = np.array([0, 0.5, 1, 2, 4])
     distances = {"features": 0.2 * 10 ** (wanted / 8), "appearance": np.zeros(5)}
-    strangeness, by_appearance = _strangeness(distances, {"tails": {"features": tail, "appearance": tail}})
+    of_view = _strangeness(distances, {"tails": {"features": tail, "appearance": tail}})
+    strangeness = of_view["features"]
     assert strangeness == pytest.approx(wanted, abs=0.1)
-    assert not by_appearance.any()
+    assert not of_view["appearance"].any()
 
 
 def test_an_image_taken_in_another_way_is_unfamiliar_whatever_the_network_sees():

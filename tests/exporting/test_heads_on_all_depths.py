@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnn_transfer.evaluation import calibrate, choose_threshold, fit_calibration, fit_sets, predict
+from cnn_transfer.evaluation import calibrate, choose_threshold, fit_calibration, fit_sets, predict, try_damage
 from cnn_transfer.exporting import FORMATS, calibration_pixels, compare, export, images_to_compare
 from cnn_transfer.images import (
     DecodedImages,
@@ -82,7 +82,8 @@ def predictor(name, digits, augmentation, tmp_path_factory):
     calibrated = calibrate(validation, calibration)
     return build_predictor(
         network, card.model_dump(mode="json"), "# Digits\n", images, splits, validation, calibration,
-        choose_threshold(calibrated, 0.9, 0.9), fit_sets(calibrated, 0.9), 0.05, 0.05, 0,
+        choose_threshold(calibrated, 0.9, 0.9), fit_sets(calibrated, 0.9), 0.05, 0.05,
+        try_damage(network, images, splits, calibration, None, 0, 0), 0,
     )  # fmt: skip
 
 

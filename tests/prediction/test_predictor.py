@@ -17,9 +17,12 @@ from cnn_transfer.evaluation import (
     fit_calibration,
     predict,
 )
+from cnn_transfer.evaluation.tried_damage import NAMES
 from cnn_transfer.prediction import Predictor, build_predictor
 from cnn_transfer.prediction.drift import DriftCounts, drift_report
 from cnn_transfer.prediction.predictor import KNOWN
+
+UNTRIED = pd.DataFrame(columns=[*NAMES, "wrong"])
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +47,7 @@ def test_says_of_files_what_the_pipeline_says_of_their_pixels(
 
 def test_measures_familiarity_as_the_pipeline_does(labelled, predictor, shapes_network, shapes, shape_splits):
     training, test = (embed_images(shapes_network, shapes, shapes.rows(shape_splits, s)) for s in ("training", "test"))
-    expected = familiarity_table(training, test, predictor.facts.familiarity)
+    expected = familiarity_table(training, test, predictor.facts.familiarity, tried=predictor.references.tried)
     found = labelled.set_index("id").loc[expected["id"]].reset_index()
     np.testing.assert_allclose(found["distance"], expected["distance"], atol=1e-4)
     assert (found["nearest_1"] == expected["nearest_1"]).mean() > 0.95  # ties may fall otherwise
@@ -97,7 +100,19 @@ def test_pictures_of_a_large_training_are_marked_though_few_are_kept(
     calibration, card = fit_calibration(judged), predictor.facts.card.model_dump(mode="json")
     threshold = choose_threshold(calibrate(judged, calibration), 0.9, 0.9)
     made = build_predictor(
-        shapes_network, card, "# Shapes", shapes, shape_splits, judged, calibration, threshold, {}, 0.05, 0.05, 0
+        shapes_network,
+        card,
+        "# Shapes",
+        shapes,
+        shape_splits,
+        judged,
+        calibration,
+        threshold,
+        {},
+        0.05,
+        0.05,
+        UNTRIED,
+        0,
     )
     assert len(made.references.training) == 20
     rows = shapes.rows(shape_splits, "training")
@@ -249,7 +264,19 @@ def test_without_validation_images_new_ones_are_compared_with_left_out_training_
     threshold = choose_threshold(calibrate(judged, calibration), 0.9, 0.9)
     card = predictor.facts.card.model_copy(update={"strategy": "probe"}).model_dump(mode="json")
     made = build_predictor(
-        shapes_network, card, "# Shapes", shapes, splits, judged.iloc[::-1], calibration, threshold, {}, 0.05, 0.05, 0
+        shapes_network,
+        card,
+        "# Shapes",
+        shapes,
+        splits,
+        judged.iloc[::-1],
+        calibration,
+        threshold,
+        {},
+        0.05,
+        0.05,
+        UNTRIED,
+        0,
     )
     rows = shapes.rows(splits, "training")
     known = made.references.validation

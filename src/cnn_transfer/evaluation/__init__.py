@@ -63,6 +63,7 @@ from cnn_transfer.evaluation.summary import (
     doubts_about_images,
     summarise,
 )
+from cnn_transfer.evaluation.tried_damage import TriedDamage, try_damage
 from cnn_transfer.evaluation.verdict import compare, paired_difference, training_cost_ratio
 
 __all__ = [
@@ -70,6 +71,7 @@ __all__ = [
     "Figure",
     "Interval",
     "RunResults",
+    "TriedDamage",
     "as_predictions",
     "as_svg",
     "calibrate",
@@ -131,6 +133,7 @@ __all__ = [
     "summarise",
     "suspected_labels",
     "training_cost_ratio",
+    "try_damage",
     "wilson_interval",
     "write_model_card",
     "write_report",

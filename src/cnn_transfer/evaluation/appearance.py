@@ -6,7 +6,8 @@ noise. So it is measured on the pixels.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -47,6 +48,16 @@ def appearance(pixels: np.ndarray) -> np.ndarray:
     size = max(1, CHUNK_PIXELS // max(1, int(np.prod(pixels.shape[1:3]))))
     parts = [_appearance(pixels[start : start + size]) for start in range(0, len(pixels), size)]
     return np.concatenate(parts) if parts else np.empty((0, len(ASPECTS)), np.float32)
+
+
+def standardised(taken: np.ndarray, spread: Mapping[str, Any]) -> np.ndarray:
+    """Appearances (n, 7) as float64 in standard deviations of others.
+
+    Args:
+        taken: See `appearance`.
+        spread: `centre` and `spread` of the others, 7 numbers each.
+    """
+    return np.asarray((taken.astype(np.float64) - spread["centre"]) / spread["spread"])
 
 
 def _appearance(pixels: np.ndarray) -> np.ndarray:

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageEnhance, ImageFilter
 
-from cnn_transfer.evaluation.familiarity import UNFAMILIAR
 from cnn_transfer.evaluation.intervals import proportion_interval
+from cnn_transfer.evaluation.selective import UNFAMILIAR
 from cnn_transfer.images import ImageSet
 from cnn_transfer.images.listing import hash_ranks
 
@@ -129,6 +129,43 @@ DAMAGES = (
 )
 
 
+# Of each way a degree at random, from hardly any to more than any network bears; what covers or turns is left out.
+AT_RANDOM: tuple[Callable[[np.random.Generator], Change], ...] = (
+    lambda rng: _jpeg(int(rng.integers(5, 96))),
+    lambda rng: _noise(_between(rng, 2, 80)),
+    lambda rng: _blur(_between(rng, 0.005, 0.06)),
+    lambda rng: _coarse(_between(rng, 1.1, 4)),
+    lambda rng: _brightness(_between(rng, 0.15, 3)),
+    lambda rng: _contrast(_between(rng, 0.15, 1.8)),
+)
+AT_ONCE = (0.5, 0.3, 0.2)  # chances that one, two or three of them come together
+
+
+def _between(rng: np.random.Generator, low: float, high: float) -> float:
+    """At random, such that each doubling is as probable."""
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
+def damage_at_random(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Copies of images, each damaged in one to three ways by a degree at random, one after the other.
+
+    Args:
+        pixels: (n, height, width, channels) uint8 of 1 or 3 channels.
+        rng: Of what is drawn.
+    """
+    result = np.empty_like(pixels)
+    for row, image in enumerate(pixels):
+        picture = _picture(image)
+        for way in rng.choice(len(AT_RANDOM), 1 + rng.choice(len(AT_ONCE), p=AT_ONCE), replace=False):
+            picture = AT_RANDOM[way](rng)(picture, rng).convert(picture.mode)
+        result[row] = np.asarray(picture).reshape(image.shape)
+    return result
+
+
+def _picture(image: np.ndarray) -> Image.Image:
+    return Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+
+
 def damaged(pixels: np.ndarray, damage: Damage, seed: int) -> np.ndarray:
     """Damaged copies of images, (n, height, width, channels) uint8 of 1 or 3 channels.
 
@@ -137,11 +174,10 @@ def damaged(pixels: np.ndarray, damage: Damage, seed: int) -> np.ndarray:
         damage: What is done to them.
         seed: Of what is drawn; the same images are damaged in the same way.
     """
-    rng, grey = np.random.default_rng(seed), pixels.shape[-1] == 1
-    result = np.empty_like(pixels)
+    rng, result = np.random.default_rng(seed), np.empty_like(pixels)
     for row, image in enumerate(pixels):
-        picture = damage.change(Image.fromarray(image[..., 0] if grey else image), rng)
-        result[row] = np.asarray(picture.convert("L" if grey else "RGB")).reshape(image.shape)
+        picture = _picture(image)
+        result[row] = np.asarray(damage.change(picture, rng).convert(picture.mode)).reshape(image.shape)
     return result
 
 

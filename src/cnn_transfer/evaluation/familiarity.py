@@ -11,6 +11,8 @@
   are: one view alone can tell, and two that are in doubt can tell together. An image is called unfamiliar when it is
   stranger than all but a stated share of held-out validation images: a conformal test, so that this share is the
   false-alarm rate on images like them, however well the tails are estimated.
+- Not so: an image that only its appearance makes unfamiliar is familiar all the same where damage of that kind was
+  tried and borne (`tried_damage`).
 - Which: the training images nearest in what the head makes of the features, its logits. On the default run these have
   the predicted class for 97% of the test images, neighbours among all features for 87%: they explain the decision.
 """
@@ -24,16 +26,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from cnn_transfer.evaluation.appearance import ASPECTS
+from cnn_transfer.evaluation.appearance import ASPECTS, standardised
 from cnn_transfer.evaluation.conformal import conformal_rank, coverage_range
 from cnn_transfer.evaluation.embedding import EmbeddedImages
 from cnn_transfer.evaluation.intervals import Units, proportion_interval
 from cnn_transfer.evaluation.predictions import LEFT_OUT_IMAGES, VALIDATION_IMAGES
+from cnn_transfer.evaluation.tried_damage import NEIGHBOURS, NOTHING_TRIED, TriedDamage, bears, fit_tried
 
 MOST_NEIGHBOURS = 5  # the distance to the fifth nearest: steadier than to the first, and still within a class
 SEPARATOR = " · "
 CHUNK_ROWS = 1024  # images compared at once with all training images
-UNFAMILIAR = "unfamiliar"  # why an image has no answer
 CONTENT = "content"  # what is strange about an image that is far in features rather than in appearance
 TAIL_SHARE = 0.1  # of left-out training images, the farthest, that say how fast the others thin out
 LEAST_DISTANCE = {"features": 1e-3, "appearance": 0.1}  # less is rounding, or copies of one image
@@ -91,6 +93,8 @@ def fit_familiarity(
     false_alarm_rate: float,
     most_false_alarms: float,
     learnt: bool = True,
+    tried: TriedDamage = NOTHING_TRIED,
+    promised: float | None = None,
 ) -> dict[str, Any]:
     """Find how strange an image may be that is like the validation images.
 
@@ -102,14 +106,17 @@ def fit_familiarity(
         most_false_alarms: Where there are too few images to keep that rate, the lowest that they keep takes its place,
             up to this one.
         learnt: Whether the features were learnt from the training images; not those of a head on features as they were.
+        tried: Damaged copies of validation images.
+        promised: Accuracy of the answers, 0-1; None: nothing is answered, and nothing was tried.
 
     Returns:
         `neighbour` (k), `tails` (by view `distances`, `shares`, `exponent`), `centre` and `spread` (of the training
         images' appearance), `false_alarm_rate` (that is kept), `images` (compared with), `held_out` (whether they are
         validation images), `strangeness` (theirs, ascending), `limit` (the largest that is familiar; None: nothing can
         be called unfamiliar, for want of images), `false_alarm_low` and `false_alarm_high` (95% range of the true rate
-        over draws of so many groups; None likewise), `images_needed` (for the rate that is wished, each of another
-        group), `statement`.
+        over draws of so many groups; None likewise), `features_limit` (the same limit for features alone), `tried` (see
+        `fit_tried`; empty: no damage is borne), `images_needed` (for the rate that is wished, each of another group),
+        `statement`.
 
     Raises:
         ValueError: When there is no training image, a feature is not finite or the rate is out of bounds.
@@ -126,12 +133,16 @@ def fit_familiarity(
     held_out = validation is not None and len(validation.ids) > 0
     reference = validation if validation is not None and held_out else training
     distances = _distances(known, scaled(reference), fitted) if held_out else left_out
-    strangeness, _ = _strangeness(distances, fitted)
+    of_view = _strangeness(distances, fitted)
+    strangeness = _together(of_view)
     finite = np.isfinite(strangeness)
     units, strangeness = Units(reference.groups, len(strangeness)).of(finite), strangeness[finite]
     n, needed = len(strangeness), math.ceil(1 / false_alarm_rate - 1e-9) - 1
     rate = max(false_alarm_rate, min(1 / (units.number + 1), most_false_alarms))
     rank, place = conformal_rank(strangeness, units, 1 - rate)
+    of_features = of_view["features"][finite]
+    _, place_of_features = conformal_rank(of_features, units, 1 - rate)
+    borne = fit_tried(tried, fitted, promised) if promised is not None and rank is not None else {}
     wants = (
         f"a false-alarm rate of {100 * false_alarm_rate:.4g}% needs at least {needed:,} "
         f"images{' of as many groups' if units.grouped else ''} to compare with, there are {n:,}{units.words}."
@@ -147,6 +158,12 @@ def fit_familiarity(
         )
         if rate > false_alarm_rate:
             statement += f" Fewer false alarms cannot be promised: {wants}"
+        if borne:
+            statement += (
+                " One that was only taken in another way is familiar all the same where, of "
+                f"{borne['copies']:,} damaged copies of validation images, the {NEIGHBOURS} that look most like it "
+                f"were answered with at most {100 * borne['most_wrong']:.3g}% of mistakes."
+            )
         if not held_out and learnt:
             statement += " Its features were learnt from these: more new images will be called unfamiliar than that."
     return fitted | {
@@ -156,6 +173,8 @@ def fit_familiarity(
         "strangeness": np.sort(strangeness).tolist(),
         "limit": None if rank is None else float(strangeness[place]),
         **_range_of_rate(units.number, rate, rank is None),
+        "features_limit": None if rank is None else float(of_features[place_of_features]),
+        "tried": borne,
         "images_needed": needed,
         "statement": statement,
     }
@@ -194,7 +213,11 @@ def _fewest_of_a_class(training: EmbeddedImages) -> int:
 
 
 def familiarity_table(
-    training: EmbeddedImages | ScaledImages, queries: EmbeddedImages, familiarity: Mapping[str, Any], nearest: int = 3
+    training: EmbeddedImages | ScaledImages,
+    queries: EmbeddedImages,
+    familiarity: Mapping[str, Any],
+    nearest: int = 3,
+    tried: TriedDamage = NOTHING_TRIED,
 ) -> pd.DataFrame:
     """How familiar each image is, and its nearest training images.
 
@@ -203,6 +226,7 @@ def familiarity_table(
         queries: Images to judge; may be empty. One that is a training image itself is not its own neighbour.
         familiarity: What `fit_familiarity` returned.
         nearest: Number of training images that are named; fewer where there are fewer.
+        tried: Damaged copies of validation images, as `fit_familiarity` was given them.
 
     Returns:
         One row an image: `id`, `label`, `distance` (in features, 0-2), `strangeness`, `percentile` (share of the
@@ -215,7 +239,7 @@ def familiarity_table(
         ValueError: When a feature is not finite.
     """
     known, asked = training if isinstance(training, ScaledImages) else scaled(training), scaled(queries)
-    near = find_near(known, asked, familiarity, nearest)
+    near = find_near(known, asked, familiarity, nearest, tried)
     table = pd.DataFrame(
         {
             "id": pd.Series(queries.ids, dtype="str"),
@@ -258,16 +282,27 @@ class Near(NamedTuple):
     rows: np.ndarray
 
 
-def find_near(training: ScaledImages, queries: ScaledImages, familiarity: Mapping[str, Any], nearest: int) -> Near:
+def find_near(
+    training: ScaledImages,
+    queries: ScaledImages,
+    familiarity: Mapping[str, Any],
+    nearest: int,
+    tried: TriedDamage = NOTHING_TRIED,
+) -> Near:
     """The figures of `familiarity_table` as arrays."""
     distances = _distances(training, queries, familiarity)
-    strangeness, by_appearance = _strangeness(distances, familiarity)
+    of_view = _strangeness(distances, familiarity)
+    strangeness = _together(of_view)
     compared, limit = np.asarray(familiarity["strangeness"], np.float64), familiarity["limit"]
     unfamiliar = np.zeros(len(strangeness), bool) if limit is None else strangeness > limit
+    if limit is not None:
+        taken_otherwise = np.flatnonzero(unfamiliar & (of_view["features"] <= familiarity["features_limit"]))
+        borne = bears(queries.appearance[taken_otherwise], tried, familiarity)
+        unfamiliar[taken_otherwise[borne]] = False
     unlike = np.where(unfamiliar, CONTENT, "").astype(object)
-    if (taken := unfamiliar & by_appearance).any():
+    if (taken := unfamiliar & (of_view["appearance"] > of_view["features"])).any():
         names = np.array([aspect.name for aspect in ASPECTS], object)
-        unlike[taken] = names[np.abs(_standardised(queries.appearance[taken], familiarity)).argmax(axis=1)]
+        unlike[taken] = names[np.abs(standardised(queries.appearance[taken], familiarity)).argmax(axis=1)]
     return Near(
         distances["features"],
         strangeness,
@@ -278,15 +313,19 @@ def find_near(training: ScaledImages, queries: ScaledImages, familiarity: Mappin
     )
 
 
-def _strangeness(distances: Mapping[str, np.ndarray], familiarity: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """(n,) float64 by both views together, and (n,) whether it is appearance more than features."""
+def _strangeness(distances: Mapping[str, np.ndarray], familiarity: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """(n,) float64 by view."""
     of_view = {}
     for view, tail in familiarity["tails"].items():
         distance, places = distances[view], np.asarray(tail["distances"], np.float64)
         usual = np.interp(distance, places, -np.log10(tail["shares"]))
         farther = np.log10(np.maximum(distance, places[-1]) / places[-1])
         of_view[view] = np.where(distance > LEAST_DISTANCE[view], usual + tail["exponent"] * farther, 0)
-    return np.hypot(of_view["features"], of_view["appearance"]), of_view["appearance"] > of_view["features"]
+    return of_view
+
+
+def _together(of_view: Mapping[str, np.ndarray]) -> np.ndarray:
+    return np.asarray(np.hypot(of_view["features"], of_view["appearance"]))
 
 
 def measure_familiarity(table: pd.DataFrame, familiarity: Mapping[str, Any], confidence: float) -> dict[str, Any]:
@@ -378,7 +417,7 @@ def _distances(known: ScaledImages, asked: ScaledImages, familiarity: Mapping[st
     for columns in map(slice, [0, *ends[:-1]], ends):
         distances = _distances_to_kth(known, asked, _between_units(known, asked, columns), neighbour)
         logarithms += np.log(np.maximum(distances, LEAST_DISTANCE["features"]))
-    ours, theirs = (_standardised(images.appearance, familiarity) for images in (asked, known))
+    ours, theirs = (standardised(images.appearance, familiarity) for images in (asked, known))
     our_squares, their_squares = ((images**2).sum(axis=1) for images in (ours, theirs))
     taken = _distances_to_kth(
         known,
@@ -404,11 +443,6 @@ def _distances_to_kth(
         found.partition(place, axis=1)
         result[part] = np.sqrt(np.maximum(-found[:, place], 0))
     return result
-
-
-def _standardised(taken: np.ndarray, familiarity: Mapping[str, Any]) -> np.ndarray:
-    """Appearances (n, 7) float64 in standard deviations of those of the training images."""
-    return np.asarray((taken.astype(np.float64) - familiarity["centre"]) / familiarity["spread"])
 
 
 def _nearest(known: ScaledImages, asked: ScaledImages, nearest: int) -> np.ndarray:

@@ -40,6 +40,7 @@ THRESHOLDS = (
     0.9999, 0.9995, 0.999, 0.998, 0.997, 0.996, 0.995, 0.9925, 0.99, 0.985, 0.98, 0.97, 0.96, 0.95, 0.94, 0.92, 0.9,
     0.85, 0.8, 0.75, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0,
 )  # fmt: skip
+UNFAMILIAR = "unfamiliar"  # why an image has no answer: it is unlike the training images
 # Looked for instead of a wish that so few images cannot show.
 LEVELS = (0.99, 0.98, 0.97, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.6, 0.5)
 # The first look waits for so many images that up to two mistakes would pass, if these are at most two thirds of all:

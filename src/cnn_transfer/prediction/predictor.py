@@ -36,9 +36,11 @@ from threadpoolctl import threadpool_limits
 
 from cnn_transfer.evaluation import calibrate, embed_images, fit_familiarity, reference_rows
 from cnn_transfer.evaluation.conformal import sets_of
-from cnn_transfer.evaluation.familiarity import UNFAMILIAR, Near, ScaledImages, find_near, scaled
+from cnn_transfer.evaluation.familiarity import Near, ScaledImages, find_near, scaled
 from cnn_transfer.evaluation.predictions import PROBABILITY, left_out_rows
+from cnn_transfer.evaluation.selective import UNFAMILIAR
 from cnn_transfer.evaluation.slices import grey_figures
+from cnn_transfer.evaluation.tried_damage import TriedDamage
 from cnn_transfer.images import DecodedImages, ImageFormat, ImageListing, ImageSet, Workers, list_unlabelled
 from cnn_transfer.images.preparation import Chunk
 from cnn_transfer.models import ModelCard, write_keras_file
@@ -253,7 +255,11 @@ class Predictor:
         """What is said of pixels alone, (n, height, width, channels) uint8 in the network's size; n may be 0."""
         outputs = self.compute(pixels)
         near = find_near(
-            self._training, self.references.embed(outputs.features, pixels), self.facts.familiarity, NEAREST
+            self._training,
+            self.references.embed(outputs.features, pixels),
+            self.facts.familiarity,
+            NEAREST,
+            self.references.tried,
         )
         confidence = outputs.probabilities.max(axis=1, initial=0.0).astype(float)
         predicted = np.asarray(self.facts.class_names, object)[outputs.probabilities.argmax(axis=1)]
@@ -371,6 +377,7 @@ def build_predictor(
     sets: Mapping[str, Any],
     false_alarm_rate: float,
     most_false_alarms: float,
+    tried: pd.DataFrame,
     seed: int,
 ) -> Predictor:
     """Put a network together with what was fitted for it.
@@ -388,6 +395,7 @@ def build_predictor(
         sets: See `evaluation.fit_sets`; empty: none.
         false_alarm_rate: Share of images like these that may be called unfamiliar.
         most_false_alarms: The most where these are too few to keep that.
+        tried: Damaged copies of validation images, see `evaluation.try_damage`.
         seed: Of the draw from a large training set.
     """
     training, validation = (
@@ -395,8 +403,15 @@ def build_predictor(
         for rows in (reference_rows(network, images, splits, seed), images.rows(splits, "validation"))
     )
     model_card = ModelCard.model_validate(card)
+    borne = TriedDamage.of(tried)
     familiarity = fit_familiarity(
-        training[1], validation[1], false_alarm_rate, most_false_alarms, model_card.features_learnt
+        training[1],
+        validation[1],
+        false_alarm_rate,
+        most_false_alarms,
+        model_card.features_learnt,
+        borne,
+        threshold["promised_accuracy"],
     )
     facts = PredictorFacts(
         card=model_card,
@@ -414,7 +429,7 @@ def build_predictor(
     )
     compared = training if left_out_rows(judged).any() and not len(validation[0]) else validation
     judged = calibrate(judged, calibration)
-    references = gather_references(network, images, splits, training, compared, judged, familiarity)
+    references = gather_references(network, images, splits, training, compared, judged, familiarity, borne)
     return Predictor(facts, references, card_text, KerasRuntime.of(calibrated_network(network, calibration)))
 
 

@@ -20,6 +20,7 @@ from cnn_transfer.evaluation.appearance import appearance
 from cnn_transfer.evaluation.embedding import EmbeddedImages, last_dense
 from cnn_transfer.evaluation.familiarity import ScaledImages, familiarity_table, scaled_nameless
 from cnn_transfer.evaluation.slices import grey_figures
+from cnn_transfer.evaluation.tried_damage import NOTHING_TRIED, TriedDamage
 from cnn_transfer.images import ImageSet
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class References:
             and `predicted`, `confidence` (calibrated, 0-1), `distance` (see `evaluation.familiarity_table`).
         seen: One row an image that the network was made with, also those that are not kept: `split` (`training`,
             `validation`, `unlabelled`), `pixel_digest`, `content_digest` (of the encoded image).
+        tried: Damaged copies of validation images, see `evaluation.tried_damage`.
     """
 
     FILES: ClassVar[tuple[str, ...]] = ("training.parquet", "validation.parquet", "seen.parquet", "features.npz")
@@ -58,6 +60,7 @@ class References:
     kernel: np.ndarray
     validation: pd.DataFrame
     seen: pd.DataFrame
+    tried: TriedDamage = NOTHING_TRIED
 
     def embedded(self) -> EmbeddedImages:
         """The training images as the network sees them."""
@@ -75,7 +78,7 @@ class References:
             getattr(self, name).to_parquet(folder / f"{name}.parquet", index=False)
         with open(folder / "features.npz", "wb") as file:
             arrays = {name: getattr(self, name) for name in ("features", "appearance", "parts", "kernel")}
-            np.savez(file, **arrays)
+            np.savez(file, **arrays, tried_appearance=self.tried.appearance, tried_wrong=self.tried.wrong)
 
     @classmethod
     def load(cls, folder: Path) -> References:
@@ -83,10 +86,11 @@ class References:
         with open(folder / "features.npz", "rb") as file, np.load(file, allow_pickle=False) as arrays:
             features, taken, kernel = arrays["features"], arrays["appearance"], arrays["kernel"]
             parts = tuple(arrays["parts"].tolist())
+            tried = TriedDamage(arrays["tried_appearance"], arrays["tried_wrong"])
         training, validation, seen = (
             pd.read_parquet(folder / f"{name}.parquet") for name in ("training", "validation", "seen")
         )
-        return cls(training, features, taken, parts, kernel, validation, seen)
+        return cls(training, features, taken, parts, kernel, validation, seen, tried)
 
 
 def gather_references(
@@ -97,6 +101,7 @@ def gather_references(
     judged: tuple[np.ndarray, EmbeddedImages],
     predictions: pd.DataFrame,
     familiarity: Mapping[str, Any],
+    tried: TriedDamage,
 ) -> References:
     """Keep what is needed of training images, and of those that the network was judged on.
 
@@ -108,6 +113,7 @@ def gather_references(
         judged: The same of validation images, or of training images that were left out; may be empty.
         predictions: Calibrated predictions of these at least.
         familiarity: What was fitted on both.
+        tried: Damaged copies of validation images.
     """
     kernel = np.asarray(last_dense(network).get_weights()[0], np.float32)
     rows, embedded = training
@@ -132,6 +138,7 @@ def gather_references(
         kernel=kernel - kernel.mean(axis=1, keepdims=True),
         validation=pd.concat([_figures(images, others), outcomes], axis=1),
         seen=_seen(images, splits),
+        tried=tried,
     )
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from cnn_transfer.evaluation import (
     Figure,
     RunResults,
+    TriedDamage,
     calibrate,
     choose_threshold,
     compare,
@@ -54,6 +55,7 @@ from cnn_transfer.evaluation import (
     risk_coverage_table,
     slice_table,
     suspected_labels,
+    try_damage,
     write_model_card,
     write_report,
 )
@@ -185,11 +187,26 @@ def predict_sets(
     return sets, table, measure_sets(table, block.confidence)
 
 
+def try_damage_on_validation_images(
+    network: Network,
+    images: ImageSet,
+    splits: pd.DataFrame,
+    calibration: Mapping[str, Any],
+    abstention: Mapping[str, Any],
+    copies: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Label damaged copies of validation images, to see what damage keeps the promise."""
+    return try_damage(network, images, splits, calibration, abstention["chosen"]["threshold"], copies, seed)
+
+
 def judge_familiarity(
     network: Network,
     card: Mapping[str, Any],
     images: ImageSet,
     splits: pd.DataFrame,
+    tried_damage: pd.DataFrame,
+    abstention: Mapping[str, Any],
     parameters: Mapping[str, Any],
     seed: int,
 ) -> tuple[dict[str, Any], pd.DataFrame, dict[str, Any]]:
@@ -201,8 +218,11 @@ def judge_familiarity(
         for rows in (known, *(images.rows(splits, split) for split in ("validation", "test")))
     )
     learnt = ModelCard.model_validate(card).features_learnt
-    familiarity = fit_familiarity(training, validation, block.false_alarm_rate, block.most_false_alarms, learnt)
-    table = familiarity_table(training, test, familiarity)
+    tried, promised = TriedDamage.of(tried_damage), abstention["chosen"]["promised_accuracy"]
+    familiarity = fit_familiarity(
+        training, validation, block.false_alarm_rate, block.most_false_alarms, learnt, tried, promised
+    )
+    table = familiarity_table(training, test, familiarity, tried=tried)
     return familiarity, table, measure_familiarity(table, familiarity, block.confidence)
 
 
@@ -364,6 +384,7 @@ def pack_predictor(
     sets: Mapping[str, Any],
     false_alarm_rate: float,
     most_false_alarms: float,
+    tried_damage: pd.DataFrame,
     seed: int,
 ) -> Predictor:
     """Put the delivered network together with all that is needed to label new images."""
@@ -379,6 +400,7 @@ def pack_predictor(
         sets,
         false_alarm_rate,
         most_false_alarms,
+        tried_damage,
         seed,
     )
 

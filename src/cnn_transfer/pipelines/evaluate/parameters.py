@@ -30,6 +30,7 @@ class EvaluateParameters(Parameters):
     set_coverage: float | None = Field(gt=0.5, lt=1)  # None: no prediction sets
     false_alarm_rate: float = Field(gt=0, lt=0.5)  # share of ordinary images that may be called unfamiliar
     most_false_alarms: float = Field(ge=0, lt=0.5)  # of them, where too few images cannot keep that rate; 0: never
+    tried_copies: int = Field(ge=0, le=100_000)  # of validation images, damaged at random
     damaged_images: int = Field(ge=1, le=10_000)  # test images that are damaged, in every way and degree
     mistakes_shown: int = Field(ge=1, le=200)
     explanations: ExplanationParameters

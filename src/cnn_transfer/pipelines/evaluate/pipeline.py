@@ -29,6 +29,7 @@ from cnn_transfer.pipelines.evaluate.nodes import (
     slice_accuracy,
     suspect_labels,
     tabulate,
+    try_damage_on_validation_images,
 )
 
 NETWORKS = ("target", "baseline", "random", "delivered")
@@ -95,12 +96,28 @@ def create_pipeline() -> Pipeline:
             name="draw_probabilities",
         ),
         Node(
+            try_damage_on_validation_images,
+            inputs=[
+                "delivered_model",
+                "target_images",
+                "target_splits",
+                "calibration",
+                "abstention",
+                "params:evaluate.tried_copies",
+                "params:seed",
+            ],
+            outputs="tried_damage",
+            name="try_damage",
+        ),
+        Node(
             judge_familiarity,
             inputs=[
                 "delivered_model",
                 "delivered_model_card",
                 "target_images",
                 "target_splits",
+                "tried_damage",
+                "abstention",
                 "params:evaluate",
                 "params:seed",
             ],
@@ -237,6 +254,7 @@ def create_pipeline() -> Pipeline:
                 "conformal_sets",
                 "params:evaluate.false_alarm_rate",
                 "params:evaluate.most_false_alarms",
+                "tried_damage",
                 "params:seed",
             ],
             outputs="predictor",
