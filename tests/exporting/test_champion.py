@@ -70,7 +70,7 @@ def test_champion_is_the_newest_of_another_predictor(predictor):
 
 
 def test_champion_that_cannot_be_opened_gives_way_to_the_one_that_is_served_instead(predictor):
-    damaged = candidate("3", "a", ValueError("its form is 1")), candidate("2", "b", FileNotFoundError("no predictor"))
+    damaged = candidate("3", "a", ValueError("its form is 1")), candidate("2", "b", TypeError("no such layer"))
     assert choose_champion([*damaged, candidate("1", "c", predictor)], "mine").version == "1"
     assert choose_champion(damaged, "mine") == Champion("3", None, "its form is 1")
 

@@ -1,8 +1,8 @@
-"""What damage does a network bear? Test images are damaged by degrees, and labelled.
+"""What damage does a network bear? Images are damaged by degrees, and labelled.
 
 Kinds and degrees follow Hendrycks and Dietterich (2019, arXiv 1903.12261), as far as they leave alone what is in the
-picture; sizes are shares of the picture, so that they mean the same for small and large ones. Nothing is chosen by what
-comes of it.
+picture; sizes are shares of the picture, so that they mean the same for small and large ones. What becomes of test
+images is measured, and nothing is chosen by it; what is chosen by damage at random, `tried_damage` says.
 """
 
 from __future__ import annotations
@@ -127,8 +127,6 @@ DAMAGES = (
     *(Damage("covered", f"{share:.0%} of the picture", _covered(share)) for share in (0.05, 0.1, 0.25)),
     *(Damage("turned", f"{degrees} degrees", _turned(degrees)) for degrees in (5, 15, 30)),
 )
-
-
 # Of each way a degree at random, from hardly any to more than any network bears; what covers or turns is left out.
 AT_RANDOM: tuple[Callable[[np.random.Generator], Change], ...] = (
     lambda rng: _jpeg(int(rng.integers(5, 96))),

@@ -71,7 +71,7 @@ def choose_champion(candidates: Sequence[Candidate], predictor_version: str) -> 
             continue
         try:
             return Champion(candidate.version, candidate.open())
-        except (OSError, ValueError, ModuleNotFoundError) as error:
+        except Exception as error:  # a damaged release makes its readers raise whatever their code meets
             problems.append(Champion(candidate.version, None, str(error)))
     return problems[0] if problems else Champion()
 
