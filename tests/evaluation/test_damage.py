@@ -98,7 +98,7 @@ def test_what_breaks_the_promise_is_told():
     assert "at most 4.0% are answered wrongly (noise, strong)" in statement
     assert broken == []  # four of a hundred may be chance
     _, broken = describe_damage(table_of(0.2, 0.13), 0.98)
-    assert broken[0].startswith("noise, strong: 20.0% of the images are answered wrongly, more than the 2.0%")
+    assert broken[0].startswith("noise, strong: 20.0% of the images are answered wrongly, where at most 2.0%")
 
 
 def test_no_answers_and_no_images_are_said(shapes, shape_splits):

@@ -118,7 +118,7 @@ DAMAGES = (
     *(Damage("noise", f"{levels} grey levels", _noise(levels)) for levels in (5, 20, 50)),
     *(Damage("blur", f"{100 * share:g}% of the side", _blur(share)) for share in (0.01, 0.02, 0.04)),
     *(
-        Damage("fewer pixels", f"{words} of the side", _coarse(n))
+        Damage("fewer pixels", f"{words} of the resolution", _coarse(n))
         for words, n in (("2/3", 1.5), ("1/2", 2), ("1/3", 3))
     ),
     *(Damage("darker", f"{factor:.0%} of the light", _brightness(factor)) for factor in (0.8, 0.5, 0.2)),
@@ -248,9 +248,8 @@ def describe_damage(table: pd.DataFrame, promised: float | None) -> tuple[str, l
         "are answered rightly or not at all."
     )
     return text, [
-        f"{row['damage']}, {row['degree']}: {row['wrong_answers']:.1%} of the images are answered wrongly, more than "
-        f"the {1 - promised:.1%} of the answers that are promised at most. See to it that such images do not come, or "
-        "train with some."
+        f"{row['damage']}, {row['degree']}: {row['wrong_answers']:.1%} of the images are answered wrongly, where at "
+        f"most {1 - promised:.1%} of the answers were promised to be wrong. Keep such images away, or train with some."
         for row in rest
         if row["wrong_answers_low"] > 1 - promised
     ]
