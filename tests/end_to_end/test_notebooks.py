@@ -98,7 +98,7 @@ def test_new_images_are_labelled_without_kedro(finished_project):
     folder.mkdir()
     execute(notebook, folder)
     new, everything = (
-        int(count.replace(",", "")) for count in re.search(r"(\S+) of (\S+) images", printed(notebook)).groups()
+        int(count.replace(",", "")) for count in re.search(r"([\d,]+) of ([\d,]+) images", printed(notebook)).groups()
     )
     assert 0 < new < everything == 10_000
     assert "1 image could be used" in printed(notebook)
