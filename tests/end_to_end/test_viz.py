@@ -49,6 +49,12 @@ def node_names(page):
     return {node.text for node in page.find_elements(By.CSS_SELECTOR, ".pipeline-node__text")}
 
 
+def test_layers_of_no_pipeline_lead_in_a_circle(built):
+    graphs = {path.name: json.loads(path.read_text()) for path in (built / "api/pipelines").iterdir()}
+    assert {"transfer", "release", "release_pretrained", "export"} <= set(graphs)
+    assert [name for name, graph in graphs.items() if not graph["layers"]] == []
+
+
 def test_the_five_stages_are_collapsible_groups_on_the_page(site, browser):
     browser.get(site)
     wait = WebDriverWait(browser, 30, ignored_exceptions=[StaleElementReferenceException])  # the page draws itself anew
