@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from cnn_transfer.evaluation.damage import DAMAGES, Damage, damaged
+from cnn_transfer.evaluation.damage import DAMAGES, Damage, damaged, noise
 from cnn_transfer.images import DecodedImages, Workers, open_image_set
 from cnn_transfer.images.listing import hash_ranks
 from cnn_transfer.prediction import Predictor
@@ -39,20 +39,8 @@ def together(*names: tuple[str, str]) -> Damage:
     return Damage(" and ".join(part.kind for part in parts), ", ".join(part.degree for part in parts), change)
 
 
-def noisy(grey_levels: float) -> Damage:
-    """More noise than the report tries."""
-
-    def change(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-        pixels = np.asarray(image)
-        return Image.fromarray(np.clip(pixels + rng.normal(0, grey_levels, pixels.shape), 0, 255).astype(np.uint8))
-
-    return Damage("noise", f"{grey_levels:g} grey levels", change)
-
-
 MORE = (
-    noisy(10),
-    noisy(30),
-    noisy(100),
+    *(Damage("noise", f"{levels} grey levels", noise(levels)) for levels in (10, 30, 100)),
     together(("blur", "2% of the side"), ("JPEG", "quality 40")),
     together(("blur", "2% of the side"), ("noise", "20 grey levels")),
     together(("flatter", "75% of the contrast"), ("noise", "20 grey levels")),

@@ -64,7 +64,9 @@ def _jpeg(quality: int) -> Change:
     return change
 
 
-def _noise(grey_levels: float) -> Change:
+def noise(grey_levels: float) -> Change:
+    """Gaussian noise of so many grey levels, added to each channel of each pixel."""
+
     def change(image: Image.Image, rng: np.random.Generator) -> Image.Image:
         pixels = np.asarray(image)
         noisy = pixels + rng.normal(0, grey_levels, pixels.shape)
@@ -115,7 +117,7 @@ def _turned(degrees: float) -> Change:
 
 DAMAGES = (
     *(Damage("JPEG", f"quality {quality}", _jpeg(quality)) for quality in (75, 40, 10)),
-    *(Damage("noise", f"{levels} grey levels", _noise(levels)) for levels in (5, 20, 50)),
+    *(Damage("noise", f"{levels} grey levels", noise(levels)) for levels in (5, 20, 50)),
     *(Damage("blur", f"{100 * share:g}% of the side", _blur(share)) for share in (0.01, 0.02, 0.04)),
     *(
         Damage("fewer pixels", f"{words} of the resolution", _coarse(n))
@@ -130,7 +132,7 @@ DAMAGES = (
 # Of each way a degree at random, from hardly any to more than any network bears; what covers or turns is left out.
 AT_RANDOM: tuple[Callable[[np.random.Generator], Change], ...] = (
     lambda rng: _jpeg(int(rng.integers(5, 96))),
-    lambda rng: _noise(_between(rng, 2, 80)),
+    lambda rng: noise(_between(rng, 2, 80)),
     lambda rng: _blur(_between(rng, 0.005, 0.06)),
     lambda rng: _coarse(_between(rng, 1.1, 4)),
     lambda rng: _brightness(_between(rng, 0.15, 3)),
