@@ -8,6 +8,7 @@ from cnn_transfer.pipelines import (
     export,
     finetune_target,
     import_source,
+    label_next,
     learning_curve,
     migrate_model,
     predict,
@@ -27,6 +28,7 @@ ALTERNATIVES = {"import_source": import_source}  # in the place of pretrain_sour
 FURTHER = {
     "compare_runs": compare_runs,
     "export": export,
+    "label_next": label_next,
     "learning_curve": learning_curve,
     "predict": predict,
     "rank_sources": rank_sources,
@@ -39,10 +41,10 @@ def register_pipelines() -> dict[str, Pipeline]:
     """The stages, each to be run alone from what the catalog holds, and what they add up to.
 
     `transfer` trains its source network itself; `transfer_pretrained` imports one and needs no source images;
-    `rank_sources` says which one to import; `learning_curve` says, after a run, how many labels it saved;
-    `compare_runs` puts all runs side by side; `predict` labels new images with what a run delivered; `export` writes it
-    for other programs. `release` and `release_pretrained` are for a schedule: a whole run, and the export of what it
-    delivered, which is served unless it is worse than what was served before.
+    `rank_sources` says which one to import; `learning_curve` says, after a run, how many labels it saved, `label_next`
+    which images to label for the next one; `compare_runs` puts all runs side by side; `predict` labels new images with
+    what a run delivered; `export` writes it for other programs. `release` and `release_pretrained` are for a schedule:
+    a whole run, and the export of what it delivered, which is served unless it is worse than what was served before.
     """
     stages = {name: stage.create_pipeline() for name, stage in (STAGES | ALTERNATIVES | FURTHER).items()}
     transfer = sum((stages[name] for name in STAGES), start=Pipeline([]))

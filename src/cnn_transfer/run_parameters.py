@@ -13,6 +13,7 @@ from cnn_transfer.pipelines.evaluate.parameters import EvaluateParameters
 from cnn_transfer.pipelines.export.parameters import ExportParameters
 from cnn_transfer.pipelines.finetune_target.parameters import FinetuneParameters
 from cnn_transfer.pipelines.import_source.parameters import ImportParameters
+from cnn_transfer.pipelines.label_next.parameters import LabelNextParameters
 from cnn_transfer.pipelines.learning_curve.parameters import LearningCurveParameters
 from cnn_transfer.pipelines.migrate_model.parameters import MigrateParameters
 from cnn_transfer.pipelines.predict.parameters import PredictParameters
@@ -28,7 +29,7 @@ class RunParameters(Parameters):
     seed: int = Field(ge=0, lt=2**31)
     source_images: str | None = None  # path or address, read by the catalog; None: the bundled set
     target_images: str | None = None
-    target_labels: str | None = None  # table of labels that were looked at again, read by the catalog
+    target_labels: str | None = None  # table of labels, or folder of such tables, read by the catalog
     images: str | None = None  # new ones, for predict
     model_version: str | int | None = None  # of the predictor that is used, read by the catalog; None: the newest
     precision: Precision
@@ -43,6 +44,7 @@ class RunParameters(Parameters):
     finetune_target: FinetuneParameters
     evaluate: EvaluateParameters
     export: ExportParameters
+    label_next: LabelNextParameters
     learning_curve: LearningCurveParameters
     rank_sources: RankParameters
     predict: PredictParameters

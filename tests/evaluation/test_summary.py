@@ -193,7 +193,7 @@ def test_the_lines_say_the_figures(make):
     assert "From scratch    90.5% on the same images" in text
     assert "Random weights  85.0% by the same method" in text
     assert "Verdict         Transfer is better." in text
-    doubts = "3 to look at again, 2 of them of test images (0.2 points of accuracy): suspected_labels.csv"
+    doubts = "3 to look at again, 2 of them of test images (0.2 points of accuracy): suspected_labels.html"
     assert f"Labels          {doubts}" in text
     assert "Plan            A ridge on 2 of 3 depths." in text
     assert "Delivered       from scratch, from random weights" in text
@@ -221,7 +221,7 @@ def test_other_class_shares_among_test_images_are_told(make, validation, test, t
 def test_labels_that_all_look_right_have_no_line(make):
     assert "Labels" not in "\n".join(describe_summary(make() | {"suspected_labels": 0, "suspected_test_labels": 0}))
     (line,) = [line for line in describe_summary(make() | {"suspected_test_labels": 0}) if line.startswith("Labels")]
-    assert line == "Labels          3 to look at again: suspected_labels.csv"
+    assert line == "Labels          3 to look at again: suspected_labels.html"
 
 
 def test_the_lines_say_how_far_the_probabilities_can_be_trusted(make):

@@ -105,3 +105,44 @@ def test_a_missing_file_and_a_damaged_one_are_named(listing, tmp_path):
     (tmp_path / "told.parquet").write_bytes(b"no table")
     with pytest.raises(UnusableSetError, match=r"told.parquet is damaged"):
         correct_labels(listing, str(tmp_path / "told.parquet"), {})
+
+
+def test_a_folder_of_tables_is_read_as_one(listing, tmp_path):
+    folder = tmp_path / "told"
+    folder.mkdir()
+    (folder / "first.csv").write_text("id,label\ncat/1.png,dog\n", encoding="utf-8")
+    pd.DataFrame({"id": ["cat/2.png"], "label": ["dog"]}).to_parquet(folder / "second.parquet")
+    (folder / "notes.txt").write_text("looked at on Monday", encoding="utf-8")
+    labels = correct_labels(listing, str(folder), {}).table["label"]
+    assert labels.tolist()[:3] == ["dog", "dog", "dog"]
+    (folder / "third.csv").write_text("id,label\ncat/1.png,cat\n", encoding="utf-8")
+    with pytest.raises(UnusableSetError, match=r"told has two labels for cat/1.png. Leave one."):
+        correct_labels(listing, str(folder), {})
+
+
+def test_a_folder_without_tables_is_named(listing, tmp_path):
+    with pytest.raises(UnusableSetError, match=r"must have tables of them, .arrow, .csv, .feather, .parquet"):
+        correct_labels(listing, str(tmp_path), {})
+
+
+def test_labels_that_were_asked_for_keep_their_images_in_training(correct):
+    told = correct(
+        "_unlabelled/1.png,cat,training_only",
+        "cat/1.png,cat,training_only",  # it had this label, which nobody was to know
+        "cat/2.png,dog,test",  # where it was, as suspected_labels.csv says
+        "dog/1.png,,training_only",  # of none of the classes
+        columns="id,label,split",
+    )
+    splits = told.table.set_index("id")["split"]
+    assert splits[["_unlabelled/1.png", "cat/1.png"]].tolist() == ["training_only", "training_too"]
+    assert splits[["cat/2.png", "dog/1.png"]].isna().all()
+    assert told.notes["id"].tolist() == ["cat/2.png", "dog/1.png", "_unlabelled/1.png"]
+
+
+def test_a_given_test_image_stays_one_whatever_was_asked(listing, tmp_path):
+    given = ImageListing(listing.table.assign(split=["test", "training", None, None]), listing.read)
+    (tmp_path / "told.csv").write_text(
+        "id,label,split\ncat/1.png,dog,training_only\ncat/2.png,cat,training_only\n", encoding="utf-8"
+    )
+    told = correct_labels(given, str(tmp_path / "told.csv"), {})
+    assert told.table["split"].tolist()[:2] == ["test", "training_too"]

@@ -86,3 +86,10 @@ def test_a_sample_is_drawn_by_its_seed():
     listing = listing_of(["a"] * 50 + ["b"] * 50)
     assert listing.sample(5, 1).tolist() == listing.sample(5, 1).tolist()
     assert listing.sample(5, 1).tolist() != listing.sample(5, 2).tolist()
+
+
+def test_a_sample_does_not_change_when_labels_in_it_are_asked_for():
+    listing = listing_of(["a", "b"] * 20)
+    drawn = listing.sample(5, 0).tolist()
+    asked = ["training_too" if row in drawn[::2] else None for row in range(40)]
+    assert ImageListing(listing.table.assign(split=asked), listing.read).sample(5, 0).tolist() == drawn

@@ -304,3 +304,50 @@ def test_without_validation_every_label_serves_for_training(labels):
     assert counts["validation"].tolist() == [0, 0]
     assert counts["training"].tolist() == [labels or 16] * 2
     assert counts["test"].tolist() == [4, 4]
+
+
+@given(
+    class_sizes=st.dictionaries(st.sampled_from("abcd"), st.integers(30, 60), min_size=2),
+    labels=st.one_of(st.none(), st.integers(2, 8)),
+    asked=st.integers(1, 20),
+    seed=st.integers(0, 1000),
+)
+def test_labels_that_were_asked_for_join_the_training_and_change_nothing_else(class_sizes, labels, asked, seed):
+    images = table_of(class_sizes)
+    nameless = images.assign(id="new/" + images["id"], label=None).head(25)
+    rule = SplitRule(test_fraction=0.2, labels_per_class=labels, validation_ratio=0.5)
+    before = assign_splits(pd.concat([images, nameless]), rule, seed)
+    given = nameless.assign(label="a" if "a" in class_sizes else min(class_sizes), split="training_only").head(asked)
+    after = assign_splits(pd.concat([images, given, nameless[asked:]]), rule, seed)
+    assert chosen(after, "training") == chosen(before, "training") | set(given["id"])
+    for split in ("validation", "test"):
+        assert chosen(after, split) == chosen(before, split)
+    assert chosen(after, "unlabelled") == chosen(before, "unlabelled") - set(given["id"])
+
+
+def test_what_was_asked_for_is_not_used_where_one_of_its_group_is_held_out():
+    images = table_of({"a": 10, "b": 10})
+    images["group"] = "group of " + images["id"]
+    rule = SplitRule(test_fraction=0.3, labels_per_class=2, validation_ratio=0.5)
+    before = assign_splits(images, rule, 0)
+    beside = {side: before["group"][before["split"] == side].iloc[0] for side in ("test", "validation", "training")}
+    asked = pd.DataFrame({"id": list(beside), "label": "a", "split": "training_only", "group": beside.values()})
+    after = assign_splits(pd.concat([images, asked], ignore_index=True), rule, 0)
+    assert after["split"].tolist() == [*before["split"], "unused", "unused", "training"]
+
+
+@given(
+    class_sizes=st.dictionaries(st.sampled_from("abcd"), st.integers(30, 60), min_size=2),
+    labels=st.integers(2, 8),
+    asked=st.integers(1, 9),
+    seed=st.integers(0, 1000),
+)
+def test_labels_beyond_the_wanted_number_that_were_asked_for_join_the_training(class_sizes, labels, asked, seed):
+    images = table_of(class_sizes)
+    rule = SplitRule(test_fraction=0.2, labels_per_class=labels, validation_ratio=0.5)
+    before = assign_splits(images, rule, seed)
+    told = before["id"][before["split"] == "unlabelled"].iloc[::3].head(asked)
+    images["split"] = images["id"].isin(told).map({True: "training_too", False: None})
+    after = assign_splits(images, rule, seed)
+    expected = before["split"].mask(before["id"].isin(told), "training")
+    pd.testing.assert_series_equal(after["split"], expected)

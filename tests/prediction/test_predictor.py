@@ -243,7 +243,7 @@ def test_thumbnails_show_the_training_images(loaded, shapes):
 def test_thumbnails_of_photographs_are_small_and_look_alike():
     import io
 
-    from cnn_transfer.prediction.references import THUMBNAIL_PX, thumbnail
+    from cnn_transfer.images.thumbnails import THUMBNAIL_PX, thumbnail
 
     x, y = np.meshgrid(np.arange(120), np.arange(200))
     photograph = np.stack([x, y, 255 - x], axis=-1).astype(np.uint8)

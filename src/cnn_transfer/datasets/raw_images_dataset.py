@@ -24,7 +24,7 @@ class RawImagesDataset(AbstractDataset[NoReturn, ImageListing]):
 
     Args:
         filepath: Local path or address, such as `s3://bucket/photos`.
-        labels: Table of labels that were looked at again, in place of those of the images; see `images.correct_labels`.
+        labels: Table of labels, or folder of such tables, in place of those of the images; see `images.correct_labels`.
         made_by: Command that makes it, told to a user who has not got it.
         follow_links: Whether links in a local folder may lead out of it.
         credentials: For the file system, as Kedro reads them from `credentials.yml`.
@@ -62,7 +62,10 @@ class RawImagesDataset(AbstractDataset[NoReturn, ImageListing]):
         if images is None or self.labels is None:
             return images
         filesystem, path = open_location(self.labels, self._options_of_labels)
-        return f"{images} {hashlib.blake2b(filesystem.cat_file(path), digest_size=16).hexdigest()}"
+        digest = hashlib.blake2b(digest_size=16)
+        for name in sorted(filesystem.find(path)) if filesystem.isdir(path) else [path]:
+            digest.update(filesystem.cat_file(name))
+        return f"{images} {digest.hexdigest()}"
 
     def save(self, data: NoReturn) -> None:
         raise DatasetError(f"Raw images are never written. Received: {type(data).__name__} for {self.filepath}.")

@@ -30,7 +30,8 @@ from cnn_transfer.runner import run_records
 from cnn_transfer.training.workers import role
 
 ALL_SUMMARIES = "all_summaries"
-USE_A_MODEL, OWN_MODEL = {"export", "predict"}, "predictor"  # stages that read a chosen one, or the run's own
+USE_A_MODEL = {"export", "label_next", "predict"}  # stages that read a chosen predictor
+OWN_MODEL = "predictor"  # or that of their own run
 EARLIER_STAGES = "Run the stages before this one first, in this run, or all: kedro run"
 MOST_NAMED = 10
 

@@ -21,6 +21,7 @@ from cnn_transfer.evaluation.learning_curve import describe_labels_saved
 from cnn_transfer.evaluation.run_comparison import describe_runs
 from cnn_transfer.exporting import describe_champion, describe_exports
 from cnn_transfer.log_origin import ORIGIN
+from cnn_transfer.prediction.label_next import describe_images_to_label
 from cnn_transfer.prediction.labelling import describe_labels
 from cnn_transfer.training.workers import role
 
@@ -28,6 +29,7 @@ LOGGER = logging.getLogger("cnn_transfer")
 INTAKE = "intake"
 SUMMARY, REPORT = "summary", "report"
 RANKING, CHOICE = "source_ranking", "source_choice"
+TO_LABEL, LABEL_PAGE = "images_to_label", "images_to_label_page"
 LABELS_SAVED, CURVE_REPORT = "labels_saved", "learning_curve_report"
 EXPORTS, CHAMPION, RELEASE = "export_table", "champion_comparison", "release"
 RUNS, CHANGES = "runs_table", "runs_differences"
@@ -89,6 +91,9 @@ class SummaryHooks:
         if LABELS_SAVED in made:
             page = catalog.get(CURVE_REPORT if CURVE_REPORT in made else LABELS_SAVED)
             self._print(describe_labels_saved(catalog.load(LABELS_SAVED)), page)
+        if TO_LABEL in made:
+            page = catalog.get(LABEL_PAGE if LABEL_PAGE in made else TO_LABEL)
+            self._print(describe_images_to_label(catalog.load(TO_LABEL), self._command), page)
         if {EXPORTS, CHAMPION, RELEASE} <= made:
             lines = [*describe_exports(catalog.load(EXPORTS)), *describe_champion(catalog.load(CHAMPION))]
             self._print(lines, catalog.get(EXPORTS))

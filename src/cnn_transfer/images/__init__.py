@@ -21,14 +21,23 @@ from cnn_transfer.images.feeding import (
     training_batches,
 )
 from cnn_transfer.images.image_set import ImageSet, class_names, open_image_set, write_image_set
-from cnn_transfer.images.listing import ImageListing, fingerprint_of, list_images, list_unlabelled, open_location
+from cnn_transfer.images.listing import (
+    TRAINING_ONLY,
+    ImageListing,
+    fingerprint_of,
+    list_images,
+    list_unlabelled,
+    open_location,
+)
 from cnn_transfer.images.preparation import DecodedImages, Workers
 from cnn_transfer.images.reasons import NoRoomError, UnusableSetError
 from cnn_transfer.images.splits import SPLITS, UNLABELLED, SplitRule, assign_splits, count_splits
+from cnn_transfer.images.thumbnails import thumbnail
 
 __all__ = [
     "DRAWS",
     "SPLITS",
+    "TRAINING_ONLY",
     "UNLABELLED",
     "Augmentation",
     "CheckRule",
@@ -63,6 +72,7 @@ __all__ = [
     "open_location",
     "ordered_batches",
     "split_examples",
+    "thumbnail",
     "training_batches",
     "write_image_set",
 ]

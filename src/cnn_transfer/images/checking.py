@@ -156,7 +156,7 @@ def _judge_copies(table: pd.DataFrame, verdicts: pd.DataFrame) -> None:
             verdicts.loc[same.index, "detail"] = f"{', '.join(sorted(labels))}: {_some(same['id'])}"
             continue
         first, others = same.iloc[0], same.iloc[1:]
-        leaks = others["split"].notna() & (others["split"] != first["split"])
+        leaks = others["split"].notna() & (others["side"] != first["side"])
         verdicts.loc[others.index, "reason"] = np.where(leaks, "leak", "duplicate")
         verdicts.loc[others.index, "detail"] = f"same pixels as {first['id']}" + (
             f" ({first['split']})" if pd.notna(first["split"]) else ""
@@ -193,7 +193,8 @@ def _judge_leaks(table: pd.DataFrame, verdicts: pd.DataFrame) -> None:
     if table["split"].isna().all():
         return
     used = table[verdicts["reason"] == ""]
-    side = rank_sides(used["split"].fillna("training"))  # where sides are given, the others are drawn from the rest
+    # Where sides are given, the others are drawn from the rest.
+    side = rank_sides(used["split"]).clip(upper=SIDES.index("training"))
     foremost = side.groupby(used["group"]).transform("min")
     leaks = used[side > foremost]
     verdicts.loc[leaks.index, "reason"] = "leak"

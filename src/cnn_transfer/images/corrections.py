@@ -1,4 +1,4 @@
-"""Labels that somebody looked at again: a table of ids and labels in place of those that a set came with."""
+"""Labels that somebody gave or looked at again: tables of ids and labels in place of those that a set came with."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from cnn_transfer.images.listing import ImageListing, open_location
+from cnn_transfer.images.listing import TRAINING_ONLY, TRAINING_TOO, ImageListing, open_location
 from cnn_transfer.images.reasons import UnusableSetError, note_table
 from cnn_transfer.images.tables import read_labels
 from cnn_transfer.parameters import did_you_mean
@@ -18,11 +18,14 @@ def correct_labels(listing: ImageListing, location: str, storage_options: Mappin
     """The listing with the labels of a table, such as `suspected_labels.csv` after somebody has gone over it.
 
     An empty label makes an image an unlabelled one. Each change is noted as `corrected_label`; rows that say what the
-    set says change nothing.
+    set says change nothing. Rows whose `split` is `training_only`, such as those of `images_to_label.csv`, are for
+    training: images that had no label for nothing else; those that had one, which `labels_per_class` left unused, are
+    dealt as before, and serve for training beyond it. What the set itself has in validation or test stays there.
 
     Args:
         listing: The images as they came.
-        location: CSV or Parquet file with the columns `id`, as in the tables of a run, and `label`.
+        location: CSV or Parquet file with the columns `id`, as in the tables of a run, and `label`; or a folder of
+            such files.
         storage_options: For its file system.
 
     Raises:
@@ -33,7 +36,8 @@ def correct_labels(listing: ImageListing, location: str, storage_options: Mappin
     filesystem, path = open_location(location, storage_options)
     if not filesystem.exists(path):
         raise FileNotFoundError(f"Labels were expected at {location}, but nothing is there.")
-    told = read_labels(filesystem, path).drop_duplicates()
+    rows = read_labels(filesystem, path)
+    told = rows[["id", "label"]].drop_duplicates()
     _check_ids(told, listing.table["id"], location)
     _check_classes(told["label"].dropna(), listing.table["label"].dropna(), location)
     table = listing.table
@@ -45,7 +49,10 @@ def correct_labels(listing: ImageListing, location: str, storage_options: Mappin
         for name, old, new in zip(*(column[changed] for column in (table["id"], table["label"], labels)), strict=True)
     ]
     notes = pd.concat([listing.notes, note_table(changes)], ignore_index=True)
-    return replace(listing, table=table.assign(label=labels), notes=notes)
+    asked = table["id"].isin(rows["id"][rows["training_only"]]) & ~table["split"].isin(["validation", "test"])
+    splits = table["split"].mask(asked & labels.notna() & table["label"].isna(), TRAINING_ONLY)
+    splits = splits.mask(asked & labels.notna() & table["label"].notna(), TRAINING_TOO)
+    return replace(listing, table=table.assign(label=labels, split=splits.astype("str")), notes=notes)
 
 
 def _check_ids(told: pd.DataFrame, known: pd.Series, location: str) -> None:

@@ -5,7 +5,9 @@ A listing is opened, never loaded. Its table has one row an image, all columns s
 
     id      unique, and independent of where the set is stored: a path relative to the set, or a row's number
     label   class name; missing for an unlabelled image
-    split   side of a given split: training, validation or test; missing when it is to be drawn
+    split   side of a given split: training, validation or test; missing when it is to be drawn; training_only for an
+            image that is not dealt with the others, such as one whose label was asked for because it is hard;
+            training_too for one that is, and serves for training even beyond the number of labels that are wanted
     group   what must stay on one side, such as a patient; missing when the image stands alone
 """
 
@@ -25,6 +27,7 @@ import pandas as pd
 from cnn_transfer.images.reasons import UnusableSetError, note_table, rejected_table
 
 LISTING_COLUMNS = ["id", "label", "split", "group"]
+TRAINING_ONLY, TRAINING_TOO = "training_only", "training_too"
 SPLIT_NAMES = {
     "train": "training",
     "training": "training",
@@ -33,6 +36,7 @@ SPLIT_NAMES = {
     "validation": "validation",
     "test": "test",
     "testing": "test",
+    TRAINING_ONLY: TRAINING_ONLY,
 }
 
 
@@ -86,6 +90,7 @@ class ImageListing:
         if images_per_class is None:
             return np.arange(len(self.table))
         table = listing_table(self.table)
+        table["split"] = table["split"].mask(table["split"] == TRAINING_TOO)
         ranks = pd.Series(hash_ranks(table["id"], seed), table.index)
         chosen = ranks.sort_values().groupby([table["label"], table["split"]], dropna=False).head(images_per_class)
         return np.sort(chosen.index.to_numpy())
@@ -218,7 +223,8 @@ def is_local(filesystem: fsspec.AbstractFileSystem) -> bool:
 
 def rank_sides(splits: pd.Series) -> pd.Series:
     """Position of each given split in `SIDES`; those to be drawn come last."""
-    return splits.map(SIDES.index, na_action="ignore").astype("float").fillna(len(SIDES))
+    places = {side: place for place, side in enumerate(SIDES)} | {TRAINING_ONLY: SIDES.index("training")}
+    return splits.map(places).astype("float").fillna(len(SIDES))
 
 
 def read_split(name: str) -> str | None:

@@ -64,7 +64,7 @@ NOTES = {
     "near_duplicate": "nearly the same picture as another; both are used, on the same side of the splits",
     "near_duplicate_other_label": "nearly the same picture as one of another class: is one of the labels wrong?",
     "similar_labels": "class names that differ only by case or white space: are they one class?",
-    "corrected_label": "its label is that of the table of labels that were looked at again (target_labels)",
+    "corrected_label": "its label is that of the tables of labels that were given or looked at again (target_labels)",
     "empty_class": "a class folder without a usable image",
 }
 

@@ -6,7 +6,9 @@ validation side; what is left is the training side, where the first images of ea
 others `unlabelled`. Hence fewer labels are a subset of more labels, in training and in validation, and the test images
 stay the same.
 
-Sides that are given are kept: only what is missing is drawn, from the images given as training or as nothing.
+Sides that are given are kept: only what is missing is drawn, from the images given as training or as nothing. Images
+for training only are beside all of that: they change no draw and count for no number, so that labels that were asked
+for leave validation and test images as they were.
 
 When k images that stand alone are added to a class, at most k of its former images leave the test side and at most k
 join it; with `labels_per_class` set, at most 2 k training images and at most k validation images are replaced.
@@ -21,7 +23,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from cnn_transfer.images.listing import hash_ranks, listing_table
+from cnn_transfer.images.listing import TRAINING_ONLY, TRAINING_TOO, hash_ranks, listing_table
 from cnn_transfer.images.reasons import UnusableSetError
 from cnn_transfer.parameters import Parameters
 
@@ -35,8 +37,8 @@ class SplitRule(Parameters):
     """How many images of each class serve for what.
 
     With `labels_per_class` set, images beyond the labelled ones are `unlabelled`: their labels are not used. Images
-    beyond the wanted number that share a group with validation images are `unused`. With `validation_ratio` 0 there are
-    no validation images, unless some are given: every label serves for training.
+    beyond the wanted number, and those for training only, that share a group with held-out images are `unused`. With
+    `validation_ratio` 0 there are no validation images, unless some are given: every label serves for training.
     """
 
     test_fraction: float = Field(ge=0, lt=1)
@@ -71,7 +73,7 @@ class SplitRule(Parameters):
         draws = _drawn_sides(labelled)
         found = {}
         for label, images in labelled.groupby("label", sort=True):
-            free = images[~images["split"].isin(set(DRAWN_SIDES) - set(draws))]
+            free = images[~images["split"].isin({*DRAWN_SIDES, TRAINING_ONLY} - set(draws))]
             test, training, validation = self.counts(len(free), draws)
             sides, groups = [n for n in (test, training, validation) if n], free["group"].nunique()
             empty = [side for side in DRAWN_SIDES if side not in draws and not (images["split"] == side).any()]
@@ -115,7 +117,7 @@ def assign_splits(table: pd.DataFrame, rule: SplitRule, seed: int) -> pd.DataFra
     if shortages := rule.shortages(table):
         raise UnusableSetError(_too_few(shortages, rule))
     draws = _drawn_sides(table[has_label])
-    given = table["split"].where(table["split"].isin(set(DRAWN_SIDES) - set(draws)) & has_label, FREE)
+    given = table["split"].where(table["split"].isin({*DRAWN_SIDES, TRAINING_ONLY} - set(draws)) & has_label, FREE)
     free_of_class = table["label"][given == FREE].value_counts()
     counts = {name: rule.counts(int(free_of_class.get(name, 0)), draws) for name in names}
     side = given.where(has_label, "unlabelled").to_numpy(object)
@@ -125,11 +127,13 @@ def assign_splits(table: pd.DataFrame, rule: SplitRule, seed: int) -> pd.DataFra
     if rule.labels_per_class is not None:
         if "validation" in draws:
             _limit(side, "validation", "unused", ranking[::-1], table, counts[names[0]][2])
+        side[(side == FREE) & (table["split"] == TRAINING_TOO)] = TRAINING_ONLY
         side[side == FREE] = "training"
         _limit(side, "training", "unlabelled", ranking, table, rule.labels_per_class)
     side[side == FREE] = "training"
-    held_out = set(table["group"][np.isin(side, DRAWN_SIDES)])
-    side[(side == "unlabelled") & table["group"].isin(held_out).to_numpy()] = "unused"
+    held_out = table["group"].isin(table["group"][np.isin(side, DRAWN_SIDES)]).to_numpy()
+    side[np.isin(side, ("unlabelled", TRAINING_ONLY)) & held_out] = "unused"
+    side[side == TRAINING_ONLY] = "training"
     result = table[["id", "label"]].assign(split=pd.Series(side, dtype="str"), group=table["group"])
     _check_every_class(result, names, ["training", "validation"] if rule.validation_ratio else ["training"])
     return result

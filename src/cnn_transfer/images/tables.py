@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from cnn_transfer.images.listing import (
     LISTING_COLUMNS,
     SPLIT_NAMES,
+    TRAINING_ONLY,
     Encoded,
     ImageListing,
     RemoteFile,
@@ -59,16 +60,32 @@ def list_table(filesystem: Any, path: str, labelled: bool = True) -> ImageListin
 
 
 def read_labels(filesystem: Any, path: str) -> pd.DataFrame:
-    """The columns `id` and `label` of a CSV, Parquet or Arrow file, as text; an empty label is a missing value.
+    """Labels by id, of a CSV, Parquet or Arrow file, or of all such files in a folder.
+
+    Returns:
+        `id` and `label` as text, an empty label is a missing value; `training_only`, whether the column `split`, where
+        there is one, says so.
 
     Raises:
-        ValueError: When a column is missing, or an id is empty.
+        ValueError: When a column is missing, an id is empty, or a folder has no such file.
     """
+    if not filesystem.isdir(path):
+        return _read_label_table(filesystem, path)
+    names = sorted(name for name in filesystem.ls(path, detail=False) if Path(name).suffix.lower() in TABLE_SUFFIXES)
+    if not names:
+        raise UnusableSetError(
+            f"A folder of labels must have tables of them, {', '.join(sorted(TABLE_SUFFIXES))}. Received: {path}, "
+            "which has none."
+        )
+    return pd.concat([_read_label_table(filesystem, name) for name in names], ignore_index=True)
+
+
+def _read_label_table(filesystem: Any, path: str) -> pd.DataFrame:
     if path.lower().endswith(".csv"):
         frame = _read_csv(filesystem, path)
     else:
         reader = _open_table(filesystem, path)
-        frame = reader.frame([name for name in ("id", "label") if name in reader.schema.names])
+        frame = reader.frame([name for name in ("id", "label", "split") if name in reader.schema.names])
     for column in ("id", "label"):
         if column not in frame:
             found = list(frame.columns)
@@ -80,7 +97,7 @@ def read_labels(filesystem: Any, path: str) -> pd.DataFrame:
     if table["id"].isna().any():
         row = int(table["id"].isna().to_numpy().argmax()) + 1
         raise UnusableSetError(f"{path} has no id in row {row}, counted from 1 below the names of the columns.")
-    return table
+    return table.assign(training_only=frame["split"].eq(TRAINING_ONLY) if "split" in frame else False)
 
 
 def holds_images(filesystem: Any, path: str) -> bool:

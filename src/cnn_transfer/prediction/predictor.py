@@ -93,6 +93,7 @@ class Judged(NamedTuple):
         predicted: (n,) text, the class that it is of.
         withheld: (n,) text, why the class is no answer, a code of `WITHHELD`; empty where it is one.
         near: The training images that are like each.
+        features: (n, d) float32, what the last dense layer reads.
     """
 
     probabilities: np.ndarray
@@ -100,6 +101,7 @@ class Judged(NamedTuple):
     predicted: np.ndarray
     withheld: np.ndarray
     near: Near
+    features: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -264,7 +266,7 @@ class Predictor:
         confidence = outputs.probabilities.max(axis=1, initial=0.0).astype(float)
         predicted = np.asarray(self.facts.class_names, object)[outputs.probabilities.argmax(axis=1)]
         withheld = self._withheld(confidence, near.unfamiliar).astype(object)
-        return Judged(outputs.probabilities, confidence, predicted, withheld, near)
+        return Judged(outputs.probabilities, confidence, predicted, withheld, near, outputs.features)
 
     def noted(self, notes: str, pixel_digest: str) -> str:
         """Notes of an image (codes, separated by spaces), with that of a training image where it is one."""

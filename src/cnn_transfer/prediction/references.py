@@ -6,7 +6,6 @@ images, or training images left out) only what is compared in sum with new image
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,20 +13,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from cnn_transfer.evaluation.appearance import appearance
 from cnn_transfer.evaluation.embedding import EmbeddedImages, last_dense
 from cnn_transfer.evaluation.familiarity import ScaledImages, familiarity_table, scaled_nameless
 from cnn_transfer.evaluation.slices import grey_figures
 from cnn_transfer.evaluation.tried_damage import NOTHING_TRIED, TriedDamage
-from cnn_transfer.images import ImageSet
+from cnn_transfer.images import ImageSet, thumbnail
 
 if TYPE_CHECKING:
     import keras
 
-THUMBNAIL_PX = 96  # longest side
-EXACT_PX = 32  # longest side of pictures that lose nothing
 CHUNK = 256  # images in memory at once
 SEEN = ("training", "validation", "unlabelled")  # splits that a network is made with
 FIGURES = ["width_px", "height_px", "brightness", "sharpness"]
@@ -150,20 +146,6 @@ def _seen(images: ImageSet, splits: pd.DataFrame) -> pd.DataFrame:
         parts.append(digests.assign(split=split))
     table = pd.concat(parts, ignore_index=True)
     return table[["split", "pixel_digest", "content_digest"]].astype("str")
-
-
-def thumbnail(pixels: np.ndarray) -> bytes:
-    """A small picture as WebP, at most 96 px wide and high; the smallest without loss, which is faster for them.
-
-    Args:
-        pixels: (height, width, channels) uint8.
-    """
-    picture = Image.fromarray(pixels.squeeze(axis=-1) if pixels.shape[-1] == 1 else pixels)
-    picture.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
-    stream = io.BytesIO()
-    how = {"lossless": True, "quality": 0, "method": 0} if max(picture.size) <= EXACT_PX else {"quality": 90}
-    picture.convert("RGB").save(stream, "WEBP", **how)
-    return stream.getvalue()
 
 
 def _chunks(images: ImageSet, rows: np.ndarray) -> Iterator[np.ndarray]:

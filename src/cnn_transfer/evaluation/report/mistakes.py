@@ -83,9 +83,10 @@ def _suspected(results: RunResults) -> list[Any]:
         Text(
             f"{counted(len(suspected), 'label')} {'looks' if len(suspected) == 1 else 'look'} wrong to a network or "
             "head that was not fitted to the image (confident learning, Northcutt et al. 2021). Most are mistakes of "
-            "the network, the clearest may be mistakes of the labels. Let someone who knows the classes go over "
-            "suspected_labels.csv beside this report: what is written into its column label, a class or nothing, takes "
-            "the place of the label in the next run with --params target_labels=FILE."
+            "the network, the clearest may be mistakes of the labels. Let someone who knows the classes go over them "
+            "on suspected_labels.html, or in suspected_labels.csv, beside this report: a class or nothing in the "
+            "column label of what is saved takes the place of the label in the next run with --params "
+            "target_labels=FILE."
         ),
         picture(
             "suspected-labels-sheet",

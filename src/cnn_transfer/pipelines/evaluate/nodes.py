@@ -60,6 +60,7 @@ from cnn_transfer.evaluation import (
     write_report,
 )
 from cnn_transfer.evaluation.provenance import provenance
+from cnn_transfer.evaluation.report.suspected_page import write_suspected_page
 from cnn_transfer.images import ImageSet
 from cnn_transfer.models import ModelCard, Network
 from cnn_transfer.pipelines.evaluate.parameters import EvaluateParameters
@@ -256,6 +257,11 @@ def suspect_labels(
         [suspected_labels(table).assign(split=split) for split, table in by_split.items()], ignore_index=True
     ).sort_values("margin", ascending=False, kind="stable", ignore_index=True)
     return suspected, draw_suspected_labels(images, suspected)
+
+
+def write_page_of_suspects(images: ImageSet, suspected: pd.DataFrame, splits: pd.DataFrame) -> str:
+    """Put them on a page on which they can be looked at again."""
+    return write_suspected_page(images, suspected, splits)
 
 
 def explain_predictions(

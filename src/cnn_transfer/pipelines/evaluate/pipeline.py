@@ -30,6 +30,7 @@ from cnn_transfer.pipelines.evaluate.nodes import (
     suspect_labels,
     tabulate,
     try_damage_on_validation_images,
+    write_page_of_suspects,
 )
 
 NETWORKS = ("target", "baseline", "random", "delivered")
@@ -147,6 +148,12 @@ def create_pipeline() -> Pipeline:
             ],
             outputs=["suspected_labels", "suspected_labels_sheet"],
             name="suspect_labels",
+        ),
+        Node(
+            write_page_of_suspects,
+            inputs=["target_images", "suspected_labels", "target_splits"],
+            outputs="suspected_labels_page",
+            name="write_page_of_suspects",
         ),
         Node(
             explain_predictions,

@@ -1,0 +1,151 @@
+"""Images to label through the real command line: asked for, labelled on their page in a browser, and learnt from."""
+
+import json
+import shutil
+import time
+
+import pandas as pd
+import pytest
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from browsers import SCREENS, faults, open_page
+
+pytestmark = pytest.mark.slow
+
+RUN = ("run", "--env", "test")
+ASKED = 12
+
+
+def of(project, name):
+    path = project / "data" / name
+    return max(path.glob(f"*/{path.name}"))
+
+
+def splits_of(project):
+    return pd.read_parquet(of(project, "03_primary/target_splits.parquet")).set_index("id")
+
+
+@pytest.fixture(scope="module")
+def asked(finished_project, tmp_path_factory, kedro):
+    """A project in which images were asked for, and what was printed."""
+    project = tmp_path_factory.mktemp("label_next") / "project"
+    shutil.copytree(finished_project, project, symlinks=True)
+    result = kedro(project, *RUN, "--pipelines", "label_next", "--params", f"label_next.images={ASKED}")
+    assert result.returncode == 0, result.stdout
+    return project, " ".join(result.stdout.split())
+
+
+@pytest.fixture
+def page(asked, browser):
+    """Its page, opened in a browser that has kept nothing."""
+    project, _ = asked
+    address = of(project, "08_reporting/images_to_label.html").as_uri()
+    open_page(browser, address, SCREENS["desk"], "light")
+    browser.execute_script("localStorage.clear()")
+    browser.get(address)
+    return browser
+
+
+def progress(browser):
+    return browser.find_element(By.ID, "progress").text
+
+
+def card(browser, number):
+    return browser.find_elements(By.CLASS_NAME, "card")[number]
+
+
+def press(browser, number, label):
+    button = card(browser, number).find_element(By.CSS_SELECTOR, f'button[data-label="{label}"]')
+    browser.execute_script("arguments[0].scrollIntoView({ block: 'center', behavior: 'instant' })", button)
+    button.click()
+
+
+def test_images_without_a_label_are_asked_for(asked):
+    project, printed = asked
+    table = pd.read_csv(of(project, "08_reporting/images_to_label.csv"), dtype={"id": str})
+    assert len(table) == ASKED
+    assert table["label"].isna().all()
+    assert (splits_of(project).loc[table["id"], "split"] == "unlabelled").all()
+    assert f"To label {ASKED} of the images without a label, first {table['id'][0]}" in printed
+    assert "kedro run --env test … --params target_labels=FILE" in printed
+    assert "images_to_label.html" in printed
+    assert of(project, "08_reporting/images_to_label_sheet.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("screen", SCREENS)
+def test_the_page_is_accessible_fits_and_is_silent(asked, browser, screen, scheme):
+    open_page(browser, of(asked[0], "08_reporting/images_to_label.html").as_uri(), SCREENS[screen], scheme)
+    press(browser, 0, "3")
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= SCREENS[screen]
+    assert faults(browser) == []
+    assert browser.get_log("browser") == []
+
+
+def test_a_press_labels_a_second_one_takes_it_back_and_the_browser_remembers(page):
+    assert progress(page) == f"0 of {ASKED} labelled"
+    assert not page.find_element(By.ID, "save").is_enabled()
+    press(page, 0, "3")
+    press(page, 2, "")
+    assert progress(page) == f"2 of {ASKED} labelled"
+    page.refresh()
+    assert progress(page) == f"2 of {ASKED} labelled"
+    pressed = card(page, 0).find_element(By.CSS_SELECTOR, 'button[aria-pressed="true"]')
+    assert pressed.get_attribute("data-label") == "3"
+    press(page, 0, "3")
+    assert progress(page) == f"1 of {ASKED} labelled"
+    page.find_element(By.ID, "clear").click()
+    page.switch_to.alert.accept()
+    assert progress(page) == f"0 of {ASKED} labelled"
+
+
+def test_keys_label_the_framed_image_and_go_on_to_the_next(page):
+    body = page.find_element(By.TAG_NAME, "body")
+    body.send_keys("5", "-", Keys.ARROW_DOWN, "0")
+    labels = [
+        [button.get_attribute("data-label") for button in one.find_elements(By.CSS_SELECTOR, '[aria-pressed="true"]')]
+        for one in page.find_elements(By.CLASS_NAME, "card")[:4]
+    ]
+    assert labels == [["5"], [""], [], ["0"]]
+    assert "current" in card(page, 4).get_attribute("class")
+
+
+def test_what_is_saved_is_learnt_from_and_spoils_no_other_split(asked, page, kedro, tmp_path):
+    project, _ = asked
+    before = splits_of(project)
+    ids = [one.get_attribute("data-id") for one in page.find_elements(By.CLASS_NAME, "card")]
+    for number, name in enumerate(ids[:-1]):
+        press(page, number, before.loc[name, "label"])
+    press(page, ASKED - 1, "")  # nobody can tell
+    page.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
+    page.find_element(By.ID, "save").click()
+    file = tmp_path / "images_labelled.csv"
+    for _ in range(100):
+        if file.exists():
+            break
+        time.sleep(0.1)
+    saved = pd.read_csv(file, dtype=str, keep_default_na=False)
+    assert saved["id"].tolist() == ids
+    assert saved["label"].tolist() == [*before.loc[ids[:-1], "label"], ""]
+    assert set(saved["split"]) == {"training_only"}
+
+    labels = project / "labels"
+    labels.mkdir()
+    shutil.copy(file, labels / "first.csv")
+    result = kedro(project, *RUN, "--params", "target_labels=labels")
+    assert result.returncode == 0, result.stdout
+    after = splits_of(project)
+    assert (after.loc[ids[:-1], "split"] == "training").all()
+    assert after.loc[ids[-1], "split"] == "unlabelled"
+    others = before.index.difference(ids)
+    pd.testing.assert_series_equal(after.loc[others, "split"], before.loc[others, "split"])
+    summary = json.loads(of(project, "08_reporting/summary.json").read_text())
+    assert summary["n_train"] == (before["split"] == "training").sum() + ASKED - 1
+
+
+def test_a_model_that_is_not_there_is_told_before_the_first_node(asked, kedro):
+    result = kedro(asked[0], *RUN, "--pipelines", "label_next", "--params", "model_version=yesterday")
+    assert result.returncode == 1
+    assert "There is no version yesterday of" in " ".join(result.stdout.split())
+    assert "Traceback" not in result.stdout
