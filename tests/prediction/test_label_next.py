@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cnn_transfer.images import UnusableSetError
 from cnn_transfer.prediction.label_next import (
     choose_images_to_label,
     describe_images_to_label,
@@ -56,7 +57,7 @@ def test_of_a_group_one_is_enough(predictor, shapes, shape_splits):
 
 def test_without_unlabelled_images_it_says_where_they_come_from(predictor, shapes, shape_splits):
     known = shape_splits[shape_splits["split"] != "unlabelled"]
-    with pytest.raises(ValueError, match=r"folder _unlabelled/ .*labels_per_class"):
+    with pytest.raises(UnusableSetError, match=r"folder _unlabelled/ .*labels_per_class"):
         choose_images_to_label(predictor, shapes, known, 5)
 
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from cnn_transfer.evaluation import Figure
 from cnn_transfer.evaluation.figures import draw_sheet, short_name
 from cnn_transfer.evaluation.report.label_page import Question, write_label_page
-from cnn_transfer.images import TRAINING_ONLY, ImageSet
+from cnn_transfer.images import TRAINING_ONLY, ImageSet, UnusableSetError
 from cnn_transfer.prediction.predictor import Predictor
 from cnn_transfer.transfer.active_learning import Coordinates, chance_to_belong, most_informative, penalty_of
 
@@ -47,11 +47,11 @@ def choose_images_to_label(predictor: Predictor, images: ImageSet, splits: pd.Da
         training images; missing where nothing can be called so), `split` (`training_only`).
 
     Raises:
-        ValueError: When no image is without a label.
+        UnusableSetError: When no image is without a label.
     """
     rows = images.rows(splits, "unlabelled")
     if not len(rows):
-        raise ValueError(
+        raise UnusableSetError(
             "Images to label must be among those without a label. Received: a set in which every image has one. Put "
             "images into a folder _unlabelled/ beside the classes, or into the manifest with an empty label; or set "
             "labels_per_class, which leaves the labels beyond it unused."

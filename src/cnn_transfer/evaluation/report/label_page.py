@@ -105,10 +105,15 @@ def _card(question: Question, pixels: np.ndarray, classes: Sequence[str] | None)
     likely = dict(question.likely)
     names = list(likely) if classes is None else classes
     picture = base64.b64encode(thumbnail(pixels, MOST_PX)).decode()
-    buttons = [{"name": name, "sure": f"{likely[name]:.0%}" if name in likely else ""} for name in names]
+    buttons = [{"name": name, "sure": _share(likely[name]) if name in likely else ""} for name in names]
     return {
         "id": question.id,
         "text": question.text,
         "picture": f"data:image/webp;base64,{picture}",
         "buttons": buttons,
     }
+
+
+def _share(probability: float) -> str:
+    """In whole percent, none of which is all or nothing."""
+    return "< 1%" if probability < 0.005 else "> 99%" if probability >= 0.995 else f"{probability:.0%}"
