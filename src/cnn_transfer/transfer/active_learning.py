@@ -101,14 +101,16 @@ def most_informative(
     inverse = np.linalg.inv(labelled.T @ labelled + penalty * np.eye(size))
     towards = unlabelled @ inverse  # (m, d): Σ x of each
     variance = np.einsum("md,md->m", towards, unlabelled)
+    reach = np.einsum("md,md->m", towards @ spread, towards)
     free = np.ones(len(unlabelled), bool)
     chosen = np.empty(number, int)
     for place in range(number):
-        lowered = chance * np.einsum("md,md->m", towards @ spread, towards) / (1 + variance)
-        chosen[place] = taken = int(np.where(free, lowered, -1.0).argmax())
+        chosen[place] = taken = int(np.where(free, chance * reach / (1 + variance), -np.inf).argmax())
         free &= groups != groups[taken]
+        # Σ becomes Σ - s sᵀ, and what is made of it follows in one pass over the images.
         step = towards[taken] / np.sqrt(1 + variance[taken])
-        along = unlabelled @ step
+        along, moved = unlabelled @ step, spread @ step
+        reach += along**2 * (step @ moved) - 2 * along * (towards @ moved)
         towards -= along[:, None] * step
         variance -= along**2
     return chosen

@@ -232,6 +232,7 @@ def make_results(classes):
         },
         target_image_counts=pd.DataFrame(
             {"label": classes, "training": images, "validation": images, "test": images, "unused": 0, "total": images}
+            | {"unlabelled": 0}
         ),
         target_rejected_images=pd.DataFrame(
             {

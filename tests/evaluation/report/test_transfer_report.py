@@ -374,6 +374,13 @@ def test_a_network_without_mistakes_and_suspicions_says_so(results):
         assert absent not in page
 
 
+def test_images_without_a_label_are_told_of_where_there_are_some(results):
+    assert "label_next" not in write_report(results)
+    counts = results.target_image_counts
+    nameless = replace(results, target_image_counts=counts.assign(unlabelled=[12] + [0] * (len(counts) - 1)))
+    assert "12 images have no label. kedro run --pipelines label_next" in said(nameless, "mistakes")
+
+
 def test_provenance_names_data_programs_machine_times_and_parameters(results):
     text = said(results, "provenance")
     for part in ("a processor", "graphics cards none", "source images f00d", "seed 7", "keras 3.15.1", "seed: 7"):

@@ -36,7 +36,8 @@ SUSPECTED = [
 
 def mistakes(results: RunResults) -> Section:
     """The most confident mistakes, the most confused pairs of classes, and labels to look at again."""
-    return Section("mistakes", "Where it fails", [*_confident(results), *_pairs(results), *_suspected(results)])
+    blocks = [*_confident(results), *_pairs(results), *_suspected(results), *_unlabelled(results)]
+    return Section("mistakes", "Where it fails", blocks)
 
 
 def _confident(results: RunResults) -> list[Any]:
@@ -96,4 +97,18 @@ def _suspected(results: RunResults) -> list[Any]:
             "Images whose labels may be wrong",
         ),
         Details(f"Labels to look at one by one ({len(suspected):,})", [every]),
+    ]
+
+
+def _unlabelled(results: RunResults) -> list[Any]:
+    nameless = int(results.target_image_counts["unlabelled"].sum())
+    if not nameless:
+        return []
+    return [
+        Heading("Labels that would help"),
+        Text(
+            f"{counted(nameless, 'image')} {'has' if nameless == 1 else 'have'} no label. kedro run --pipelines "
+            "label_next asks for those labels that would tell the network most, on a page to give them on; they serve "
+            "for training alone."
+        ),
     ]
