@@ -8,10 +8,10 @@ label, 2,000 test images, the splits of `few_labels.py`. Twice 50 of the 1,000 g
 probable classes), or any; of any also 150, 200 and 300. Each time the head is fitted anew, with the images that still
 have none. How to choose was decided on other images of these sets, and 4,500 of CIFAR-10.
 
-Whole runs (`--runs` of them with other seeds; 0: none), some 2 minutes each on 2 cores: Fashion-MNIST to digits as in
-the default run, and digits to Fashion-MNIST with 10 labels a class; then the same with 50 labels that `label_next` asks
-for, and with 50 of images drawn at random. At last digits with 2,000 Fashion images among those without a label: how
-many of these are asked for.
+Whole runs (`--runs` of them with other seeds; 0: none), without the baseline and random weights: Fashion-MNIST to
+digits with 5 labels a class, and digits to Fashion-MNIST with 10; then the same with 50 labels that `label_next` asks
+for, and with 50 of images drawn at random. At last the default run with 2,000 Fashion images among the digits without a
+label: how many of these are asked for.
 """
 
 import argparse
@@ -31,8 +31,9 @@ from cnn_transfer.transfer.active_learning import Coordinates, most_informative,
 LABELS, BATCH, ROUNDS, POOL, GRID = 5, 50, 2, 1000, 2
 AT_RANDOM = (50, 100, 150, 200, 300)
 FOREIGN = 2000
-WHOLE_RUNS = {
-    "digits": {},
+ALONE = {"finetune_target.baseline.enabled": "false", "migrate_model.random_weights": "false"}
+WHOLE_RUNS: dict[str, dict[str, Any]] = {
+    "digits": {"preprocess.target.split.labels_per_class": 5},
     "Fashion": {
         "target_images": "data/01_raw/fashion_mnist.parquet",
         "source_images": "data/01_raw/mnist_digits.parquet",
@@ -101,7 +102,7 @@ def truth_of(path: Path) -> pd.Series:
 
 def measure_runs(project: Path, name: str, seed: int) -> dict[str, Any]:
     """Accuracies of whole runs: without further labels, with those that are asked for, and with others."""
-    parameters = WHOLE_RUNS[name] | {"seed": seed}
+    parameters = WHOLE_RUNS[name] | ALONE | {"seed": seed}
     truth = truth_of(project / parameters.get("target_images", "data/01_raw/mnist_digits.parquet"))
     found = {"set": name, "seed": seed, "before": run_transfer(project, **parameters)["target_accuracy"]}
     splits = pd.read_parquet(latest_version(project / "data/03_primary/target_splits.parquet"))
@@ -120,7 +121,7 @@ def measure_foreign(project: Path) -> None:
     digits = pd.read_parquet(ROOT / "data/01_raw/mnist_digits.parquet")
     foreign = pd.read_parquet(ROOT / "data/01_raw/fashion_mnist.parquet").sample(FOREIGN, random_state=0)
     pd.concat([digits, foreign.assign(label=None)]).to_parquet(project / "data/mixed.parquet", index=False)
-    run_transfer(project, target_images="data/mixed.parquet")
+    run_transfer(project, target_images="data/mixed.parquet", **ALONE)
     run_kedro(project, "--pipelines", "label_next", **{"label_next.images": BATCH})
     splits = pd.read_parquet(latest_version(project / "data/03_primary/target_splits.parquet"))
     asked = pd.read_csv(latest_version(project / "data/08_reporting/images_to_label.csv"), dtype=str)["id"]
@@ -135,7 +136,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=8)
-    parser.add_argument("--runs", type=int, default=2)
+    parser.add_argument("--runs", type=int, default=4)
     options = parser.parse_args()
     if options.seeds:
         table = pd.concat([measure_head(name, options.seeds) for name in few_labels.SETS])
