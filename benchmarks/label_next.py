@@ -11,7 +11,7 @@ have none. How to choose was decided on other images of these sets, and 4,500 of
 Whole runs (`--runs` of them with other seeds; 0: none), without the baseline and random weights: Fashion-MNIST to
 digits with 5 labels a class, and digits to Fashion-MNIST with 10; then the same with 50 labels that `label_next` asks
 for, and with 50 of images drawn at random. At last the default run with 2,000 Fashion images among the digits without a
-label: how many of these are asked for.
+label: how many of these are asked for, and how many are among those that the network is least sure of.
 """
 
 import argparse
@@ -24,7 +24,8 @@ import numpy as np
 import pandas as pd
 from project_copy import ROOT, copy_project, latest_version, run_kedro, run_transfer
 
-from cnn_transfer.images import TRAINING_ONLY
+from cnn_transfer.images import TRAINING_ONLY, open_image_set
+from cnn_transfer.prediction import Predictor
 from cnn_transfer.transfer import fit_probe
 from cnn_transfer.transfer.active_learning import Coordinates, most_informative, penalty_of
 
@@ -125,11 +126,18 @@ def measure_foreign(project: Path) -> None:
     run_kedro(project, "--pipelines", "label_next", **{"label_next.images": BATCH})
     splits = pd.read_parquet(latest_version(project / "data/03_primary/target_splits.parquet"))
     asked = pd.read_csv(latest_version(project / "data/08_reporting/images_to_label.csv"), dtype=str)["id"]
-    pool = splits["id"][splits["split"] == "unlabelled"]
-    shares = [float((~ids.str.startswith("digits/")).mean()) for ids in (pool, asked)]
-    print(
-        f"foreign: {shares[0]:.1%} of {len(pool):,} images without a label, {shares[1]:.1%} of {len(asked)} asked for"
-    )
+    images = open_image_set(latest_version(project / "data/02_intermediate/target_images"))
+    predictor = Predictor.load(latest_version(project / "data/06_models/predictor"))
+    rows = images.rows(splits, "unlabelled")
+    parts = np.array_split(rows, max(1, len(rows) // few_labels.TEST))
+    sure = np.concatenate([predictor.judge(images.pixels(part)).confidence for part in parts])
+    pool = images.table["id"].iloc[rows]
+    for what, ids in (
+        ("without a label", pool),
+        ("that are asked for", asked),
+        ("that the network is least sure of", pool.iloc[sure.argsort(kind="stable")[:BATCH]]),
+    ):
+        print(f"foreign: {(~ids.str.startswith('digits/')).mean():.1%} of {len(ids):,} images {what}", flush=True)
 
 
 def main() -> None:
@@ -147,11 +155,11 @@ def main() -> None:
             gain = (wide[way] - wide["at random"]).groupby([wide["set"], wide["labels"]]).agg(["mean", "sem"]).dropna()
             print(f"{way}, beyond as many at random\n{gain.round(4).to_string()}")
     with tempfile.TemporaryDirectory() as temporary:
-        project = copy_project(Path(temporary) / "project") if options.runs else Path(temporary)
+        project = copy_project(Path(temporary) / "project")
         found = [measure_runs(project, name, seed) for name in WHOLE_RUNS for seed in range(options.runs)]
-        if options.runs:
+        if found:
             print(pd.DataFrame(found).round(4).to_string())
-            measure_foreign(project)
+        measure_foreign(project)
 
 
 if __name__ == "__main__":
