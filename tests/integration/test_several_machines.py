@@ -81,7 +81,7 @@ def test_two_processes_end_with_the_result_of_one(image_set_folder, by_two, tmp_
 def test_a_killed_process_ends_the_others_and_the_same_command_goes_on(image_set_folder, by_two, tmp_path, victim):
     arguments = image_set_folder, tmp_path / "result.npz", tmp_path / "checkpoints"
     processes, addresses = start(2, *arguments)
-    while not list(tmp_path.glob("checkpoints/*.npz")):
+    while not list(tmp_path.glob("checkpoints/[!.]*.npz")):
         assert all(process.poll() is None for process in processes), processes[0].communicate()[0]
         time.sleep(0.05)
     processes[victim].send_signal(signal.SIGKILL)
