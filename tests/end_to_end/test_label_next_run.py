@@ -10,6 +10,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from browsers import SCREENS, faults, open_page
+from cnn_transfer.evaluation.report.label_page import Question, write_label_page
+from cnn_transfer.images import open_image_set
 
 pytestmark = pytest.mark.slow
 
@@ -149,3 +151,22 @@ def test_a_model_that_is_not_there_is_told_before_the_first_node(asked, kedro):
     assert result.returncode == 1
     assert "There is no version yesterday of" in " ".join(result.stdout.split())
     assert "Traceback" not in result.stdout
+
+
+def test_of_many_classes_any_can_be_typed_and_no_other_is_taken(asked, browser, tmp_path):
+    images = open_image_set(of(asked[0], "02_intermediate/target_images"))
+    classes = [f"kind {number}" for number in range(30)]
+    questions = [Question(name, "", [("kind 3", 0.6), ("kind 5", 0.2)]) for name in images.table["id"][:3]]
+    page = tmp_path / "page.html"
+    page.write_text(write_label_page(questions, images, classes, "Look", "Because.", "told.csv"), encoding="utf-8")
+    open_page(browser, page.as_uri(), SCREENS["phone"], "light")
+    typed = card(browser, 0).find_element(By.TAG_NAME, "input")
+    typed.send_keys("kind 7", Keys.ENTER)
+    assert progress(browser) == "1 of 3 labelled"
+    card(browser, 1).find_element(By.TAG_NAME, "input").send_keys("kind 70", Keys.ENTER)
+    assert progress(browser) == "1 of 3 labelled"
+    press(browser, 0, "kind 3")  # in the place of what was typed
+    assert typed.get_attribute("value") == ""
+    assert progress(browser) == "1 of 3 labelled"
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= SCREENS["phone"]
+    assert faults(browser) == []
