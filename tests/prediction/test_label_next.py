@@ -1,8 +1,11 @@
 """Images that are asked for are unlabelled, of different groups, and those that the network knows least about."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from cnn_transfer.images import UnusableSetError
 from cnn_transfer.prediction.label_next import (
@@ -11,6 +14,8 @@ from cnn_transfer.prediction.label_next import (
     draw_images_to_label,
     write_page_to_label,
 )
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +64,14 @@ def test_without_unlabelled_images_it_says_where_they_come_from(predictor, shape
     known = shape_splits[shape_splits["split"] != "unlabelled"]
     with pytest.raises(UnusableSetError, match=r"folder _unlabelled/ .*labels_per_class"):
         choose_images_to_label(predictor, shapes, known, 5)
+
+
+def test_as_the_catalog_keeps_it_a_class_may_be_called_na_and_what_is_missing_is(table, tmp_path):
+    entries = yaml.safe_load((ROOT / "conf/base/catalog_label_next.yml").read_text(encoding="utf-8"))
+    odd = table.assign(suggested="NA", other="null", unfamiliar=pd.array([None, True] * 6, "boolean"))
+    odd.to_csv(tmp_path / "asked.csv", index=False)
+    read = pd.read_csv(tmp_path / "asked.csv", **entries["images_to_label"]["load_args"])
+    pd.testing.assert_frame_equal(read, odd)
 
 
 def test_the_page_asks_for_all_of_them(table, shapes, predictor):

@@ -22,10 +22,7 @@ def write_suspected_page(images: ImageSet, suspected: pd.DataFrame, splits: pd.D
         Question(
             row["id"],
             f"Its label is {row['label']}.",
-            [
-                (row[name], row[f"probability_of_{key}"])
-                for name, key in (("suggested", "suggested"), ("label", "label"))
-            ],
+            [(row[name], row[f"probability_of_{name}"]) for name in ("suggested", "label")],
         )
         for row in suspected.to_dict("records")
     ]
