@@ -46,11 +46,12 @@ from cnn_transfer.images import Augmentation, ImageFormat
 from cnn_transfer.images.augmentation import augment
 from cnn_transfer.images.decoding import decode_image
 from cnn_transfer.models import frozen
-from cnn_transfer.models.efficientnet_lite import efficientnet_lite0, imagenet_weights_path, load_imagenet_weights
+from cnn_transfer.models.efficientnet_lite import build_efficientnet_lite, imagenet_weights_path, load_imagenet_weights
 from cnn_transfer.models.taps import tap_layers, tap_network, tap_widths
 from cnn_transfer.transfer import choose_grid, choose_taps, fit_probe
 
 ROOT = Path(__file__).parents[1]
+LITE0 = "efficientnet_lite0"
 SETS = {"MNIST": "mnist_digits.parquet", "Fashion": "fashion_mnist.parquet"}
 LABELS, CLASSES, COPIES, GRIDS = (5, 10, 20), 10, 8, (2, 3)  # rows an image; cells a side
 TEST, TRAIN, UNLABELLED = 2000, 3000, 1000
@@ -63,10 +64,12 @@ Deep = dict[int, np.ndarray]  # features of all depths by grid
 Extract = Callable[[np.ndarray], tuple[Deep, np.ndarray]]
 
 
-def feature_network(shape: tuple[int, ...] = FORMAT.shape) -> tuple[Extract, list[str], dict[int, list[int]]]:
+def feature_network(
+    shape: tuple[int, ...] = FORMAT.shape, name: str = LITE0
+) -> tuple[Extract, list[str], dict[int, list[int]]]:
     """Pixels → (features of all blocks by grid, global average of the last); names of the taps; widths by grid."""
     height, width, channels = shape
-    network = efficientnet_lite0((height, width, channels))
+    network = build_efficientnet_lite(name, (height, width, channels))
     load_imagenet_weights(network)
     taps = tap_layers(network)
     average = keras.layers.GlobalAveragePooling2D()(network.get_layer(taps[-1]).output)
@@ -121,7 +124,7 @@ def fastai(python: Path, seed: int, data: dict[str, np.ndarray], mirrored: bool)
         file = Path(folder) / "split.npz"
         np.savez(file, allow_pickle=False, **data)
         script = ROOT / "benchmarks/few_labels_fastai.py"
-        command = [str(python), str(script), str(file), str(imagenet_weights_path()), str(seed), str(mirrored)]
+        command = [str(python), str(script), str(file), str(imagenet_weights_path(LITE0)), str(seed), str(mirrored)]
         out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return dict(json.loads(out.splitlines()[-1]))
 

@@ -1,15 +1,17 @@
 """Few labels on photographs of your own: the closed-form head against logistic regression and fastai.
 
-    python benchmarks/photographs.py FOLDER [--labels 5 10 20] [--seeds 3] [--sizes 96 160] [--fastai-seeds 0]
+    python benchmarks/photographs.py FOLDER [--labels 5 10 20] [--seeds 3] [--networks efficientnet_lite2]
+                                            [--sizes 224] [--fastai-seeds 0]
 
-FOLDER has a folder of images a class. EfficientNet-Lite0 with ImageNet's weights; each seed draws so many labels a
-class, nested, and up to 2,000 of all other images are the test. Photographs cannot lie in this repository;
-docs/measured.md has the figures of three public sets.
+FOLDER has a folder of images a class. ImageNet's weights; each seed draws so many labels a class, nested, and up to
+2,000 of all other images are the test. Photographs cannot lie in this repository; docs/measured.md has the figures of
+public sets.
 
 Rows: the head as a run makes it (cells, depths and their weights decided on left-out labelled images) with seven moved
-copies of each image, moved as in conf/imagenet or as in conf/photos; the latter on all depths, weighing the same;
-scikit-learn's logistic regression on the globally averaged last layer, C by cross-validation; fastai's `fine_tune(10)`
-of the same weights, mirrored at random, in an environment of its own (see few_labels.py).
+copies of each image, as conf/imagenet or conf/photos moves them and expects deep depths to weigh; the latter on all
+depths, weighing the same; scikit-learn's logistic regression on the globally averaged last layer, C by
+cross-validation; fastai's `fine_tune(10)` of EfficientNet-Lite0's weights, mirrored at random, in an environment of its
+own (see few_labels.py).
 """
 
 import argparse
@@ -22,9 +24,10 @@ import pandas as pd
 from kedro.config import OmegaConfigLoader
 from sklearn.linear_model import LogisticRegressionCV
 
-from cnn_transfer.images import Augmentation, DecodedImages, ImageFormat, list_images
+from cnn_transfer.images import DecodedImages, ImageFormat, list_images
+from cnn_transfer.models.efficientnet_lite import EFFICIENTNET_LITE
 from cnn_transfer.settings import CONFIG_LOADER_ARGS
-from cnn_transfer.transfer import choose_grid, choose_taps, fit_probe
+from cnn_transfer.transfer import HeadRule, choose_grid, choose_taps, fit_probe
 
 MOST_TEST = 2000
 ENVIRONMENTS = ("imagenet", "photos")
@@ -36,23 +39,26 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--labels", type=int, nargs="+", default=[5, 10, 20])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[96, 160])
+    parser.add_argument("--networks", nargs="+", default=["efficientnet_lite2"], choices=EFFICIENTNET_LITE)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[224])
     parser.add_argument("--resize", default="stretch", choices=("stretch", "crop", "pad"))
     parser.add_argument("--fastai-seeds", type=int, default=0)
     parser.add_argument("--fastai-env", type=Path, default=few_labels.ROOT / "build/fastai-env")
     options = parser.parse_args()
-    rows = [row for size in options.sizes for row in measure(options, size)]
+    rows = [row for network in options.networks for size in options.sizes for row in measure(options, network, size)]
     table = pd.DataFrame(rows)
     print(
-        table.pivot_table(index=["size", "peer"], columns="labels", values="accuracy", sort=False).round(3).to_string()
+        table.pivot_table(index=["network", "size", "peer"], columns="labels", values="accuracy", sort=False)
+        .round(3)
+        .to_string()
     )
 
 
-def measure(options: argparse.Namespace, size: int) -> list[dict[str, Any]]:
-    """One row a peer, labels and seed at one size."""
+def measure(options: argparse.Namespace, network: str, size: int) -> list[dict[str, Any]]:
+    """One row a peer, labels and seed with one network at one size."""
     pixels, classes = load(options.folder, ImageFormat(image_size_px=size, channels=3, resize=options.resize))
-    extract, taps, widths = few_labels.feature_network(pixels.shape[1:])
-    moves = {name: moves_of(name) for name in ENVIRONMENTS}
+    extract, taps, widths = few_labels.feature_network(pixels.shape[1:], network)
+    rules = {name: rule_of(name) for name in ENVIRONMENTS}
     python = few_labels.fastai_environment(options.fastai_env) if options.fastai_seeds else None
     most, rows = max(options.labels), list[dict[str, Any]]()
     for seed in range(options.seeds):
@@ -65,10 +71,12 @@ def measure(options: argparse.Namespace, size: int) -> list[dict[str, Any]]:
             images = np.concatenate([own[:count] for own in drawn])
             labels = classes[images]
             predicted, notes = {}, dict[str, str]()
-            for name, augmentation in moves.items():
-                deep, last = extract(few_labels.with_copies(pixels[images], seed, augmentation))
+            for name, rule in rules.items():
+                deep, last = extract(few_labels.with_copies(pixels[images], seed, rule.augmentation))
                 choices = {
-                    grid: choose_taps(deep[grid], labels, widths[grid], taps, few_labels.COPIES)
+                    grid: choose_taps(
+                        deep[grid], labels, widths[grid], taps, few_labels.COPIES, steepness=rule.depth_steepness
+                    )
                     for grid in few_labels.GRIDS
                 }
                 grid, _ = choose_grid(choices)
@@ -90,12 +98,13 @@ def measure(options: argparse.Namespace, size: int) -> list[dict[str, Any]]:
             )  # fmt: skip
             predicted["logistic regression"] = model.fit(last[:: few_labels.COPIES], labels).predict(test_last)
             scores = {peer: float((found == classes[test]).mean()) for peer, found in predicted.items()}
-            if python is not None and seed < options.fastai_seeds:
+            if python is not None and seed < options.fastai_seeds and network == few_labels.LITE0:
                 data = {"x": pixels[images], "y": labels, "test": pixels[test], "truth": classes[test]}
                 scores["fastai fine_tune(10)"] = few_labels.fastai(python, seed, data, mirrored=True)["accuracy"]
             for peer, accuracy in scores.items():
-                rows.append({"size": size, "labels": count, "seed": seed, "peer": peer, "accuracy": accuracy})
-                print(size, count, seed, peer, f"{accuracy:.4f}", notes.get(peer, ""), flush=True)
+                row = {"network": network, "size": size, "labels": count, "seed": seed, "peer": peer}
+                rows.append(row | {"accuracy": accuracy})
+                print(*row.values(), f"{accuracy:.4f}", notes.get(peer, ""), flush=True)
     return rows
 
 
@@ -109,10 +118,10 @@ def load(folder: Path, image_format: ImageFormat) -> tuple[np.ndarray, np.ndarra
     return np.concatenate([chunk.pixels for chunk in chunks])[known], classes
 
 
-def moves_of(environment: str) -> Augmentation:
-    """How an environment moves the copies of its training images."""
+def rule_of(environment: str) -> HeadRule:
+    """What the heads of an environment may read, and how the copies of its training images are moved."""
     parameters = OmegaConfigLoader(str(few_labels.ROOT / "conf"), env=environment, **CONFIG_LOADER_ARGS)["parameters"]
-    return Augmentation(**parameters["migrate_model"]["augmentation"])
+    return HeadRule(**{name: parameters["migrate_model"][name] for name in HeadRule.model_fields})
 
 
 if __name__ == "__main__":

@@ -42,7 +42,13 @@ ROOT = Path(__file__).parents[1]
 NOTHING = {name: False if field.annotation is bool else 0.0 for name, field in Augmentation.model_fields.items()}
 MOVES = Augmentation(**NOTHING | {"rotation_degrees": 15, "shift_fraction": 0.12, "scale_fraction": 0.25})
 RULE = HeadRule(
-    taps=None, grids=(2, 3), copies=0, augmentation=Augmentation(**NOTHING), most_unlabelled=0, class_shares="labelled"
+    taps=None,
+    grids=(2, 3),
+    depth_steepness=0,
+    copies=0,
+    augmentation=Augmentation(**NOTHING),
+    most_unlabelled=0,
+    class_shares="labelled",
 )
 TARGET_IMAGES = 3000
 FIRST_SEED = 10

@@ -134,8 +134,10 @@ def test_candidates_are_checked_in_the_runs_that_rank_them(candidates, expected)
         parse_run_parameters(parameters, {"preprocess", "rank_sources"})
 
 
-def test_candidates_for_imagenet_can_be_ranked_and_need_no_source_images():
-    parameters = load("imagenet")["parameters"]
+@pytest.mark.parametrize("environment", ["imagenet", "photos"])
+def test_candidates_for_imagenet_can_be_ranked_and_need_no_source_images(environment):
+    parameters = load(environment)["parameters"]
+    assert list(parameters["rank_sources"]["candidates"]) == list(efficientnet_lite.EFFICIENTNET_LITE)
     parse_run_parameters(parameters, {"preprocess", "rank_sources"})
     with pytest.raises(ParameterError, match="needs no source images"):
         parse_run_parameters(parameters | {"source_images": "photos"}, {"preprocess", "rank_sources"})
@@ -149,18 +151,17 @@ def leaves(block: dict, path: str = "") -> dict[str, object]:
     return found
 
 
-def test_photographs_differ_from_other_images_by_size_moves_and_near_copies_alone():
+def test_photographs_differ_from_other_images_by_size_network_moves_expected_depths_and_near_copies_alone():
     drawn, photographs = (leaves(load(environment)["parameters"]) for environment in ("imagenet", "photos"))
     assert drawn.keys() == photographs.keys()
     differ = {name for name in drawn if drawn[name] != photographs[name]}
     assert "preprocess.target.image_format.image_size_px" in differ
     assert "migrate_model.augmentation.horizontal_flip" in differ
-    assert all(
-        re.search(
-            r"image_format\.image_size_px|(migrate_model|finetune_target)\.augmentation\.|near_duplicates\.", name
-        )
-        for name in differ
+    allowed = (
+        r"image_format\.image_size_px|(migrate_model|finetune_target)\.augmentation\.|near_duplicates\."
+        r"|migrate_model\.depth_steepness|import_source\.network"
     )
+    assert [name for name in differ if not re.search(allowed, name)] == []
 
 
 def test_a_missing_extra_is_named_with_the_command_that_installs_it(monkeypatch):

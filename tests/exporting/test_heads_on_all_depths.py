@@ -64,7 +64,13 @@ def predictor(name, digits, augmentation, tmp_path_factory):
     else:
         base = read_network(NetworkSource(network=name, weights=None, pixel_range=None), NETWORKS[name]).network
     rule = HeadRule(
-        taps=None, grids=(2, 3), copies=0, augmentation=augmentation(), most_unlabelled=0, class_shares="estimated"
+        taps=None,
+        grids=(2, 3),
+        depth_steepness=0,
+        copies=0,
+        augmentation=augmentation(),
+        most_unlabelled=0,
+        class_shares="estimated",
     )
     folder = tmp_path_factory.mktemp("features") / "set"
     write_features(plan_extraction(base, images, splits, rule.grids, 0, rule.augmentation, 0, 0), folder)

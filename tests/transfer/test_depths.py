@@ -66,6 +66,26 @@ def test_taps_that_know_as_much_weigh_the_same():
     np.testing.assert_array_equal(choice.weights, np.ones(5))
 
 
+def test_deep_taps_weigh_more_where_that_is_expected_and_images_cannot_tell():
+    parts = [blobs(3, 20, seed, 0.5) for seed in range(5)]
+    features, classes, widths = np.concatenate([part for part, _ in parts], axis=1), parts[0][1], [20] * 5
+    for steepness, share in ((0, 0.2), (2, 1 / np.exp(-np.arange(5) / 2).sum())):  # exp(2) from the first to the last
+        table = choose_taps(features, classes, widths, list("abcde"), steepness=steepness).evidence
+        assert table["step"].eq("weigh").sum() == len({steepness, *STEEPNESSES})
+        assert table["deepest"].iloc[0] == pytest.approx(share)
+        assert table.query("step == 'cut'")["deepest"].iloc[-1] == pytest.approx(share)  # of all taps
+
+
+def test_what_is_expected_gives_way_to_clear_evidence():
+    shallow, classes = blobs(40, 20, 0, 0.5)
+    noise = np.random.default_rng(1).normal(size=(160, 80))
+    features = np.concatenate([shallow, noise], axis=1)
+    choice = choose_taps(features, classes, [20] * 5, list("abcde"), steepness=12)
+    assert "a" in choice.names
+    weighed = choice.evidence.query("step == 'weigh'")
+    assert weighed["loss"].iloc[0] > weighed["loss"].min()  # the first is what was expected
+
+
 def test_few_images_do_not_make_a_cut():
     cut = seeming = 0
     for seed in range(20):  # each depth knows as much as any other; what a cut seems to gain is chance

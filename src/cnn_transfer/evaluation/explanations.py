@@ -225,7 +225,7 @@ def _judge(
     """One row of the scores."""
     maps = method(network, pixels, classes)
     figures = mean_faithfulness(faithfulness(network, pixels, classes, maps, steps, seed), confidence)
-    check = randomisation_check(network, pixels, classes, method, seed, confidence)
+    check = randomisation_check(network, pixels, classes, method, seed, confidence, maps)
     lows = [figures[f"{curve}_gain_low"] for curve in CURVES]
     passes = None
     if check["passes"] is not None and None not in lows:

@@ -147,6 +147,7 @@ def randomisation_check(
     method: Method,
     seed: int,
     confidence: float = 0.95,
+    maps: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Rank correlation between the maps of the network and those of the same network with random weights.
 
@@ -161,6 +162,7 @@ def randomisation_check(
         method: Makes maps from a prepared network, pixels and classes.
         seed: Of the random weights and of the invisible change.
         confidence: Level of the intervals, 0-1.
+        maps: The method's maps of these images, where they are made already.
 
     Returns:
         `correlation` (mean over images and networks), `correlation_low`, `correlation_high` (the lowest and highest end
@@ -170,7 +172,7 @@ def randomisation_check(
     """
     network = prepared(network)
     rng = np.random.default_rng(seed)
-    trained = method(network, pixels, classes)
+    trained = method(network, pixels, classes) if maps is None else maps
     noise = rng.integers(-NOISE_LEVELS, NOISE_LEVELS + 1, pixels.shape)
     changed = method(network, np.clip(pixels.astype(int) + noise, 0, 255).astype(np.uint8), classes)
     same = rank_correlation(trained, changed)

@@ -6,7 +6,7 @@ in float32.
 
 from cnn_transfer.models.architectures import ARCHITECTURES, SMALLEST_IMAGE_PX, build_network
 from cnn_transfer.models.card import ModelCard
-from cnn_transfer.models.efficientnet_lite import efficientnet_lite0, load_imagenet_weights
+from cnn_transfer.models.efficientnet_lite import build_efficientnet_lite, load_imagenet_weights
 from cnn_transfer.models.flat_graph import flatten
 from cnn_transfer.models.inference import frozen
 from cnn_transfer.models.keras_applications import keras_applications
@@ -51,11 +51,11 @@ __all__ = [
     "add_head",
     "add_linear_head",
     "blocks_above",
+    "build_efficientnet_lite",
     "build_network",
     "copy_network",
     "cut_layers",
     "cut_network",
-    "efficientnet_lite0",
     "flatten",
     "freeze",
     "frozen",

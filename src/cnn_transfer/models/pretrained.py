@@ -1,7 +1,7 @@
 """Networks that somebody else pretrained, or an earlier run: named, checked, read.
 
-Three kinds: `efficientnet_lite0` with ImageNet weights from a package, the networks of Keras Applications, and any
-`.keras` file. Each comes out as a flat functional graph from uint8 pixels to the features of its last block.
+Three kinds: `efficientnet_lite0` to `2` with ImageNet weights from packages, the networks of Keras Applications, and
+any `.keras` file. Each comes out as a flat functional graph from uint8 pixels to the features of its last block.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from pydantic import ValidationError, field_validator, model_validator
 
 from cnn_transfer.models.card import ModelCard
 from cnn_transfer.models.efficientnet_lite import (
+    EFFICIENTNET_LITE,
     SMALLEST_PX,
     WEIGHTS_LICENCE,
-    WEIGHTS_PACKAGE,
-    efficientnet_lite0,
+    build_efficientnet_lite,
     imagenet_weights_path,
     load_imagenet_weights,
+    weights_package,
 )
 from cnn_transfer.models.keras_applications import KERAS_APPLICATIONS, keras_applications, smallest_px
 from cnn_transfer.models.keras_file import load_keras_file, read_keras_file
@@ -32,8 +33,7 @@ from cnn_transfer.parameters import Parameters, did_you_mean
 if TYPE_CHECKING:
     import keras
 
-EFFICIENTNET_LITE0 = "efficientnet_lite0"
-PRETRAINED_NETWORKS = (EFFICIENTNET_LITE0, *KERAS_APPLICATIONS)
+PRETRAINED_NETWORKS = (*EFFICIENTNET_LITE, *KERAS_APPLICATIONS)
 UNKNOWN = "unknown"
 
 
@@ -83,7 +83,7 @@ class NetworkSource(Parameters):
         if self.is_file:
             read_keras_file(self.network).check(image_shape, self.pixel_range)
             return
-        smallest = SMALLEST_PX if self.network == EFFICIENTNET_LITE0 else smallest_px(self.network)
+        smallest = SMALLEST_PX if self.network in EFFICIENTNET_LITE else smallest_px(self.network)
         if min(image_shape[:2]) < smallest:
             raise ValueError(
                 f"{self.network} needs images of at least {smallest} px. Received: {image_shape[0]}. Set image_size_px "
@@ -94,8 +94,8 @@ class NetworkSource(Parameters):
                 f"There is no file {self.weights} with weights for {self.network}. Check the path, or leave weights "
                 "null for its ImageNet weights."
             )
-        if self.network == EFFICIENTNET_LITE0 and self.weights is None:
-            imagenet_weights_path()
+        if self.network in EFFICIENTNET_LITE and self.weights is None:
+            imagenet_weights_path(self.network)
 
 
 @dataclass(frozen=True)
@@ -142,11 +142,11 @@ def read_network(source: NetworkSource, image_shape: tuple[int, int, int]) -> Im
         card = _card_beside(Path(source.network))
         architecture, licence = (card.architecture, card.licence) if card else (network.name, UNKNOWN)
         origin, trained_on = source.network, card.trained_on if card else Path(source.network).stem
-    elif source.network == EFFICIENTNET_LITE0:
-        network = efficientnet_lite0(image_shape)
+    elif source.network in EFFICIENTNET_LITE:
+        network = build_efficientnet_lite(source.network, image_shape)
         load_imagenet_weights(network, source.weights)
         architecture, origin, trained_on, licence = (
-            (source.network, WEIGHTS_PACKAGE, "imagenet", WEIGHTS_LICENCE)
+            (source.network, weights_package(source.network), "imagenet", WEIGHTS_LICENCE)
             if source.weights is None
             else (source.network, source.weights, Path(source.weights).stem, UNKNOWN)
         )

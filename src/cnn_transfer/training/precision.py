@@ -1,15 +1,19 @@
-"""Which number format trains fastest on this machine.
+"""Which number format trains a network fastest on this machine.
 
 bfloat16 pays where the processor multiplies it in hardware (AVX512-BF16, AMX-BF16, recent GPUs); elsewhere it is
-emulated and slower than float32, or, on a graphics card, may lack operations. There float32 is taken rather than
-float16, whose range is so small that it needs scaled losses and skipped steps.
+emulated and slower than float32, or, on a graphics card, may lack operations. Nor does it pay on a processor for
+depthwise convolutions, as EfficientNet and MobileNet have them, for which TensorFlow has no fast kernel there. Then
+float32 is taken rather than float16, whose range is so small that it needs scaled losses and skipped steps.
 """
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
+
+if TYPE_CHECKING:
+    import keras
 
 Precision = Literal["auto", "float32", "mixed_bfloat16"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
@@ -21,12 +25,13 @@ BFLOAT16_CAPABILITY = (8, 0)  # Ampere
 BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 
 
-def choose_precision(wanted: str) -> str:
+def choose_precision(wanted: str, network: keras.Model | None = None) -> str:
     """The Keras dtype policy to train in.
 
     Args:
         wanted: `auto`, or a policy, which is returned as it is; but a graphics card without bfloat16 gets `float32`,
             with a logged message.
+        network: What is to be trained; None: a network without depthwise convolutions.
 
     Returns:
         `mixed_bfloat16` or `float32`.
@@ -49,7 +54,18 @@ def choose_precision(wanted: str) -> str:
             ", ".join(".".join(map(str, capability)) or "unknown" for capability in capabilities),
         )
         return "float32"
-    return "mixed_bfloat16" if wanted == "mixed_bfloat16" or _cpu_has_bfloat16() else "float32"
+    if wanted == "mixed_bfloat16":
+        return wanted
+    return "mixed_bfloat16" if _cpu_has_bfloat16() and not _is_depthwise(network) else "float32"
+
+
+def _is_depthwise(network: keras.Model | None) -> bool:
+    if network is None:
+        return False
+    import keras
+
+    kinds = (keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
+    return any(isinstance(layer, kinds) for layer in network.layers)
 
 
 def _cpu_has_bfloat16() -> bool:

@@ -2,10 +2,11 @@
 
 Three questions in turn. How much more do deep taps weigh than shallow ones: digits are told apart by strokes, which
 all depths see, photographs of things by what only the deepest know. Taps weigh exp(s · depth), depth from 0 to 1, and
-the smallest s is taken whose error is within a standard error of the best one's (the one-standard-error rule: Breiman
-et al. 1984, section 3.4.3). Do the deepest taps do harm: every cut is tried with all taps below it. Then: which tap
-does; one after the other is left away. Both only where that improves the error clearly, or changes nothing at all: of
-a few dozen images, what looks a little better with fewer taps is chance.
+the s nearest to what is expected is taken whose error is within a standard error of the best one's (the
+one-standard-error rule: Breiman et al. 1984, section 3.4.3): twenty photographs cannot tell. Do the deepest taps do
+harm: every cut is tried with all taps below it. Then: which tap does; one after the other is left away. Both only where
+that improves the error clearly, or changes nothing at all: of a few dozen images, what looks a little better with fewer
+taps is chance.
 
 All taps have a linear kernel of their own, so that a candidate costs one inverse of images by images: with
 C = (K + λ W⁻¹)⁻¹, projected so that the intercept is free, the error of image i left out is (C y)_i / C_ii, and of
@@ -70,8 +71,9 @@ def choose_taps(
     copies: int = 1,
     seed: int = 0,
     groups: np.ndarray | None = None,
+    steepness: float = 0.0,
 ) -> TapChoice:
-    """Choose the taps whose ridge is best out of sample: all alike unless others are clearly better.
+    """Choose the taps whose ridge is best out of sample: weighing as expected unless others are clearly better.
 
     Args:
         features: (n · copies, features); each image's copies follow it. Only the images themselves are looked at.
@@ -81,11 +83,13 @@ def choose_taps(
         copies: Rows an image.
         seed: Of the draw of images, when there are more than `MOST_IMAGES`.
         groups: (n,) a number for each group of images, left out together; None: each image by itself.
+        steepness: How much more deep taps are expected to weigh, 0 or more: 0 is all alike.
     """
     judge = _judge(features, classes, widths, copies, seed, groups)
     table, depths = _Table(list(names)), np.arange(len(names))
 
-    weighings = [_weights(steepness, len(names)) for steepness in (STEEPNESSES if len(names) > 1 else (0.0,))]
+    steepnesses = sorted({steepness, *STEEPNESSES}, key=lambda tried: (abs(tried - steepness), tried))
+    weighings = [_weights(tried, len(names)) for tried in (steepnesses if len(names) > 1 else (0.0,))]
     tried = table.try_all("weigh", judge, weighings)
     least = min(tried, key=lambda errors: errors.loss)
     weights = weighings[_first_as_good(tried, least, EQUAL_WEIGHTS)]

@@ -34,6 +34,7 @@ class HeadRule(Parameters):
 
     taps: tuple[str, ...] | None = Field(min_length=1)  # names of layers; None: chosen on left-out images
     grids: tuple[Annotated[int, Field(ge=1, le=8)], ...] = Field(min_length=1)  # cells a side; the better one is taken
+    depth_steepness: float = Field(ge=0, le=24)  # how much more deep layers are expected to weigh; see `choose_taps`
     copies: int = Field(ge=0, le=50)  # moved copies of each training image
     augmentation: Augmentation  # how far they are moved
     most_unlabelled: int | None = Field(ge=0)  # images without a label; None: all there are, 0: none
@@ -44,6 +45,10 @@ class HeadRule(Parameters):
         if self.augmentation.mixup_alpha or self.augmentation.cutmix_alpha:
             raise ValueError("augmentation.mixup_alpha and cutmix_alpha must be 0: a copy keeps the label of its image")
         return self
+
+    def of_random_weights(self) -> HeadRule:
+        """The rule for weights that know nothing, of which nothing is expected at any depth."""
+        return self.model_copy(update={"depth_steepness": 0.0})
 
     def copies_of(self, images: int) -> int:
         """Copies of each of so many labelled images."""
@@ -151,7 +156,13 @@ def _choose_head(features: FeatureSet, splits: pd.DataFrame, rule: HeadRule, see
     for grid in grids:
         rows = features.of(some, wished, grid)
         choices[grid] = choose_taps(
-            rows, some_classes, features.widths_of(wished, grid), wished, seed=seed, groups=some_groups
+            rows,
+            some_classes,
+            features.widths_of(wished, grid),
+            wished,
+            seed=seed,
+            groups=some_groups,
+            steepness=rule.depth_steepness,
         )
     grid, best = choose_grid(choices)
     taps = wished if rule.taps else choices[grid].names

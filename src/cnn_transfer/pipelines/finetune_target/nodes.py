@@ -50,7 +50,7 @@ def finetune(
     Without validation images the head stays as it is: nothing would say whether fine-tuning made it better.
     """
     rule, pseudo = _block(FineTuning, fine_tuning, "fine_tuning"), _block(PseudoLabels, pseudo_labels, "pseudo_labels")
-    policy = choose_precision(precision)
+    policy = choose_precision(precision, migrated_model)
     source_card = ModelCard.model_validate(source_model_card)
     if not transfer_plan:
         result = no_search(migrated_model, policy)
@@ -103,7 +103,7 @@ def train_from_scratch(
     is trained.
     """
     search = _block(Baseline, baseline, "baseline")
-    policy = choose_precision(precision)
+    policy = choose_precision(precision, None if search.architecture else migrated_model)
     if (splits["split"] == "validation").any():
         training, validation = (
             split_examples(images, splits, "training", class_balance),

@@ -61,7 +61,7 @@ def plan(
         baseline=Baseline.parse(tuning["baseline"], "finetune_target.baseline").model_copy(update={"enabled": True}),
         augmentation=Augmentation.parse(tuning["augmentation"], "finetune_target.augmentation"),
         class_balance=float(tuning["class_balance"]),
-        precision=choose_precision(precision),
+        precision=choose_precision(precision, migrated_model),
     )
     scratch_draws = draws_of_curve(
         splits, block.scratch_labels_per_class, range(seed, seed + block.seeds), block.validation_ratio

@@ -59,7 +59,9 @@ def plan(
     block = MigrateParameters.parse(parameters, "migrate_model")
     card = ModelCard.model_validate(source_model_card)
     head = choose_head(features, splits, block, seed)
-    random_head = choose_head(random_features, splits, block, seed) if len(random_features.table) else None
+    random_head = None
+    if len(random_features.table):
+        random_head = choose_head(random_features, splits, block.of_random_weights(), seed)
     decision = plan_transfer(source_model, card, features, head, random_head)
     names = class_names(splits)
     random_plan: dict[str, Any] = {}

@@ -62,8 +62,8 @@ def rank(
     """Choose a head on the features of each candidate, rank the candidates by it, and name the best."""
     block, rule = RankParameters.parse(parameters, "rank_sources"), _rule(head)
     heads, random_heads = (
-        {name: choose_head(one, splits, rule, seed) for name, one in sets.items()}
-        for sets in (features, random_features)
+        {name: choose_head(one, splits, its_rule, seed) for name, one in sets.items()}
+        for sets, its_rule in ((features, rule), (random_features, rule.of_random_weights()))
     )
     ranking = rank_sources(heads, random_heads)
     table = ranking.table.assign(computed=[features[name].computed for name in ranking.table["candidate"]])
