@@ -50,6 +50,16 @@ def test_features_that_are_read_where_they_lie_give_the_same_head(
     assert_same_head(head, choose_head(features, planted_splits, head_rule(), seed=0))
 
 
+def test_deep_taps_are_tried_first_with_the_weight_that_is_expected_of_them(features, planted_splits, head_rule):
+    rule = head_rule(depth_steepness=2.0)
+    expected, nothing = (
+        choose_head(features, planted_splits, one, seed=0).steps["deepest"].iloc[0]
+        for one in (rule, rule.of_random_weights())
+    )
+    assert expected == pytest.approx(1 / (1 + np.exp(-1) + np.exp(-2)))
+    assert nothing == pytest.approx(1 / 3)
+
+
 def test_the_taps_asked_for_are_read_from_shallow_to_deep(features, planted_splits, head_rule):
     asked = choose_head(features, planted_splits, head_rule(taps=("high", "low")), seed=0)
     assert asked.taps == ("low", "high")
