@@ -16,7 +16,7 @@ from cnn_transfer.evaluation import (
     draw_training_curves,
     no_predictions,
 )
-from cnn_transfer.evaluation.figures import draw_sheet, from_to, short_name
+from cnn_transfer.evaluation.figures import MOST_SHOWN_PX, draw_sheet, from_to, new_figure, short_name, show_images
 
 
 def render(figure):
@@ -259,3 +259,17 @@ def test_the_names_of_many_classes_stay_apart_in_the_confusion():
         boxes = [tick.get_window_extent() for tick in ticks]
         ends = sorted((getattr(box, f"{across}0"), getattr(box, f"{across}1")) for box in boxes)
         assert all(after[0] > before[1] - 1.5 for before, after in itertools.pairwise(ends))
+
+
+@pytest.mark.parametrize(("height", "width", "channels"), [(300, 200, 3), (90, 300, 1), (MOST_SHOWN_PX, 64, 3)])
+def test_large_pictures_are_shown_small_and_small_ones_as_they_are(height, width, channels):
+    axes = [new_figure(2, 2).subplots()]
+    pixels = np.random.default_rng(0).integers(0, 256, (1, height, width, channels), np.uint8)
+    show_images(axes, pixels)
+    shown = axes[0].images[0].get_array()
+    if max(height, width) > MOST_SHOWN_PX:
+        assert max(shown.shape[:2]) == MOST_SHOWN_PX
+        assert shown.shape[0] / shown.shape[1] == pytest.approx(height / width, rel=0.02)
+        assert shown.mean() == pytest.approx(pixels.mean(), abs=2)
+    else:
+        np.testing.assert_array_equal(shown, pixels[0])

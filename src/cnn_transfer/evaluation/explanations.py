@@ -178,13 +178,10 @@ def draw_explanations(images: ImageSet, explanations: Explanations) -> Figure:
     axes = figure.subplots(len(shown), columns, squeeze=False)
     pixels = images.pixels(images.rows_of(shown["id"]))
     show_images(axes[:, 0], pixels)
-    for axis in axes[:, 0]:
-        axis.images[0].set_interpolation("none")  # an SVG keeps the pixels as they are
     scores = {row["method"]: row for _, row in explanations.scores.iterrows()}
     for column, (name, maps) in enumerate(explanations.maps.items(), start=1):
-        for axis, image, values in zip(axes[:, column], pixels, maps, strict=True):
-            axis.imshow(_overlaid(image, values), interpolation="none")
-            axis.axis("off")
+        overlaid = [_overlaid(image, values) for image, values in zip(pixels, maps, strict=True)]
+        show_images(axes[:, column], np.round(255 * np.stack(overlaid)).astype(np.uint8))
         axes[0, column].set_title(_caption(name, scores[name]), fontsize=8)
     axes[0, 0].set_title("Image\n\n\n\n", fontsize=8)
     for axis, text in zip(axes[:, 0], texts, strict=True):

@@ -13,6 +13,7 @@ import pandas as pd
 
 from cnn_transfer.evaluation.predictions import confident_mistakes
 from cnn_transfer.images import ImageSet
+from cnn_transfer.images.thumbnails import reduced
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,6 +43,7 @@ TRANSFER_COLOUR, BASELINE_COLOUR = "#0072b2", "#d55e00"  # readable with colour 
 SOURCE_COLOUR = "#808080"  # seen on a light page and on a dark one
 
 INTERVAL = 1.96  # standard errors
+MOST_SHOWN_PX = 128  # a side of a picture: an SVG carries every pixel, and shows it an inch or two wide
 MOST_NAME_CHARACTERS = 22  # of a name beside a row
 MOST_TITLE_CHARACTERS = 16  # of a line above a picture of 1.3 inches
 MOST_CLASSES_NAMED = 100  # along an axis; of more, evenly apart
@@ -357,8 +359,8 @@ def show_images(axes: np.ndarray | list[Axes], pixels: np.ndarray) -> None:
 
 
 def _show(axes: Axes, image: np.ndarray, **where: Any) -> None:
-    grey = image if image.shape[-1] == 3 else image[..., 0]
-    axes.imshow(grey, cmap="gray", vmin=0, vmax=255, interpolation="none", **where)  # as they are, in SVG as well
+    picture = reduced(image, MOST_SHOWN_PX)
+    axes.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="none", **where)  # as it is, in SVG as well
 
 
 class PictureGrid:
