@@ -97,6 +97,7 @@ def test_what_breaks_the_promise_is_told():
     statement, broken = describe_damage(table_of(0.04, 0.01), 0.98)
     assert "at most 4.0% are answered wrongly (noise, strong)" in statement
     assert broken == []  # four of a hundred may be chance
+    assert "by degrees, none is answered wrongly; they are answered rightly" in describe_damage(table_of(0, 0), 0.98)[0]
     _, broken = describe_damage(table_of(0.2, 0.13), 0.98)
     assert broken[0].startswith("noise, strong: 20.0% of the images are answered wrongly, where at most 2.0%")
 

@@ -243,11 +243,15 @@ def describe_damage(table: pd.DataFrame, promised: float | None) -> tuple[str, l
         return "Nothing is answered, whatever the images are like.", []
     whole, *rest = table.to_dict("records")
     worst = max(rest, key=lambda row: float(row["wrong_answers"]))
+    if worst["wrong_answers"]:
+        named = f"{worst['damage']}, {worst['degree']}"
+        wrongly = f"at most {worst['wrong_answers']:.1%} are answered wrongly ({named}); the others"
+    else:
+        wrongly = "none is answered wrongly; they"
     text = (
         f"Of {whole['images']:,} test images as they are {whole['answered']:.1%} are answered, "
-        f"{whole['wrong_answers']:.1%} wrongly. Damaged in {len({row['damage'] for row in rest})} ways by degrees, at "
-        f"most {worst['wrong_answers']:.1%} are answered wrongly ({worst['damage']}, {worst['degree']}); the others "
-        "are answered rightly or not at all."
+        f"{whole['wrong_answers']:.1%} wrongly. Damaged in {len({row['damage'] for row in rest})} ways by degrees, "
+        f"{wrongly} are answered rightly or not at all."
     )
     return text, [
         f"{row['damage']}, {row['degree']}: {row['wrong_answers']:.1%} of the images are answered wrongly, where at "
