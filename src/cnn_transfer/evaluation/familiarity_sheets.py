@@ -47,7 +47,7 @@ def draw_nearest(
     lines = math.ceil(len(shown) / halves)
     across = 1 + len(places)
     width = (across + 0.25) * halves - 0.25  # with a gap between the halves
-    figure = new_figure(1.15 * width + 0.4, 1.15 * (1 + TITLE_ROOM) * lines + 0.5)
+    figure = new_figure(1.15 * width + 0.4, 1.15 * (1 + TITLE_ROOM) * lines + 0.7)
     grid = PictureGrid(figure, lines, width, TITLE_ROOM)
     for number, row in enumerate(shown.to_dict("records")):
         line, left = number // halves, (across + 0.25) * (number % halves)
@@ -59,7 +59,7 @@ def draw_nearest(
         for place, (image, near) in enumerate(zip(others, images.table["label"].iloc[rows[1:]], strict=True), start=1):
             grid.show(line, left + place, image, short_name(near, 12))
     meaning = "true → predicted class" if predicted else "class"
-    figure.suptitle(f"Bold: test image, {meaning}. Beside it its nearest training images", fontsize=10)
+    figure.suptitle(f"Bold: test image, {meaning}.\nBeside it its nearest training images", fontsize=10)
     return figure
 
 

@@ -266,7 +266,8 @@ def draw_mistakes(images: ImageSet, predictions: pd.DataFrame, shown: int) -> Fi
     titles = [
         f"{from_to(row['label'], row['predicted'])}\n{row['confidence']:.0%} sure" for row in wrong.to_dict("records")
     ]
-    heading = f"The {len(wrong)} most confident mistakes (true → predicted)" if len(wrong) else "No mistakes"
+    most = "most confident mistake" if len(wrong) == 1 else f"{len(wrong)} most confident mistakes"
+    heading = f"The {most} (true → predicted)" if len(wrong) else "No mistakes"
     return draw_sheet(images, wrong["id"], titles, heading)
 
 
