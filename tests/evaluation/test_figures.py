@@ -159,6 +159,8 @@ def test_mistakes_are_shown_with_the_most_confident_first(shapes, predictions_ta
     np.testing.assert_array_equal(shown(figure), shapes.pixels(np.array([1, 2]))[..., 0])
     titles = [text.get_text() for text in figure.axes[0].texts]
     assert titles == ["blob → row\n90% sure", "blob → column\n60% sure"]
+    assert figure.get_suptitle() == "The 2 most confident mistakes (true → predicted)"
+    assert draw_mistakes(shapes, table, shown=1).get_suptitle() == "The most confident mistake (true → predicted)"
 
 
 def test_no_mistakes_are_a_sheet_that_says_so(shapes, predictions_table):
