@@ -19,7 +19,7 @@ from cnn_transfer.parameters import did_you_mean
 if TYPE_CHECKING:
     import keras
 
-MOST_BYTES = 2 * 2**30  # of activations and gradients, were all of them held at once; half of it hardly is
+MOST_BYTES = 2 * 2**30  # of activations and gradients, were all held at once; most are freed on the way
 MOST_AT_ONCE = 512  # images, or points of a path; more is not faster
 BLUR_SHARE = 1 / 8  # deviation of the blur, as a share of the shorter side
 
