@@ -2,11 +2,15 @@
 
 import importlib.resources
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 SCREENS = {"desk": 1280, "phone": 390}
@@ -48,3 +52,26 @@ def faults(browser: webdriver.Chrome) -> list[tuple[str, list[str]]]:
     assert len(found["passes"]) > 10  # it did look
     grave = [rule for rule in found["violations"] if rule["impact"] in {"serious", "critical"}]
     return [(rule["id"], [node["html"][:200] for node in rule["nodes"][:3]]) for rule in grave]
+
+
+def card(browser: webdriver.Chrome, number: int) -> WebElement:
+    """Of an image on a page to label on, counted from 0."""
+    return browser.find_elements(By.CLASS_NAME, "card")[number]
+
+
+def press(browser: webdriver.Chrome, number: int, label: str) -> None:
+    """Give an image on such a page a label; none: of none of the classes."""
+    button = card(browser, number).find_element(By.CSS_SELECTOR, f'button[data-label="{label}"]')
+    browser.execute_script("arguments[0].scrollIntoView({ block: 'center', behavior: 'instant' })", button)
+    button.click()
+
+
+def save_labels(browser: webdriver.Chrome, file: Path) -> Path:
+    """Press the button that saves the labels; returns the file, which has the name that the page gives it."""
+    browser.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(file.parent)})
+    browser.find_element(By.ID, "save").click()
+    for _ in range(100):
+        if file.exists():
+            break
+        time.sleep(0.1)
+    return file

@@ -3,6 +3,7 @@
 from kedro.pipeline import Pipeline
 
 from cnn_transfer.pipelines import (
+    audit,
     compare_runs,
     evaluate,
     export,
@@ -26,6 +27,7 @@ STAGES = {
 }
 ALTERNATIVES = {"import_source": import_source}  # in the place of pretrain_source
 FURTHER = {
+    "audit": audit,
     "compare_runs": compare_runs,
     "export": export,
     "label_next": label_next,
@@ -43,7 +45,8 @@ def register_pipelines() -> dict[str, Pipeline]:
     `transfer` trains its source network itself; `transfer_pretrained` imports one and needs no source images;
     `rank_sources` says which one to import; `learning_curve` says, after a run, how many labels it saved, `label_next`
     which images to label for the next one; `compare_runs` puts all runs side by side; `predict` labels new images with
-    what a run delivered; `export` writes it for other programs. `release` and `release_pretrained` are for a schedule:
+    what a run delivered, of which `audit_sample` asks somebody for labels and `audit` says how often it was right;
+    `export` writes it for other programs. `release` and `release_pretrained` are for a schedule:
     a whole run, and the export of what it delivered, which is served unless it is worse than what was served before.
     """
     stages = {name: stage.create_pipeline() for name, stage in (STAGES | ALTERNATIVES | FURTHER).items()}
@@ -52,8 +55,11 @@ def register_pipelines() -> dict[str, Pipeline]:
     after = stages["migrate_model"] + stages["finetune_target"] + stages["evaluate"]
     pretrained = target + stages["import_source"] + after
     of_this_run = Pipeline(stages["export"], inputs=OWN)
+    sample, result = (stages["audit"].only_nodes_with_namespaces([f"audit.{part}"]) for part in ("sample", "result"))
     return {
         **stages,
+        "audit_sample": sample,
+        "audit": result,
         "transfer": transfer,
         "transfer_pretrained": pretrained,
         "release": transfer + of_this_run,

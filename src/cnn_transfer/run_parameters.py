@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from cnn_transfer.models import SMALLEST_IMAGE_PX
 from cnn_transfer.parameters import ParameterError, Parameters
+from cnn_transfer.pipelines.audit.parameters import AuditParameters
 from cnn_transfer.pipelines.evaluate.parameters import EvaluateParameters
 from cnn_transfer.pipelines.export.parameters import ExportParameters
 from cnn_transfer.pipelines.finetune_target.parameters import FinetuneParameters
@@ -31,6 +32,7 @@ class RunParameters(Parameters):
     target_images: str | None = None
     target_labels: str | None = None  # table of labels, or folder of such tables, read by the catalog
     images: str | None = None  # new ones, for predict
+    audit_labels: str | None = None  # table of what people say that new images are, or folder of such tables
     model_version: str | int | None = None  # of the predictor that is used, read by the catalog; None: the newest
     precision: Precision
     workers: int = Field(ge=1, le=1024)  # machines that train together
@@ -48,6 +50,7 @@ class RunParameters(Parameters):
     learning_curve: LearningCurveParameters
     rank_sources: RankParameters
     predict: PredictParameters
+    audit: AuditParameters
 
     @model_validator(mode="after")
     def _grey_images_keep_their_colours(self) -> Self:
@@ -67,10 +70,15 @@ class RunParameters(Parameters):
         """
         if "export" in stages:
             self.export.check()
-        if self.images is not None and stages and "predict" not in stages:
+        if self.images is not None and stages and {"predict", "audit"}.isdisjoint(stages):
             raise ParameterError(
                 f"images: {self.images} was asked for, but nothing of this run labels new images. Run --pipelines "
                 "predict, or name the images to learn from with target_images or source_images."
+            )
+        if self.audit_labels is not None and stages and "audit" not in stages:
+            raise ParameterError(
+                f"audit_labels: {self.audit_labels} was asked for, but nothing of this run measures answers by it. Run "
+                "--pipelines audit, or give labels to learn from with target_labels."
             )
         image_format = self.preprocess.target.image_format
         if "import_source" in stages:

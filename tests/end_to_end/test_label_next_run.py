@@ -2,14 +2,13 @@
 
 import json
 import shutil
-import time
 
 import pandas as pd
 import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from browsers import SCREENS, faults, open_page
+from browsers import SCREENS, card, faults, open_page, press, save_labels
 from cnn_transfer.evaluation.report.label_page import Question, write_label_page
 from cnn_transfer.images import open_image_set
 
@@ -51,16 +50,6 @@ def page(asked, browser):
 
 def progress(browser):
     return browser.find_element(By.ID, "progress").text
-
-
-def card(browser, number):
-    return browser.find_elements(By.CLASS_NAME, "card")[number]
-
-
-def press(browser, number, label):
-    button = card(browser, number).find_element(By.CSS_SELECTOR, f'button[data-label="{label}"]')
-    browser.execute_script("arguments[0].scrollIntoView({ block: 'center', behavior: 'instant' })", button)
-    button.click()
 
 
 def test_images_without_a_label_are_asked_for(asked):
@@ -120,13 +109,7 @@ def test_what_is_saved_is_learnt_from_and_spoils_no_other_split(asked, page, ked
     for number, name in enumerate(ids[:-1]):
         press(page, number, before.loc[name, "label"])
     press(page, ASKED - 1, "")  # nobody can tell
-    page.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
-    page.find_element(By.ID, "save").click()
-    file = tmp_path / "images_labelled.csv"
-    for _ in range(100):
-        if file.exists():
-            break
-        time.sleep(0.1)
+    file = save_labels(page, tmp_path / "images_labelled.csv")
     saved = pd.read_csv(file, dtype=str, keep_default_na=False)
     assert saved["id"].tolist() == ids
     assert saved["label"].tolist() == [*before.loc[ids[:-1], "label"], ""]

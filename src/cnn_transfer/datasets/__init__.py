@@ -13,6 +13,7 @@ from cnn_transfer.datasets.feature_collection_dataset import FeatureCollectionDa
 from cnn_transfer.datasets.features_dataset import FeaturesDataset
 from cnn_transfer.datasets.image_set_dataset import ImageSetDataset
 from cnn_transfer.datasets.keras_model_dataset import KerasModelDataset
+from cnn_transfer.datasets.label_table_dataset import LabelTableDataset
 from cnn_transfer.datasets.labelled_images_dataset import LabelledImagesDataset
 from cnn_transfer.datasets.new_images_dataset import NewImagesDataset
 from cnn_transfer.datasets.of_model_dataset import OfModelDataset
@@ -37,6 +38,7 @@ __all__ = [
     "ImageSetDataset",
     "JSONDataset",
     "KerasModelDataset",
+    "LabelTableDataset",
     "LabelledImagesDataset",
     "NewImagesDataset",
     "OfModelDataset",

@@ -153,7 +153,7 @@ def _aim(n: float, wish: float, least: float, confidence: float) -> float:
     """The wish, or the highest level below it that so many images could show; decided before any label is seen."""
 
     def can_be_shown(level: float) -> bool:
-        return (_fewest(level, confidence, 0) or MOST_IMAGES_NEEDED) <= n
+        return (fewest_images(level, confidence, 0) or MOST_IMAGES_NEEDED) <= n
 
     levels = [wish, *(level for level in LEVELS if least <= level < wish)]
     return next(filter(can_be_shown, levels), wish)
@@ -292,7 +292,7 @@ def _lower_bound(right: float, count: float, confidence: float) -> float:
     return float(beta.ppf(1 - confidence, right, count - right + 1)) if right else 0.0
 
 
-def _fewest(wish: float, confidence: float, mistakes: float) -> int | None:
+def fewest_images(wish: float, confidence: float, mistakes: float) -> int | None:
     """Fewest images whose lower bound reaches the wish; `mistakes` is a number of them, or a share below 1.
 
     None where more than ten million would be needed.
@@ -316,8 +316,8 @@ def _fewest(wish: float, confidence: float, mistakes: float) -> int | None:
 
 def _least_answered(n: float, wish: float, confidence: float) -> int:
     """Answered images that the first look waits for; decided before any label is seen."""
-    error_free = _fewest(wish, confidence, 0) or MOST_IMAGES_NEEDED
-    tolerant = [_fewest(wish, confidence, mistakes) for mistakes in range(1, MOST_TOLERATED + 1)]
+    error_free = fewest_images(wish, confidence, 0) or MOST_IMAGES_NEEDED
+    tolerant = [fewest_images(wish, confidence, mistakes) for mistakes in range(1, MOST_TOLERATED + 1)]
     return max([error_free, *(count for count in tolerant if count and count <= WAITING_SHARE * n)])
 
 
@@ -327,14 +327,14 @@ def _what_is_missing(
     """How many images would do, in groups as large as these, and why these do not."""
     size = n / independent if n else 1.0
     if first is None:
-        fewest = _fewest(wish, confidence, 0)
+        fewest = fewest_images(wish, confidence, 0)
         needed = None if fewest is None else math.ceil(round(fewest * size, 9))
         few = f"at least {needed:,} are needed even when all are right" if needed else "no number of images would do"
         return needed, f"there are {n:,} {what}, {few}"
     seen = f"of the {first['answered']:,} surest {what} {first['accuracy']:.1%} are right"
     if first["accuracy"] <= wish:
         return None, f"{seen}, and more of them would not help: wish for less, or label more images to train on"
-    answered = _fewest(wish, confidence, 1 - first["accuracy"])
+    answered = fewest_images(wish, confidence, 1 - first["accuracy"])
     if answered is None:
         return None, f"{seen}, which is too close to the wish to be shown"
     needed = math.ceil(round(answered * size / first["answered_share"], 9))

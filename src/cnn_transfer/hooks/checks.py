@@ -16,6 +16,7 @@ from cnn_transfer.configuration import ConfigLoader
 from cnn_transfer.datasets import (
     AllVersionsDataset,
     ChosenPredictorDataset,
+    LabelTableDataset,
     NewImagesDataset,
     OfModelDataset,
     RawImagesDataset,
@@ -34,6 +35,7 @@ USE_A_MODEL = {"export", "label_next", "predict"}  # stages that read a chosen p
 OWN_MODEL = "predictor"  # or that of their own run
 EARLIER_STAGES = "Run the stages before this one first, in this run, or all: kedro run"
 MOST_NAMED = 10
+ReadAsTheyCome = ChosenPredictorDataset | LabelTableDataset | NewImagesDataset | OfModelDataset
 
 
 def stage_of(node: Node) -> str:
@@ -110,7 +112,7 @@ class CheckHooks:
             return f"{name}: nothing at {dataset.filepath}. {remedy}"
         if isinstance(dataset, RawImagesDataset) and not dataset.labels_exist():
             return f"{name}: no labels at {dataset.labels}. Check the parameter target_labels."
-        if isinstance(dataset, NewImagesDataset | ChosenPredictorDataset | OfModelDataset):
+        if isinstance(dataset, ReadAsTheyCome):
             return self._unusable(name, dataset)
         if isinstance(dataset, AbstractVersionedDataset) and not dataset.exists():
             return self._missing_version(name, dataset, catalog)
@@ -119,8 +121,8 @@ class CheckHooks:
         return ""
 
     @staticmethod
-    def _unusable(name: str, dataset: NewImagesDataset | ChosenPredictorDataset | OfModelDataset) -> str:
-        """Why new images cannot be read, or a model not be used; nothing when they can."""
+    def _unusable(name: str, dataset: ReadAsTheyCome) -> str:
+        """Why new images or labels cannot be read, or a model not be used; nothing when they can."""
         try:
             dataset.check()
         except VersionNotFoundError as error:  # told once, whatever is missing of it

@@ -21,6 +21,7 @@ from cnn_transfer.evaluation.learning_curve import describe_labels_saved
 from cnn_transfer.evaluation.run_comparison import describe_runs
 from cnn_transfer.exporting import describe_champion, describe_exports
 from cnn_transfer.log_origin import ORIGIN
+from cnn_transfer.prediction.audit import describe_audit, describe_audit_sample
 from cnn_transfer.prediction.label_next import describe_images_to_label
 from cnn_transfer.prediction.labelling import describe_labels
 from cnn_transfer.training.workers import role
@@ -33,6 +34,7 @@ TO_LABEL, LABEL_PAGE = "images_to_label", "images_to_label_page"
 LABELS_SAVED, CURVE_REPORT = "labels_saved", "learning_curve_report"
 EXPORTS, CHAMPION, RELEASE = "export_table", "champion_comparison", "release"
 RUNS, CHANGES = "runs_table", "runs_differences"
+AUDIT, AUDIT_SAMPLE, POPULATION, AUDIT_PAGE = "audit_result", "audit_sample", "audit_population", "audit_page"
 COMMAND = "kedro run --"
 MOST_COLUMNS = 120
 PREDICTIONS, COUNTS, DRIFT = "predictions", "prediction_counts", "drift"
@@ -107,6 +109,11 @@ class SummaryHooks:
             if isinstance(labels, AbstractVersionedDataset):
                 lines.append(f"Labels          {versions.address_of(labels)}")
             self._print(lines, catalog.get(COUNTS))
+        if {AUDIT_SAMPLE, POPULATION} <= made:
+            lines = describe_audit_sample(catalog.load(AUDIT_SAMPLE), catalog.load(POPULATION), self._command)
+            self._print(lines, catalog.get(AUDIT_PAGE if AUDIT_PAGE in made else AUDIT_SAMPLE))
+        if AUDIT in made:
+            self._print(describe_audit(catalog.load(AUDIT)), catalog.get(AUDIT))
 
     def _print(self, lines: list[str], dataset: Any) -> None:
         if ORIGIN.for_collectors:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -38,8 +38,7 @@ def correct_labels(listing: ImageListing, location: str, storage_options: Mappin
         raise FileNotFoundError(f"Labels were expected at {location}, but nothing is there.")
     rows = read_labels(filesystem, path)
     told = rows[["id", "label"]].drop_duplicates()
-    _check_ids(told, listing.table["id"], location)
-    _check_classes(told["label"].dropna(), listing.table["label"].dropna(), location)
+    check_labels(told, listing.table["id"], sorted(listing.table["label"].dropna().unique()), location)
     table = listing.table
     corrected = table["id"].map(told.set_index("id")["label"])
     labels = table["label"].where(~table["id"].isin(told["id"]), corrected).astype("str")
@@ -55,6 +54,22 @@ def correct_labels(listing: ImageListing, location: str, storage_options: Mappin
     return replace(listing, table=table.assign(label=labels, split=splits.astype("str")), notes=notes)
 
 
+def check_labels(told: pd.DataFrame, ids: pd.Series, classes: Sequence[str], location: str) -> None:
+    """See whether labels are of images and classes that there are.
+
+    Args:
+        told: `id` and `label`, which may be missing; each such pair once.
+        ids: Of all images.
+        classes: That a label may name.
+        location: Of the table, as it is called in errors.
+
+    Raises:
+        UnusableSetError: When an id is not among the images or stands there with two labels, or a label is no class.
+    """
+    _check_ids(told, ids, location)
+    _check_classes(told["label"].dropna(), classes, location)
+
+
 def _check_ids(told: pd.DataFrame, known: pd.Series, location: str) -> None:
     if (twice := told["id"].duplicated()).any():
         raise UnusableSetError(f"{location} has two labels for {told['id'][twice].iloc[0]}. Leave one.")
@@ -67,10 +82,9 @@ def _check_ids(told: pd.DataFrame, known: pd.Series, location: str) -> None:
         )
 
 
-def _check_classes(told: pd.Series, known: pd.Series, location: str) -> None:
-    classes = sorted(known.unique())
+def _check_classes(told: pd.Series, classes: Sequence[str], location: str) -> None:
     if (unknown := told[~told.isin(classes)]).any():
         raise UnusableSetError(
             f"{location} has the label {unknown.iloc[0]}, which is no class of the images. "
-            f"{did_you_mean(unknown.iloc[0], classes)}Classes: {', '.join(classes[:50])}."
+            f"{did_you_mean(unknown.iloc[0], list(classes))}Classes: {', '.join(classes[:50])}."
         )

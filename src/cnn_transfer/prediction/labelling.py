@@ -107,7 +107,8 @@ class LabelledImages:
     Attributes:
         filesystem: Of fsspec.
         path: Of the folder.
-        contents: `images` (listed, without what is no image of the listing), `model_version`, `class_names`, `parts`
+        contents: `images` (listed, without what is no image of the listing), `model_version`, `class_names`,
+            `promised_accuracy` (of the answered images; None: nothing is), `confidence` (of that promise), `parts`
             (names of the files).
     """
 
@@ -156,6 +157,8 @@ def write_labels(images: ImagesToLabel, done: int, write: Callable[[str, bytes],
         "images": len(images),
         "model_version": images.predictor.version,
         "class_names": list(images.predictor.facts.class_names),
+        "promised_accuracy": images.predictor.facts.promised_accuracy,
+        "confidence": images.predictor.facts.confidence,
         "parts": images.part_names,
     }
     write(CONTENTS, json.dumps(contents, indent=2).encode())

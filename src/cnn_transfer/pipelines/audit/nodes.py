@@ -1,0 +1,50 @@
+"""Nodes of the stage `audit`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from cnn_transfer.evaluation import Figure
+from cnn_transfer.images import DecodedImages, ImageListing, ImageSet
+from cnn_transfer.pipelines.audit.parameters import AuditParameters
+from cnn_transfer.prediction.audit import (
+    ANSWERED,
+    WITHHELD,
+    collect_audited_images,
+    draw_audit,
+    draw_audit_mistakes,
+    measure_audit,
+    write_audit_page,
+)
+from cnn_transfer.prediction.labelling import LabelledImages
+
+
+def draw(labelled: LabelledImages, parameters: Mapping[str, Any], seed: int) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Draw images at random from those that were answered, and from those that were not."""
+    block = AuditParameters.parse(parameters, "audit")
+    return draw_audit(labelled, {ANSWERED: block.answered, WITHHELD: block.withheld}, seed)
+
+
+def collect(images: ImageListing, sample: pd.DataFrame) -> DecodedImages:
+    """Say which pictures people are shown; they are decoded while they are saved."""
+    return collect_audited_images(images, sample)
+
+
+def write_page(images: ImageSet, sample: pd.DataFrame, population: Mapping[str, Any]) -> str:
+    """Put them on a page on which somebody says what they are."""
+    return write_audit_page(images, sample, population)
+
+
+def measure(
+    sample: pd.DataFrame, population: Mapping[str, Any], told: pd.DataFrame
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Compare what the network said with what somebody said."""
+    return measure_audit(sample, population, told)
+
+
+def draw_mistakes(answers: pd.DataFrame, images: ImageSet) -> Figure:
+    """Draw the answers that are wrong."""
+    return draw_audit_mistakes(answers, images)

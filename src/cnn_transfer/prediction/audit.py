@@ -1,0 +1,332 @@
+"""Whether the answers for new images are as right as was promised: a person looks at a random sample of them.
+
+Drift says that images look different, not that answers are wrong, and answers may be wrong without any drift. Only
+labels tell. They are asked for without showing what the network says, which would lead whoever gives them. Images that
+were answered and images that were not are drawn apart from each other, each at random, and no choice of the sample is
+made by confidence or strangeness: what holds for it holds for all images that were labelled.
+
+Intervals are exact (Clopper and Pearson 1934), since the samples are small and shares near 1. The interval over both
+strata adds up theirs, each at half the risk (Bonferroni), and is therefore rather too wide than too narrow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cnn_transfer.evaluation import Figure
+from cnn_transfer.evaluation.figures import draw_sheet, draw_words, short_name
+from cnn_transfer.evaluation.intervals import Interval
+from cnn_transfer.evaluation.report.label_page import MOST_PX, Question, write_label_page
+from cnn_transfer.evaluation.selective import fewest_images
+from cnn_transfer.images import DecodedImages, ImageFormat, ImageListing, ImageSet, UnusableSetError
+from cnn_transfer.images.corrections import check_labels
+from cnn_transfer.images.listing import hash_ranks
+from cnn_transfer.parameters import did_you_mean
+from cnn_transfer.prediction.labelling import LabelledImages
+from cnn_transfer.prediction.predictor import TRAINING_IMAGE
+
+ANSWERED, WITHHELD = "answered", "withheld"
+STRATA = (ANSWERED, WITHHELD)
+KEPT, BROKEN, OPEN, NO_PROMISE = "kept", "broken", "open", "no_promise"
+LEAST_PX = 16
+SHOWN = 48  # wrong answers on the sheet
+NAME = 14  # characters of a class above a picture
+COLUMNS = ["id", "predicted", "confidence", "withheld", "width_px", "height_px"]
+
+
+def draw_audit(labelled: LabelledImages, numbers: Mapping[str, int], seed: int) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Draw images to be looked at from all that were labelled, part by part.
+
+    Images that the network was trained on are left out: its answers for them say nothing of others. The draw is nested:
+    fewer images are among more.
+
+    Args:
+        labelled: What the network said.
+        numbers: How many `answered` and how many `withheld` images.
+        seed: Of the draw.
+
+    Returns:
+        One row an image in random order: `id`, `stratum`, `predicted`, `confidence`, `withheld` (code, see
+        `Labelled.predictions`), `width_px`, `height_px`; and what they were drawn from: `model_version`, `class_names`,
+        `promised_accuracy` and `confidence` (of that promise), `images` by stratum, `training_images` (left out).
+
+    Raises:
+        UnusableSetError: When nothing is left to draw from.
+    """
+    first = labelled.contents["parts"][0]  # its name stands for all images and the predictor
+    counts = dict.fromkeys(STRATA, 0)
+    drawn, training_images = pd.DataFrame(), 0
+    for part in labelled.parts():
+        seen = part["notes"].str.split().map(lambda codes: TRAINING_IMAGE in codes).to_numpy(bool)
+        training_images += int(seen.sum())
+        new = part[~seen]
+        new = new[COLUMNS].assign(
+            stratum=np.where(new["withheld"] == "", ANSWERED, WITHHELD), rank=hash_ranks(f"{first} " + new["id"], seed)
+        )
+        both = pd.concat([drawn, new]).sort_values("rank")
+        drawn = pd.concat([both[both["stratum"] == stratum].head(numbers[stratum]) for stratum in STRATA])
+        for stratum in STRATA:
+            counts[stratum] += int((new["stratum"] == stratum).sum())
+    if drawn.empty:
+        raise UnusableSetError(
+            f"There must be labelled images to draw from. Received: none but {training_images:,} that "
+            f"{labelled.model_version} was trained on. Label new ones: kedro run --pipelines predict"
+        )
+    sample = drawn.sort_values("rank")[["id", "stratum", *COLUMNS[1:]]].reset_index(drop=True)
+    return sample, {
+        "model_version": labelled.model_version,
+        "class_names": labelled.class_names,
+        "promised_accuracy": labelled.contents.get("promised_accuracy"),
+        "confidence": labelled.contents.get("confidence", 0.95),
+        "images": counts,
+        "training_images": training_images,
+    }
+
+
+def collect_audited_images(listing: ImageListing, sample: pd.DataFrame) -> DecodedImages:
+    """The pictures of a sample, as large as a page shows them and not as small as the network sees them.
+
+    Args:
+        listing: The images that were labelled.
+        sample: See `draw_audit`.
+
+    Raises:
+        UnusableSetError: When an image of the sample is not among them.
+    """
+    rows = pd.Index(listing.table["id"]).get_indexer(sample["id"])
+    if (missing := rows < 0).any():
+        name = sample["id"][missing].iloc[0]
+        raise UnusableSetError(
+            f"images must be those that were labelled. {missing.sum():,} of the {len(rows):,} drawn are not in "
+            f"{listing.name or 'them'}, such as {name}. {did_you_mean(name, list(listing.table['id']))}Give the same "
+            "path as to predict, or name the run that labelled these: --params images=PATH,run_id=RUN"
+        )
+    sides = sample[["width_px", "height_px"]].to_numpy(float)
+    image_format = ImageFormat(
+        image_size_px=int(np.clip(sides.max(), LEAST_PX, MOST_PX)),
+        channels=3,
+        resize="pad",
+        smallest_side_px=1,
+        most_megapixels=max(1.0, float(sides.prod(axis=1).max() / 1e6)),  # as large as what was labelled
+    )
+    rows = np.sort(rows)
+    table = listing.table.iloc[rows].reset_index(drop=True)
+    some = ImageListing(table, partial(_read_some, listing, rows), listing.name)
+    return DecodedImages(some, image_format, np.arange(len(table)))
+
+
+def _read_some(listing: ImageListing, rows: np.ndarray, wanted: np.ndarray) -> Any:
+    return listing.read(rows[wanted])
+
+
+def write_audit_page(images: ImageSet, sample: pd.DataFrame, population: Mapping[str, Any]) -> str:
+    """A page on which somebody says what each image is; see `evaluation.report.label_page`.
+
+    Args:
+        images: Pictures of the sample; what can no longer be read is not asked about.
+        sample: See `draw_audit`.
+        population: Likewise.
+    """
+    there = sample["id"][sample["id"].isin(images.table["id"])]
+    drawn = " and ".join(f"{population['images'][stratum]:,} {stratum}" for stratum in STRATA)
+    return write_label_page(
+        [Question(name, "", []) for name in there],
+        images,
+        population["class_names"],
+        title=f"What are these images of {images.name}?" if images.name else "What are these images?",
+        explanation=f"They were drawn at random from {drawn} images, to measure how often the network is right. What "
+        "it says is not shown, so that nobody is led by it. Where an image is none of the classes, press none of "
+        "these; leave none out because it is hard. Save the table, and: kedro run --pipelines audit --params "
+        "audit_labels=FILE",
+        file_name="audit_labels.csv",
+    )
+
+
+def measure_audit(
+    sample: pd.DataFrame, population: Mapping[str, Any], told: pd.DataFrame
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Compare what the network said with what a person said.
+
+    Args:
+        sample: See `draw_audit`.
+        population: Likewise.
+        told: `id` and `label` of the images that were looked at; a missing label: none of the classes.
+
+    Returns:
+        The result and the sample with `looked_at`, `label` and `right` (of `predicted`, answered or not; missing where
+        nobody looked). The result has `verdict` (`kept`: at least the promised accuracy is shown; `broken`: less is;
+        `open`: neither; `no_promise`) and `statement`; `promised_accuracy`, `confidence` (of the intervals),
+        `model_version`, `training_images` (left out), `passed_over` (not looked at though others after them were); for
+        each stratum `images`, `drawn`, `looked_at`, `right`, `none_of_the_classes`, `expected_right` (by the
+        network's own confidence), `accuracy` with `accuracy_low` and `accuracy_high` (None where nobody looked); and
+        the same three over both, as if every image were answered.
+
+    Raises:
+        UnusableSetError: When an id is not in the sample or has two labels, a label is no class, or no image was looked
+            at.
+    """
+    told = told[["id", "label"]].drop_duplicates()
+    check_labels(told, sample["id"], population["class_names"], "The table of labels")
+    if told.empty:
+        raise UnusableSetError("The table of labels must have an image that was looked at. Received: no row.")
+    labels = told.set_index("id")["label"]
+    answers = sample.assign(looked_at=sample["id"].isin(told["id"]), label=sample["id"].map(labels).astype("str"))
+    right = answers["label"].eq(answers["predicted"]).astype("boolean")  # one of none of the classes is not
+    answers["right"] = right.where(answers["looked_at"])
+    confidence = float(population["confidence"])
+    strata = {
+        stratum: _of_stratum(answers[answers["stratum"] == stratum], population["images"][stratum], confidence)
+        for stratum in STRATA
+    }
+    last = int(np.flatnonzero(answers["looked_at"])[-1])
+    overall = _overall(strata, confidence)
+    result = {
+        "promised_accuracy": population["promised_accuracy"],
+        "confidence": confidence,
+        "model_version": population["model_version"],
+        "training_images": population["training_images"],
+        "passed_over": int((~answers["looked_at"][:last]).sum()),
+        **strata,
+        "accuracy": overall and overall.estimate,
+        "accuracy_low": overall and overall.low,
+        "accuracy_high": overall and overall.high,
+    }
+    verdict, statement = _verdict(result)
+    return {"verdict": verdict, "statement": statement, **result}, answers
+
+
+def _of_stratum(part: pd.DataFrame, images: int, confidence: float) -> dict[str, Any]:
+    looked = part[part["looked_at"]]
+    right = int(looked["right"].sum())
+    shares = exact_interval(right, len(looked), confidence) if len(looked) else (None, None, None)
+    return {
+        "images": images,
+        "drawn": len(part),
+        "looked_at": len(looked),
+        "right": right,
+        "none_of_the_classes": int(looked["label"].isna().sum()),
+        "expected_right": float(looked["confidence"].sum()),
+        **dict(zip(("accuracy", "accuracy_low", "accuracy_high"), shares, strict=True)),
+    }
+
+
+def exact_interval(successes: int, trials: int, confidence: float) -> Interval:
+    """A proportion and its interval of Clopper and Pearson, which holds at least the confidence for any share."""
+    from scipy import stats
+
+    found = stats.binomtest(successes, trials).proportion_ci(confidence, method="exact")
+    return Interval(successes / trials, float(found.low), float(found.high))
+
+
+def _overall(strata: Mapping[str, Mapping[str, Any]], confidence: float) -> Interval | None:
+    """Over both strata; None where nobody looked at one that has images."""
+    there = [stratum for stratum in strata.values() if stratum["images"]]
+    if any(not stratum["looked_at"] for stratum in there):
+        return None
+    total, level = sum(stratum["images"] for stratum in there), 1 - (1 - confidence) / len(there)
+    parts = [
+        np.array(exact_interval(stratum["right"], stratum["looked_at"], level)) * stratum["images"] / total
+        for stratum in there
+    ]
+    return Interval(*(float(value) for value in np.sum(parts, axis=0)))
+
+
+def _verdict(result: Mapping[str, Any]) -> tuple[str, str]:
+    promised, answered, confidence = result["promised_accuracy"], result[ANSWERED], result["confidence"]
+    if promised is None:
+        return NO_PROMISE, "Nothing was promised of the answers that could be kept or broken."
+    if not answered["looked_at"]:
+        return OPEN, "Whether the promise is kept was not looked at: no answered image was."
+    found = f"{answered['right']:,} of {answered['looked_at']:,} answers are right"
+    interval = f"{_percent(answered['accuracy_low'])} to {_percent(answered['accuracy_high'])}"
+    if answered["accuracy_low"] >= promised:
+        return KEPT, f"The promise is kept: {found}, which shows at least {_percent(promised)} ({interval})."
+    if answered["accuracy_high"] < promised:
+        return BROKEN, (
+            f"The promise is broken: {found}, which shows less than the promised {_percent(promised)} ({interval}). Do "
+            "not rely on the answers until a network has learnt from such images."
+        )
+    wrong = answered["looked_at"] - answered["right"]
+    needed = fewest_images(promised, (1 + confidence) / 2, wrong)
+    more = f"; {needed - answered['looked_at']:,} more without a mistake would show it" if needed else ""
+    return OPEN, f"The promise of {_percent(promised)} is neither shown nor refuted: {found} ({interval}){more}."
+
+
+def draw_audit_mistakes(answers: pd.DataFrame, images: ImageSet) -> Figure:
+    """Pictures of answers that are wrong, the surest first.
+
+    Args:
+        answers: See `measure_audit`.
+        images: Pictures of the sample.
+    """
+    answered = answers[(answers["stratum"] == ANSWERED) & answers["looked_at"]]
+    wrong = answered[~answered["right"].astype(bool)].sort_values("confidence", ascending=False, kind="stable")
+    if wrong.empty:
+        return draw_words(f"None of {len(answered):,} answers is wrong" if len(answered) else "No answer was looked at")
+    shown = wrong.head(SHOWN)
+    titles = [
+        f"{short_name(row['predicted'], NAME)} {row['confidence']:.0%}\n"
+        + ("none of these" if pd.isna(row["label"]) else f"is {short_name(row['label'], NAME)}")
+        for row in shown.to_dict("records")
+    ]
+    return draw_sheet(images, shown["id"], titles, f"Answered, and wrong: {len(wrong):,} of {len(answered):,} answers")
+
+
+def describe_audit_sample(sample: pd.DataFrame, population: Mapping[str, Any], command: str) -> list[str]:
+    """Lines for the terminal.
+
+    Args:
+        sample: See `draw_audit`.
+        population: Likewise.
+        command: That runs the pipeline, with its environment.
+    """
+    counts = [
+        f"{(sample['stratum'] == stratum).sum():,} of {population['images'][stratum]:,} {stratum}" for stratum in STRATA
+    ]
+    lines = [f"To look at      {' and '.join(counts)} images, labelled by {population['model_version']}"]
+    if population["training_images"]:
+        lines.append(f"                {population['training_images']:,} more are images that it was trained on")
+    return [
+        *lines,
+        "Next            Say what they are on images_to_audit.html, which does not show what the network says.",
+        f"                Then: {command} --pipelines audit --params audit_labels=FILE",
+    ]
+
+
+def describe_audit(result: Mapping[str, Any]) -> list[str]:
+    """Lines for the terminal.
+
+    Args:
+        result: See `measure_audit`.
+    """
+    lines = [f"Verdict         {result['statement']}"]
+    for name, stratum in ((name.capitalize(), result[name]) for name in STRATA):
+        if stratum["looked_at"]:
+            verb = "are" if name == "Answered" else "would have been"
+            lines.append(
+                f"{name:16}{stratum['right']:,} of {stratum['looked_at']:,} {verb} right, {_interval(stratum)}; by its "
+                f"own confidence {stratum['expected_right']:.1f}; {stratum['images']:,} images in all"
+            )
+    if result["accuracy"] is not None:
+        lines.append(f"All             {_interval(result)} would be right if every image were answered")
+    if strange := sum(result[stratum]["none_of_the_classes"] for stratum in STRATA):
+        lines.append(f"Note            none of the classes: {strange:,} of the images that were looked at")
+    if result["passed_over"]:
+        lines.append(
+            f"Note            passed over: {result['passed_over']:,}. If hard images were, fewer answers are right"
+        )
+    return lines
+
+
+def _interval(shares: Mapping[str, Any]) -> str:
+    low, high = _percent(shares["accuracy_low"]), _percent(shares["accuracy_high"])
+    return f"{_percent(shares['accuracy'])} ({low} to {high})"
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}"

@@ -1,0 +1,318 @@
+"""Random samples of labelled images, and what somebody's labels show of the promise."""
+
+from dataclasses import replace
+
+import fsspec
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import beta, binom
+
+from cnn_transfer.images import UnusableSetError, list_unlabelled, open_image_set, write_image_set
+from cnn_transfer.prediction import labelling
+from cnn_transfer.prediction.audit import (
+    STRATA,
+    collect_audited_images,
+    describe_audit,
+    describe_audit_sample,
+    draw_audit,
+    draw_audit_mistakes,
+    exact_interval,
+    measure_audit,
+    write_audit_page,
+)
+from cnn_transfer.prediction.labelling import ImagesToLabel, LabelledImages, open_labels, write_labels
+
+NUMBERS = {"answered": 30, "withheld": 10}
+CLASSES = ["cat", "dog"]
+
+
+class Labels(LabelledImages):
+    """Labelled images in memory, in parts."""
+
+    def __init__(self, *parts, **contents):
+        super().__init__(
+            None, "", {"parts": ["part-0-abc.parquet"], "model_version": "7", "class_names": CLASSES} | contents
+        )
+        object.__setattr__(self, "tables", parts)
+
+    def parts(self):
+        return iter(self.tables)
+
+
+def labels_of(ids, withheld="", notes="", predicted="cat", confidence=0.99):
+    ids = list(ids)
+    return pd.DataFrame(
+        {"id": ids, "predicted": predicted, "confidence": confidence, "withheld": withheld, "notes": notes}
+        | {"width_px": 40, "height_px": 30}
+    )
+
+
+def sample_of(answered, withheld=0, right_by_confidence=0.99):
+    ids = [f"a{number}" for number in range(answered)] + [f"w{number}" for number in range(withheld)]
+    table = labels_of(ids, confidence=right_by_confidence)
+    return table.assign(stratum=["answered"] * answered + ["withheld"] * withheld)
+
+
+def population_of(answered=1000, withheld=0, promised=0.95):
+    return {
+        "model_version": "7",
+        "class_names": CLASSES,
+        "promised_accuracy": promised,
+        "confidence": 0.95,
+        "images": {"answered": answered, "withheld": withheld},
+        "training_images": 0,
+    }
+
+
+def told(sample, wrong=0, rows=None):
+    """Labels of a sample, of which the first are others than predicted."""
+    labels = sample["predicted"].to_list()
+    labels[:wrong] = ["dog"] * wrong
+    table = pd.DataFrame({"id": sample["id"], "label": labels})
+    return table if rows is None else table.iloc[rows]
+
+
+def test_each_stratum_is_drawn_from_by_itself_and_what_was_trained_on_is_left_out():
+    parts = (
+        labels_of([f"x{number}" for number in range(100)]),
+        labels_of([f"y{number}" for number in range(50)], withheld="unsure"),
+        labels_of([f"z{number}" for number in range(70)], notes="orientation training_image"),
+    )
+    sample, population = draw_audit(Labels(*parts, promised_accuracy=0.98, confidence=0.9), NUMBERS, 0)
+    assert sample["stratum"].value_counts().to_dict() == NUMBERS
+    assert sample["id"].is_unique
+    assert not sample["id"].str.startswith("z").any()
+    assert (sample["id"].str.startswith("x") == (sample["stratum"] == "answered")).all()
+    assert population["images"] == {"answered": 100, "withheld": 50}
+    assert population["training_images"] == 70
+    assert (population["promised_accuracy"], population["confidence"]) == (0.98, 0.9)
+
+
+def test_the_draw_is_nested_mixed_and_the_same_however_the_parts_are_cut():
+    ids = [f"x{number}" for number in range(300)]
+    codes = ["", "", "unsure"] * 100
+    whole = labels_of(ids, withheld=codes)
+    sample, _ = draw_audit(Labels(whole), NUMBERS, 0)
+    cut, _ = draw_audit(Labels(whole[:77], whole[77:]), NUMBERS, 0)
+    pd.testing.assert_frame_equal(sample, cut)
+    more, _ = draw_audit(Labels(whole), {"answered": 60, "withheld": 20}, 0)
+    assert set(sample["id"]) < set(more["id"])
+    other, _ = draw_audit(Labels(whole), NUMBERS, 1)
+    assert set(other["id"]) != set(sample["id"])
+    assert 0 < np.flatnonzero(sample["stratum"] == "withheld").mean() < 35  # not all at the end
+
+
+def test_every_image_is_as_likely_to_be_drawn():
+    whole = labels_of([f"x{number}" for number in range(100)])
+    drawn = pd.concat([draw_audit(Labels(whole), {"answered": 20, "withheld": 0}, seed)[0] for seed in range(300)])
+    counts = drawn["id"].value_counts().reindex(whole["id"], fill_value=0)
+    low, high = binom.ppf([1e-5, 1 - 1e-5], 300, 0.2)
+    assert counts.between(low, high).all()
+
+
+def test_nothing_but_training_images_is_nothing_to_draw_from():
+    with pytest.raises(UnusableSetError, match=r"none but 3 that 7 was trained on\. .* --pipelines predict"):
+        draw_audit(Labels(labels_of("abc", notes="training_image")), NUMBERS, 0)
+
+
+@pytest.mark.parametrize(
+    ("answered", "wrong", "verdict", "said"),
+    [
+        (72, 0, "kept", "72 of 72 answers are right, which shows at least 95.0% (95.0% to 100.0%)"),
+        (71, 0, "open", "(94.9% to 100.0%); 1 more without a mistake would show it"),
+        (100, 11, "broken", "89 of 100 answers are right, which shows less than the promised 95.0% (81.2% to 94.4%)"),
+        (100, 10, "open", "neither shown nor refuted: 90 of 100"),
+    ],
+)
+def test_the_verdict_is_the_interval_beside_the_promise(answered, wrong, verdict, said):
+    sample = sample_of(answered)
+    result, answers = measure_audit(sample, population_of(), told(sample, wrong))
+    assert result["verdict"] == verdict
+    assert said in result["statement"]
+    assert (~answers["right"].astype(bool)).sum() == wrong
+    low = beta.ppf(0.025, answered - wrong, wrong + 1)
+    assert result["answered"]["accuracy_low"] == pytest.approx(low)
+
+
+def test_so_many_more_without_a_mistake_show_it():
+    sample = sample_of(40)
+    result, _ = measure_audit(sample, population_of(), told(sample, 1))
+    more = int(result["statement"].split("; ")[1].split()[0])
+    for extra, verdict in ((more - 1, "open"), (more, "kept")):
+        larger = sample_of(40 + extra)
+        assert measure_audit(larger, population_of(), told(larger, 1))[0]["verdict"] == verdict
+
+
+def test_without_a_promise_or_an_answered_image_there_is_no_verdict():
+    sample = sample_of(0, 10)
+    nothing = population_of(0, 50, promised=None)
+    assert measure_audit(sample, nothing, told(sample))[0]["verdict"] == "no_promise"
+    both = sample_of(5, 5)
+    result, _ = measure_audit(both, population_of(100, 50), told(both, rows=slice(5, 10)))
+    assert result["verdict"] == "open"
+    assert "no answered image was" in result["statement"]
+    assert result["answered"]["accuracy"] is None
+    assert result["accuracy"] is None  # of one stratum nothing is known
+    assert result["passed_over"] == 5
+
+
+def test_both_strata_count_by_their_images_and_not_by_how_many_were_drawn():
+    sample = sample_of(50, 50)
+    labels = told(sample)
+    labels.loc[labels["id"].str.startswith("w"), "label"] = "dog"
+    result, _ = measure_audit(sample, population_of(900, 100), labels)
+    assert result["accuracy"] == pytest.approx(0.9)
+    ends = [exact_interval(right, 50, 0.975) for right in (50, 0)]
+    assert result["accuracy_low"] == pytest.approx(0.9 * ends[0].low + 0.1 * ends[1].low)
+    assert result["accuracy_high"] == pytest.approx(0.9 * ends[0].high + 0.1 * ends[1].high)
+    assert result["withheld"]["right"] == 0
+
+
+def test_an_answer_for_an_image_of_none_of_the_classes_is_wrong():
+    sample = sample_of(4)
+    labels = told(sample)
+    labels.loc[1, "label"] = None
+    result, answers = measure_audit(sample, population_of(), labels)
+    assert (result["answered"]["right"], result["answered"]["none_of_the_classes"]) == (3, 1)
+    assert answers["right"].tolist() == [True, False, True, True]
+
+
+def test_what_was_not_reached_is_no_harm_and_what_was_passed_over_is_told():
+    sample = sample_of(20)
+    first, _ = measure_audit(sample, population_of(), told(sample, rows=slice(0, 8)))
+    assert (first["answered"]["looked_at"], first["passed_over"]) == (8, 0)
+    gaps, answers = measure_audit(sample, population_of(), told(sample, rows=[0, 3, 7]))
+    assert (gaps["answered"]["looked_at"], gaps["passed_over"]) == (3, 5)
+    assert answers["right"].isna().sum() == 17
+    assert "passed over: 5" in " ".join(describe_audit(gaps))
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([("a9", "cat")], "a label for a9, which is not among the images"),
+        ([("a0", "dgo")], r"the label dgo, which is no class .* Did you mean dog\?"),
+        ([("a0", "cat"), ("a0", "dog")], "two labels for a0"),
+        ([], "an image that was looked at"),
+    ],
+)
+def test_labels_of_other_images_or_classes_are_refused(rows, message):
+    with pytest.raises(UnusableSetError, match=message):
+        measure_audit(sample_of(3), population_of(), pd.DataFrame(rows, columns=["id", "label"]))
+
+
+@given(st.integers(1, 400), st.data())
+def test_the_interval_holds_the_share_and_is_wider_with_more_confidence(trials, data):
+    successes = data.draw(st.integers(0, trials))
+    share, low, high = exact_interval(successes, trials, 0.9)
+    assert 0 <= low <= share == successes / trials <= high <= 1
+    wider = exact_interval(successes, trials, 0.99)
+    assert wider.low <= low
+    assert wider.high >= high
+
+
+@pytest.mark.parametrize(("truth", "never"), [(0.95, "broken"), (0.9499, "kept")])
+def test_a_wrong_verdict_is_as_rare_as_was_said(truth, never):
+    """At the border of the promise, where it is most likely: at most 2.5% on either side."""
+    wrong = np.random.default_rng(0).binomial(150, 1 - truth, 400)
+    sample, population = sample_of(150), population_of()
+    verdicts = {count: measure_audit(sample, population, told(sample, count))[0]["verdict"] for count in set(wrong)}
+    assert np.mean([verdicts[count] == never for count in wrong]) <= 0.045  # 0.025 and three standard errors
+
+
+@pytest.fixture(scope="module")
+def new_images(class_folder, tmp_path_factory):
+    """Shapes under names that do not say what they are."""
+    folder = tmp_path_factory.mktemp("new") / "shapes"
+    folder.mkdir()
+    for number, path in enumerate(sorted(class_folder.glob("*/*.png"))[3::7]):
+        (folder / f"{number}.png").write_bytes(path.read_bytes())
+    return list_unlabelled(folder)
+
+
+@pytest.fixture(scope="module")
+def drawn(predictor, new_images, tmp_path_factory):
+    """A sample of labelled shapes, what it was drawn from, and its pictures."""
+    folder = tmp_path_factory.mktemp("labels")
+    images = ImagesToLabel(replace(predictor, version="7"), new_images)
+    write_labels(images, 0, lambda name, content: (folder / name).write_bytes(content))
+    labelled = open_labels(fsspec.filesystem("file"), str(folder))
+    sample, population = draw_audit(labelled, {"answered": 12, "withheld": 4}, 0)
+    pictures = tmp_path_factory.mktemp("pictures") / "set"
+    write_image_set(collect_audited_images(new_images, sample), pictures)
+    return sample, population, open_image_set(pictures)
+
+
+def test_labels_carry_the_promise_under_which_they_were_given(drawn, predictor, new_images):
+    _, population, _ = drawn
+    assert population["promised_accuracy"] == predictor.facts.promised_accuracy is not None
+    assert population["confidence"] == predictor.facts.confidence
+    assert population["class_names"] == list(predictor.facts.class_names)
+    assert sum(population["images"].values()) + population["training_images"] == len(new_images.table)
+
+
+def test_pictures_are_of_the_sample_and_as_large_as_they_came(drawn, new_images):
+    sample, _, images = drawn
+    assert set(images.table["id"]) == set(sample["id"])
+    assert images.image_shape == (sample[["width_px", "height_px"]].to_numpy().max(),) * 2 + (3,)
+    assert images.rejected.empty
+
+
+def test_images_that_were_not_labelled_are_refused(drawn, new_images):
+    sample, _, _ = drawn
+    others = replace(new_images, table=new_images.table[~new_images.table["id"].isin(sample["id"][:2])])
+    with pytest.raises(UnusableSetError, match=r"2 of the \d+ drawn are not in shapes, such as .*run_id=RUN"):
+        collect_audited_images(others, sample)
+
+
+def test_the_page_asks_about_all_of_them_and_shows_nothing_of_what_the_network_says(drawn):
+    sample, population, images = drawn
+    page = write_audit_page(images, sample, population)
+    assert page.count('<li class="card"') == len(sample)
+    assert 'class="sure"' not in page
+    assert 'class="likely"' not in page
+    assert f"{population['images']['answered']:,} answered" in page
+    gone = replace(images, table=images.table.iloc[1:])
+    assert write_audit_page(gone, sample, population).count('<li class="card"') == len(sample) - 1
+
+
+def test_the_sheet_shows_wrong_answers_alone_the_surest_first(drawn):
+    sample, population, images = drawn
+    answered = sample[sample["stratum"] == "answered"]
+    labels = pd.DataFrame({"id": sample["id"], "label": sample["predicted"]})
+    _, answers = measure_audit(sample, population, labels)
+    assert "None of" in draw_audit_mistakes(answers, images).get_suptitle()
+    wrong = answered["id"].iloc[:2]
+    labels.loc[labels["id"].isin(wrong), "label"] = None
+    _, answers = measure_audit(sample, population, labels)
+    figure = draw_audit_mistakes(answers, images)
+    titles = [text.get_text() for axes in figure.axes for text in axes.texts]
+    assert len(titles) == 2
+    assert all(title.endswith("none of these") for title in titles)
+    assert figure.get_suptitle() == f"Answered, and wrong: 2 of {len(answered)} answers"
+
+
+def test_the_end_of_a_run_says_what_to_do_and_what_was_found():
+    sample, population = sample_of(30, 10), population_of(9000, 800) | {"training_images": 200}
+    lines = " ".join(describe_audit_sample(sample, population, "kedro run --env x"))
+    assert "30 of 9,000 answered and 10 of 800 withheld images, labelled by 7" in lines
+    assert "200 more are images that it was trained on" in lines
+    assert "kedro run --env x --pipelines audit --params audit_labels=FILE" in lines
+    result, _ = measure_audit(sample, population, told(sample, 3))
+    lines = "\n".join(describe_audit(result))
+    assert result["statement"] in lines
+    assert "Answered        27 of 30 are right, 90.0%" in lines
+    assert "by its own confidence 29.7; 9,000 images in all" in lines
+    assert "Withheld        10 of 10 would have been right" in lines
+    assert "would be right if every image were answered" in lines
+    assert "none of the classes" not in lines
+
+
+def test_strata_are_what_the_labels_say(monkeypatch, drawn):
+    sample, _, _ = drawn
+    assert set(sample["stratum"]) <= set(STRATA)
+    assert ((sample["withheld"] == "") == (sample["stratum"] == "answered")).all()
+    assert labelling.WITHHELD.keys() >= set(sample["withheld"]) - {""}
