@@ -1,18 +1,16 @@
-"""Images to be labelled, as they come: opened for listing, never written."""
+"""Images to be labelled, as they come: opened for listing."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, NoReturn
+from typing import Any
 
-from kedro.io import AbstractDataset
-from kedro.io.core import DatasetError
-
-from cnn_transfer.images import ImageListing, fingerprint_of, list_unlabelled, open_location
+from cnn_transfer.datasets.given import GivenDataset
+from cnn_transfer.images import ImageListing, fingerprint_of, list_unlabelled
 
 
-class NewImagesDataset(AbstractDataset[NoReturn, ImageListing]):
+class NewImagesDataset(GivenDataset[ImageListing]):
     """A folder of images, a manifest, a table of images, or one image; see `cnn_transfer.images.list_unlabelled`.
 
     It is listed once: what comes later is left for the next run.
@@ -20,23 +18,12 @@ class NewImagesDataset(AbstractDataset[NoReturn, ImageListing]):
     Args:
         filepath: Local path or address, such as `s3://bucket/photos`; None: not said yet.
         follow_links: Whether links in a local folder may lead out of it.
-        credentials: For the file system, as Kedro reads them from `credentials.yml`.
-        fs_args: Further arguments of the file system.
-        metadata: For Kedro's plugins.
+        given: See `GivenDataset`.
     """
 
-    def __init__(
-        self,
-        filepath: str | None = None,
-        follow_links: bool = False,
-        credentials: dict[str, Any] | None = None,
-        fs_args: dict[str, Any] | None = None,
-        metadata: dict[str, Any] | None = None,
-    ) -> None:
-        self._filepath = filepath
-        self.metadata = metadata
+    def __init__(self, filepath: str | None = None, follow_links: bool = False, **given: Any) -> None:
+        super().__init__(filepath, **given)
         self._follow_links = follow_links
-        self._storage_options = {**(fs_args or {}), **(credentials or {})}
 
     def load(self) -> ImageListing:
         return self._listing
@@ -58,9 +45,6 @@ class NewImagesDataset(AbstractDataset[NoReturn, ImageListing]):
         """
         return self._listing.fingerprint
 
-    def save(self, data: NoReturn) -> None:
-        raise DatasetError(f"New images are never written. Received: {type(data).__name__} for {self._filepath}.")
-
     @cached_property
     def _listing(self) -> ImageListing:
         if self._filepath is None:
@@ -71,12 +55,3 @@ class NewImagesDataset(AbstractDataset[NoReturn, ImageListing]):
         digest = fingerprint_of(self._filepath, self._storage_options)
         listing = list_unlabelled(self._filepath, self._follow_links, **self._storage_options)
         return replace(listing, fingerprint=digest)
-
-    def _exists(self) -> bool:
-        if self._filepath is None:
-            return False
-        filesystem, path = open_location(self._filepath, self._storage_options)
-        return bool(filesystem.exists(path))
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._filepath}
