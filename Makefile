@@ -111,6 +111,7 @@ bench: .venv/.ready  ## measure the default run, the article's script, intake, f
 	$(BIN)/python benchmarks/predict_rate.py
 	$(BIN)/python benchmarks/drift.py
 	$(BIN)/python benchmarks/damaged_images.py
+	$(BIN)/python benchmarks/audit.py
 	$(BIN)/python benchmarks/exports.py
 	$(BIN)/python benchmarks/releases.py
 	$(BIN)/kedro run --pipelines export

@@ -93,7 +93,11 @@ def test_what_was_said_on_the_page_is_measured(drawn, browser, truth, kedro, tmp
         ("audit", ("audit_labels=none.csv",), "Labels were expected at"),
         ("audit_sample", (), "images must be a folder, a manifest, a table of images or one image. Received: nothing"),
         ("predict", ("audit_labels=none.csv", f"images={DIGITS}"), "nothing of this run measures answers by it"),
-        ("audit_sample", ("audit.answered=0", f"images={DIGITS}"), "audit.answered: Input should be greater than or equal to 1"),
+        (
+            "audit_sample",
+            ("audit.answered=0", f"images={DIGITS}"),
+            "audit.answered: Input should be greater than or equal to 1",
+        ),
     ],
 )
 def test_what_is_missing_or_wrong_is_told_before_the_first_node(drawn, kedro, pipeline, parameters, expected):

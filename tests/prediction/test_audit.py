@@ -102,7 +102,12 @@ def test_the_draw_is_nested_mixed_and_the_same_however_the_parts_are_cut():
     assert set(sample["id"]) < set(more["id"])
     other, _ = draw_audit(Labels(whole), NUMBERS, 1)
     assert set(other["id"]) != set(sample["id"])
-    assert 0 < np.flatnonzero(sample["stratum"] == "withheld").mean() < 35  # not all at the end
+    for half in (sample[:20], sample[20:]):
+        assert half["stratum"].value_counts().to_dict() == {"answered": 15, "withheld": 5}
+    again = more[more["id"].isin(sample["id"])]
+    assert (
+        again[again["stratum"] == "answered"]["id"].tolist() == more["id"][more["stratum"] == "answered"][:30].tolist()
+    )
 
 
 def test_every_image_is_as_likely_to_be_drawn():
@@ -122,6 +127,7 @@ def test_nothing_but_training_images_is_nothing_to_draw_from():
     ("answered", "wrong", "verdict", "said"),
     [
         (72, 0, "kept", "72 of 72 answers are right, which shows at least 95.0% (95.0% to 100.0%)"),
+        (71, 0, "open", "Nothing speaks against the promise of 95.0%: 71 of 71"),
         (71, 0, "open", "(94.9% to 100.0%); 1 more without a mistake would show it"),
         (100, 11, "broken", "89 of 100 answers are right, which shows less than the promised 95.0% (81.2% to 94.4%)"),
         (100, 10, "open", "neither shown nor refuted: 90 of 100"),

@@ -51,9 +51,10 @@ def draw_audit(labelled: LabelledImages, numbers: Mapping[str, int], seed: int) 
         seed: Of the draw.
 
     Returns:
-        One row an image in random order: `id`, `stratum`, `predicted`, `confidence`, `withheld` (code, see
-        `Labelled.predictions`), `width_px`, `height_px`; and what they were drawn from: `model_version`, `class_names`,
-        `promised_accuracy` and `confidence` (of that promise), `images` by stratum, `training_images` (left out).
+        One row an image, in random order and with both kinds throughout: `id`, `stratum`, `predicted`, `confidence`,
+        `withheld` (code, see `Labelled.predictions`), `width_px`, `height_px`; and what they were drawn from:
+        `model_version`, `class_names`, `promised_accuracy` and `confidence` (of that promise), `images` by stratum,
+        `training_images` (left out).
 
     Raises:
         UnusableSetError: When nothing is left to draw from.
@@ -77,8 +78,10 @@ def draw_audit(labelled: LabelledImages, numbers: Mapping[str, int], seed: int) 
             f"There must be labelled images to draw from. Received: none but {training_images:,} that "
             f"{labelled.model_version} was trained on. Label new ones: kedro run --pipelines predict"
         )
-    sample = drawn.sort_values("rank")[["id", "stratum", *COLUMNS[1:]]].reset_index(drop=True)
-    return sample, {
+    strata = drawn.groupby("stratum")["rank"]
+    mixed = (strata.rank() - 0.5) / strata.transform("size")  # whoever stops half-way has seen half of both
+    sample = drawn.iloc[np.argsort(mixed, kind="stable")][["id", "stratum", *COLUMNS[1:]]]
+    return sample.reset_index(drop=True), {
         "model_version": labelled.model_version,
         "class_names": labelled.class_names,
         "promised_accuracy": labelled.contents.get("promised_accuracy"),
@@ -254,6 +257,8 @@ def _verdict(result: Mapping[str, Any]) -> tuple[str, str]:
     wrong = answered["looked_at"] - answered["right"]
     needed = fewest_images(promised, (1 + confidence) / 2, wrong)
     more = f"; {needed - answered['looked_at']:,} more without a mistake would show it" if needed else ""
+    if answered["accuracy"] >= promised:
+        return OPEN, f"Nothing speaks against the promise of {_percent(promised)}: {found} ({interval}){more}."
     return OPEN, f"The promise of {_percent(promised)} is neither shown nor refuted: {found} ({interval}){more}."
 
 
