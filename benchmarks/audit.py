@@ -121,7 +121,7 @@ def main() -> None:
         for seed in range(options.audits):
             sample, population = draw_audit(labelled, numbers, seed)
             told = truth.loc[sample["id"]].reset_index()
-            results.append(measure_audit(sample, population, told)[0])
+            results.append(measure_audit(sample, population, told, {})[0])
         verdicts = [np.mean([result["verdict"] == verdict for result in results]) for verdict in VERDICTS]
         of_answers, of_all = right[answered].mean(), right.mean()
         holds = np.mean([

@@ -59,6 +59,7 @@ def sample_of(answered, withheld=0, right_by_confidence=0.99):
 def population_of(answered=1000, withheld=0, promised=0.95):
     return {
         "model_version": "7",
+        "labels": "part",
         "class_names": CLASSES,
         "promised_accuracy": promised,
         "confidence": 0.95,
@@ -135,7 +136,7 @@ def test_nothing_but_training_images_is_nothing_to_draw_from():
 )
 def test_the_verdict_is_the_interval_beside_the_promise(answered, wrong, verdict, said):
     sample = sample_of(answered)
-    result, answers = measure_audit(sample, population_of(), told(sample, wrong))
+    result, answers = measure_audit(sample, population_of(), told(sample, wrong), {})
     assert result["verdict"] == verdict
     assert said in result["statement"]
     assert (~answers["right"].astype(bool)).sum() == wrong
@@ -145,19 +146,19 @@ def test_the_verdict_is_the_interval_beside_the_promise(answered, wrong, verdict
 
 def test_so_many_more_without_a_mistake_show_it():
     sample = sample_of(40)
-    result, _ = measure_audit(sample, population_of(), told(sample, 1))
+    result, _ = measure_audit(sample, population_of(), told(sample, 1), {})
     more = int(result["statement"].split("; ")[1].split()[0])
     for extra, verdict in ((more - 1, "open"), (more, "kept")):
         larger = sample_of(40 + extra)
-        assert measure_audit(larger, population_of(), told(larger, 1))[0]["verdict"] == verdict
+        assert measure_audit(larger, population_of(), told(larger, 1), {})[0]["verdict"] == verdict
 
 
 def test_without_a_promise_or_an_answered_image_there_is_no_verdict():
     sample = sample_of(0, 10)
     nothing = population_of(0, 50, promised=None)
-    assert measure_audit(sample, nothing, told(sample))[0]["verdict"] == "no_promise"
+    assert measure_audit(sample, nothing, told(sample), {})[0]["verdict"] == "no_promise"
     both = sample_of(5, 5)
-    result, _ = measure_audit(both, population_of(100, 50), told(both, rows=slice(5, 10)))
+    result, _ = measure_audit(both, population_of(100, 50), told(both, rows=slice(5, 10)), {})
     assert result["verdict"] == "open"
     assert "no answered image was" in result["statement"]
     assert result["answered"]["accuracy"] is None
@@ -169,7 +170,7 @@ def test_both_strata_count_by_their_images_and_not_by_how_many_were_drawn():
     sample = sample_of(50, 50)
     labels = told(sample)
     labels.loc[labels["id"].str.startswith("w"), "label"] = "dog"
-    result, _ = measure_audit(sample, population_of(900, 100), labels)
+    result, _ = measure_audit(sample, population_of(900, 100), labels, {})
     assert result["accuracy"] == pytest.approx(0.9)
     ends = [exact_interval(right, 50, 0.975) for right in (50, 0)]
     assert result["accuracy_low"] == pytest.approx(0.9 * ends[0].low + 0.1 * ends[1].low)
@@ -177,20 +178,36 @@ def test_both_strata_count_by_their_images_and_not_by_how_many_were_drawn():
     assert result["withheld"]["right"] == 0
 
 
+def test_audits_of_a_network_add_up_once_for_each_set_of_labels():
+    sample, population, earlier = sample_of(60), population_of(), {}
+    for labels, wrong in (("monday", 2), ("tuesday", 0), ("tuesday", 1)):
+        result, _ = measure_audit(sample, population | {"labels": labels}, told(sample, wrong), earlier)
+        earlier[f"audit {len(earlier)}"] = result
+    earlier["of another network"] = result | {"model_version": "6", "labels": "sunday"}
+    earlier["damaged"] = "ValueError: what cannot be read has its reason here"
+    result, _ = measure_audit(sample, population | {"labels": "friday"}, told(sample), earlier)
+    together = result["all_audits"]
+    assert (together["audits"], together["looked_at"], together["right"]) == (3, 180, 177)
+    assert together["accuracy_low"] == exact_interval(177, 180, 0.95).low
+    assert (result["verdict"], together["verdict"]) == ("open", "kept")
+    assert f"All audits      3 of this network. {together['statement']}" in describe_audit(result)
+    assert not any(line.startswith("All audits") for line in describe_audit(earlier["audit 0"]))
+
+
 def test_an_answer_for_an_image_of_none_of_the_classes_is_wrong():
     sample = sample_of(4)
     labels = told(sample)
     labels.loc[1, "label"] = None
-    result, answers = measure_audit(sample, population_of(), labels)
+    result, answers = measure_audit(sample, population_of(), labels, {})
     assert (result["answered"]["right"], result["answered"]["none_of_the_classes"]) == (3, 1)
     assert answers["right"].tolist() == [True, False, True, True]
 
 
 def test_what_was_not_reached_is_no_harm_and_what_was_passed_over_is_told():
     sample = sample_of(20)
-    first, _ = measure_audit(sample, population_of(), told(sample, rows=slice(0, 8)))
+    first, _ = measure_audit(sample, population_of(), told(sample, rows=slice(0, 8)), {})
     assert (first["answered"]["looked_at"], first["passed_over"]) == (8, 0)
-    gaps, answers = measure_audit(sample, population_of(), told(sample, rows=[0, 3, 7]))
+    gaps, answers = measure_audit(sample, population_of(), told(sample, rows=[0, 3, 7]), {})
     assert (gaps["answered"]["looked_at"], gaps["passed_over"]) == (3, 5)
     assert answers["right"].isna().sum() == 17
     assert "passed over: 5" in " ".join(describe_audit(gaps))
@@ -207,7 +224,7 @@ def test_what_was_not_reached_is_no_harm_and_what_was_passed_over_is_told():
 )
 def test_labels_of_other_images_or_classes_are_refused(rows, message):
     with pytest.raises(UnusableSetError, match=message):
-        measure_audit(sample_of(3), population_of(), pd.DataFrame(rows, columns=["id", "label"]))
+        measure_audit(sample_of(3), population_of(), pd.DataFrame(rows, columns=["id", "label"]), {})
 
 
 @given(st.integers(1, 400), st.data())
@@ -225,7 +242,7 @@ def test_a_wrong_verdict_is_as_rare_as_was_said(truth, never):
     """At the border of the promise, where it is most likely: at most 2.5% on either side."""
     wrong = np.random.default_rng(0).binomial(150, 1 - truth, 400)
     sample, population = sample_of(150), population_of()
-    verdicts = {count: measure_audit(sample, population, told(sample, count))[0]["verdict"] for count in set(wrong)}
+    verdicts = {count: measure_audit(sample, population, told(sample, count), {})[0]["verdict"] for count in set(wrong)}
     assert np.mean([verdicts[count] == never for count in wrong]) <= 0.045  # 0.025 and three standard errors
 
 
@@ -289,11 +306,11 @@ def test_the_sheet_shows_wrong_answers_alone_the_surest_first(drawn):
     sample, population, images = drawn
     answered = sample[sample["stratum"] == "answered"]
     labels = pd.DataFrame({"id": sample["id"], "label": sample["predicted"]})
-    _, answers = measure_audit(sample, population, labels)
+    _, answers = measure_audit(sample, population, labels, {})
     assert "None of" in draw_audit_mistakes(answers, images).get_suptitle()
     wrong = answered["id"].iloc[:2]
     labels.loc[labels["id"].isin(wrong), "label"] = None
-    _, answers = measure_audit(sample, population, labels)
+    _, answers = measure_audit(sample, population, labels, {})
     figure = draw_audit_mistakes(answers, images)
     titles = [text.get_text() for axes in figure.axes for text in axes.texts]
     assert len(titles) == 2
@@ -307,7 +324,7 @@ def test_the_end_of_a_run_says_what_to_do_and_what_was_found():
     assert "30 of 9,000 answered and 10 of 800 withheld images, labelled by 7" in lines
     assert "200 more are images that it was trained on" in lines
     assert "kedro run --env x --pipelines audit --params audit_labels=FILE" in lines
-    result, _ = measure_audit(sample, population, told(sample, 3))
+    result, _ = measure_audit(sample, population, told(sample, 3), {})
     lines = "\n".join(describe_audit(result))
     assert result["statement"] in lines
     assert "Answered        27 of 30 are right, 90.0%" in lines
@@ -322,3 +339,14 @@ def test_strata_are_what_the_labels_say(monkeypatch, drawn):
     assert set(sample["stratum"]) <= set(STRATA)
     assert ((sample["withheld"] == "") == (sample["stratum"] == "answered")).all()
     assert labelling.WITHHELD.keys() >= set(sample["withheld"]) - {""}
+
+
+def test_a_part_of_which_no_image_could_be_used_adds_nothing():
+    parts = labels_of(["a", "b"]), labels_of(["a"])[:0].astype({"notes": "str"})
+    sample, population = draw_audit(Labels(*parts), {"answered": 5, "withheld": 0}, 0)
+    assert sorted(sample["id"]) == ["a", "b"]
+    assert population["images"] == {"answered": 2, "withheld": 0}
+    result, _ = measure_audit(sample, population | {"promised_accuracy": 0.9}, told(sample), {})
+    assert result["accuracy"] == 1
+    with pytest.raises(UnusableSetError, match="none but 0"):
+        draw_audit(Labels(parts[1]), NUMBERS, 0)

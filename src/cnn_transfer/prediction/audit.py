@@ -6,12 +6,13 @@ were answered and images that were not are drawn apart from each other, each at 
 made by confidence or strangeness: what holds for it holds for all images that were labelled.
 
 Intervals are exact (Clopper and Pearson 1934), since the samples are small and shares near 1. The interval over both
-strata adds up theirs, each at half the risk (Bonferroni), and is therefore rather too wide than too narrow.
+strata adds up theirs, each at half the risk (Bonferroni), and is therefore rather too wide than too narrow. So is that
+of several audits taken together, whose true shares may differ (Hoeffding 1956).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -54,7 +55,7 @@ def draw_audit(labelled: LabelledImages, numbers: Mapping[str, int], seed: int) 
         One row an image, in random order and with both kinds throughout: `id`, `stratum`, `predicted`, `confidence`,
         `withheld` (code, see `Labelled.predictions`), `width_px`, `height_px`; and what they were drawn from:
         `model_version`, `class_names`, `promised_accuracy` and `confidence` (of that promise), `images` by stratum,
-        `training_images` (left out).
+        `labels` (stands for these images as labelled by this network), `training_images` (left out).
 
     Raises:
         UnusableSetError: When nothing is left to draw from.
@@ -83,6 +84,7 @@ def draw_audit(labelled: LabelledImages, numbers: Mapping[str, int], seed: int) 
     sample = drawn.iloc[np.argsort(mixed, kind="stable")][["id", "stratum", *COLUMNS[1:]]]
     return sample.reset_index(drop=True), {
         "model_version": labelled.model_version,
+        "labels": first,
         "class_names": labelled.class_names,
         "promised_accuracy": labelled.contents.get("promised_accuracy"),
         "confidence": labelled.contents.get("confidence", 0.95),
@@ -151,7 +153,7 @@ def write_audit_page(images: ImageSet, sample: pd.DataFrame, population: Mapping
 
 
 def measure_audit(
-    sample: pd.DataFrame, population: Mapping[str, Any], told: pd.DataFrame
+    sample: pd.DataFrame, population: Mapping[str, Any], told: pd.DataFrame, earlier: Mapping[str, Any]
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Compare what the network said with what a person said.
 
@@ -159,15 +161,19 @@ def measure_audit(
         sample: See `draw_audit`.
         population: Likewise.
         told: `id` and `label` of the images that were looked at; a missing label: none of the classes.
+        earlier: Results of earlier audits by their version, the oldest first; those of other networks, or of the same
+            images, count for nothing.
 
     Returns:
         The result and the sample with `looked_at`, `label` and `right` (of `predicted`, answered or not; missing where
         nobody looked). The result has `verdict` (`kept`: at least the promised accuracy is shown; `broken`: less is;
         `open`: neither; `no_promise`) and `statement`; `promised_accuracy`, `confidence` (of the intervals),
-        `model_version`, `training_images` (left out), `passed_over` (not looked at though others after them were); for
-        each stratum `images`, `drawn`, `looked_at`, `right`, `none_of_the_classes`, `expected_right` (by the
+        `model_version`, `labels`, `training_images` (left out), `passed_over` (not looked at though others after them
+        were); for each stratum `images`, `drawn`, `looked_at`, `right`, `none_of_the_classes`, `expected_right` (by the
         network's own confidence), `accuracy` with `accuracy_low` and `accuracy_high` (None where nobody looked); and
-        the same three over both, as if every image were answered.
+        the same three over both, as if every image were answered; `all_audits`: how many `audits` there are of
+        this network, and of all their answered images `looked_at`, `right`, `accuracy` with its interval, `verdict` and
+        `statement`.
 
     Raises:
         UnusableSetError: When an id is not in the sample or has two labels, a label is no class, or no image was looked
@@ -192,6 +198,7 @@ def measure_audit(
         "promised_accuracy": population["promised_accuracy"],
         "confidence": confidence,
         "model_version": population["model_version"],
+        "labels": population["labels"],
         "training_images": population["training_images"],
         "passed_over": int((~answers["looked_at"][:last]).sum()),
         **strata,
@@ -199,14 +206,27 @@ def measure_audit(
         "accuracy_low": overall and overall.low,
         "accuracy_high": overall and overall.high,
     }
-    verdict, statement = _verdict(result)
-    return {"verdict": verdict, "statement": statement, **result}, answers
+    verdict = _verdict(population["promised_accuracy"], confidence, strata[ANSWERED])
+    together = _together(result, earlier.values())
+    return {**verdict, **result, "all_audits": together}, answers
+
+
+def _together(result: Mapping[str, Any], earlier: Iterable[Any]) -> dict[str, Any]:
+    """Of all answered images that were looked at in audits of one network, the last audit of each set of labels."""
+    audits = {
+        audit["labels"]: audit[ANSWERED]
+        for audit in (*(audit for audit in earlier if isinstance(audit, Mapping)), result)
+        if audit["model_version"] == result["model_version"]
+    }
+    looked_at, right = (sum(audit[name] for audit in audits.values()) for name in ("looked_at", "right"))
+    figures = {"looked_at": looked_at, "right": right, **_shares(right, looked_at, result["confidence"])}
+    verdict = _verdict(result["promised_accuracy"], result["confidence"], figures)
+    return {"audits": len(audits), **figures, **verdict}
 
 
 def _of_stratum(part: pd.DataFrame, images: int, confidence: float) -> dict[str, Any]:
     looked = part[part["looked_at"]]
     right = int(looked["right"].sum())
-    shares = exact_interval(right, len(looked), confidence) if len(looked) else (None, None, None)
     return {
         "images": images,
         "drawn": len(part),
@@ -214,8 +234,13 @@ def _of_stratum(part: pd.DataFrame, images: int, confidence: float) -> dict[str,
         "right": right,
         "none_of_the_classes": int(looked["label"].isna().sum()),
         "expected_right": float(looked["confidence"].sum()),
-        **dict(zip(("accuracy", "accuracy_low", "accuracy_high"), shares, strict=True)),
+        **_shares(right, len(looked), confidence),
     }
+
+
+def _shares(right: int, looked_at: int, confidence: float) -> dict[str, float | None]:
+    shares = exact_interval(right, looked_at, confidence) if looked_at else (None, None, None)
+    return dict(zip(("accuracy", "accuracy_low", "accuracy_high"), shares, strict=True))
 
 
 def exact_interval(successes: int, trials: int, confidence: float) -> Interval:
@@ -239,27 +264,31 @@ def _overall(strata: Mapping[str, Mapping[str, Any]], confidence: float) -> Inte
     return Interval(*(float(value) for value in np.sum(parts, axis=0)))
 
 
-def _verdict(result: Mapping[str, Any]) -> tuple[str, str]:
-    promised, answered, confidence = result["promised_accuracy"], result[ANSWERED], result["confidence"]
+def _verdict(promised: float | None, confidence: float, answered: Mapping[str, Any]) -> dict[str, str]:
+    """What answered images that were looked at show of a promise: `verdict`, `statement`."""
     if promised is None:
-        return NO_PROMISE, "Nothing was promised of the answers that could be kept or broken."
+        return _said(NO_PROMISE, "Nothing was promised of the answers that could be kept or broken.")
     if not answered["looked_at"]:
-        return OPEN, "Whether the promise is kept was not looked at: no answered image was."
+        return _said(OPEN, "Whether the promise is kept was not looked at: no answered image was.")
     found = f"{answered['right']:,} of {answered['looked_at']:,} answers are right"
     interval = f"{_percent(answered['accuracy_low'])} to {_percent(answered['accuracy_high'])}"
     if answered["accuracy_low"] >= promised:
-        return KEPT, f"The promise is kept: {found}, which shows at least {_percent(promised)} ({interval})."
+        return _said(KEPT, f"The promise is kept: {found}, which shows at least {_percent(promised)} ({interval}).")
     if answered["accuracy_high"] < promised:
-        return BROKEN, (
+        return _said(
+            BROKEN,
             f"The promise is broken: {found}, which shows less than the promised {_percent(promised)} ({interval}). Do "
-            "not rely on the answers until a network has learnt from such images."
+            "not rely on the answers until a network has learnt from such images.",
         )
-    wrong = answered["looked_at"] - answered["right"]
-    needed = fewest_images(promised, (1 + confidence) / 2, wrong)
+    needed = fewest_images(promised, (1 + confidence) / 2, answered["looked_at"] - answered["right"])
     more = f"; {needed - answered['looked_at']:,} more without a mistake would show it" if needed else ""
     if answered["accuracy"] >= promised:
-        return OPEN, f"Nothing speaks against the promise of {_percent(promised)}: {found} ({interval}){more}."
-    return OPEN, f"The promise of {_percent(promised)} is neither shown nor refuted: {found} ({interval}){more}."
+        return _said(OPEN, f"Nothing speaks against the promise of {_percent(promised)}: {found} ({interval}){more}.")
+    return _said(OPEN, f"The promise of {_percent(promised)} is neither shown nor refuted: {found} ({interval}){more}.")
+
+
+def _said(verdict: str, statement: str) -> dict[str, str]:
+    return {"verdict": verdict, "statement": statement}
 
 
 def draw_audit_mistakes(answers: pd.DataFrame, images: ImageSet) -> Figure:
@@ -310,6 +339,8 @@ def describe_audit(result: Mapping[str, Any]) -> list[str]:
         result: See `measure_audit`.
     """
     lines = [f"Verdict         {result['statement']}"]
+    if (together := result["all_audits"])["audits"] > 1:
+        lines.append(f"All audits      {together['audits']:,} of this network. {together['statement']}")
     for name, stratum in ((name.capitalize(), result[name]) for name in STRATA):
         if stratum["looked_at"]:
             verb = "are" if name == "Answered" else "would have been"
@@ -318,7 +349,7 @@ def describe_audit(result: Mapping[str, Any]) -> list[str]:
                 f"own confidence {stratum['expected_right']:.1f}; {stratum['images']:,} images in all"
             )
     if result["accuracy"] is not None:
-        lines.append(f"All             {_interval(result)} would be right if every image were answered")
+        lines.append(f"All images      {_interval(result)} would be right if every image were answered")
     if strange := sum(result[stratum]["none_of_the_classes"] for stratum in STRATA):
         lines.append(f"Note            none of the classes: {strange:,} of the images that were looked at")
     if result["passed_over"]:

@@ -39,10 +39,10 @@ def write_page(images: ImageSet, sample: pd.DataFrame, population: Mapping[str, 
 
 
 def measure(
-    sample: pd.DataFrame, population: Mapping[str, Any], told: pd.DataFrame
+    sample: pd.DataFrame, population: Mapping[str, Any], told: pd.DataFrame, earlier: Mapping[str, Any]
 ) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Compare what the network said with what somebody said."""
-    return measure_audit(sample, population, told)
+    """Compare what the network said with what somebody said, here and in earlier audits."""
+    return measure_audit(sample, population, told, earlier)
 
 
 def draw_mistakes(answers: pd.DataFrame, images: ImageSet) -> Figure:
