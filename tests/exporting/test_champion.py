@@ -170,7 +170,7 @@ def test_first_release_has_nothing_before_it(predictor, shapes, shape_splits, co
     table = judge_both(predictor, Champion(), shapes, shape_splits)
     found, classes = compare(table, champion=Champion())
     assert (found["champion"], found["passed"], len(classes)) == (None, True, 0)
-    assert describe_champion(found) == ["before          There is no release before this one."]
+    assert describe_champion(found) == ["before          There is no release of another network before this one."]
     check_not_worse(found)
     assert draw_champion(found, classes).get_suptitle() == "No release before this one"
 

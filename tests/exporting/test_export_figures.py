@@ -84,7 +84,7 @@ def test_card_says_how_files_compare(table, first_release):
         "# Shapes\n\nA card.\n", table, (28, 28, 1), {"cores": 2, "cpu": "a processor"},
         first_release | {"notes": ["One.", "Another."]},
     )  # fmt: skip
-    assert card.endswith("There is no release before this one.\n\n- One.\n- Another.\n")
+    assert card.endswith("There is no release of another network before this one.\n\n- One.\n- Another.\n")
     assert card.startswith("# Shapes\n\nA card.\n\n## Exports\n")
     assert "uint8 0–255 of the shape (n, 28, 28, 1)" in card
     for known in FORMATS.values():

@@ -50,7 +50,7 @@ def test_wanted_formats_are_written_compared_timed_and_released(predictor, shape
     assert made.predictor.version == "5"
     assert made.predictor.card.startswith(version.card.strip())
     assert "a processor" in made.predictor.card
-    assert "There is no release before this one." in made.predictor.card
+    assert "There is no release of another network before this one." in made.predictor.card
     after = (version.card, version.references.features.tobytes(), [w.tobytes() for w in network_weights(version)])
     assert before == after
 

@@ -187,7 +187,7 @@ def test_tells_of_its_model_and_its_health(client, release_folder):
     model = client.get("/model").json
     assert model["version"] == VERSION
     assert model["facts"]["card"]["architecture"] == "tiny"
-    assert model["comparison"]["statement"] == "There is no release before this one."
+    assert model["comparison"]["statement"] == "There is no release of another network before this one."
     assert model["limits"] == {"most_files": 4, "most_file_mb": 1.0, "most_request_mb": 1.5}
     assert client.get("/model-card").body == (release_folder / "README.md").read_bytes()
     assert client.get("/model-card").headers["content-type"].startswith("text/markdown")

@@ -205,7 +205,7 @@ def _class_changes(challenger: Predictor, champion: Champion) -> dict[str, list[
 
 def _statement(challenger: Predictor, champion: Champion, figures: Mapping[str, Any], classes: pd.DataFrame) -> str:
     if not champion.version:
-        return "There is no release before this one."
+        return "There is no release of another network before this one."
     if champion.predictor is None:
         return f"Not compared with the release before, {champion.version}: {champion.problem}"
     if same_network(challenger, champion):
