@@ -262,7 +262,12 @@ def exported(predictor, training_pixels):
 @pytest.fixture(scope="session")
 def first_release():
     """What is said of a release before which there is none."""
-    return {"champion": None, "passed": True, "statement": "There is no release of another network before this one.", "notes": []}
+    return {
+        "champion": None,
+        "passed": True,
+        "statement": "There is no release of another network before this one.",
+        "notes": [],
+    }
 
 
 @pytest.fixture(scope="session")
