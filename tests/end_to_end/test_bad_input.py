@@ -52,7 +52,10 @@ def test_unknown_pipeline_suggests_the_nearest(project, kedro, flag):
     result = kedro(project, "run", "--env", "test", flag, "transfr")
     assert result.returncode == 1
     assert "Traceback" not in result.stdout
-    assert "Error: There is no pipeline transfr. Did you mean transfer? There are: compare_runs, " in result.stdout
+    assert (
+        "Error: There is no pipeline transfr. Did you mean transfer? There are: audit, audit_sample, compare_runs, "
+        in result.stdout
+    )
     assert outputs(project) == []
 
 

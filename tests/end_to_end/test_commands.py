@@ -44,9 +44,21 @@ def test_registry_lists_the_stages_and_what_they_add_up_to():
     from cnn_transfer.pipeline_registry import ALTERNATIVES, FURTHER, STAGES, register_pipelines
 
     pipelines, whole = register_pipelines(), {"transfer", "transfer_pretrained", "release", "release_pretrained"}
-    assert set(pipelines) == {*STAGES, *ALTERNATIVES, *FURTHER, *whole, "__default__"}
+    assert set(pipelines) == {*STAGES, *ALTERNATIVES, *FURTHER, *whole, "audit_sample", "__default__"}
     assert pipelines["transfer"] == pipelines["__default__"]
     assert sum(len(pipelines[stage].nodes) for stage in STAGES) == len(pipelines["transfer"].nodes)
+
+
+def test_an_audit_is_two_pipelines_between_which_people_label():
+    from cnn_transfer.pipeline_registry import register_pipelines
+    from cnn_transfer.pipelines import audit
+
+    sample, result = (register_pipelines()[name] for name in ("audit_sample", "audit"))
+    assert {node.name for node in sample.nodes} | {node.name for node in result.nodes} == {
+        node.name for node in audit.create_pipeline().nodes
+    }
+    assert "audit_labels" in result.inputs() - sample.datasets()
+    assert sample.outputs() == {"audit_page"}
 
 
 @pytest.mark.parametrize("whole", ["transfer", "transfer_pretrained"])
