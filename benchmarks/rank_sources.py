@@ -147,7 +147,7 @@ def report(trials: pd.DataFrame, target: str, order: tuple[str, ...]) -> None:
             f"{right.mean():.0%} | {(z > 1.96).mean():.0%} | {(z < -1.96).mean():.0%} |"
         )
     print(f"\n{' > '.join(order)}, all of it right, by measure:")
-    for measure in MEASURES:
+    for measure in (*MEASURES, "test"):  # the last: what a ranking that knew the test images would reach
         right = np.all([wide[measure][a] > wide[measure][b] for a, b in pairwise(order)], axis=0)
         print(f"  {measure:<14} {right.sum()} of {len(right)} ({right.mean():.0%})")
     print("called of no use over random weights:", end=" ")
