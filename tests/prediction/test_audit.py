@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import beta, binom
 
+from cnn_transfer.evaluation.intervals import exact_interval
 from cnn_transfer.images import UnusableSetError, list_unlabelled, open_image_set, write_image_set
 from cnn_transfer.prediction import labelling
 from cnn_transfer.prediction.audit import (
@@ -19,7 +20,6 @@ from cnn_transfer.prediction.audit import (
     describe_audit_sample,
     draw_audit,
     draw_audit_mistakes,
-    exact_interval,
     measure_audit,
     write_audit_page,
 )

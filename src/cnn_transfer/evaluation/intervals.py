@@ -115,6 +115,20 @@ def wilson_interval(successes: int, trials: int, confidence: float) -> Interval:
     return Interval(successes / trials, float(interval.low), float(interval.high))
 
 
+def exact_interval(successes: int, trials: int, confidence: float) -> Interval:
+    """A proportion and its interval of Clopper and Pearson (1934), which holds at least the confidence for any share.
+
+    Args:
+        successes: 0 to `trials`.
+        trials: At least 1.
+        confidence: Level of the interval, 0-1.
+    """
+    from scipy import stats
+
+    interval = stats.binomtest(successes, trials).proportion_ci(confidence, method="exact")
+    return Interval(successes / trials, float(interval.low), float(interval.high))
+
+
 def score_interval(estimate: float, trials: float, quantile: float) -> Interval:
     """Wilson's interval for an estimate that is worth any number of trials, as in surveys (Franco et al. 2019).
 

@@ -12,7 +12,7 @@ of several audits taken together, whose true shares may differ (Hoeffding 1956).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -21,12 +21,12 @@ import pandas as pd
 
 from cnn_transfer.evaluation import Figure
 from cnn_transfer.evaluation.figures import draw_sheet, draw_words, short_name
-from cnn_transfer.evaluation.intervals import Interval
+from cnn_transfer.evaluation.intervals import Interval, exact_interval
 from cnn_transfer.evaluation.report.label_page import MOST_PX, Question, write_label_page
 from cnn_transfer.evaluation.selective import fewest_images
 from cnn_transfer.images import DecodedImages, ImageFormat, ImageListing, ImageSet, UnusableSetError
 from cnn_transfer.images.corrections import check_labels
-from cnn_transfer.images.listing import hash_ranks
+from cnn_transfer.images.listing import Encoded, hash_ranks
 from cnn_transfer.parameters import did_you_mean
 from cnn_transfer.prediction.labelling import LabelledImages
 from cnn_transfer.prediction.predictor import TRAINING_IMAGE
@@ -125,7 +125,7 @@ def collect_audited_images(listing: ImageListing, sample: pd.DataFrame) -> Decod
     return DecodedImages(some, image_format, np.arange(len(table)))
 
 
-def _read_some(listing: ImageListing, rows: np.ndarray, wanted: np.ndarray) -> Any:
+def _read_some(listing: ImageListing, rows: np.ndarray, wanted: np.ndarray) -> Iterator[Encoded]:
     return listing.read(rows[wanted])
 
 
@@ -241,14 +241,6 @@ def _of_stratum(part: pd.DataFrame, images: int, confidence: float) -> dict[str,
 def _shares(right: int, looked_at: int, confidence: float) -> dict[str, float | None]:
     shares = exact_interval(right, looked_at, confidence) if looked_at else (None, None, None)
     return dict(zip(("accuracy", "accuracy_low", "accuracy_high"), shares, strict=True))
-
-
-def exact_interval(successes: int, trials: int, confidence: float) -> Interval:
-    """A proportion and its interval of Clopper and Pearson, which holds at least the confidence for any share."""
-    from scipy import stats
-
-    found = stats.binomtest(successes, trials).proportion_ci(confidence, method="exact")
-    return Interval(successes / trials, float(found.low), float(found.high))
 
 
 def _overall(strata: Mapping[str, Mapping[str, Any]], confidence: float) -> Interval | None:
