@@ -152,6 +152,7 @@ def test_unlabelled_images_without_features_are_left_out(features, planted_split
     head = choose_head(fewer, planted_splits, head_rule(), seed=0)
     assert head.probe.evidence == {}
     assert head.describe()["self_training"] == {}
+    assert head.unlabelled == (planted_splits["split"] == "unlabelled").sum() > 0
 
 
 def test_the_accuracy_is_that_of_all_images_whatever_their_classes(features, planted_splits, head_rule):

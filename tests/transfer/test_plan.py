@@ -111,18 +111,20 @@ def test_the_sentence_says_what_the_head_reads_and_gets_right(source, features, 
 
 
 @pytest.mark.parametrize(
-    ("evidence", "self_trained", "said"),
+    ("there_are", "evidence", "self_trained", "said"),
     [
-        ({"unlabelled": 1200, "accepted": True}, True, "; 1,200 images without a label were used."),
-        ({"unlabelled": 40, "accepted": False}, False, "; 40 images without a label were not used, since left-out "),
-        ({}, False, " right."),
+        (1200, {"unlabelled": 1200, "accepted": True}, True, "; 1,200 images without a label were used."),
+        (5000, {"unlabelled": 1200, "accepted": True}, True, "; 1,200 of 5,000 images without a label were used."),
+        (40, {"unlabelled": 40, "accepted": False}, False, "; 40 images without a label were not used, since left-out"),
+        (40, {}, False, " right."),
     ],
 )
 def test_the_sentence_says_what_images_without_a_label_were_good_for(
-    source, features, head, evidence, self_trained, said
+    source, features, head, there_are, evidence, self_trained, said
 ):
     course = {"gain": 0.1} if evidence else {}
-    taught = dataclasses.replace(head, probe=dataclasses.replace(head.probe, evidence=evidence | course))
+    probe = dataclasses.replace(head.probe, evidence=evidence | course)
+    taught = dataclasses.replace(head, probe=probe, unlabelled=there_are)
     plan = plan_transfer(source, CARD, features, taught, None)
     assert plan.self_trained is self_trained
     assert said in plan.sentence

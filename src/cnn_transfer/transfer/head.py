@@ -76,6 +76,7 @@ class Head:
         drawn: (at most `depths.MOST_IMAGES`,) class of each image that the depths were chosen on.
         groups: (images,) the number of each one's group, with which it was left out; None: each by itself.
         least_groups: The same of the images of `least_errors`.
+        unlabelled: Images without a label that there are; `HeadRule.most_unlabelled` may let fewer take part.
     """
 
     taps: tuple[str, ...]
@@ -91,6 +92,7 @@ class Head:
     drawn: np.ndarray
     groups: np.ndarray | None = None
     least_groups: np.ndarray | None = None
+    unlabelled: int = 0
 
     @property
     def accuracy(self) -> float:
@@ -204,6 +206,7 @@ def _choose_head(features: FeatureSet, splits: pd.DataFrame, rule: HeadRule, see
         drawn=some_classes,
         groups=groups,
         least_groups=best.groups,
+        unlabelled=int((splits["split"] == "unlabelled").sum()),
     )
 
 

@@ -143,7 +143,8 @@ def _sentence(head: Head, features: FeatureSet, evidence: dict[str, Any], helps:
     course = head.probe.evidence
     if course:
         verb = "were used" if course["accepted"] else "were not used, since left-out images gained nothing by them"
-        parts.append(f"{course['unlabelled']:,} images without a label {verb}")
+        drawn = f" of {head.unlabelled:,}" if course["unlabelled"] < head.unlabelled else ""
+        parts.append(f"{course['unlabelled']:,}{drawn} images without a label {verb}")
     if helps is not None:
         gain, error = (evidence["knowledge"][key] for key in ("gain", "standard_error"))
         difference = f"{100 * gain:+.1f} ± {100 * CLEAR_GAIN * error:.1f} points"
