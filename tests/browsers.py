@@ -11,6 +11,7 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.wait import WebDriverWait
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 SCREENS = {"desk": 1280, "phone": 390}
@@ -52,6 +53,19 @@ def faults(browser: webdriver.Chrome) -> list[tuple[str, list[str]]]:
     assert len(found["passes"]) > 10  # it did look
     grave = [rule for rule in found["violations"] if rule["impact"] in {"serious", "critical"}]
     return [(rule["id"], [node["html"][:200] for node in rule["nodes"][:3]]) for rule in grave]
+
+
+def forget_labels(browser: webdriver.Chrome) -> None:
+    """Open a page to label on anew, in a browser that has kept nothing of it."""
+    clear = "const done = arguments[0]; stored('readwrite', (labels) => labels.clear()).then(() => done())"
+    browser.execute_async_script(clear)
+    browser.refresh()
+    progress(browser)
+
+
+def progress(browser: webdriver.Chrome) -> str:
+    """How many images such a page says are labelled, once it has looked at what the browser kept."""
+    return WebDriverWait(browser, 10).until(lambda _: browser.find_element(By.ID, "progress").text)
 
 
 def card(browser: webdriver.Chrome, number: int) -> WebElement:

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from selenium.webdriver.common.by import By
 
-from browsers import SCREENS, faults, open_page, press, save_labels
+from browsers import SCREENS, faults, forget_labels, open_page, press, save_labels
 from projects import ROOT
 
 pytestmark = pytest.mark.slow
@@ -65,8 +65,7 @@ def test_the_page_is_accessible_fits_and_shows_no_prediction(drawn, browser, scr
 def test_what_was_said_on_the_page_is_measured(drawn, browser, truth, kedro, tmp_path):
     project, _ = drawn
     open_page(browser, of(project, "images_to_audit.html").as_uri(), SCREENS["desk"], "light")
-    browser.execute_script("localStorage.clear()")
-    browser.refresh()
+    forget_labels(browser)
     sample = pd.read_parquet(of(project, "audit_sample.parquet"))
     ids = [one.get_attribute("data-id") for one in browser.find_elements(By.CLASS_NAME, "card")]
     assert ids == sample["id"].tolist()

@@ -8,7 +8,7 @@ import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from browsers import SCREENS, card, faults, open_page, press, save_labels
+from browsers import SCREENS, card, faults, forget_labels, open_page, press, progress, save_labels
 from cnn_transfer.evaluation.report.label_page import Question, write_label_page
 from cnn_transfer.images import open_image_set
 
@@ -41,15 +41,9 @@ def asked(finished_project, tmp_path_factory, kedro):
 def page(asked, browser):
     """Its page, opened in a browser that has kept nothing."""
     project, _ = asked
-    address = of(project, "08_reporting/images_to_label.html").as_uri()
-    open_page(browser, address, SCREENS["desk"], "light")
-    browser.execute_script("localStorage.clear()")
-    browser.get(address)
+    open_page(browser, of(project, "08_reporting/images_to_label.html").as_uri(), SCREENS["desk"], "light")
+    forget_labels(browser)
     return browser
-
-
-def progress(browser):
-    return browser.find_element(By.ID, "progress").text
 
 
 def test_images_without_a_label_are_asked_for(asked):
@@ -89,6 +83,13 @@ def test_a_press_labels_a_second_one_takes_it_back_and_the_browser_remembers(pag
     page.find_element(By.ID, "clear").click()
     page.switch_to.alert.accept()
     assert progress(page) == f"0 of {ASKED} labelled"
+
+
+def test_who_leaves_the_page_right_after_a_press_loses_nothing(page):
+    for number in range(ASKED):
+        press(page, number, "3")
+        page.refresh()
+        assert progress(page) == f"{number + 1} of {ASKED} labelled"
 
 
 def test_keys_label_the_framed_image_and_go_on_to_the_next(page):

@@ -2,23 +2,39 @@
 const facts = JSON.parse(document.getElementById("facts").textContent);
 const names = new Set(JSON.parse(document.getElementById("names").textContent));
 const cards = [...document.querySelectorAll(".card")];
-const store = `cnn-transfer-labels-${facts.key}`;
-const given = new Map(read());
+const given = new Map();
 let current = 0;
 
-function read() {
-  try {
-    const known = new Set(cards.map((card) => card.dataset.id));
-    return JSON.parse(localStorage.getItem(store) ?? "[]").filter(([id]) => known.has(id));
-  } catch {  // a browser may keep nothing of pages from a disk
-    return [];
-  }
+// In IndexedDB: of a page that is opened from a disk, Chromium 156 loses what is in localStorage.
+const database = new Promise((resolve, reject) => {
+  const request = indexedDB.open("cnn-transfer", 1);
+  request.onupgradeneeded = () => request.result.createObjectStore("labels");
+  request.onsuccess = () => resolve(request.result);
+  request.onerror = () => reject(request.error);
+});
+
+function stored(mode, ask) {
+  const answer = (opened) => new Promise((resolve, reject) => {
+    const transaction = opened.transaction("labels", mode);
+    const request = ask(transaction.objectStore("labels"));
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(request.error);
+    transaction.commit();  // at once, for somebody may leave the page
+  });
+  return database.then(answer).catch(() => undefined);  // a browser may keep nothing of pages from a disk
+}
+
+async function remember() {
+  const ids = new Set(cards.map((card) => card.dataset.id));
+  const before = await stored("readonly", (labels) => labels.get(facts.key)) ?? [];
+  const now = [...given];  // pressed in the meantime
+  for (const [id, label] of [...before, ...now]) if (ids.has(id)) given.set(id, label);
+  if (now.length) keep();
+  show();
 }
 
 function keep() {
-  try {
-    localStorage.setItem(store, JSON.stringify([...given]));
-  } catch { /* then only this page knows */ }
+  stored("readwrite", (labels) => labels.put([...given], facts.key));
 }
 
 function show() {
@@ -109,4 +125,4 @@ document.getElementById("clear").addEventListener("click", () => {
   show();
 });
 
-show();
+remember();
