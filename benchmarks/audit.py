@@ -8,12 +8,16 @@ as they are, damaged, mirrored, upside down (all, and every tenth), and with as 
 a tenth of all. Of each so many audits are drawn, in which everybody tells the truth. Beside what is true of all answers
 stands how often an audit says that the promise is kept, broken or neither, how often its interval holds what is true,
 and whether drift is called, of all images at once. Six minutes for the default run.
+
+Then a year of weekly audits is drawn as often, for answers of which other shares are right: how often their sum ever
+says that the promise is kept or broken, and when; and how often it would with intervals that hold for one look.
 """
 
 import argparse
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import fsspec
@@ -21,8 +25,10 @@ import numpy as np
 import pandas as pd
 from damaged_images import KNOWN, MORE, newest
 from PIL import Image
+from scipy import stats
 
 from cnn_transfer.evaluation.damage import Damage, damaged
+from cnn_transfer.evaluation.intervals import anytime_interval
 from cnn_transfer.images import DecodedImages, Workers, open_image_set
 from cnn_transfer.prediction import Predictor
 from cnn_transfer.prediction.audit import draw_audit, measure_audit
@@ -40,6 +46,8 @@ CHANGES = (
     UPSIDE_DOWN,
 )
 VERDICTS = ("kept", "open", "broken")
+WEEKS = 52
+FROM_THE_PROMISE = (0.015, 0.01, 0.0, -0.0001, -0.01, -0.02, -0.05)  # true shares of right answers
 
 
 def label(predictor: Predictor, pixels: np.ndarray) -> LabelledImages:
@@ -77,6 +85,37 @@ def conditions(store: Path, predictor: Predictor, foreign: Path) -> Iterator[tup
         np.concatenate([pixels, others]),
         np.concatenate([labels, np.full(len(others), None, object)]),
     )
+
+
+def print_years(promised: float, confidence: float, answered: int, years: int) -> None:
+    """Whether the sum of a year's audits ever says that a promise is kept or broken, by either kind of interval."""
+    looked_at = answered * np.arange(1, WEEKS + 1)
+
+    @cache
+    def ends(interval: str, right: int, trials: int) -> tuple[float, float]:
+        if interval == "anytime":
+            return anytime_interval(right, trials, confidence)[1:]
+        one_look = stats.binomtest(right, trials).proportion_ci(confidence, method="exact")
+        return float(one_look.low), float(one_look.high)
+
+    print(f"\n{years:,} years of {WEEKS} weekly audits of {answered} answers, the sum looked at every week\n")
+    heads = ["right", "ever kept", "median week", "ever broken", "median week", "for one look: kept", "broken"]
+    print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
+    for truth in (promised + distance for distance in FROM_THE_PROMISE):
+        right = np.random.default_rng(0).binomial(answered, truth, (years, WEEKS)).cumsum(axis=1)
+        cells = []
+        for interval in ("anytime", "one look"):
+            both = [
+                [ends(interval, int(count), int(trials)) for count in right[:, week]]
+                for week, trials in enumerate(looked_at)
+            ]
+            low, high = np.array(both).T
+            for said in (low >= promised, high < promised):
+                ever = said.any(axis=1)
+                cells.append(f"{ever.mean():.1%}")
+                if interval == "anytime":
+                    cells.append(f"{np.median(said[ever].argmax(axis=1) + 1):.0f}" if ever.any() else "-")
+        print(f"| {truth:.2%} | {' | '.join(cells)} |", flush=True)
 
 
 def main() -> None:
@@ -121,7 +160,8 @@ def main() -> None:
         for seed in range(options.audits):
             sample, population = draw_audit(labelled, numbers, seed)
             told = truth.loc[sample["id"]].reset_index()
-            results.append(measure_audit(sample, population, told, {})[0])
+            pictures = sample[["id"]].assign(content_digest=sample["id"])  # each another image
+            results.append(measure_audit(sample, population, pictures, told, {})[0])
         verdicts = [np.mean([result["verdict"] == verdict for result in results]) for verdict in VERDICTS]
         of_answers, of_all = right[answered].mean(), right.mean()
         holds = np.mean([
@@ -131,6 +171,8 @@ def main() -> None:
         holds_all = np.mean([result["accuracy_low"] <= of_all <= result["accuracy_high"] for result in results])
         shares = [answered.mean(), of_answers, *verdicts, holds, of_all, holds_all]
         print(f"| {name} | {' | '.join(f'{share:.1%}' for share in shares)} | {', '.join(drift) or '-'} |", flush=True)
+    if predictor.facts.promised_accuracy is not None:
+        print_years(predictor.facts.promised_accuracy, predictor.facts.confidence, options.answered, options.audits)
     print(f"\n{time.perf_counter() - start:.0f} s")
 
 

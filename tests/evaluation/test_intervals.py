@@ -6,6 +6,7 @@ from scipy import stats
 
 from cnn_transfer.evaluation.intervals import (
     Units,
+    anytime_interval,
     mean_interval,
     proportion_interval,
     resampled_sums,
@@ -161,3 +162,34 @@ def test_sums_are_drawn_with_whole_groups():
     assert [len(chunk) for chunk in chunks] == [100, 100, 50]
     assert set(sums[:, 0]) == {0, 3, 6, 9}
     assert set(sums[:, 0] / 3 + sums[:, 1] // 100 + sums[:, 1] % 100 / 10) == {3}
+
+
+@given(right=successes, confidence=st.floats(0.5, 0.999))
+def test_an_interval_for_every_look_contains_that_for_one_and_turns_round_with_success_and_failure(right, confidence):
+    trials = len(right)
+    share, low, high = anytime_interval(sum(right), trials, confidence)
+    once = stats.binomtest(sum(right), trials).proportion_ci(confidence, method="exact")
+    assert 0 <= low <= once.low <= share == sum(right) / trials <= once.high <= high <= 1
+    _, turned_low, turned_high = anytime_interval(trials - sum(right), trials, confidence)
+    assert (1 - turned_high, 1 - turned_low) == pytest.approx((low, high), abs=1e-9)
+
+
+@given(trials=st.integers(1, 10**9), failures=st.integers(0, 10**9))
+def test_an_interval_for_every_look_is_there_for_any_number_of_trials(trials, failures):
+    share, low, high = anytime_interval(trials - min(failures, trials), trials, 0.95)
+    assert 0 <= low <= share <= high <= 1
+
+
+@pytest.mark.parametrize("truth", [0.8, 0.9])
+def test_an_interval_for_every_look_loses_the_truth_at_none_as_often_as_promised(truth):
+    """Looked at after each of 120 trials; one for a single look loses it much more often."""
+    successes = (np.random.default_rng(0).random((1000, 120)) < truth).cumsum(axis=1)
+    lost = {"any": np.zeros(1000, bool), "one": np.zeros(1000, bool)}
+    for trials, column in enumerate(successes.T, start=1):
+        for count in np.unique(column):
+            of_any = anytime_interval(count, trials, 0.95)
+            of_one = stats.binomtest(count, trials).proportion_ci(method="exact")
+            lost["any"] |= (column == count) & bool(not of_any.low <= truth <= of_any.high)
+            lost["one"] |= (column == count) & bool(not of_one.low <= truth <= of_one.high)
+    assert lost["any"].mean() <= 0.05
+    assert lost["one"].mean() >= 0.1

@@ -1,4 +1,4 @@
-"""All versions of a JSON file that another entry of the catalog writes."""
+"""All versions of a JSON or Parquet file that another entry of the catalog writes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from pathlib import PurePosixPath
 from typing import Any, NoReturn
 
+import pandas as pd
 from kedro.io import AbstractDataset
 from kedro.io.core import DatasetError
 
@@ -41,8 +42,8 @@ class AllVersionsDataset(AbstractDataset[NoReturn, dict[str, Any]]):
 
     def _read(self, file: str) -> Any:
         try:
-            with self._fs.open(file, encoding="utf-8") as stream:
-                return json.load(stream)
+            with self._fs.open(file, "rb") as stream:
+                return pd.read_parquet(stream) if file.endswith(".parquet") else json.load(stream)
         except (OSError, ValueError) as error:
             return f"{type(error).__name__}: {error}"
 

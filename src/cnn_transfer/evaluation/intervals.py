@@ -9,6 +9,7 @@ of freedom less than there are groups. `benchmarks/intervals.py` shows how often
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
 from functools import cached_property
 from typing import NamedTuple
@@ -19,6 +20,7 @@ import pandas as pd
 
 Groups = npt.ArrayLike | pd.Series | None
 CHUNK = 100  # bootstrap samples that are in memory at once
+JEFFREYS = 0.5  # both parameters of the Beta distribution that is his prior of a share
 
 
 class Interval(NamedTuple):
@@ -115,18 +117,43 @@ def wilson_interval(successes: int, trials: int, confidence: float) -> Interval:
     return Interval(successes / trials, float(interval.low), float(interval.high))
 
 
-def exact_interval(successes: int, trials: int, confidence: float) -> Interval:
-    """A proportion and its interval of Clopper and Pearson (1934), which holds at least the confidence for any share.
+def anytime_interval(successes: int, trials: int, confidence: float) -> Interval:
+    """A proportion and an interval that holds the truth at every look, however often one looks as trials are added.
+
+    An interval for one number of trials errs anew with each look, and who looks until it says something is told
+    something. This one is a confidence sequence: a share p leaves it when larger shares, averaged by Jeffreys' prior,
+    or smaller ones, explain the trials 2 / (1 - confidence) times as well as p (Robbins 1970, Annals of Mathematical
+    Statistics 41, 1397-1409). Under p that ratio is a martingale, which ever gets so large with a probability of at
+    most (1 - confidence) / 2 (Ville 1939). It is wider than the interval of Clopper and Pearson (1934) for one look: to
+    show .98 takes 227 trials without a failure instead of 183.
 
     Args:
         successes: 0 to `trials`.
         trials: At least 1.
-        confidence: Level of the interval, 0-1.
+        confidence: That the interval holds at all looks, 0-1.
     """
-    from scipy import stats
+    one_sided = (1 + confidence) / 2
+    low, high = anytime_bound(successes, trials, one_sided), 1 - anytime_bound(trials - successes, trials, one_sided)
+    return Interval(successes / trials, low, high)
 
-    interval = stats.binomtest(successes, trials).proportion_ci(confidence, method="exact")
-    return Interval(successes / trials, float(interval.low), float(interval.high))
+
+def anytime_bound(successes: int, trials: int, confidence: float) -> float:
+    """The lower end of such an interval by itself, above which the truth is at every look with this confidence."""
+    from scipy.optimize import brentq
+    from scipy.special import betaincc, betaln, xlog1py
+
+    if not successes:
+        return 0.0
+    failures = trials - successes
+    after = successes + JEFFREYS, failures + JEFFREYS
+
+    def excess(share: float) -> float:
+        """Logarithm of how much better larger shares explain the trials than this one, above what is enough."""
+        others = betaln(*after) + math.log(betaincc(*after, share))
+        prior = betaln(JEFFREYS, JEFFREYS) + math.log(betaincc(JEFFREYS, JEFFREYS, share))
+        return float(others - prior - successes * math.log(share) - xlog1py(failures, -share) + math.log1p(-confidence))
+
+    return float(brentq(excess, sys.float_info.min, min(successes / trials, 1 - sys.float_info.epsilon)))
 
 
 def score_interval(estimate: float, trials: float, quantile: float) -> Interval:

@@ -24,6 +24,7 @@ then measures `benchmarks/left_out_promises.py`.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -292,15 +293,20 @@ def _lower_bound(right: float, count: float, confidence: float) -> float:
     return float(beta.ppf(1 - confidence, right, count - right + 1)) if right else 0.0
 
 
-def fewest_images(wish: float, confidence: float, mistakes: float) -> int | None:
+def fewest_images(
+    wish: float,
+    confidence: float,
+    mistakes: float,
+    lower_bound: Callable[[int, int, float], float] = _lower_bound,
+) -> int | None:
     """Fewest images whose lower bound reaches the wish; `mistakes` is a number of them, or a share below 1.
 
-    None where more than ten million would be needed.
+    None where more than ten million would be needed. The bound is that of one look if none is named.
     """
 
     def reaches(count: int) -> bool:
         wrong = math.ceil(mistakes * count) if mistakes < 1 else int(mistakes)
-        return _lower_bound(max(0, count - wrong), count, confidence) >= wish
+        return lower_bound(max(0, count - wrong), count, confidence) >= wish
 
     high = 1
     while not reaches(high):

@@ -5,9 +5,10 @@ labels tell. They are asked for without showing what the network says, which wou
 were answered and images that were not are drawn apart from each other, each at random, and no choice of the sample is
 made by confidence or strangeness: what holds for it holds for all images that were labelled.
 
-Intervals are exact (Clopper and Pearson 1934), since the samples are small and shares near 1. The interval over both
-strata adds up theirs, each at half the risk (Bonferroni), and is therefore rather too wide than too narrow. So is that
-of several audits taken together, whose true shares may differ (Hoeffding 1956).
+People look when an audit is half done, ask for more images while a verdict is open, and come back every week to the
+sum of all audits. Intervals therefore hold at every look (`evaluation.intervals.anytime_interval`), also over audits
+whose true shares differ, for the mean of these. The interval over both strata adds up theirs, each at half the risk
+(Bonferroni), and is rather too wide than too narrow.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import pandas as pd
 
 from cnn_transfer.evaluation import Figure
 from cnn_transfer.evaluation.figures import draw_sheet, draw_words, short_name
-from cnn_transfer.evaluation.intervals import Interval, exact_interval
+from cnn_transfer.evaluation.intervals import Interval, anytime_bound, anytime_interval
 from cnn_transfer.evaluation.report.label_page import MOST_PX, Question, write_label_page
 from cnn_transfer.evaluation.selective import fewest_images
 from cnn_transfer.images import DecodedImages, ImageFormat, ImageListing, ImageSet, UnusableSetError
@@ -38,6 +39,7 @@ LEAST_PX = 16
 SHOWN = 48  # wrong answers on the sheet
 NAME = 14  # characters of a class above a picture
 COLUMNS = ["id", "predicted", "confidence", "withheld", "width_px", "height_px"]
+TOLD = ["stratum", "content_digest", "model_version", "labels", "looked_at", "right"]  # what the sum of audits needs
 
 
 def draw_audit(labelled: LabelledImages, numbers: Mapping[str, int], seed: int) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -153,27 +155,33 @@ def write_audit_page(images: ImageSet, sample: pd.DataFrame, population: Mapping
 
 
 def measure_audit(
-    sample: pd.DataFrame, population: Mapping[str, Any], told: pd.DataFrame, earlier: Mapping[str, Any]
+    sample: pd.DataFrame,
+    population: Mapping[str, Any],
+    pictures: pd.DataFrame,
+    told: pd.DataFrame,
+    earlier: Mapping[str, Any],
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Compare what the network said with what a person said.
 
     Args:
         sample: See `draw_audit`.
         population: Likewise.
+        pictures: Table of the pictures of the sample, see `ImageSet`.
         told: `id` and `label` of the images that were looked at; a missing label: none of the classes.
-        earlier: Results of earlier audits by their version, the oldest first; those of other networks, or of the same
-            images, count for nothing.
+        earlier: Answers of earlier audits (the second that is returned) by their version, the oldest first; those of
+            other networks count for nothing, nor does what is no table, or one of an earlier version of this program.
 
     Returns:
         The result and the sample with `looked_at`, `label` and `right` (of `predicted`, answered or not; missing where
-        nobody looked). The result has `verdict` (`kept`: at least the promised accuracy is shown; `broken`: less is;
-        `open`: neither; `no_promise`) and `statement`; `promised_accuracy`, `confidence` (of the intervals),
-        `model_version`, `labels`, `training_images` (left out), `passed_over` (not looked at though others after them
-        were); for each stratum `images`, `drawn`, `looked_at`, `right`, `none_of_the_classes`, `expected_right` (by the
-        network's own confidence), `accuracy` with `accuracy_low` and `accuracy_high` (None where nobody looked); and
-        the same three over both, as if every image were answered; `all_audits`: how many `audits` there are of
-        this network, and of all their answered images `looked_at`, `right`, `accuracy` with its interval, `verdict` and
-        `statement`.
+        nobody looked), `content_digest` (of the encoded image), `model_version` and `labels`. The result has `verdict`
+        (`kept`: at least the promised accuracy is shown; `broken`: less is; `open`: neither; `no_promise`) and
+        `statement`; `promised_accuracy`, `confidence` (of the intervals, at all looks together), `model_version`,
+        `labels`, `training_images` (left out), `passed_over` (not looked at though others after them were); for each
+        stratum `images`, `drawn`, `looked_at`, `right`, `none_of_the_classes`, `expected_right` (by the network's own
+        confidence), `accuracy` with `accuracy_low` and `accuracy_high` (None where nobody looked); and the same three
+        over both, as if every image were answered; `all_audits`: how many `audits` there are of this network, and of
+        all their answered images `looked_at` (`repeated`: the same file in several audits, counted once), `right`,
+        `accuracy` with its interval, `verdict` and `statement`.
 
     Raises:
         UnusableSetError: When an id is not in the sample or has two labels, a label is no class, or no image was looked
@@ -187,6 +195,8 @@ def measure_audit(
     answers = sample.assign(looked_at=sample["id"].isin(told["id"]), label=sample["id"].map(labels).astype("str"))
     right = answers["label"].eq(answers["predicted"]).astype("boolean")  # one of none of the classes is not
     answers["right"] = right.where(answers["looked_at"])
+    answers["content_digest"] = sample["id"].map(pictures.set_index("id")["content_digest"]).astype("str")
+    answers = answers.assign(model_version=population["model_version"], labels=population["labels"])
     confidence = float(population["confidence"])
     strata = {
         stratum: _of_stratum(answers[answers["stratum"] == stratum], population["images"][stratum], confidence)
@@ -207,21 +217,22 @@ def measure_audit(
         "accuracy_high": overall and overall.high,
     }
     verdict = _verdict(population["promised_accuracy"], confidence, strata[ANSWERED])
-    together = _together(result, earlier.values())
+    together = _together(result, [*earlier.values(), answers])
     return {**verdict, **result, "all_audits": together}, answers
 
 
-def _together(result: Mapping[str, Any], earlier: Iterable[Any]) -> dict[str, Any]:
-    """Of all answered images that were looked at in audits of one network, the last audit of each set of labels."""
-    audits = {
-        audit["labels"]: audit[ANSWERED]
-        for audit in (*(audit for audit in earlier if isinstance(audit, Mapping)), result)
-        if audit["model_version"] == result["model_version"]
-    }
-    looked_at, right = (sum(audit[name] for audit in audits.values()) for name in ("looked_at", "right"))
+def _together(result: Mapping[str, Any], audits: Iterable[Any]) -> dict[str, Any]:
+    """Of all answered images that were looked at in audits of one network: the last audit of each set of labels."""
+    tables = [table for table in audits if isinstance(table, pd.DataFrame) and {*TOLD} <= {*table.columns}]
+    of_network = pd.concat([table[TOLD].assign(audit=number) for number, table in enumerate(tables)])
+    of_network = of_network[of_network["model_version"] == result["model_version"]]
+    last = of_network[of_network["audit"] == of_network.groupby("labels")["audit"].transform("max")]
+    answers = last[(last["stratum"] == ANSWERED) & last["looked_at"]]
+    repeated = answers["content_digest"].notna() & answers.duplicated("content_digest", keep="last")
+    looked_at, right = int((~repeated).sum()), int(answers["right"][~repeated].sum())
     figures = {"looked_at": looked_at, "right": right, **_shares(right, looked_at, result["confidence"])}
     verdict = _verdict(result["promised_accuracy"], result["confidence"], figures)
-    return {"audits": len(audits), **figures, **verdict}
+    return {"audits": last["audit"].nunique(), "repeated": int(repeated.sum()), **figures, **verdict}
 
 
 def _of_stratum(part: pd.DataFrame, images: int, confidence: float) -> dict[str, Any]:
@@ -239,7 +250,7 @@ def _of_stratum(part: pd.DataFrame, images: int, confidence: float) -> dict[str,
 
 
 def _shares(right: int, looked_at: int, confidence: float) -> dict[str, float | None]:
-    shares = exact_interval(right, looked_at, confidence) if looked_at else (None, None, None)
+    shares = anytime_interval(right, looked_at, confidence) if looked_at else (None, None, None)
     return dict(zip(("accuracy", "accuracy_low", "accuracy_high"), shares, strict=True))
 
 
@@ -250,7 +261,7 @@ def _overall(strata: Mapping[str, Mapping[str, Any]], confidence: float) -> Inte
         return None
     total, level = sum(stratum["images"] for stratum in there), 1 - (1 - confidence) / len(there)
     parts = [
-        np.array(exact_interval(stratum["right"], stratum["looked_at"], level)) * stratum["images"] / total
+        np.array(anytime_interval(stratum["right"], stratum["looked_at"], level)) * stratum["images"] / total
         for stratum in there
     ]
     return Interval(*(float(value) for value in np.sum(parts, axis=0)))
@@ -272,7 +283,8 @@ def _verdict(promised: float | None, confidence: float, answered: Mapping[str, A
             f"The promise is broken: {found}, which shows less than the promised {_percent(promised)} ({interval}). Do "
             "not rely on the answers until a network has learnt from such images.",
         )
-    needed = fewest_images(promised, (1 + confidence) / 2, answered["looked_at"] - answered["right"])
+    mistakes = answered["looked_at"] - answered["right"]
+    needed = fewest_images(promised, (1 + confidence) / 2, mistakes, anytime_bound)
     more = f"; {needed - answered['looked_at']:,} more without a mistake would show it" if needed else ""
     if answered["accuracy"] >= promised:
         return _said(OPEN, f"Nothing speaks against the promise of {_percent(promised)}: {found} ({interval}){more}.")
@@ -332,7 +344,8 @@ def describe_audit(result: Mapping[str, Any]) -> list[str]:
     """
     lines = [f"Verdict         {result['statement']}"]
     if (together := result["all_audits"])["audits"] > 1:
-        lines.append(f"All audits      {together['audits']:,} of this network. {together['statement']}")
+        once = f", {together['repeated']:,} images of several counted once" if together["repeated"] else ""
+        lines.append(f"All audits      {together['audits']:,} of this network{once}. {together['statement']}")
     for name, stratum in ((name.capitalize(), result[name]) for name in STRATA):
         if stratum["looked_at"]:
             verb = "are" if name == "Answered" else "would have been"

@@ -39,10 +39,14 @@ def write_page(images: ImageSet, sample: pd.DataFrame, population: Mapping[str, 
 
 
 def measure(
-    sample: pd.DataFrame, population: Mapping[str, Any], told: pd.DataFrame, earlier: Mapping[str, Any]
+    sample: pd.DataFrame,
+    population: Mapping[str, Any],
+    images: ImageSet,
+    told: pd.DataFrame,
+    earlier: Mapping[str, Any],
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Compare what the network said with what somebody said, here and in earlier audits."""
-    return measure_audit(sample, population, told, earlier)
+    return measure_audit(sample, population, images.table, told, earlier)
 
 
 def draw_mistakes(answers: pd.DataFrame, images: ImageSet) -> Figure:

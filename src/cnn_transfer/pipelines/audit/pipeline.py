@@ -25,7 +25,7 @@ def create_pipeline() -> Pipeline:
     result = [
         Node(
             measure,
-            inputs=["audit_sample", "audit_population", "audit_labels", "earlier_audits"],
+            inputs=["audit_sample", "audit_population", "audit_images", "audit_labels", "earlier_answers"],
             outputs=["audit_result", "audit_answers"],
             name="measure",
         ),
