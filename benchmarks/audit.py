@@ -161,7 +161,7 @@ def main() -> None:
             sample, population = draw_audit(labelled, numbers, seed)
             told = truth.loc[sample["id"]].reset_index()
             pictures = sample[["id"]].assign(content_digest=sample["id"])  # each another image
-            results.append(measure_audit(sample, population, pictures, told, {})[0])
+            results.append(measure_audit(sample, population, pictures, told[:0], told, {})[0])
         verdicts = [np.mean([result["verdict"] == verdict for result in results]) for verdict in VERDICTS]
         of_answers, of_all = right[answered].mean(), right.mean()
         holds = np.mean([

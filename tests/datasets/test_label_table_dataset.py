@@ -28,6 +28,21 @@ def test_a_path_has_to_be_given():
         dataset.check()
 
 
+def test_beside_earlier_labels_none_need_to_be_given(tmp_path):
+    earlier = tmp_path / "answers.parquet"
+    dataset = LabelTableDataset(how_to_name="Say which.", optional_with={"filepath": str(earlier)})
+    with pytest.raises(ValueError, match=r"Received: nothing\. Say which\."):
+        dataset.check()
+    (earlier / "1").mkdir(parents=True)
+    (earlier / "1" / earlier.name).touch()
+    dataset.check()
+    assert dataset.load().columns.tolist() == ["id", "label"]
+    assert dataset.load().empty
+    named = LabelTableDataset(filepath=str(tmp_path / "none.csv"), optional_with={"filepath": str(earlier)})
+    with pytest.raises(FileNotFoundError):
+        named.check()
+
+
 def test_what_is_not_there_or_no_table_of_labels_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"expected at .*none\.csv, but nothing is there"):
         LabelTableDataset(filepath=str(tmp_path / "none.csv")).check()

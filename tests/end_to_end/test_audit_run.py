@@ -16,6 +16,7 @@ pytestmark = pytest.mark.slow
 RUN = ("run", "--env", "test")
 DIGITS = ROOT / "data/01_raw/mnist_digits.parquet"
 ANSWERED, WITHHELD = 8, 4
+CHOSEN = f"audit.answered={ANSWERED},audit.withheld={WITHHELD}"
 
 
 def of(project, name):
@@ -28,8 +29,7 @@ def drawn(finished_project, tmp_path_factory, kedro):
     """A project in which digits were labelled and some of them drawn, and what was printed."""
     project = tmp_path_factory.mktemp("audit") / "project"
     shutil.copytree(finished_project, project, symlinks=True)
-    chosen = f"audit.answered={ANSWERED},audit.withheld={WITHHELD}"
-    result = kedro(project, *RUN, "--pipelines", "predict,audit_sample", "--params", f"images={DIGITS},{chosen}")
+    result = kedro(project, *RUN, "--pipelines", "predict,audit_sample", "--params", f"images={DIGITS},{CHOSEN}")
     assert result.returncode == 0, result.stdout
     return project, " ".join(result.stdout.split())
 
@@ -62,6 +62,28 @@ def test_the_page_is_accessible_fits_and_shows_no_prediction(drawn, browser, scr
     assert browser.get_log("browser") == []
 
 
+@pytest.mark.parametrize(
+    ("pipeline", "parameters", "expected"),
+    [
+        ("audit", (), "audit_labels: a table of labels is needed. Received: nothing. Label the images on"),
+        ("audit", ("audit_labels=none.csv",), "Labels were expected at"),
+        ("audit_sample", (), "images must be a folder, a manifest, a table of images or one image. Received: nothing"),
+        ("predict", ("audit_labels=none.csv", f"images={DIGITS}"), "nothing of this run measures answers by it"),
+        (
+            "audit_sample",
+            ("audit.answered=0", f"images={DIGITS}"),
+            "audit.answered: Input should be greater than or equal to 1",
+        ),
+    ],
+)
+def test_what_is_missing_or_wrong_is_told_before_the_first_node(drawn, kedro, pipeline, parameters, expected):
+    more = ("--params", ",".join(parameters)) if parameters else ()
+    result = kedro(drawn[0], *RUN, "--pipelines", pipeline, *more)
+    assert result.returncode == 1
+    assert expected in " ".join(result.stdout.split())
+    assert "Traceback" not in result.stdout
+
+
 def test_what_was_said_on_the_page_is_measured(drawn, browser, truth, kedro, tmp_path):
     project, _ = drawn
     open_page(browser, of(project, "images_to_audit.html").as_uri(), SCREENS["desk"], "light")
@@ -85,23 +107,23 @@ def test_what_was_said_on_the_page_is_measured(drawn, browser, truth, kedro, tmp
     assert of(project, "audit_mistakes_sheet.png").stat().st_size > 1000
 
 
-@pytest.mark.parametrize(
-    ("pipeline", "parameters", "expected"),
-    [
-        ("audit", (), "audit_labels: a table of labels is needed. Received: nothing. Label the images on"),
-        ("audit", ("audit_labels=none.csv",), "Labels were expected at"),
-        ("audit_sample", (), "images must be a folder, a manifest, a table of images or one image. Received: nothing"),
-        ("predict", ("audit_labels=none.csv", f"images={DIGITS}"), "nothing of this run measures answers by it"),
-        (
-            "audit_sample",
-            ("audit.answered=0", f"images={DIGITS}"),
-            "audit.answered: Input should be greater than or equal to 1",
-        ),
-    ],
-)
-def test_what_is_missing_or_wrong_is_told_before_the_first_node(drawn, kedro, pipeline, parameters, expected):
-    more = ("--params", ",".join(parameters)) if parameters else ()
-    result = kedro(drawn[0], *RUN, "--pipelines", pipeline, *more)
-    assert result.returncode == 1
-    assert expected in " ".join(result.stdout.split())
-    assert "Traceback" not in result.stdout
+def test_what_was_said_once_is_not_asked_again(drawn, kedro):
+    """After the test before this one: the same sample, then a larger one."""
+    project, _ = drawn
+    first = json.loads(of(project, "audit.json").read_text())
+    images = f"images={DIGITS}"
+    again = kedro(project, *RUN, "--pipelines", "audit_sample,audit", "--params", f"{images},{CHOSEN}")
+    assert again.returncode == 0, again.stdout
+    second = json.loads(of(project, "audit.json").read_text())
+    assert "Nothing is left to say: kedro run --env test --pipelines audit" in " ".join(again.stdout.split())
+    for stratum in ("answered", "withheld"):
+        assert second[stratum] == first[stratum] | {"known": first[stratum]["looked_at"]}
+    assert second["all_audits"] == first["all_audits"]
+    more = kedro(project, *RUN, "--pipelines", "audit_sample,audit", "--params", f"{images},audit.answered=30")
+    assert more.returncode == 1
+    looked_at = sum(first[stratum]["looked_at"] for stratum in ("answered", "withheld"))
+    told = " ".join(more.stdout.split())
+    asked = len(pd.read_parquet(of(project, "audit_sample.parquet"))) - looked_at
+    assert f"{asked} of the {asked + looked_at} images were looked at in no earlier audit either" in told
+    assert of(project, "images_to_audit.html").read_text().count('<li class="card"') == asked
+    assert "Traceback" not in told

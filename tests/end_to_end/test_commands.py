@@ -58,7 +58,7 @@ def test_an_audit_is_two_pipelines_between_which_people_label():
         node.name for node in audit.create_pipeline().nodes
     }
     assert "audit_labels" in result.inputs() - sample.datasets()
-    assert sample.outputs() == {"audit_page"}
+    assert sample.outputs() == {"audit_known", "audit_page"}
 
 
 @pytest.mark.parametrize("whole", ["transfer", "transfer_pretrained"])

@@ -18,6 +18,7 @@ from cnn_transfer.prediction.audit import (
     describe_audit_sample,
     draw_audit,
     draw_audit_mistakes,
+    find_known_labels,
     measure_audit,
     write_audit_page,
 )
@@ -74,10 +75,17 @@ def told(sample, wrong=0, rows=None):
     return table if rows is None else table.iloc[rows]
 
 
-def measured(sample, population, labels, earlier=(), digests=None):
-    """What `measure_audit` says of pictures that are all different, or of those that are named."""
-    pictures = pd.DataFrame({"id": sample["id"], "content_digest": digests or [f"of {name}" for name in sample["id"]]})
-    return measure_audit(sample, population, pictures, labels, dict(earlier))
+NOTHING = pd.DataFrame(columns=["id", "label"], dtype="str")
+
+
+def pictures_of(sample, digests=None):
+    """Of images that are all different, or those that are named."""
+    return pd.DataFrame({"id": sample["id"], "content_digest": digests or [f"of {name}" for name in sample["id"]]})
+
+
+def measured(sample, population, labels, earlier=(), digests=None, known=NOTHING):
+    """What `measure_audit` says."""
+    return measure_audit(sample, population, pictures_of(sample, digests), known, labels, dict(earlier))
 
 
 def test_each_stratum_is_drawn_from_by_itself_and_what_was_trained_on_is_left_out():
@@ -213,15 +221,61 @@ def test_an_image_of_several_audits_counts_once_as_it_was_said_to_be_last():
     together = result["all_audits"]
     assert (together["looked_at"], together["repeated"]) == (58, 2)
     assert together["right"] == 55  # two of monday's four mistakes are seen again: one is right this time
-    assert "2 of this network, 2 images of several counted once. " in " ".join(describe_audit(result))
+    assert "2 of this network, 2 images that lie in several counted once. " in " ".join(describe_audit(result))
 
 
 def test_images_without_a_picture_are_counted_each_by_itself():
     sample = sample_of(10)
     pictures = pd.DataFrame({"id": sample["id"][:4], "content_digest": list("abca")})
-    result, answers = measure_audit(sample, population_of(), pictures, told(sample), {})
+    result, answers = measure_audit(sample, population_of(), pictures, NOTHING, told(sample), {})
     assert answers["content_digest"].isna().sum() == 6
     assert (result["all_audits"]["looked_at"], result["all_audits"]["repeated"]) == (9, 1)
+
+
+def test_what_was_said_of_an_image_is_known_in_every_later_audit():
+    sample = sample_of(6)
+    labels = told(sample, 2)
+    labels.loc[3, "label"] = None
+    _, first = measured(sample, population_of(), labels[:5])
+    again = pictures_of(sample_of(8), ["new", *(f"of a{number}" for number in range(7))])
+    other = population_of() | {"model_version": "8", "labels": "other"}
+    known = find_known_labels(again, other, {"1": first, "2": "ValueError: damaged"})
+    # a0 and a1 were dogs, a3 was none of the classes, a5 was not looked at, a6 not there
+    assert dict(zip(known["id"], known["label"], strict=True)) == {"a1": "dog", "a2": "dog", "a3": "cat", "a5": "cat"}
+    corrected = first.assign(label="cat", looked_at=first["id"] == "a0")
+    later = find_known_labels(again, other, {"1": first, "2": corrected})
+    assert later.set_index("id")["label"].to_dict() == {"a1": "cat", "a2": "dog", "a3": "cat", "a5": "cat"}
+    assert find_known_labels(again, other | {"class_names": ["fox"]}, {"1": first}).empty
+    assert find_known_labels(again, other, {}).empty
+
+
+def test_known_labels_count_up_to_where_somebody_stopped_or_all_when_nothing_is_left():
+    sample = sample_of(10)
+    known, population = told(sample, rows=[1, 2, 8]), population_of()
+    half, answers = measured(sample, population, told(sample, rows=[0, 3, 4]), known=known)
+    assert answers["looked_at"].tolist() == [True] * 5 + [False] * 5
+    assert answers["known"].tolist() == [False, True, True] + [False] * 7
+    assert (half["answered"]["known"], half["passed_over"]) == (2, 0)
+    assert answers["label"].isna().tolist() == [False] * 5 + [True] * 5
+    assert "what 2 of the images are was said in earlier audits" in " ".join(describe_audit(half))
+    whole, _ = measured(sample, population, told(sample, rows=[0, 3, 4, 5, 6, 7, 9]), known=known)
+    assert (whole["answered"]["looked_at"], whole["answered"]["known"]) == (10, 3)
+    alone, _ = measured(sample, population, NOTHING, known=told(sample, 1))
+    assert (alone["answered"]["looked_at"], alone["answered"]["right"]) == (10, 9)
+    corrected, _ = measured(sample, population, told(sample, rows=[0]), known=told(sample, 1))
+    assert (corrected["answered"]["right"], corrected["answered"]["known"]) == (10, 9)
+    with pytest.raises(UnusableSetError, match=r"no row; 7 of the 10 images .* audit_labels=FILE"):
+        measured(sample, population, NOTHING, known=known)
+
+
+def test_several_networks_are_asked_about_the_same_images():
+    ids = [f"x{number}" for number in range(300)]
+    one, two = (
+        draw_audit(Labels(labels_of(ids), listing="of the images", parts=[part]), NUMBERS, 0)[0] for part in "ab"
+    )
+    assert one["id"].tolist() == two["id"].tolist()
+    other, _ = draw_audit(Labels(labels_of(ids), listing="of others"), NUMBERS, 0)
+    assert set(other["id"]) != set(one["id"])
 
 
 def test_an_answer_for_an_image_of_none_of_the_classes_is_wrong():
@@ -249,7 +303,7 @@ def test_what_was_not_reached_is_no_harm_and_what_was_passed_over_is_told():
         ([("a9", "cat")], "a label for a9, which is not among the images"),
         ([("a0", "dgo")], r"the label dgo, which is no class .* Did you mean dog\?"),
         ([("a0", "cat"), ("a0", "dog")], "two labels for a0"),
-        ([], "an image that was looked at"),
+        ([], "an image that was looked at. Received: no row; 3 of the 3 images"),
     ],
 )
 def test_labels_of_other_images_or_classes_are_refused(rows, message):
@@ -319,13 +373,18 @@ def test_images_that_were_not_labelled_are_refused(drawn, new_images):
 
 def test_the_page_asks_about_all_of_them_and_shows_nothing_of_what_the_network_says(drawn):
     sample, population, images = drawn
-    page = write_audit_page(images, sample, population)
+    page = write_audit_page(images, sample, population, NOTHING)
     assert page.count('<li class="card"') == len(sample)
     assert 'class="sure"' not in page
     assert 'class="likely"' not in page
     assert f"{population['images']['answered']:,} answered" in page
     gone = replace(images, table=images.table.iloc[1:])
-    assert write_audit_page(gone, sample, population).count('<li class="card"') == len(sample) - 1
+    assert write_audit_page(gone, sample, population, NOTHING).count('<li class="card"') == len(sample) - 1
+    known = sample[["id"]].assign(label="circle")[1:4]
+    assert write_audit_page(images, sample, population, known).count('<li class="card"') == len(sample) - 3
+    nothing_left = write_audit_page(images, sample, population, sample[["id"]].assign(label="circle"))
+    assert '<li class="card"' not in nothing_left
+    assert "nothing is left to say: kedro run --pipelines audit" in nothing_left
 
 
 def test_the_sheet_shows_wrong_answers_alone_the_surest_first(drawn):
@@ -346,10 +405,16 @@ def test_the_sheet_shows_wrong_answers_alone_the_surest_first(drawn):
 
 def test_the_end_of_a_run_says_what_to_do_and_what_was_found():
     sample, population = sample_of(30, 10), population_of(9000, 800) | {"training_images": 200}
-    lines = " ".join(describe_audit_sample(sample, population, "kedro run --env x"))
+    lines = " ".join(describe_audit_sample(sample, population, NOTHING, "kedro run --env x"))
     assert "30 of 9,000 answered and 10 of 800 withheld images, labelled by 7" in lines
     assert "200 more are images that it was trained on" in lines
     assert "kedro run --env x --pipelines audit --params audit_labels=FILE" in lines
+    assert "earlier audits" not in lines
+    some = " ".join(describe_audit_sample(sample, population, told(sample)[:9], "kedro run"))
+    assert "what 9 of them are was said in earlier audits, and is not asked again" in some
+    assert describe_audit_sample(sample, population, told(sample), "kedro run --env x")[-1] == (
+        "Next            Nothing is left to say: kedro run --env x --pipelines audit"
+    )
     result, _ = measured(sample, population, told(sample, 3))
     lines = "\n".join(describe_audit(result))
     assert result["statement"] in lines

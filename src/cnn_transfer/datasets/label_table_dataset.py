@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from cnn_transfer.datasets.given import GivenDataset
+from cnn_transfer.datasets.versions import find_versions, open_path
 from cnn_transfer.images import open_location
 from cnn_transfer.images.tables import read_labels
 
@@ -17,12 +18,20 @@ class LabelTableDataset(GivenDataset[pd.DataFrame]):
     Args:
         filepath: Local path or address; None: not said yet.
         how_to_name: What to do then, for the message.
+        optional_with: `filepath` of a versioned entry; where there is a version of it, no table needs to be named, and
+            none is an empty one.
         given: See `GivenDataset`.
     """
 
-    def __init__(self, filepath: str | None = None, how_to_name: str = "", **given: Any) -> None:
+    def __init__(
+        self,
+        filepath: str | None = None,
+        how_to_name: str = "",
+        optional_with: dict[str, str] | None = None,
+        **given: Any,
+    ) -> None:
         super().__init__(filepath, **given)
-        self._how_to_name = how_to_name
+        self._how_to_name, self._optional_with = how_to_name, optional_with
 
     def load(self) -> pd.DataFrame:
         return self._read()
@@ -38,6 +47,12 @@ class LabelTableDataset(GivenDataset[pd.DataFrame]):
         self._read()  # `load` would hide the kind of error
 
     def _read(self) -> pd.DataFrame:
+        if (
+            self._filepath is None
+            and self._optional_with
+            and find_versions(*open_path(self._optional_with["filepath"]))
+        ):
+            return pd.DataFrame(columns=["id", "label"], dtype="str")
         if self._filepath is None:
             raise ValueError(f"a table of labels is needed. Received: nothing. {self._how_to_name}")
         filesystem, path = open_location(self._filepath, self._storage_options)

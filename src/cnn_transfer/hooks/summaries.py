@@ -35,6 +35,7 @@ LABELS_SAVED, CURVE_REPORT = "labels_saved", "learning_curve_report"
 EXPORTS, CHAMPION, RELEASE = "export_table", "champion_comparison", "release"
 RUNS, CHANGES = "runs_table", "runs_differences"
 AUDIT, AUDIT_SAMPLE, POPULATION, AUDIT_PAGE = "audit_result", "audit_sample", "audit_population", "audit_page"
+KNOWN = "audit_known"
 COMMAND = "kedro run --"
 MOST_COLUMNS = 120
 PREDICTIONS, COUNTS, DRIFT = "predictions", "prediction_counts", "drift"
@@ -109,8 +110,9 @@ class SummaryHooks:
             if isinstance(labels, AbstractVersionedDataset):
                 lines.append(f"Labels          {versions.address_of(labels)}")
             self._print(lines, catalog.get(COUNTS))
-        if {AUDIT_SAMPLE, POPULATION} <= made:
-            lines = describe_audit_sample(catalog.load(AUDIT_SAMPLE), catalog.load(POPULATION), self._command)
+        if {AUDIT_SAMPLE, POPULATION, KNOWN} <= made:
+            sample, population, known = (catalog.load(name) for name in (AUDIT_SAMPLE, POPULATION, KNOWN))
+            lines = describe_audit_sample(sample, population, known, self._command)
             self._print(lines, catalog.get(AUDIT_PAGE if AUDIT_PAGE in made else AUDIT_SAMPLE))
         if AUDIT in made:
             self._print(describe_audit(catalog.load(AUDIT)), catalog.get(AUDIT))

@@ -3,7 +3,9 @@
 Drift says that images look different, not that answers are wrong, and answers may be wrong without any drift. Only
 labels tell. They are asked for without showing what the network says, which would lead whoever gives them. Images that
 were answered and images that were not are drawn apart from each other, each at random, and no choice of the sample is
-made by confidence or strangeness: what holds for it holds for all images that were labelled.
+made by confidence or strangeness: what holds for it holds for all images that were labelled. The draw depends on the
+images and the seed alone, so that several networks are asked about the same ones, and what somebody said of an image
+stands for every network after it.
 
 People look when an audit is half done, ask for more images while a verdict is open, and come back every week to the
 sum of all audits. Intervals therefore hold at every look (`evaluation.intervals.anytime_interval`), also over audits
@@ -39,14 +41,14 @@ LEAST_PX = 16
 SHOWN = 48  # wrong answers on the sheet
 NAME = 14  # characters of a class above a picture
 COLUMNS = ["id", "predicted", "confidence", "withheld", "width_px", "height_px"]
-TOLD = ["stratum", "content_digest", "model_version", "labels", "looked_at", "right"]  # what the sum of audits needs
+TOLD = ["stratum", "content_digest", "model_version", "labels", "looked_at", "label", "right"]  # for later audits
 
 
 def draw_audit(labelled: LabelledImages, numbers: Mapping[str, int], seed: int) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Draw images to be looked at from all that were labelled, part by part.
 
     Images that the network was trained on are left out: its answers for them say nothing of others. The draw is nested:
-    fewer images are among more.
+    fewer images are among more; and the order in which images are drawn is the same for every network.
 
     Args:
         labelled: What the network said.
@@ -63,6 +65,7 @@ def draw_audit(labelled: LabelledImages, numbers: Mapping[str, int], seed: int) 
         UnusableSetError: When nothing is left to draw from.
     """
     first = labelled.contents["parts"][0]  # its name stands for all images and the predictor
+    listing = labelled.contents.get("listing", first)
     counts = dict.fromkeys(STRATA, 0)
     drawn, training_images = pd.DataFrame(), 0
     for part in labelled.parts():
@@ -70,7 +73,8 @@ def draw_audit(labelled: LabelledImages, numbers: Mapping[str, int], seed: int) 
         training_images += int(seen.sum())
         new = part[~seen]
         new = new[COLUMNS].assign(
-            stratum=np.where(new["withheld"] == "", ANSWERED, WITHHELD), rank=hash_ranks(f"{first} " + new["id"], seed)
+            stratum=np.where(new["withheld"] == "", ANSWERED, WITHHELD),
+            rank=hash_ranks(f"{listing} " + new["id"], seed),
         )
         both = pd.concat([drawn, new]).sort_values("rank")
         drawn = pd.concat([both[both["stratum"] == stratum].head(numbers[stratum]) for stratum in STRATA])
@@ -131,25 +135,54 @@ def _read_some(listing: ImageListing, rows: np.ndarray, wanted: np.ndarray) -> I
     return listing.read(rows[wanted])
 
 
-def write_audit_page(images: ImageSet, sample: pd.DataFrame, population: Mapping[str, Any]) -> str:
+def find_known_labels(
+    pictures: pd.DataFrame, population: Mapping[str, Any], earlier: Mapping[str, Any]
+) -> pd.DataFrame:
+    """What somebody said of images of a sample in earlier audits, of whatever network, by their content.
+
+    That an image is none of the classes is not taken over, since the classes may have been others.
+
+    Args:
+        pictures: Table of the pictures of the sample, see `ImageSet`.
+        population: See `draw_audit`.
+        earlier: See `measure_audit`.
+
+    Returns:
+        `id` and `label`, the last one that was given, where it is a class.
+    """
+    tables = [table[table["looked_at"]] for table in _tables_of(earlier.values())]
+    said = pd.concat([pd.DataFrame(columns=["content_digest", "label"], dtype="str"), *tables])
+    said = said[said["content_digest"].notna() & said["label"].isin(population["class_names"])]
+    labels = said.drop_duplicates("content_digest", keep="last").set_index("content_digest")["label"]
+    known = pictures[["id"]].assign(label=pictures["content_digest"].map(labels).astype("str"))
+    return known.dropna(subset="label").reset_index(drop=True)
+
+
+def write_audit_page(images: ImageSet, sample: pd.DataFrame, population: Mapping[str, Any], known: pd.DataFrame) -> str:
     """A page on which somebody says what each image is; see `evaluation.report.label_page`.
 
     Args:
         images: Pictures of the sample; what can no longer be read is not asked about.
         sample: See `draw_audit`.
         population: Likewise.
+        known: See `find_known_labels`; these are not asked about, either.
     """
-    there = sample["id"][sample["id"].isin(images.table["id"])]
+    there = sample["id"][sample["id"].isin(images.table["id"]) & ~sample["id"].isin(known["id"])]
+    if there.empty:
+        todo = "What all of them are was said in earlier audits; nothing is left to say: kedro run --pipelines audit"
+    else:
+        todo = (
+            "What it says is not shown, so that nobody is led by it. Where an image is none of the classes, press none "
+            "of these; leave none out because it is hard. Save the table, and: kedro run --pipelines audit --params "
+            "audit_labels=FILE"
+        )
     drawn = " and ".join(f"{population['images'][stratum]:,} {stratum}" for stratum in STRATA)
     return write_label_page(
         [Question(name, "", []) for name in there],
         images,
         population["class_names"],
         title=f"What are these images of {images.name}?" if images.name else "What are these images?",
-        explanation=f"They were drawn at random from {drawn} images, to measure how often the network is right. What "
-        "it says is not shown, so that nobody is led by it. Where an image is none of the classes, press none of "
-        "these; leave none out because it is hard. Save the table, and: kedro run --pipelines audit --params "
-        "audit_labels=FILE",
+        explanation=f"They were drawn at random from {drawn} images, to measure how often the network is right. {todo}",
         file_name="audit_labels.csv",
     )
 
@@ -158,6 +191,7 @@ def measure_audit(
     sample: pd.DataFrame,
     population: Mapping[str, Any],
     pictures: pd.DataFrame,
+    known: pd.DataFrame,
     told: pd.DataFrame,
     earlier: Mapping[str, Any],
 ) -> tuple[dict[str, Any], pd.DataFrame]:
@@ -167,6 +201,8 @@ def measure_audit(
         sample: See `draw_audit`.
         population: Likewise.
         pictures: Table of the pictures of the sample, see `ImageSet`.
+        known: See `find_known_labels`. Where not all of the sample has been looked at, these count up to the last
+            image that was: who stopped half-way has seen a random half, and they are none of the rest.
         told: `id` and `label` of the images that were looked at; a missing label: none of the classes.
         earlier: Answers of earlier audits (the second that is returned) by their version, the oldest first; those of
             other networks count for nothing, nor does what is no table, or one of an earlier version of this program.
@@ -177,11 +213,11 @@ def measure_audit(
         (`kept`: at least the promised accuracy is shown; `broken`: less is; `open`: neither; `no_promise`) and
         `statement`; `promised_accuracy`, `confidence` (of the intervals, at all looks together), `model_version`,
         `labels`, `training_images` (left out), `passed_over` (not looked at though others after them were); for each
-        stratum `images`, `drawn`, `looked_at`, `right`, `none_of_the_classes`, `expected_right` (by the network's own
-        confidence), `accuracy` with `accuracy_low` and `accuracy_high` (None where nobody looked); and the same three
-        over both, as if every image were answered; `all_audits`: how many `audits` there are of this network, and of
-        all their answered images `looked_at` (`repeated`: the same file in several audits, counted once), `right`,
-        `accuracy` with its interval, `verdict` and `statement`.
+        stratum `images`, `drawn`, `looked_at` (`known`: of these in earlier audits), `right`, `none_of_the_classes`,
+        `expected_right` (by the network's own confidence), `accuracy` with `accuracy_low` and `accuracy_high` (None
+        where nobody looked); and the same three over both, as if every image were answered; `all_audits`: how many
+        `audits` there are of this network, and of all their answered images `looked_at` (`repeated`: the same file in
+        several audits, counted once), `right`, `accuracy` with its interval, `verdict` and `statement`.
 
     Raises:
         UnusableSetError: When an id is not in the sample or has two labels, a label is no class, or no image was looked
@@ -189,10 +225,21 @@ def measure_audit(
     """
     told = told[["id", "label"]].drop_duplicates()
     check_labels(told, sample["id"], population["class_names"], "The table of labels")
-    if told.empty:
-        raise UnusableSetError("The table of labels must have an image that was looked at. Received: no row.")
-    labels = told.set_index("id")["label"]
-    answers = sample.assign(looked_at=sample["id"].isin(told["id"]), label=sample["id"].map(labels).astype("str"))
+    labels = pd.concat([known, told]).drop_duplicates("id", keep="last").set_index("id")["label"]
+    looked_at = sample["id"].isin(labels.index)
+    if not looked_at.all():
+        here = np.flatnonzero(sample["id"].isin(told["id"]))
+        looked_at &= np.arange(len(sample)) <= here.max(initial=-1)
+    if not looked_at.any():
+        raise UnusableSetError(
+            "The table of labels must have an image that was looked at. Received: no row; "
+            f"{len(sample) - len(known):,} of the {len(sample):,} images were looked at in no earlier audit either. "
+            "Say what they are on images_to_audit.html, and name the table that it saves: kedro run --pipelines audit "
+            "--params audit_labels=FILE"
+        )
+    answers = sample.assign(looked_at=looked_at, label=sample["id"].map(labels.where(labels.notna())).astype("str"))
+    answers["label"] = answers["label"].where(looked_at)
+    answers["known"] = looked_at & ~sample["id"].isin(told["id"])
     right = answers["label"].eq(answers["predicted"]).astype("boolean")  # one of none of the classes is not
     answers["right"] = right.where(answers["looked_at"])
     answers["content_digest"] = sample["id"].map(pictures.set_index("id")["content_digest"]).astype("str")
@@ -223,8 +270,7 @@ def measure_audit(
 
 def _together(result: Mapping[str, Any], audits: Iterable[Any]) -> dict[str, Any]:
     """Of all answered images that were looked at in audits of one network: the last audit of each set of labels."""
-    tables = [table for table in audits if isinstance(table, pd.DataFrame) and {*TOLD} <= {*table.columns}]
-    of_network = pd.concat([table[TOLD].assign(audit=number) for number, table in enumerate(tables)])
+    of_network = pd.concat([table.assign(audit=number) for number, table in enumerate(_tables_of(audits))])
     of_network = of_network[of_network["model_version"] == result["model_version"]]
     last = of_network[of_network["audit"] == of_network.groupby("labels")["audit"].transform("max")]
     answers = last[(last["stratum"] == ANSWERED) & last["looked_at"]]
@@ -235,6 +281,11 @@ def _together(result: Mapping[str, Any], audits: Iterable[Any]) -> dict[str, Any
     return {"audits": last["audit"].nunique(), "repeated": int(repeated.sum()), **figures, **verdict}
 
 
+def _tables_of(audits: Iterable[Any]) -> list[pd.DataFrame]:
+    """Those of them that are tables, and not of an earlier version of this program."""
+    return [table[TOLD] for table in audits if isinstance(table, pd.DataFrame) and {*TOLD} <= {*table.columns}]
+
+
 def _of_stratum(part: pd.DataFrame, images: int, confidence: float) -> dict[str, Any]:
     looked = part[part["looked_at"]]
     right = int(looked["right"].sum())
@@ -242,6 +293,7 @@ def _of_stratum(part: pd.DataFrame, images: int, confidence: float) -> dict[str,
         "images": images,
         "drawn": len(part),
         "looked_at": len(looked),
+        "known": int(looked["known"].sum()),
         "right": right,
         "none_of_the_classes": int(looked["label"].isna().sum()),
         "expected_right": float(looked["confidence"].sum()),
@@ -315,12 +367,15 @@ def draw_audit_mistakes(answers: pd.DataFrame, images: ImageSet) -> Figure:
     return draw_sheet(images, shown["id"], titles, f"Answered, and wrong: {len(wrong):,} of {len(answered):,} answers")
 
 
-def describe_audit_sample(sample: pd.DataFrame, population: Mapping[str, Any], command: str) -> list[str]:
+def describe_audit_sample(
+    sample: pd.DataFrame, population: Mapping[str, Any], known: pd.DataFrame, command: str
+) -> list[str]:
     """Lines for the terminal.
 
     Args:
         sample: See `draw_audit`.
         population: Likewise.
+        known: See `find_known_labels`.
         command: That runs the pipeline, with its environment.
     """
     counts = [
@@ -329,6 +384,12 @@ def describe_audit_sample(sample: pd.DataFrame, population: Mapping[str, Any], c
     lines = [f"To look at      {' and '.join(counts)} images, labelled by {population['model_version']}"]
     if population["training_images"]:
         lines.append(f"                {population['training_images']:,} more are images that it was trained on")
+    if len(known):
+        lines.append(
+            f"                what {len(known):,} of them are was said in earlier audits, and is not asked again"
+        )
+    if len(known) == len(sample):
+        return [*lines, f"Next            Nothing is left to say: {command} --pipelines audit"]
     return [
         *lines,
         "Next            Say what they are on images_to_audit.html, which does not show what the network says.",
@@ -344,7 +405,7 @@ def describe_audit(result: Mapping[str, Any]) -> list[str]:
     """
     lines = [f"Verdict         {result['statement']}"]
     if (together := result["all_audits"])["audits"] > 1:
-        once = f", {together['repeated']:,} images of several counted once" if together["repeated"] else ""
+        once = f", {together['repeated']:,} images that lie in several counted once" if together["repeated"] else ""
         lines.append(f"All audits      {together['audits']:,} of this network{once}. {together['statement']}")
     for name, stratum in ((name.capitalize(), result[name]) for name in STRATA):
         if stratum["looked_at"]:
@@ -355,6 +416,8 @@ def describe_audit(result: Mapping[str, Any]) -> list[str]:
             )
     if result["accuracy"] is not None:
         lines.append(f"All images      {_interval(result)} would be right if every image were answered")
+    if known := sum(result[stratum]["known"] for stratum in STRATA):
+        lines.append(f"Note            what {known:,} of the images are was said in earlier audits")
     if strange := sum(result[stratum]["none_of_the_classes"] for stratum in STRATA):
         lines.append(f"Note            none of the classes: {strange:,} of the images that were looked at")
     if result["passed_over"]:

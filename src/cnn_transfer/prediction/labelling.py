@@ -16,7 +16,7 @@ import hashlib
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -66,17 +66,14 @@ class ImagesToLabel:
     @cached_property
     def part_names(self) -> list[str]:
         """Names of the parts, in order."""
-        whole = hashlib.blake2b(digest_size=6)
-        for name in (
-            f"{FORM}",
-            DECODER,
-            self.predictor.digest,
-            f"{self.listing.fingerprint}",
-            *self.listing.table["id"],
-        ):
-            whole.update(f"{name}\0".encode())
+        whole = _digest_of([f"{FORM}", DECODER, self.predictor.digest, self.listing_digest])
         numbers = range(-(-len(self) // self.part_images))
-        return [f"part-{number:06d}-{whole.hexdigest()}.parquet" for number in numbers]
+        return [f"part-{number:06d}-{whole}.parquet" for number in numbers]
+
+    @cached_property
+    def listing_digest(self) -> str:
+        """Of the images, whatever labels them."""
+        return _digest_of([f"{self.listing.fingerprint}", *self.listing.table["id"]])
 
     def parts(self, first: int, labelled: Callable[[int], object]) -> Iterator[Labelled]:
         """Label the parts from one on; what is no image of the listing at all is rejected with the first.
@@ -107,7 +104,8 @@ class LabelledImages:
     Attributes:
         filesystem: Of fsspec.
         path: Of the folder.
-        contents: `images` (listed, without what is no image of the listing), `model_version`, `class_names`,
+        contents: `images` (listed, without what is no image of the listing), `listing` (digest of these, whatever
+            labelled them; missing in labels of earlier versions of this program), `model_version`, `class_names`,
             `promised_accuracy` (of the answered images; None: nothing is), `confidence` (of that promise), `parts`
             (names of the files).
     """
@@ -139,6 +137,13 @@ class LabelledImages:
             return pd.read_parquet(file)
 
 
+def _digest_of(names: Iterable[str]) -> str:
+    whole = hashlib.blake2b(digest_size=6)
+    for name in names:
+        whole.update(f"{name}\0".encode())
+    return whole.hexdigest()
+
+
 def write_labels(images: ImagesToLabel, done: int, write: Callable[[str, bytes], object]) -> None:
     """Label the parts that are not there yet, and write each as soon as it is done.
 
@@ -155,6 +160,7 @@ def write_labels(images: ImagesToLabel, done: int, write: Callable[[str, bytes],
             write(name, _encode(part.predictions))
     contents = {
         "images": len(images),
+        "listing": images.listing_digest,
         "model_version": images.predictor.version,
         "class_names": list(images.predictor.facts.class_names),
         "promised_accuracy": images.predictor.facts.promised_accuracy,

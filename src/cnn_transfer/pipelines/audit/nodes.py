@@ -16,6 +16,7 @@ from cnn_transfer.prediction.audit import (
     collect_audited_images,
     draw_audit,
     draw_audit_mistakes,
+    find_known_labels,
     measure_audit,
     write_audit_page,
 )
@@ -33,20 +34,24 @@ def collect(images: ImageListing, sample: pd.DataFrame) -> DecodedImages:
     return collect_audited_images(images, sample)
 
 
-def write_page(images: ImageSet, sample: pd.DataFrame, population: Mapping[str, Any]) -> str:
-    """Put them on a page on which somebody says what they are."""
-    return write_audit_page(images, sample, population)
+def write_page(
+    images: ImageSet, sample: pd.DataFrame, population: Mapping[str, Any], earlier: Mapping[str, Any]
+) -> tuple[pd.DataFrame, str]:
+    """Find what somebody said of them before, and put the others on a page on which somebody says what they are."""
+    known = find_known_labels(images.table, population, earlier)
+    return known, write_audit_page(images, sample, population, known)
 
 
 def measure(
     sample: pd.DataFrame,
     population: Mapping[str, Any],
     images: ImageSet,
+    known: pd.DataFrame,
     told: pd.DataFrame,
     earlier: Mapping[str, Any],
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Compare what the network said with what somebody said, here and in earlier audits."""
-    return measure_audit(sample, population, images.table, told, earlier)
+    return measure_audit(sample, population, images.table, known, told, earlier)
 
 
 def draw_mistakes(answers: pd.DataFrame, images: ImageSet) -> Figure:

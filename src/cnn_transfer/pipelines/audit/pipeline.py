@@ -17,15 +17,22 @@ def create_pipeline() -> Pipeline:
         Node(collect, inputs=["new_images", "audit_sample"], outputs="audit_images", name="collect"),
         Node(
             write_page,
-            inputs=["audit_images", "audit_sample", "audit_population"],
-            outputs="audit_page",
+            inputs=["audit_images", "audit_sample", "audit_population", "earlier_answers"],
+            outputs=["audit_known", "audit_page"],
             name="write_page",
         ),
     ]
     result = [
         Node(
             measure,
-            inputs=["audit_sample", "audit_population", "audit_images", "audit_labels", "earlier_answers"],
+            inputs=[
+                "audit_sample",
+                "audit_population",
+                "audit_images",
+                "audit_known",
+                "audit_labels",
+                "earlier_answers",
+            ],
             outputs=["audit_result", "audit_answers"],
             name="measure",
         ),
