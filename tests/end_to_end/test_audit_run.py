@@ -124,6 +124,6 @@ def test_what_was_said_once_is_not_asked_again(drawn, kedro):
     looked_at = sum(first[stratum]["looked_at"] for stratum in ("answered", "withheld"))
     told = " ".join(more.stdout.split())
     asked = len(pd.read_parquet(of(project, "audit_sample.parquet"))) - looked_at
-    assert f"{asked} of the {asked + looked_at} images were looked at in no earlier audit either" in told
+    assert f"{asked} of the {asked + looked_at} were looked at in no earlier audit" in told
     assert of(project, "images_to_audit.html").read_text().count('<li class="card"') == asked
     assert "Traceback" not in told

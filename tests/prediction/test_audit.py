@@ -264,7 +264,7 @@ def test_known_labels_count_up_to_where_somebody_stopped_or_all_when_nothing_is_
     assert (alone["answered"]["looked_at"], alone["answered"]["right"]) == (10, 9)
     corrected, _ = measured(sample, population, told(sample, rows=[0]), known=told(sample, 1))
     assert (corrected["answered"]["right"], corrected["answered"]["known"]) == (10, 9)
-    with pytest.raises(UnusableSetError, match=r"no row; 7 of the 10 images .* audit_labels=FILE"):
+    with pytest.raises(UnusableSetError, match=r"7 of the 10 were looked at in no .* audit_labels=FILE"):
         measured(sample, population, NOTHING, known=known)
 
 
@@ -303,7 +303,7 @@ def test_what_was_not_reached_is_no_harm_and_what_was_passed_over_is_told():
         ([("a9", "cat")], "a label for a9, which is not among the images"),
         ([("a0", "dgo")], r"the label dgo, which is no class .* Did you mean dog\?"),
         ([("a0", "cat"), ("a0", "dog")], "two labels for a0"),
-        ([], "an image that was looked at. Received: no row; 3 of the 3 images"),
+        ([], "must be said first. 3 of the 3 were looked at in no earlier audit"),
     ],
 )
 def test_labels_of_other_images_or_classes_are_refused(rows, message):
@@ -384,7 +384,7 @@ def test_the_page_asks_about_all_of_them_and_shows_nothing_of_what_the_network_s
     assert write_audit_page(images, sample, population, known).count('<li class="card"') == len(sample) - 3
     nothing_left = write_audit_page(images, sample, population, sample[["id"]].assign(label="circle"))
     assert '<li class="card"' not in nothing_left
-    assert "nothing is left to say: kedro run --pipelines audit" in nothing_left
+    assert "nothing is left to say: <code>kedro run --pipelines audit</code>" in nothing_left
 
 
 def test_the_sheet_shows_wrong_answers_alone_the_surest_first(drawn):

@@ -169,12 +169,12 @@ def write_audit_page(images: ImageSet, sample: pd.DataFrame, population: Mapping
     """
     there = sample["id"][sample["id"].isin(images.table["id"]) & ~sample["id"].isin(known["id"])]
     if there.empty:
-        todo = "What all of them are was said in earlier audits; nothing is left to say: kedro run --pipelines audit"
+        todo = "What all of them are was said in earlier audits; nothing is left to say: `kedro run --pipelines audit`"
     else:
         todo = (
             "What it says is not shown, so that nobody is led by it. Where an image is none of the classes, press none "
-            "of these; leave none out because it is hard. Save the table, and: kedro run --pipelines audit --params "
-            "audit_labels=FILE"
+            "of these; leave none out because it is hard. Save the table, and: `kedro run --pipelines audit --params "
+            "audit_labels=FILE`"
         )
     drawn = " and ".join(f"{population['images'][stratum]:,} {stratum}" for stratum in STRATA)
     return write_label_page(
@@ -232,10 +232,9 @@ def measure_audit(
         looked_at &= np.arange(len(sample)) <= here.max(initial=-1)
     if not looked_at.any():
         raise UnusableSetError(
-            "The table of labels must have an image that was looked at. Received: no row; "
-            f"{len(sample) - len(known):,} of the {len(sample):,} images were looked at in no earlier audit either. "
-            "Say what they are on images_to_audit.html, and name the table that it saves: kedro run --pipelines audit "
-            "--params audit_labels=FILE"
+            f"What the images are must be said first. {len(sample) - len(known):,} of the {len(sample):,} were looked "
+            "at in no earlier audit, and the labels received have none of them. Say it on images_to_audit.html, and "
+            "name the table that it saves: kedro run --pipelines audit --params audit_labels=FILE"
         )
     answers = sample.assign(looked_at=looked_at, label=sample["id"].map(labels.where(labels.notna())).astype("str"))
     answers["label"] = answers["label"].where(looked_at)

@@ -56,7 +56,7 @@ def write_label_page(
         images: The set that holds them.
         classes: All names that may be given.
         title: What is to be done.
-        explanation: Why, and what becomes of it.
+        explanation: Why, and what becomes of it; commands between `.
         file_name: Under which the table is saved: `id`, `label` and `split` of each image that was looked at.
         split: What the table says of each of them.
     """
