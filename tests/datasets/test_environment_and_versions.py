@@ -2,6 +2,7 @@
 
 import json
 
+import pandas as pd
 import pytest
 from kedro.io import DatasetError, Version
 
@@ -34,6 +35,18 @@ def test_all_versions_are_read_the_oldest_first_and_damaged_ones_say_why(tmp_pat
     assert list(content) == ["1", "2", "3"]
     assert (content["1"], content["2"]) == ({"a": 1}, {"a": 2})
     assert content["3"].startswith("JSONDecodeError: ")
+
+
+def test_all_versions_of_a_table_are_tables(tmp_path):
+    path = tmp_path / "answers.parquet"
+    for version in "12":
+        (path / version).mkdir(parents=True)
+    table = pd.DataFrame({"id": ["a"], "right": pd.array([None], "boolean")})
+    table.to_parquet(path / "1" / path.name)
+    (path / "2" / path.name).write_bytes(b"PAR1")
+    content = AllVersionsDataset(filepath=str(path)).load()
+    pd.testing.assert_frame_equal(content["1"], table)
+    assert content["2"].startswith("ArrowInvalid: ")
 
 
 def test_without_versions_nothing_exists_and_the_mapping_is_empty(tmp_path):

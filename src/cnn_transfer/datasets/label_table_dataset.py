@@ -47,13 +47,9 @@ class LabelTableDataset(GivenDataset[pd.DataFrame]):
         self._read()  # `load` would hide the kind of error
 
     def _read(self) -> pd.DataFrame:
-        if (
-            self._filepath is None
-            and self._optional_with
-            and find_versions(*open_path(self._optional_with["filepath"]))
-        ):
-            return pd.DataFrame(columns=["id", "label"], dtype="str")
         if self._filepath is None:
+            if self._optional_with and find_versions(*open_path(self._optional_with["filepath"])):
+                return pd.DataFrame(columns=["id", "label"], dtype="str")
             raise ValueError(f"a table of labels is needed. Received: nothing. {self._how_to_name}")
         filesystem, path = open_location(self._filepath, self._storage_options)
         if not filesystem.exists(path):

@@ -209,15 +209,16 @@ def measure_audit(
 
     Returns:
         The result and the sample with `looked_at`, `label` and `right` (of `predicted`, answered or not; missing where
-        nobody looked), `content_digest` (of the encoded image), `model_version` and `labels`. The result has `verdict`
-        (`kept`: at least the promised accuracy is shown; `broken`: less is; `open`: neither; `no_promise`) and
-        `statement`; `promised_accuracy`, `confidence` (of the intervals, at all looks together), `model_version`,
-        `labels`, `training_images` (left out), `passed_over` (not looked at though others after them were); for each
-        stratum `images`, `drawn`, `looked_at` (`known`: of these in earlier audits), `right`, `none_of_the_classes`,
-        `expected_right` (by the network's own confidence), `accuracy` with `accuracy_low` and `accuracy_high` (None
-        where nobody looked); and the same three over both, as if every image were answered; `all_audits`: how many
-        `audits` there are of this network, and of all their answered images `looked_at` (`repeated`: the same file in
-        several audits, counted once), `right`, `accuracy` with its interval, `verdict` and `statement`.
+        nobody looked), `known` (in earlier audits), `content_digest` (of the encoded image), `model_version` and
+        `labels`. The result has `verdict` (`kept`: at least the promised accuracy is shown; `broken`: less is; `open`:
+        neither; `no_promise`) and `statement`; `promised_accuracy`, `confidence` (of the intervals, at all looks
+        together), `model_version`, `labels`, `training_images` (left out), `passed_over` (not looked at though others
+        after them were); for each stratum `images`, `drawn`, `looked_at` (`known`: of these in earlier audits),
+        `right`, `none_of_the_classes`, `expected_right` (by the network's own confidence), `accuracy` with
+        `accuracy_low` and `accuracy_high` (None where nobody looked); and the same three over both, as if every image
+        were answered; `all_audits`: how many `audits` there are of this network, and of all their answered images
+        `looked_at` (`repeated`: the same file in several audits, counted once), `right`, `accuracy` with its interval,
+        `verdict` and `statement`.
 
     Raises:
         UnusableSetError: When an id is not in the sample or has two labels, a label is no class, or no image was looked
@@ -236,9 +237,8 @@ def measure_audit(
             "at in no earlier audit, and the labels received have none of them. Say it on images_to_audit.html, and "
             "name the table that it saves: kedro run --pipelines audit --params audit_labels=FILE"
         )
-    answers = sample.assign(looked_at=looked_at, label=sample["id"].map(labels.where(labels.notna())).astype("str"))
-    answers["label"] = answers["label"].where(looked_at)
-    answers["known"] = looked_at & ~sample["id"].isin(told["id"])
+    said = sample["id"].map(labels).where(looked_at).astype("str")
+    answers = sample.assign(looked_at=looked_at, known=looked_at & ~sample["id"].isin(told["id"]), label=said)
     right = answers["label"].eq(answers["predicted"]).astype("boolean")  # one of none of the classes is not
     answers["right"] = right.where(answers["looked_at"])
     answers["content_digest"] = sample["id"].map(pictures.set_index("id")["content_digest"]).astype("str")
