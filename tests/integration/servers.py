@@ -21,6 +21,12 @@ from projects import ROOT
 BIN = Path(sys.executable).parent
 
 
+def own_variables() -> dict[str, str]:
+    """Of this process, what any program needs, and what decides how BLAS rounds: results are compared with its own."""
+    needed = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+    return needed | {name: value for name, value in os.environ.items() if name.startswith("OPENBLAS_")}
+
+
 def make_environment(name: str, lock: Path) -> Path:
     """The folder `bin` of an environment at the top of the checkout, made anew when its lock file has changed."""
     folder = ROOT / name

@@ -4,7 +4,6 @@ The servers listen on the loopback interface only and keep everything in a tempo
 """
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -17,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from servers import free_port, make_environment, running, wait_until
+from servers import free_port, make_environment, own_variables, running, wait_until
 
 from cnn_transfer.pipeline_registry import register_pipelines
 from projects import KEDRO, ROOT, make_project, results, run_kedro
@@ -47,7 +46,7 @@ class Airflow:
     def __init__(self, home: Path, project: Path, dags: Path) -> None:
         self.project, self.home, self.log = project, home, home / "servers.log"
         self.bin, self.port = make_environment(".venv-airflow", ROOT / "deploy/airflow/requirements.lock"), free_port()
-        self.env = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ} | {
+        self.env = own_variables() | {
             "AIRFLOW_HOME": str(home),
             "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
@@ -262,7 +261,7 @@ def test_overlapping_runs_keep_apart_and_failed_and_stopped_tasks_are_tried_agai
 def test_a_task_that_takes_longer_than_its_tries_may_ends_as_if_it_had_not_been_stopped(airflow, project, alone):
     alone(0)
     source = project / "data/06_models/source_model.keras/alone_0/source_model.keras"
-    long = "finetune_target.baseline.steps=6000,finetune_target.baseline.validations=24"
+    long = "finetune_target.baseline.steps=12000,finetune_target.baseline.validations=48"
     parameters = f"import_source.network={source},{long},reuse=false"
     done = run_kedro(
         project,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import free_port, make_environment, running, wait_until
+from servers import free_port, make_environment, own_variables, running, wait_until
 
 from cnn_transfer.pipeline_registry import register_pipelines
 from projects import ROOT, make_project, results, run_kedro
@@ -48,7 +48,7 @@ class Dagster:
         programs = make_environment(".venv-dagster", ROOT / "deploy/dagster/requirements.lock")
         self.dagster = programs / "dagster"
         shutil.copy(ROOT / "deploy/dagster/dagster.yaml", home)
-        self.env = {name: os.environ[name] for name in ("HOME", "LANG", "TMPDIR") if name in os.environ} | {
+        self.env = own_variables() | {
             "PATH": f"{programs}:{os.environ['PATH']}",
             "DAGSTER_HOME": str(home),
             "PYTHONPATH": str(ROOT / "src"),

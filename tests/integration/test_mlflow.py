@@ -127,7 +127,7 @@ def test_a_run_is_in_mlflow_with_parameters_figures_and_curves(server, tracked):
 
     asked = {"run_id": logged["info"]["run_id"], "metric_key": "source_training_log/validation_loss"}
     history = ask(server, "metrics/get-history", **asked)["metrics"]
-    assert sorted(int(point.get("step", 0)) for point in history) == [0, 9, 18]
+    assert sorted(int(point.get("step", 0)) for point in history) == [0, 4, 8]
 
 
 def test_every_line_of_a_run_says_which_run_and_node_it_comes_from(tracked):
