@@ -1,12 +1,19 @@
-"""Several photographs of each thing: what does a random split promise, and what do the checks make of it?
+"""Several images of each thing: what does a random split promise, and what do the checks make of it?
 
-    python benchmarks/images_in_series.py FOLDER
+    python benchmarks/images_in_series.py tiles FOLDER
+    python benchmarks/images_in_series.py scans FOLDER
 
-FOLDER is a clone of github.com/abin24/Magnetic-tile-defect-datasets. (of "Saliency of magnetic tile surface defects" by
-Huang et al.): 1,344 photographs of magnetic tiles without and with five kinds of defects, most tiles under six
-exposures. Its files are named exp<exposure>_num<number>; those that follow one another within 100 of that number, with
-rising exposure, are taken for photographs of one tile. Splits are drawn three times: as if all photographs stood alone,
-with the near copies that the checks find on one side, and with those of one tile on one side.
+`tiles`: FOLDER is a clone of github.com/abin24/Magnetic-tile-defect-datasets. (of "Saliency of magnetic tile surface
+defects" by Huang et al.): 1,344 photographs of magnetic tiles without and with five kinds of defects, most tiles under
+six exposures. Its files are named exp<exposure>_num<number>; those that follow one another within 100 of that number,
+with rising exposure, are taken for photographs of one tile.
+
+`scans`: FOLDER is a clone of github.com/MohamedAliHabib/Brain-Tumor-Detection: 253 scans of brains with and without a
+tumour, and 2,065 copies of them, turned, moved, sheared, mirrored and made darker or brighter by Keras's
+ImageDataGenerator: aug_<scan>_0_<number>.jpg. It is the copies that are used, as somebody would who took that folder.
+
+Splits are drawn four times: as if all images stood alone; with the near copies on one side that the checks find; with
+all on one side that they find, by names, too; and with those of one thing.
 """
 
 import argparse
@@ -22,8 +29,8 @@ MOST_APART = 100
 OPTIONS = ("--env", "photos", "--pipelines", "transfer_pretrained", "--to-nodes", "evaluate.measure_target")
 
 
-def list_photographs(folder: Path) -> pd.DataFrame:
-    """Of each photograph `path`, `label` and the number of its `tile`."""
+def list_tiles(folder: Path) -> pd.DataFrame:
+    """Of each photograph `path`, `label` and the number of its tile, `thing`."""
     paths = sorted(folder.glob("MT_*/Imgs/*.jpg"))
     names = pd.Series([path.stem for path in paths]).str.extract(r"exp(\d)_num_(\d+)").astype(int)
     table = pd.DataFrame(
@@ -35,10 +42,18 @@ def list_photographs(folder: Path) -> pd.DataFrame:
         }
     ).sort_values("number")
     first = (table["number"].diff().fillna(MOST_APART + 1) > MOST_APART) | (table["exposure"].diff() <= 0)
-    return table.assign(tile=first.cumsum())[["path", "label", "tile"]]
+    return table.assign(thing=first.cumsum())[["path", "label", "thing"]]
 
 
-def measure(project: Path, photographs: pd.DataFrame) -> dict[str, Any]:
+def list_scans(folder: Path) -> pd.DataFrame:
+    """Of each copy `path`, `label` and the scan that it was made of, `thing`."""
+    paths = sorted(folder.glob("augmented data/*/*.jpg"))
+    table = pd.DataFrame({"path": [str(path.resolve()) for path in paths], "label": [path.parts[-2] for path in paths]})
+    names = pd.Series([path.stem for path in paths]).str.extract(r"aug_(.*)_0_\d+")[0]
+    return table.assign(thing=table["label"] + " " + names)
+
+
+def measure(project: Path, images: pd.DataFrame) -> dict[str, Any]:
     """What the newest run of a project promises, and how much of its test it had seen."""
     metrics, plan = (
         json.loads(latest_version(project / f"data/{name}").read_text())
@@ -46,38 +61,45 @@ def measure(project: Path, photographs: pd.DataFrame) -> dict[str, Any]:
     )
     splits = pd.read_parquet(latest_version(project / "data/03_primary/target_splits.parquet"))
     checked = pd.read_parquet(latest_version(project / "data/02_intermediate/target_checked_images.parquet"))
-    table = photographs.merge(checked[["id", "group"]], left_on="path", right_on="id").merge(splits[["id", "split"]])
-    test, training = (table.loc[table["split"] == split, "tile"] for split in ("test", "training"))
-    of_tile, found = (table.groupby(columns).size() for columns in ("tile", ["tile", "group"]))
+    table = images.merge(checked[["id", "group"]], left_on="path", right_on="id").merge(splits[["id", "split"]])
+    test, training = (table.loc[table["split"] == split, "thing"] for split in ("test", "training"))
+    of_thing, found = (table.groupby(columns).size() for columns in ("thing", ["thing", "group"]))
     return {
         "right of the test images": metrics["accuracy"],
         "low": metrics["accuracy_low"],
         "high": metrics["accuracy_high"],
         "right of left-out training images": plan["evidence"]["transferred"]["accuracy"],
-        "test images whose tile was trained on": test.isin(training).mean(),
-        "pairs of one tile in one group": (found * (found - 1)).sum() / (of_tile * (of_tile - 1)).sum(),
+        "test images whose thing was trained on": test.isin(training).mean(),
+        "pairs of one thing in one group": (found * (found - 1)).sum() / (of_thing * (of_thing - 1)).sum(),
     }
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser()
+    parser.add_argument("images", choices=("tiles", "scans"))
     parser.add_argument("folder", type=Path)
-    photographs = list_photographs(parser.parse_args().folder)
-    print(f"{len(photographs):,} photographs of {photographs['tile'].nunique():,} tiles", flush=True)
+    arguments = parser.parse_args()
+    images = (list_tiles if arguments.images == "tiles" else list_scans)(arguments.folder)
+    print(f"{len(images):,} images of {images['thing'].nunique():,} things", flush=True)
+    nothing = {"preprocess.target.check.group_pattern": "null"}
+    asked = {
+        "alone": nothing | {"preprocess.target.check.near_duplicates": "null"},
+        "near copies": nothing,
+        "checks": {},
+        "things": {},
+    }
     rows = {}
     with tempfile.TemporaryDirectory() as temporary:
         project = copy_project(Path(temporary) / "project")
-        for name, group, near_copies in (("alone", None, False), ("near copies", None, True), ("tiles", "tile", False)):
+        for name, parameters in asked.items():
             manifest = project / f"data/{name.replace(' ', '_')}.csv"
-            photographs.rename(columns={group: "group"} if group else {}).drop(columns=[] if group else "tile").to_csv(
-                manifest, index=False
-            )
-            parameters = {} if near_copies else {"preprocess.target.check.near_duplicates": "null"}
+            told = images.rename(columns={"thing": "group"}) if name == "things" else images.drop(columns="thing")
+            told.to_csv(manifest, index=False)
             run_kedro(
                 project, *OPTIONS, target_images=manifest, **parameters, **{"migrate_model.random_weights": "false"}
             )
-            rows[name] = measure(project, photographs)
+            rows[name] = measure(project, images)
     print(pd.DataFrame(rows).round(3).to_string())
 
 

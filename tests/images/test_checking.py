@@ -1,3 +1,4 @@
+import re
 from collections import Counter
 from functools import lru_cache
 from pathlib import Path
@@ -181,6 +182,89 @@ def test_near_copies_join_the_groups_of_both():
     assert groups(check(rows)) == {frozenset("ac"), frozenset("bd")}
 
 
+def films(number, sides=(None,), labels="xy", first=0):
+    """Rows of films of a class each, whose three frames are mirrored or turned, so that they are no near copies."""
+    rows = []
+    for film in range(first, first + number):
+        for frame in range(3):
+            turned = (picture(film), picture(film)[:, ::-1], picture(film)[::-1])[frame]
+            label, side = labels[film % len(labels)], sides[frame % len(sides)]
+            rows.append((f"{label}/film{film}_{frame}.png", label, side, None, turned))
+    return rows
+
+
+def test_series_that_names_and_pixels_show_stay_together():
+    rows = films(20)
+    checked = check(rows, group_pattern="auto", near_duplicates=NEAR)
+    assert groups(checked) == {frozenset(row[0] for row in rows[3 * film : 3 * film + 3]) for film in range(20)}
+    found = checked.describe()["series"]
+    assert (found["images"], found["series"], found["kept_together"], found["held_out_seen"]) == (60, 20, True, 0)
+    splits = assign_splits(checked.table, SPLIT, seed=0)
+    assert (splits.groupby("group")["split"].nunique() == 1).all()
+    untold = check(rows, near_duplicates=NEAR)
+    assert not groups(untold)
+    assert untold.describe()["series"] is None
+
+
+def test_series_do_not_take_images_from_the_given_sides_and_are_counted_there():
+    rows = films(20, sides=("train", "train", "test"))
+    checked = check(rows, group_pattern="auto")
+    assert checked.rejected.empty
+    assert checked.series["held_out_seen"] == 20
+    assert groups(checked) == {frozenset(row[0] for row in rows[3 * film : 3 * film + 2]) for film in range(20)}
+
+
+def test_images_that_leak_by_near_copies_are_set_aside_without_their_series():
+    rows = films(20, sides=("train", "train", "test"))
+    rows.append(("x/film0_9.png", "x", "train", None, rows[2][4] ^ 1))
+    checked = check(rows, group_pattern="auto", near_duplicates=NEAR)
+    assert checked.rejected["id"].tolist() == ["x/film0_9.png"]
+    assert checked.rejected["reason"].tolist() == ["leak"]
+    assert frozenset({"x/film0_0.png", "x/film0_1.png"}) in groups(checked)
+
+
+def test_series_are_not_kept_together_where_a_class_would_have_too_few_of_them():
+    checked = check(films(20) + films(2, labels="z", first=20), group_pattern="auto")
+    assert not checked.series["kept_together"]
+    assert not groups(checked)
+    assign_splits(checked.table, SPLIT, seed=0)
+
+
+def test_given_groups_come_before_series():
+    rows = [(*row[:3], "mine", row[4]) if number < 6 else row for number, row in enumerate(films(20))]
+    checked = check(rows, group_pattern="auto")
+    assert checked.table["group"].iloc[:6].unique().tolist() == ["group mine"]
+    assert checked.series["images"] == 54
+    all_given = check([(*row[:3], row[0], row[4]) for row in films(20)], group_pattern="auto")
+    assert all_given.series is None
+
+
+def numbered(rows):
+    return [(f"{row[1]}/{number:03}.png", *row[1:]) for number, row in enumerate(rows)]
+
+
+def test_images_that_follow_one_another_and_are_alike_stay_together():
+    checked = check(numbered(films(20)), group_pattern="auto")
+    found = checked.describe()["series"]
+    assert found["pattern"] is None
+    assert found["nearest"] > 0.5
+    assert re.match(r"[xy]/(\d+).png, [xy]/(\d+).png", found["example"])
+    assert found["kept_together"]
+    of_film = checked.table["id"].str.extract(r"(\d+)")[0].astype(int) // 3
+    pairs = of_film.groupby(checked.table["group"]).agg(["size", "nunique"])
+    assert (pairs["size"] > 1).sum() > 10
+    assert pairs["nunique"].max() <= 3  # nearly all are of one film
+
+
+def test_given_sides_are_kept_where_images_that_follow_one_another_are_alike():
+    rows = numbered(films(20, sides=("train", "train", "test")))
+    checked = check(rows, group_pattern="auto")
+    assert checked.rejected.empty
+    assert checked.series["held_out_seen"] > 5
+    side = checked.table["split"].where(checked.table["split"] == "test", "")
+    assert (side.groupby(checked.table["group"]).nunique() == 1).all()
+
+
 def test_images_that_are_alike_are_counted_where_no_group_says_so():
     rows = [
         ("a", "x", None, "p1", 1),
@@ -312,7 +396,7 @@ def test_a_set_of_which_nothing_is_left_is_described_and_stopped(tmp_path):
     ("bad", "message"),
     [
         ({"group_pattern": "(["}, "not a regular expression"),
-        ({"group_pattern": "patient"}, "needs a group in parentheses"),
+        ({"group_pattern": "patient"}, "needs a group in parentheses, such as .*, or is 'auto' or null"),
         ({"most_set_aside": 1.1}, "most_set_aside"),
         ({"small_classes": "ignore"}, "small_classes"),
         ({"near_duplicates": {"most_bits": 17, "least_correlation": 0.9}}, "most_bits"),

@@ -259,15 +259,42 @@ def doubts_about_images(intake: Mapping[str, Any]) -> list[str]:
             f"Classes whose names differ only by case or white space are classes of their own: "
             f"{'; '.join(similar[:MOST_NAMED])}{more}. Where they are meant as one, mend the labels."
         )
+    return [*doubts, *_about_series(intake)]
+
+
+def _about_series(intake: Mapping[str, Any]) -> list[str]:
+    """What is known of images that come in series, and what became of them."""
+    say_it = "preprocess.target.check.group_pattern (null: nothing), or a column group"
+    if series := intake["series"]:
+        place = "of its series" if series["pattern"] else "at most two places away by name"
+        if not series["kept_together"]:
+            outcome = (
+                "They are not kept on one side, since a class has too few of them, so that the accuracy may be too "
+                "good. More series would settle it."
+            )
+        elif series["held_out_seen"]:
+            outcome = (
+                f"The given sides tear them apart: {series['held_out_seen']:,} test or validation images are of series "
+                "that are trained on, so that the accuracy is too good. Put the images of each series on one side, or "
+                "give no sides, and they will be."
+            )
+        else:
+            outcome = "Each series stays on one side of the splits."
+        return [
+            f"{series['images']:,} images come in {series['series']:,} series, such as {series['example']}: names say "
+            f"so, and the picture most like an image is {place} in {series['nearest']:.0%} of cases, by chance in "
+            f"{series['chance']:.1%}. {outcome} If names mislead, or do not tell all, say what belongs together: "
+            f"{say_it}."
+        ]
     share = intake["alike"] / max(1, intake["used"])
     if share >= MANY_ALIKE:
-        doubts.append(
+        return [
             f"{share:.0%} of the images are near copies of others: they seem to come in series, such as films or "
             "several pictures of one thing. Near copies stay on one side of the splits; images of a series that are "
             "less alike need not, and make the accuracy too good. Where a name or a table says what belongs together, "
-            "say it: preprocess.target.check.group_pattern, or a column group."
-        )
-    return doubts
+            f"say it: {say_it}."
+        ]
+    return []
 
 
 def describe_intake(intake: Mapping[str, Any]) -> str:

@@ -20,14 +20,19 @@ from cnn_transfer.images.duplicates import NearDuplicates, connected, near_pairs
 from cnn_transfer.images.image_set import ImageSet
 from cnn_transfer.images.listing import LISTING_COLUMNS, SIDES, rank_sides
 from cnn_transfer.images.reasons import EXPECTED_REASONS, REJECTED_COLUMNS, UnusableSetError, note_table
-from cnn_transfer.images.splits import SplitRule
+from cnn_transfer.images.series import NamedSeries, SuccessiveSeries, find_named_series, find_successive_series
+from cnn_transfer.images.splits import DRAWN_SIDES, SplitRule
 from cnn_transfer.parameters import Parameters
+
+AUTO = "auto"
 
 
 class CheckRule(Parameters):
     """What is checked, and what becomes of what is found."""
 
-    group_pattern: str | None  # regular expression on the id; its first group names what must stay on one side
+    # Regular expression on the id whose first group names what must stay on one side; "auto": what names and pixels
+    # together show (`series`), which are not looked at where it is None.
+    group_pattern: str | None
     near_duplicates: NearDuplicates | None  # null: not looked for
     small_classes: Literal["error", "set_aside"]
     most_set_aside: float = Field(ge=0, le=1)  # share of the listed images; with more the run stops
@@ -35,12 +40,14 @@ class CheckRule(Parameters):
     @field_validator("group_pattern")
     @classmethod
     def _has_a_group(cls, pattern: str | None) -> str | None:
+        if pattern in (None, AUTO):
+            return pattern
         try:
-            groups = re.compile(pattern).groups if pattern is not None else 1
+            groups = re.compile(pattern).groups
         except re.error as error:
             raise ValueError(f"not a regular expression ({error})") from error
         if not groups:
-            raise ValueError("needs a group in parentheses, such as '(patient[0-9]+)'")
+            raise ValueError("needs a group in parentheses, such as '(patient[0-9]+)', or is 'auto' or null")
         return pattern
 
 
@@ -53,18 +60,25 @@ class CheckedImages:
         rejected: One row for everything that was listed and is not used: `id`, `label`, `reason`, `detail`.
         notes: One row a remark: `id`, `label`, `note`, `detail`.
         alike: Used images of which another one, of no given group with them, is a near copy.
+        series: What names and pixels say of images in series, None where they say nothing or were not asked:
+            `pattern` of the names (None: by their order), how many `images` in how many `series`, such as `example`;
+            `nearest` and `chance` (see `series.NamedSeries`, `series.SuccessiveSeries`); `kept_together`: whether those
+            of one series are of one group; `held_out_seen`: images of given test and validation sides of whose series
+            there are images among the others.
     """
 
     table: pd.DataFrame
     rejected: pd.DataFrame
     notes: pd.DataFrame
     alike: int = 0
+    series: dict[str, Any] | None = None
 
     def describe(self) -> dict[str, Any]:
         """Counts: `listed`, `used`, `alike`, `set_aside` and `notes` by code, and `share_set_aside` of the images.
 
-        And `examples`: the path and the detail of the first image that was set aside for each reason; `similar_labels`:
-        names of classes that differ only by case or white space, those of one name together.
+        And `series` as it is; `examples`: the path and the detail of the first image that was set
+        aside for each reason; `similar_labels`: names of classes that differ only by case or white space, those of one
+        name together.
         """
         reasons = Counter(self.rejected["reason"])
         suspicious = sum(count for reason, count in reasons.items() if reason not in EXPECTED_REASONS)
@@ -75,6 +89,7 @@ class CheckedImages:
             "listed": len(self.table) + len(self.rejected),
             "used": len(self.table),
             "alike": self.alike,
+            "series": self.series,
             "set_aside": dict(reasons.most_common()),
             "notes": dict(Counter(self.notes["note"]).most_common()),
             "share_set_aside": suspicious / candidates if candidates else 1.0,
@@ -87,7 +102,8 @@ def check_image_set(images: ImageSet, rule: CheckRule, split_rule: SplitRule) ->
     """Set aside what must not be used, and put into one group what must stay on one side.
 
     The steps, each on what the one before left: unlabelled test images; exact copies and contradicting labels; groups,
-    given ones joined by copies and near copies; groups on several given sides; classes too small to be split.
+    given ones joined by copies and near copies; groups on several given sides; series, which are groups on each given
+    side by itself, unless a class had too few groups to be split then; classes too small to be split.
     """
     table = images.table[[*LISTING_COLUMNS, "pixel_digest"]].copy()
     verdicts = pd.DataFrame({"reason": "", "detail": ""}, index=table.index, dtype="str")
@@ -95,9 +111,18 @@ def check_image_set(images: ImageSet, rule: CheckRule, split_rule: SplitRule) ->
     _judge_copies(table, verdicts)
     kept = np.flatnonzero(verdicts["reason"] == "")
     pairs = near_pairs(images, kept, rule.near_duplicates) if rule.near_duplicates else np.empty((0, 2), int)
-    given = _given_groups(table, rule.group_pattern)
-    table["group"] = _joined_groups(given, np.concatenate([pairs, _copies(table, verdicts)]))
+    joined = np.concatenate([pairs, _copies(table, verdicts)])
+    given = _given_groups(table, None if rule.group_pattern == AUTO else rule.group_pattern)
+    table["group"] = _joined_groups(given, joined)
     _judge_leaks(table, verdicts)
+    series = None
+    if rule.group_pattern == AUTO:
+        left = np.flatnonzero(verdicts["reason"] == "")
+        free = left[images.table["group"].isna().to_numpy()[left]]
+        if found := find_named_series(images, free) or find_successive_series(images, free):
+            joined = joined[(verdicts["reason"] != "leak").to_numpy()[joined].all(axis=1)]
+            given, joined, series = _keep_together(table.iloc[left], given, joined, found, split_rule)
+            table["group"] = _joined_groups(given, joined)
     if rule.small_classes == "set_aside":
         _judge_small_classes(table, verdicts, split_rule)
     is_used = verdicts["reason"] == ""
@@ -117,6 +142,7 @@ def check_image_set(images: ImageSet, rule: CheckRule, split_rule: SplitRule) ->
         rejected=rejected.astype("str"),
         notes=pd.concat(notes, ignore_index=True).astype("str"),
         alike=len(np.unique(strangers)),
+        series=series,
     )
 
 
@@ -178,6 +204,42 @@ def _given_groups(table: pd.DataFrame, pattern: str | None) -> pd.Series:
     if pattern is not None:
         given = given.fillna(table["id"].str.extract(pattern, expand=True).iloc[:, 0])
     return given.where(given.isna(), "group " + given.astype("str")).fillna("image " + table["id"])
+
+
+def _keep_together(
+    used: pd.DataFrame,
+    given: pd.Series,
+    joined: np.ndarray,
+    series: NamedSeries | SuccessiveSeries,
+    split_rule: SplitRule,
+) -> tuple[pd.Series, np.ndarray, dict[str, Any]]:
+    """Groups and pairs with those of the series, on each given side by itself, if all classes can still be split."""
+    side = used["split"].where(used["split"].isin(DRAWN_SIDES), "").astype("str").reindex(given.index, fill_value="")
+    if isinstance(series, NamedSeries):
+        names = series.names.reindex(given.index)
+        together, pairs = given.where(names.isna(), ("series " + names + " " + side).str.rstrip()), joined
+    else:
+        names = _joined_groups(given, series.pairs)
+        names = names.where(names.duplicated(keep=False) & ~given.duplicated(keep=False)).str.removeprefix("image ")
+        of_one_side = side.to_numpy()[series.pairs]
+        together, pairs = given, np.concatenate([joined, series.pairs[of_one_side[:, 0] == of_one_side[:, 1]]])
+    ways = ((given, joined), (together, pairs))
+    shortages = [split_rule.shortages(used.assign(group=_joined_groups(*way)[used.index])).keys() for way in ways]
+    sizes = names.value_counts()
+    largest = str(sizes.index[0])
+    found = {
+        "pattern": series.pattern if isinstance(series, NamedSeries) else None,
+        "images": int(sizes.sum()),
+        "series": len(sizes),
+        "example": largest
+        if isinstance(series, NamedSeries)
+        else _some(used.loc[names.index[names == largest], "id"], 2),
+        "nearest": series.nearest,
+        "chance": series.chance,
+        "held_out_seen": int(names[side != ""].dropna().isin(names[side == ""].dropna()).sum()),
+        "kept_together": shortages[0] == shortages[1],
+    }
+    return (together, pairs, found) if found["kept_together"] else (given, joined, found)
 
 
 def _joined_groups(given: pd.Series, pairs: np.ndarray) -> pd.Series:

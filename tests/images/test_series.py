@@ -1,0 +1,165 @@
+import re
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from odd_images import photograph
+
+from cnn_transfer.images import ImageSet
+from cnn_transfer.images.reasons import rejected_table
+from cnn_transfer.images.series import MOST_COMPARED, PATTERNS, find_named_series, find_successive_series
+
+SERIES, COPIES = 30, 4
+
+
+@lru_cache
+def copies(number):
+    """A picture; mirrored; upside down and darker; moved and brighter: (4, 32, 32, 3)."""
+    picture = np.asarray(photograph(number, 32, 32))
+    moved = np.roll(picture, 2, axis=1)
+    return np.stack([picture, picture[:, ::-1], picture[::-1] // 10 * 9, np.minimum(moved, 235) + 20])
+
+
+def image_set(names, pictures, labels):
+    """A set of names of `<class>/<name>`, or as they are where the label is None."""
+    table = pd.DataFrame({"id": names, "label": labels}, dtype="str")
+    classes = tuple(sorted(table["label"].dropna().unique()))
+    return ImageSet(table, rejected_table([]), classes, pictures.shape[1:], "", (pictures,))
+
+
+def series_set(name, rng=None, series=SERIES):
+    """Series of four images by class; `name` makes a name of number of the series and of the copy. With rng: mixed."""
+    names = [name(one, copy) for one in range(series) for copy in range(COPIES)]
+    labels = [f"class{one % 2}" for one in range(series) for _ in range(COPIES)]
+    pictures = np.concatenate([copies(one) for one in range(series)])
+    if rng is not None:
+        pictures = pictures[rng.permutation(len(pictures))]
+    paths = [f"{label}/{name}" for label, name in zip(labels, names, strict=True)]
+    return image_set(paths, pictures, labels)
+
+
+def found(images):
+    return find_named_series(images, np.arange(len(images)))
+
+
+def positions(named):
+    """Sets of positions of images of one series."""
+    return {frozenset(members) for members in named.names.groupby(named.names).groups.values()}
+
+
+def noise(*numbers):
+    return int(np.random.default_rng(numbers).integers(1e9))
+
+
+NAMES = {
+    "Keras ImageDataGenerator": lambda one, copy: f"aug_Y{one}_0_{noise(one, copy) % 9999}.jpg",
+    "Roboflow": lambda one, copy: f"IMG_{7000 + one}_jpg.rf.{noise(one, copy):032x}.jpg",
+    "Augmentor": lambda one, copy: f"bolt_original_{one:03}.png_{noise(one, copy):x}-{noise(copy, one):x}.png",
+    "the original and its copies": lambda one, copy: f"bolt{one}{['', '_flip', '_rot180', '_bright'][copy]}.png",
+    "copies that begin with what was done": lambda one, copy: f"{['', 'flip_', 'rot180_', 'x_'][copy]}{one}bolt.png",
+    "copies of a file manager": lambda one, copy: f"{one} no{['', ' - Copy', ' - Copy (2)', ' (3)'][copy]}.jpeg",
+    "frames of films": lambda one, copy: f"film{one}frame{copy:04}.png",
+    "frames of films, the frame first": lambda one, copy: f"{copy:04}_film{one}.png",
+    "a folder a patient": lambda one, copy: f"patient {one}/{noise(one, copy)}.png",
+    "patient, side and date": lambda one, copy: f"p{one:03}-{'LR'[one % 2]}-{noise(one, copy) % 365}-{copy}",
+    "no latin letters": lambda one, copy: f"Straße_Björn{one}_Größe{copy}.png",
+}
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+def test_series_are_found_however_names_tell_them(name):
+    named = found(series_set(name))
+    assert positions(named) == {frozenset(range(COPIES * one, COPIES * (one + 1))) for one in range(SERIES)}
+    assert named.nearest > 0.6
+    assert named.chance == pytest.approx((COPIES - 1) / (SERIES // 2 * COPIES - 1))
+
+
+def test_a_series_has_a_name_and_its_pattern_is_one_for_a_parameter():
+    images = series_set(NAMES["frames of films"])
+    named = find_named_series(images, np.arange(2, len(images)))
+    assert len(named.names) == SERIES * COPIES - 2
+    for name, path in zip(named.names, images.table["id"].iloc[named.names.index], strict=True):
+        assert name == f"{re.search(named.pattern, path)[1]} of {path[:6]}"
+
+
+@given(st.sampled_from(list(NAMES.values())), st.integers(0, 2**32 - 1))
+def test_names_that_mean_nothing_are_no_series(name, seed):
+    assert found(series_set(name, np.random.default_rng(seed))) is None
+
+
+def test_images_of_one_camera_are_no_series():
+    """Few large parts: they may be alike for many reasons, and would leave little to be split."""
+    assert found(series_set(lambda one, copy: f"camera{one // 10}_{noise(one, copy)}.png")) is None
+
+
+def test_names_that_are_numbers_and_images_without_names_are_no_series():
+    assert found(series_set(lambda one, copy: f"{COPIES * one + copy:05}.png")) is None
+    pictures = np.concatenate([copies(one) for one in range(SERIES)])
+    rows = image_set([f"row {row:08}" for row in range(len(pictures))], pictures, ["a", "b"] * (len(pictures) // 2))
+    assert found(rows) is None
+
+
+def test_a_series_is_of_one_class_and_images_without_a_label_have_series_of_their_own():
+    """Numbers that begin anew in each class say nothing about images of two classes."""
+    images = series_set(lambda one, copy: f"{one // 2}_{copy}.png")
+    labels = images.table["label"].where(np.arange(len(images)) < 100).tolist()
+    named = found(image_set(images.table["id"], images.shards[0], labels))
+    assert set(named.names.iloc[:8]) == {"0 of class0", "0 of class1"}
+    assert named.names.iloc[100] == "12"
+
+
+def test_of_large_sets_whole_series_are_compared():
+    names = [f"s{one}_{copy}.png" for one in range(1500) for copy in range(2)]
+    rng = np.random.default_rng(0)
+    pictures = np.repeat(rng.integers(0, 256, (1500, 16, 16, 1), np.uint8), 2, axis=0)
+    assert len(names) > MOST_COMPARED
+    named = found(image_set(names, pictures, ["a"] * 1500 + ["b"] * 1500))
+    assert len(positions(named)) == 1500
+    assert named.nearest == 1
+    alone = [f"t{number}.png" for number in range(9000)]  # far more that stand alone: too few are in series
+    more = rng.integers(0, 256, (9000, 16, 16, 1), np.uint8)
+    mixed = image_set(names + alone, np.concatenate([pictures, more]), ["a"] * 6000 + ["b"] * 6000)
+    assert found(mixed) is None or len(positions(found(mixed))) == 1500
+
+
+@pytest.mark.parametrize(
+    "name",
+    [lambda one, copy: f"IMG_{COPIES * one + copy}.jpg", lambda one, copy: f"{copy}x_{COPIES * one}.jpg"],
+    ids=["by name", "by the last number"],
+)
+def test_images_that_follow_one_another_are_paired_where_they_are_alike(name):
+    images = series_set(name)
+    alike = find_successive_series(images, np.arange(len(images)))
+    assert alike.nearest > 0.4
+    assert alike.chance == pytest.approx(4 / 59, abs=0.01)
+    assert len(alike.pairs) >= SERIES
+    of_one = np.ptp(alike.pairs // COPIES, axis=1) == 0
+    assert of_one.mean() > 0.9
+    assert len(np.unique(alike.pairs, axis=0)) == len(alike.pairs)
+
+
+def test_pairs_are_rows_of_the_set():
+    images = series_set(lambda one, copy: f"IMG_{COPIES * one + copy}.jpg")
+    some = find_successive_series(images, np.arange(20, len(images)))
+    assert some.pairs.min() >= 20
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_images_in_no_order_are_not_successive(seed):
+    images = series_set(lambda one, copy: f"IMG_{COPIES * one + copy}.jpg", np.random.default_rng(seed))
+    assert find_successive_series(images, np.arange(len(images))) is None
+
+
+def test_too_few_images_are_neither():
+    images = series_set(lambda one, copy: f"IMG_{COPIES * one + copy}.jpg", series=2)
+    rows = np.arange(len(images))
+    assert find_successive_series(images, rows) is None
+    assert find_named_series(series_set(NAMES["frames of films"], series=2), rows) is None
+    assert find_named_series(images, rows[:0]) is None
+
+
+def test_every_pattern_is_one_for_group_pattern():
+    assert {re.compile(pattern).groups for pattern in PATTERNS} == {1}
