@@ -107,9 +107,15 @@ def test_what_was_said_on_the_page_is_measured(drawn, browser, truth, kedro, tmp
     assert of(project, "audit_mistakes_sheet.png").stat().st_size > 1000
 
 
-def test_what_was_said_once_is_not_asked_again(drawn, kedro):
-    """After the test before this one: the same sample, then a larger one."""
-    project, _ = drawn
+def test_what_was_said_once_is_not_asked_again(drawn, truth, kedro, tmp_path):
+    """The same sample, then a larger one."""
+    project = tmp_path / "project"
+    shutil.copytree(drawn[0], project, symlinks=True)
+    sample = pd.read_parquet(of(project, "audit_sample.parquet"))
+    told = pd.DataFrame({"id": sample["id"], "label": sample["id"].map(truth)})
+    told.to_csv(tmp_path / "labels.csv", index=False)
+    said = kedro(project, *RUN, "--pipelines", "audit", "--params", f"audit_labels={tmp_path / 'labels.csv'}")
+    assert said.returncode == 0, said.stdout
     first = json.loads(of(project, "audit.json").read_text())
     images = f"images={DIGITS}"
     again = kedro(project, *RUN, "--pipelines", "audit_sample,audit", "--params", f"{images},{CHOSEN}")
