@@ -54,6 +54,7 @@ def image_set(rows, rejected=(), notes=()):
     table = pd.DataFrame([row[:4] for row in rows], columns=LISTING_COLUMNS).astype("str")
     pixels = np.stack([picture(row[4]) if isinstance(row[4], int) else row[4] for row in rows])
     table["notes"] = ""
+    table[["width_px", "height_px"]] = 16
     table["pixel_digest"] = [image.tobytes().hex() for image in pixels]
     table["perceptual_hash"] = perceptual_hashes(pixels)
     names = tuple(sorted(table["label"].dropna().unique()))

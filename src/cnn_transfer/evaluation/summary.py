@@ -259,7 +259,26 @@ def doubts_about_images(intake: Mapping[str, Any]) -> list[str]:
             f"Classes whose names differ only by case or white space are classes of their own: "
             f"{'; '.join(similar[:MOST_NAMED])}{more}. Where they are meant as one, mend the labels."
         )
-    return [*doubts, *_about_series(intake)]
+    return [*doubts, *_about_series(intake), *_about_shortcut(intake)]
+
+
+def _about_shortcut(intake: Mapping[str, Any]) -> list[str]:
+    """What of the files tells the class: the network may have learnt that."""
+    if (shortcut := intake["shortcut"]) is None:
+        return []
+    smallest, largest = (
+        f"{name} {width:,} x {height:,} px" for name, width, height in (shortcut["smallest"], shortcut["largest"])
+    )
+    what, middle = {
+        "size": ("Width and height", f" (in the middle {smallest}, {largest})"),
+        "form": ("Extension and colour format", ""),
+    }[shortcut["by"]]
+    return [
+        f"{what} of the files alone tell the class of {shortcut['accuracy']:.0%} of the images, every class counting "
+        f"the same, by chance {shortcut['chance']:.0%}{middle}: images of different classes seem to come from "
+        "different places, and a network may learn the place instead of what is shown. Test images of the same places "
+        "do not show that; the report says how it does where the files point to another class."
+    ]
 
 
 def _about_series(intake: Mapping[str, Any]) -> list[str]:

@@ -2,8 +2,8 @@
 
 Pixels are uint8 in 0-255 with shape (height, width, channels), channels last, everywhere in this package. The way of an
 image: `listing` (with `folders`, `tables`, `cifar10`, `corrections`) → `decoding` in `preparation` → `image_set` →
-`checking` (with `duplicates`) → `splits` → `feeding` (with `augmentation`). `reasons` explains the codes that it may
-meet.
+`checking` (with `duplicates`, `series`, `shortcuts`) → `splits` → `feeding` (with `augmentation`). `reasons` explains
+the codes that it may meet.
 """
 
 from cnn_transfer.images.augmentation import DRAWS, Augmentation, augment, move_copies
@@ -31,6 +31,7 @@ from cnn_transfer.images.listing import (
 )
 from cnn_transfer.images.preparation import DecodedImages, Workers
 from cnn_transfer.images.reasons import NoRoomError, UnusableSetError
+from cnn_transfer.images.shortcuts import shortcut_guesses
 from cnn_transfer.images.splits import SPLITS, UNLABELLED, SplitRule, assign_splits, count_splits
 from cnn_transfer.images.thumbnails import thumbnail
 
@@ -71,6 +72,7 @@ __all__ = [
     "open_image_set",
     "open_location",
     "ordered_batches",
+    "shortcut_guesses",
     "split_examples",
     "thumbnail",
     "training_batches",

@@ -21,6 +21,7 @@ from cnn_transfer.images.image_set import ImageSet
 from cnn_transfer.images.listing import LISTING_COLUMNS, SIDES, rank_sides
 from cnn_transfer.images.reasons import EXPECTED_REASONS, REJECTED_COLUMNS, UnusableSetError, note_table
 from cnn_transfer.images.series import NamedSeries, SuccessiveSeries, find_named_series, find_successive_series
+from cnn_transfer.images.shortcuts import Shortcut, find_shortcut
 from cnn_transfer.images.splits import DRAWN_SIDES, SplitRule
 from cnn_transfer.parameters import Parameters
 
@@ -65,6 +66,7 @@ class CheckedImages:
             `nearest` and `chance` (see `series.NamedSeries`, `series.SuccessiveSeries`); `kept_together`: whether those
             of one series are of one group; `held_out_seen`: images of given test and validation sides of whose series
             there are images among the others.
+        shortcut: What of the files tells the class without the picture, if something does.
     """
 
     table: pd.DataFrame
@@ -72,11 +74,12 @@ class CheckedImages:
     notes: pd.DataFrame
     alike: int = 0
     series: dict[str, Any] | None = None
+    shortcut: Shortcut | None = None
 
     def describe(self) -> dict[str, Any]:
         """Counts: `listed`, `used`, `alike`, `set_aside` and `notes` by code, and `share_set_aside` of the images.
 
-        And `series` as it is; `examples`: the path and the detail of the first image that was set
+        And `series` and `shortcut`; `examples`: the path and the detail of the first image that was set
         aside for each reason; `similar_labels`: names of classes that differ only by case or white space, those of one
         name together.
         """
@@ -90,6 +93,7 @@ class CheckedImages:
             "used": len(self.table),
             "alike": self.alike,
             "series": self.series,
+            "shortcut": self.shortcut.describe() if self.shortcut else None,
             "set_aside": dict(reasons.most_common()),
             "notes": dict(Counter(self.notes["note"]).most_common()),
             "share_set_aside": suspicious / candidates if candidates else 1.0,
@@ -143,6 +147,7 @@ def check_image_set(images: ImageSet, rule: CheckRule, split_rule: SplitRule) ->
         notes=pd.concat(notes, ignore_index=True).astype("str"),
         alike=len(np.unique(strangers)),
         series=series,
+        shortcut=find_shortcut(images.table[is_used].assign(group=table["group"]).dropna(subset="label")),
     )
 
 

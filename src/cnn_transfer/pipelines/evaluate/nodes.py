@@ -61,7 +61,7 @@ from cnn_transfer.evaluation import (
 )
 from cnn_transfer.evaluation.provenance import provenance
 from cnn_transfer.evaluation.report.suspected_page import write_suspected_page
-from cnn_transfer.images import ImageSet
+from cnn_transfer.images import ImageSet, shortcut_guesses
 from cnn_transfer.models import ModelCard, Network
 from cnn_transfer.pipelines.evaluate.parameters import EvaluateParameters
 from cnn_transfer.prediction import Predictor, build_predictor
@@ -129,9 +129,10 @@ def tabulate(
 def slice_accuracy(
     images: ImageSet, splits: pd.DataFrame, predictions: pd.DataFrame, parameters: Mapping[str, Any]
 ) -> pd.DataFrame:
-    """Accuracy by size, brightness, sharpness and every other column of the manifest."""
+    """Accuracy by size, brightness, sharpness, every other column of the manifest, and what files alone tell."""
     block = EvaluateParameters.parse(parameters, "evaluate")
-    return slice_table(predictions, image_attributes(images, splits, "test"), block.confidence)
+    attributes = image_attributes(images, splits, "test").merge(shortcut_guesses(images, splits), on="id", how="left")
+    return slice_table(predictions, attributes, block.confidence)
 
 
 def calibrate_probabilities(

@@ -1,0 +1,134 @@
+"""Can the class be told from the files, without looking at the picture? Then a network may have learnt that instead.
+
+Images of different classes that were collected in different places often differ in size, format or colours, and what a
+network learns of them may be where they come from ("shortcut learning", Geirhos et al., Nature Machine Intelligence
+2020): test images of the same places do not show it. What is read of the files here is nothing that tells a class by
+itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cnn_transfer.images.image_set import ImageSet
+
+MOST_IMAGES = 5000  # that are looked at
+FEWEST_GROUPS = 5  # of a class that takes part
+FOLDS = 5
+FEWEST_IN_LEAF = 5
+LEAST_GAIN = 0.25  # of what is missing to certainty by chance
+LEAST_ERRORS = 4.0  # standard errors above chance
+COMMON_FORMS = 0.02  # share of the images that have one
+POINT_TO = "size_and_form_of_the_file_point_to"
+
+
+@dataclass(frozen=True)
+class Shortcut:
+    """What of the files tells the class.
+
+    Attributes:
+        by: `size` (width, height) or `form` (extension, colours, orientation: the codes of `reasons.NOTES`).
+        accuracy: Share of left-out images whose class a decision tree tells from it, every class counting the same.
+        chance: One over the number of classes.
+        smallest: The class with the smallest images in the middle, and its median width and height in pixels.
+        largest: The class with the largest ones.
+    """
+
+    by: str
+    accuracy: float
+    chance: float
+    smallest: tuple[str, int, int]
+    largest: tuple[str, int, int]
+
+    def describe(self) -> dict[str, Any]:
+        """As it is written into JSON."""
+        return asdict(self)
+
+
+def find_shortcut(table: pd.DataFrame, seed: int = 0) -> Shortcut | None:
+    """What of the files tells the class best; None where nothing tells it well.
+
+    Args:
+        table: Labelled images: `id`, `label`, `group`, `width_px`, `height_px`, `notes`; see `ImageSet.table`.
+        seed: Of the sample of large sets, and of the folds.
+    """
+    groups = table.groupby("label")["group"].nunique()
+    table = table[table["label"].isin(groups.index[groups >= FEWEST_GROUPS])]
+    if len(table) > MOST_IMAGES:
+        units, number = pd.factorize(table["group"])[0], table["group"].nunique()
+        rank = np.random.default_rng(seed).permutation(number)[units]
+        table = table.iloc[np.sort(np.argsort(rank, kind="stable")[:MOST_IMAGES])]
+    names = table["label"].unique()
+    if len(names) < 2:
+        return None
+    found = [(_judge(features, table, seed), by) for by, features in _features(table).items() if features.shape[1]]
+    accuracy, by = max(found, default=(0.0, ""))
+    chance = 1 / len(names)
+    if not accuracy:
+        return None
+    sizes = table.groupby("label")[["width_px", "height_px"]].median()
+    order = sizes.prod(axis=1).sort_values(kind="stable").index
+    return Shortcut(by, accuracy, chance, _middle(sizes, order[0]), _middle(sizes, order[-1]))
+
+
+def _middle(sizes: pd.DataFrame, name: str) -> tuple[str, int, int]:
+    return name, int(sizes.loc[name, "width_px"]), int(sizes.loc[name, "height_px"])
+
+
+def shortcut_guesses(images: ImageSet, splits: pd.DataFrame) -> pd.DataFrame:
+    """Whether size and form of each test image point to its class, where they tell the class of training images.
+
+    Args:
+        images: The set.
+        splits: `id`, `label`, `split`, `group` of its images.
+
+    Returns:
+        `id` of the labelled test images, and a column that says `the class` or `another class`; that column is not
+        there where size and form tell nothing.
+    """
+    table = images.table[["id", "width_px", "height_px", "notes"]].merge(splits, on="id")
+    known, asked = (table[table["split"].isin(sides)] for sides in (["training", "validation"], ["test"]))
+    if (shortcut := find_shortcut(known)) is None:
+        return asked[["id"]]
+    both = pd.concat([known, asked], ignore_index=True)
+    features = _features(both)[shortcut.by].to_numpy()
+    tree = _tree().fit(features[: len(known)], known["label"])
+    right = tree.predict(features[len(known) :]) == asked["label"].to_numpy()
+    return asked[["id"]].assign(**{POINT_TO: np.where(right, "the class", "another class")})
+
+
+def _features(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Numbers a tree may ask for, by kind; without those that are the same for all images."""
+    width, height = table["width_px"].astype(float), table["height_px"].astype(float)
+    size = pd.DataFrame({"width": width, "height": height, "longer": width / height, "pixels": width * height})
+    extension = table["id"].str.extract(r"(\.[A-Za-z0-9]{1,5})$", expand=False).str.lower().fillna("")
+    form = pd.concat([pd.get_dummies(extension), table["notes"].str.get_dummies(" ")], axis=1).astype(float)
+    form = form.loc[:, form.mean().between(COMMON_FORMS, 1 - COMMON_FORMS)]
+    return {"size": size.loc[:, size.nunique() > 1], "form": form}
+
+
+def _judge(features: pd.DataFrame, table: pd.DataFrame, seed: int) -> float:
+    """Share of left-out images whose class is told, every class counting the same; 0 where that may be chance."""
+    from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+
+    labels = table["label"].to_numpy()
+    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
+    told = cross_val_predict(_tree(), features.to_numpy(), labels, groups=table["group"].to_numpy(), cv=folds)
+    right = pd.Series(told == labels, table.index, dtype=float)
+    by_class = right.groupby(table["label"])
+    accuracy, chance = float(by_class.mean().mean()), 1 / by_class.ngroups
+    off = (right - by_class.transform("mean")).groupby([table["label"], table["group"]]).sum()
+    variances = (off**2).groupby(level=0).sum() / by_class.size() ** 2
+    error = float(np.sqrt(variances.sum())) / by_class.ngroups
+    gain = (accuracy - chance) / (1 - chance)
+    return accuracy if gain >= LEAST_GAIN and accuracy - chance >= LEAST_ERRORS * error else 0.0
+
+
+def _tree() -> Any:
+    from sklearn.tree import DecisionTreeClassifier
+
+    return DecisionTreeClassifier(min_samples_leaf=FEWEST_IN_LEAF, class_weight="balanced", random_state=0)
