@@ -76,7 +76,8 @@ def find_shortcut(table: pd.DataFrame, seed: int = 0) -> Shortcut | None:
 
 
 def _middle(sizes: pd.DataFrame, name: str) -> tuple[str, int, int]:
-    return name, int(sizes.loc[name, "width_px"]), int(sizes.loc[name, "height_px"])
+    width, height = sizes.loc[name].astype(int)
+    return name, int(width), int(height)
 
 
 def shortcut_guesses(images: ImageSet, splits: pd.DataFrame) -> pd.DataFrame:
