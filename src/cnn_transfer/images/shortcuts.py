@@ -76,7 +76,7 @@ def find_shortcut(table: pd.DataFrame, seed: int = 0) -> Shortcut | None:
 
 
 def _middle(sizes: pd.DataFrame, name: str) -> tuple[str, int, int]:
-    width, height = sizes.loc[name].astype(int)
+    width, height = sizes.loc[name].to_numpy(int)
     return name, int(width), int(height)
 
 
