@@ -24,6 +24,7 @@ LEAST_GAIN = 0.25  # of what is missing to certainty by chance
 LEAST_ERRORS = 4.0  # standard errors above chance
 COMMON_FORMS = 0.02  # share of the images that have one
 POINT_TO = "size_and_form_of_the_file_point_to"
+THE_CLASS, ANOTHER_CLASS = "the class", "another class"
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def shortcut_guesses(images: ImageSet, splits: pd.DataFrame) -> pd.DataFrame:
         splits: `id`, `label`, `split`, `group` of its images.
 
     Returns:
-        `id` of the labelled test images, and a column that says `the class` or `another class`; that column is not
+        `id` of the labelled test images, and the column `POINT_TO`, `the class` or `another class`; that column is not
         there where size and form tell nothing.
     """
     table = images.table[["id", "width_px", "height_px", "notes"]].merge(splits, on="id")
@@ -99,7 +100,7 @@ def shortcut_guesses(images: ImageSet, splits: pd.DataFrame) -> pd.DataFrame:
     features = _features(both)[shortcut.by].to_numpy()
     tree = _tree().fit(features[: len(known)], known["label"])
     right = tree.predict(features[len(known) :]) == asked["label"].to_numpy()
-    return asked[["id"]].assign(**{POINT_TO: np.where(right, "the class", "another class")})
+    return asked[["id"]].assign(**{POINT_TO: np.where(right, THE_CLASS, ANOTHER_CLASS)})
 
 
 def _features(table: pd.DataFrame) -> dict[str, pd.DataFrame]:

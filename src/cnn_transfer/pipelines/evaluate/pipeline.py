@@ -227,6 +227,7 @@ def create_pipeline() -> Pipeline:
                 "delivered_model_card",
                 "target_image_counts",
                 "target_intake",
+                "slices",
                 "run_records",
             ],
             outputs="summary",
