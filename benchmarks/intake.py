@@ -49,7 +49,7 @@ BATCH = 64
 SPLITS = SplitRule(test_fraction=0.2, labels_per_class=None, validation_ratio=0.25)
 CHECKS = CheckRule(
     group_pattern=None,
-    near_duplicates=NearDuplicates(most_bits=4, least_correlation=0.98, compared_px=None),
+    near_duplicates=NearDuplicates(most_bits=4, least_correlation=0.98, compared_px=None, mirrored=False),
     small_classes="error",
     most_set_aside=0.2,
 )

@@ -130,6 +130,9 @@ CHANGES: dict[str, Change] = {
     "blurred by 1 px": lambda picture: picture.filter(ImageFilter.GaussianBlur(1)),
     "cropped by 2%": cropped(0.02),
     "cropped by 5%": cropped(0.05),
+    "mirrored": lambda picture: picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+    "mirrored, JPEG of quality 30": lambda picture: compressed(30)(picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)),
+    "mirrored, cropped by 2%": lambda picture: cropped(0.02)(picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)),
     "turned by 1 degree": lambda picture: picture.rotate(1, Image.Resampling.BICUBIC),
     "stamped in a corner": stamped,
 }

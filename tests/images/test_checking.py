@@ -33,7 +33,7 @@ from cnn_transfer.images.listing import LISTING_COLUMNS
 from cnn_transfer.images.reasons import note_table, rejected_table
 
 FORMAT = ImageFormat(image_size_px=16, channels=3)
-NEAR = NearDuplicates(most_bits=4, least_correlation=0.98, compared_px=None)
+NEAR = NearDuplicates(most_bits=4, least_correlation=0.98, compared_px=None, mirrored=False)
 SPLIT = SplitRule(test_fraction=0.2, labels_per_class=None, validation_ratio=0.5)
 
 

@@ -15,7 +15,8 @@ from scipy.fft import dctn
 from cnn_transfer.images import ImageFormat, ImageSet, NearDuplicates, decode_image, duplicates
 from cnn_transfer.images.duplicates import connected, near_pairs, perceptual_hashes, similar_hashes
 
-RULE = NearDuplicates(most_bits=4, least_correlation=0.98, compared_px=None)
+RULE = NearDuplicates(most_bits=4, least_correlation=0.98, compared_px=None, mirrored=False)
+MIRRORED = RULE.model_copy(update={"mirrored": True})
 DIGITS = Path(__file__).parents[2] / "data/01_raw/mnist_digits.parquet"
 
 
@@ -131,7 +132,9 @@ def test_thousands_of_equal_hashes_are_one_component_without_all_their_pairs():
     assert set(connected(pairs, 5003)) == {0}
 
 
-@pytest.mark.parametrize("rule", [RULE, NearDuplicates(most_bits=6, least_correlation=0.9, compared_px=None)])
+@pytest.mark.parametrize(
+    "rule", [RULE, NearDuplicates(most_bits=6, least_correlation=0.9, compared_px=None, mirrored=False)]
+)
 def test_near_pairs_of_digits_are_those_of_a_comparison_of_all_pairs(digits, rule):
     pairs = found(digits, rule)
     assert pairs == all_pairs(digits, rule)
@@ -173,10 +176,29 @@ def test_edited_photographs_are_found_and_others_are_not(originals, edit, size, 
 )
 def test_photographs_that_were_moved_a_little_are_found_where_they_are_compared_coarsely(originals, edit):
     pixels = np.stack([stored(image, 160) for image in [*originals, *map(edit, originals)]])
-    strictly = NearDuplicates(most_bits=8, least_correlation=0.95, compared_px=None)
+    strictly = NearDuplicates(most_bits=8, least_correlation=0.95, compared_px=None, mirrored=False)
     coarsely = strictly.model_copy(update={"compared_px": 32})
     assert found(pixels, strictly) <= found(pixels, coarsely) <= {(n, n + 20) for n in range(20)}
     assert len(found(pixels, coarsely)) >= 18
+
+
+@pytest.mark.parametrize("size", [28, 96])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_mirrored_photographs_are_found_where_that_is_asked_for(originals, size, channels):
+    mirrored = [image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for image in originals]
+    lighter = [encode(ImageEnhance.Brightness(image).enhance(1.1), "JPEG", quality=80) for image in mirrored]
+    pixels = np.stack([stored(image, size, channels) for image in [*originals, *lighter]])
+    assert found(pixels) == set()
+    pairs = found(pixels, MIRRORED)
+    assert pairs <= {(n, n + 20) for n in range(20)}
+    assert len(pairs) >= 18
+
+
+def test_a_picture_that_is_its_own_mirror_image_is_no_copy_of_itself():
+    half = np.asarray(photograph(1, 16, 32))
+    symmetric = np.concatenate([half, half[:, ::-1]], axis=1)[None]
+    assert found(symmetric, MIRRORED) == set()
+    assert found(np.repeat(symmetric, 2, axis=0), MIRRORED) == {(0, 1)}  # one pair, as it is and in the mirror
 
 
 @pytest.mark.parametrize("least_px", [None, 8, 10, 16, 17, 28])
@@ -204,7 +226,7 @@ def test_equally_flat_pictures_are_alike_and_a_flat_one_resembles_no_other():
     faint = flat.copy()
     faint[0, 10:20, 10:20] += 1
     varied = stored(photograph(1), 28, 1)[None]
-    everything = NearDuplicates(most_bits=16, least_correlation=0.5, compared_px=None)
+    everything = NearDuplicates(most_bits=16, least_correlation=0.5, compared_px=None, mirrored=False)
     rows = np.concatenate([flat, flat, faint, varied])
     images = image_set(rows)
     images.table["perceptual_hash"] = np.uint64(0)  # so that only the pixels decide

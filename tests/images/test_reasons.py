@@ -23,7 +23,7 @@ from cnn_transfer.images.reasons import EXPECTED_REASONS, NOTES, REASONS, note_t
 
 CHECK = CheckRule(
     group_pattern=None,
-    near_duplicates=NearDuplicates(most_bits=4, least_correlation=0.98, compared_px=None),
+    near_duplicates=NearDuplicates(most_bits=4, least_correlation=0.98, compared_px=None, mirrored=False),
     small_classes="set_aside",
     most_set_aside=0.2,
 )

@@ -1,4 +1,4 @@
-"""The same picture twice: exactly, or nearly (rescaled, recompressed, slightly edited).
+"""The same picture twice: exactly, or nearly (rescaled, recompressed, slightly edited, mirrored).
 
 Exact copies have the same stored pixels. Near copies have perceptual hashes (the `pHash` of Zauner, "Implementation and
 benchmarking of perceptual image hash functions", 2010: signs of the lowest frequencies) that differ in few bits, and
@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 
 HASH_BITS = 64
 FREQUENCIES = 8
+ODD_COLUMNS = np.uint64(0x5555555555555555)  # bits of the frequencies that change their sign in the mirror
+COMPARED_AT_ONCE = 1024  # pairs
 HASHED_AT_ONCE = 2**20  # numbers, in floating point four times as large as the pixels
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow converts
+MIRROR_BITS = 6  # that may differ at least
 MOST_NEIGHBOURS = 200  # with which a hash is compared within a crowd
 MOST_EQUAL = 16  # pictures of one hash that are compared with those of another
 MOST_LEVELS = 3  # bands within bands within bands
@@ -35,6 +38,7 @@ class NearDuplicates(Parameters):
     most_bits: int = Field(ge=0, le=16)  # of the 64 bits of their hashes differ
     least_correlation: float = Field(gt=0, le=1)  # of their grey pixels
     compared_px: int | None = Field(ge=8)  # side at which these are compared, about; None: as they are stored
+    mirrored: bool  # also one picture and the other one with left and right exchanged
 
 
 def perceptual_hashes(pixels: np.ndarray) -> np.ndarray:
@@ -61,14 +65,33 @@ def perceptual_hashes(pixels: np.ndarray) -> np.ndarray:
 
 def near_pairs(images: ImageSet, rows: np.ndarray, rule: NearDuplicates) -> np.ndarray:
     """Pairs of rows that show nearly the same picture: (m, 2), each pair once, the smaller row first."""
-    candidates = similar_hashes(images.table["perceptual_hash"].to_numpy(np.uint64)[rows], rule.most_bits)
-    if not len(candidates):
+    hashes = images.table["perceptual_hash"].to_numpy(np.uint64)[rows]
+    found = [_agreeing(images, rows[similar_hashes(hashes, rule.most_bits)], rule, mirrored=False)]
+    if rule.mirrored:
+        found.append(_agreeing(images, rows[_similar_in_the_mirror(hashes, rule.most_bits)], rule, mirrored=True))
+    return _distinct(np.concatenate(found), len(images))
+
+
+def _similar_in_the_mirror(hashes: np.ndarray, most_bits: int) -> np.ndarray:
+    """Pairs of positions, (m, 2), the first of which has about the hash that the second would have if mirrored.
+
+    In the mirror the odd frequencies change their signs, and the median a little, by which the bits are cut: some bits
+    may differ for that alone.
+    """
+    pairs = similar_hashes(np.concatenate([hashes, hashes ^ ODD_COLUMNS]), max(most_bits, MIRROR_BITS))
+    across = pairs[(pairs[:, 0] < len(hashes)) & (pairs[:, 1] >= len(hashes))] - [0, len(hashes)]
+    return np.asarray(across[across[:, 0] < across[:, 1]])
+
+
+def _agreeing(images: ImageSet, pairs: np.ndarray, rule: NearDuplicates, mirrored: bool) -> np.ndarray:
+    """Those of the pairs of rows whose pixels agree."""
+    if not len(pairs):
         return np.empty((0, 2), np.int64)
-    agree = [
-        _correlate(*(_coarse(images.pixels(rows[side]), rule.compared_px) for side in part.T)) >= rule.least_correlation
-        for part in np.array_split(candidates, -(-len(candidates) // 1024))
-    ]
-    return np.asarray(rows[candidates[np.concatenate(agree)]])
+    agree = []
+    for part in np.array_split(pairs, -(-len(pairs) // COMPARED_AT_ONCE)):
+        one, other = (_coarse(images.pixels(side), rule.compared_px) for side in part.T)
+        agree.append(_correlate(one, other[:, :, ::-1] if mirrored else other) >= rule.least_correlation)
+    return np.asarray(pairs[np.concatenate(agree)])
 
 
 def similar_hashes(hashes: np.ndarray, most_bits: int) -> np.ndarray:
