@@ -48,7 +48,7 @@ SIZES_PX = (64, 96)
 BATCH = 64
 SPLITS = SplitRule(test_fraction=0.2, labels_per_class=None, validation_ratio=0.25)
 CHECKS = CheckRule(
-    group_pattern=None,
+    group_pattern="auto",
     near_duplicates=NearDuplicates(most_bits=4, least_correlation=0.98, compared_px=None, mirrored=False),
     small_classes="error",
     most_set_aside=0.2,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from odd_images import photograph
 
-from cnn_transfer.images import ImageSet
+from cnn_transfer.images import ImageSet, series
 from cnn_transfer.images.reasons import rejected_table
 from cnn_transfer.images.series import MOST_COMPARED, PATTERNS, find_named_series, find_successive_series
 
@@ -161,5 +161,12 @@ def test_too_few_images_are_neither():
     assert find_named_series(images, rows[:0]) is None
 
 
-def test_every_pattern_is_one_for_group_pattern():
-    assert {re.compile(pattern).groups for pattern in PATTERNS} == {1}
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_patterns_mean_the_same_to_python_where_they_are_parameters(pattern):
+    assert re.compile(pattern).groups == 1
+    names = [name(one, copy) for name in NAMES.values() for one in range(20) for copy in range(COPIES)]
+    odd = ["", "/", "a", "a/", "1", "a/b/c.d/e", "--", "a b\n1.png", "..x", "x.", "_7_", "苹果12_翻转.jpg", "\x7f1/a 2"]
+    ids = pd.Series([*(f"class/{name}" for name in names), *names, *odd], dtype="str")
+    pd.testing.assert_series_equal(
+        series._extract(ids, pattern), ids.str.extract(pattern, expand=False), check_names=False
+    )

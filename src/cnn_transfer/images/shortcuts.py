@@ -9,6 +9,7 @@ itself.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from cnn_transfer.images.image_set import ImageSet
 MOST_IMAGES = 5000  # that are looked at
 FEWEST_GROUPS = 5  # of a class that takes part
 FOLDS = 5
+EIGHTHS = 8
 FEWEST_IN_LEAF = 5
 LEAST_GAIN = 0.25  # of what is missing to certainty by chance
 LEAST_ERRORS = 4.0  # standard errors above chance
@@ -59,14 +61,16 @@ def find_shortcut(table: pd.DataFrame, seed: int = 0) -> Shortcut | None:
     """
     groups = table.groupby("label")["group"].nunique()
     table = table[table["label"].isin(groups.index[groups >= FEWEST_GROUPS])]
-    if len(table) > MOST_IMAGES:
-        units, number = pd.factorize(table["group"])[0], table["group"].nunique()
-        rank = np.random.default_rng(seed).permutation(number)[units]
-        table = table.iloc[np.sort(np.argsort(rank, kind="stable")[:MOST_IMAGES])]
+    number = pd.factorize(table["group"])[0]
+    rank = np.random.default_rng(seed).permutation(number.max(initial=0) + 1)[number]
+    chosen = np.sort(np.argsort(rank, kind="stable")[:MOST_IMAGES])
+    table, folds = table.iloc[chosen], rank[chosen] % FOLDS
     names = table["label"].unique()
     if len(names) < 2:
         return None
-    found = [(_judge(features, table, seed), by) for by, features in _features(table).items() if features.shape[1]]
+    found = [
+        (_judge(features, table, folds), by) for by, features in _features(table).items() if _may_tell(features, table)
+    ]
     accuracy, by = max(found, default=(0.0, ""))
     chance = 1 / len(names)
     if not accuracy:
@@ -113,13 +117,27 @@ def _features(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {"size": size.loc[:, size.nunique() > 1], "form": form}
 
 
-def _judge(features: pd.DataFrame, table: pd.DataFrame, seed: int) -> float:
-    """Share of left-out images whose class is told, every class counting the same; 0 where that may be chance."""
-    from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+def _may_tell(features: pd.DataFrame, table: pd.DataFrame) -> bool:
+    """Whether it is worth a closer look, which needs scikit-learn and that a second to be there.
 
-    labels = table["label"].to_numpy()
-    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
-    told = cross_val_predict(_tree(), features.to_numpy(), labels, groups=table["group"].to_numpy(), cv=folds)
+    It is not where cells of two features, each by its eighths, tell too little even of the images that named them.
+    """
+    cells = [(features[name].rank(pct=True) * EIGHTHS).astype(int) for name in features]
+    pairs = combinations(cells, 2) if len(cells) > 1 else [(one, one) for one in cells]
+    chance = 1 / table["label"].nunique()
+    for one, other in pairs:
+        counts = pd.crosstab(table["label"], one * (EIGHTHS + 1) + other, normalize="index")
+        if counts.max().sum() / len(counts) >= chance + LEAST_GAIN * (1 - chance):
+            return True
+    return False
+
+
+def _judge(features: pd.DataFrame, table: pd.DataFrame, folds: np.ndarray) -> float:
+    """Share of left-out images whose class is told, every class counting the same; 0 where that may be chance."""
+    labels, told = table["label"].to_numpy(), np.empty(len(table), object)
+    for fold in range(FOLDS):
+        left_out = folds == fold
+        told[left_out] = _tree().fit(features[~left_out], labels[~left_out]).predict(features[left_out])
     right = pd.Series(told == labels, table.index, dtype=float)
     by_class = right.groupby(table["label"])
     accuracy, chance = float(by_class.mean().mean()), 1 / by_class.ngroups
