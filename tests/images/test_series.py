@@ -141,6 +141,12 @@ def test_images_that_follow_one_another_are_paired_where_they_are_alike(name):
     assert len(np.unique(alike.pairs, axis=0)) == len(alike.pairs)
 
 
+def test_without_a_pair_there_is_no_series(monkeypatch):
+    images = series_set(lambda one, copy: f"IMG_{COPIES * one + copy}.jpg")
+    monkeypatch.setattr(series, "FAR_APART", len(images))  # nothing to compare neighbours with
+    assert find_successive_series(images, np.arange(len(images))) is None
+
+
 def test_pairs_are_rows_of_the_set():
     images = series_set(lambda one, copy: f"IMG_{COPIES * one + copy}.jpg")
     some = find_successive_series(images, np.arange(20, len(images)))

@@ -158,8 +158,8 @@ def find_successive_series(images: ImageSet, rows: np.ndarray) -> SuccessiveSeri
             best, best_order = found, order
     if best is None:
         return None
-    pairs = [_alike(images, rows[members], best.measure) for members in best_order]
-    return SuccessiveSeries(np.concatenate(pairs), best.nearest, best.chance)
+    pairs = np.concatenate([_alike(images, rows[members], best.measure) for members in best_order])
+    return SuccessiveSeries(pairs, best.nearest, best.chance) if len(pairs) else None
 
 
 def _alike(images: ImageSet, rows: np.ndarray, measure: int) -> np.ndarray:
