@@ -2,10 +2,11 @@ import io
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
-from cnn_transfer.evaluation import draw_examples, draw_image_histograms, draw_rejected
+from cnn_transfer.evaluation import draw_examples, draw_groups, draw_image_histograms, draw_rejected
 from cnn_transfer.evaluation.image_sheets import SPLIT_COLOURS
 from cnn_transfer.images import SPLITS
 from cnn_transfer.images.reasons import rejected_table
@@ -40,6 +41,24 @@ def test_examples_show_training_images_of_each_class_in_a_row(shapes, shape_spli
     expected = np.concatenate([training[shapes.classes[training] == index][:3] for index in range(4)])
     np.testing.assert_array_equal(pictures, shapes.pixels(expected)[..., 0])
     assert [text.get_text() for axes in figure.axes for text in axes.texts] == list(shapes.class_names)
+
+
+def test_groups_of_several_images_are_shown_from_the_largest_to_the_smallest(shapes, shape_splits):
+    ids = shape_splits["id"]
+    group = ids.where(ids.index >= 24, "film " + pd.Series(ids.index // 8, ids.index).astype(str))
+    group = group.where(ids.index != 23, "image a/b.png").where(ids.index != 30, "image a/b.png")
+    figure = draw_groups(shapes, shape_splits.assign(group=group), most_groups=3, per_group=5)
+    render(figure)
+    assert texts(figure) == ["film 0\n8 images", "film 1\n8 images", "b.png\n2 images"]
+    assert figure.get_suptitle() == "25 images in 4 groups"
+    expected = shapes.pixels(shapes.rows_of(ids.iloc[[0, 1, 2, 3, 4, 8, 9, 10, 11, 12, 23, 30]]))[..., 0]
+    np.testing.assert_array_equal(shown(figure), expected)
+
+
+def test_where_every_image_stands_alone_there_is_no_group_to_show(shapes, shape_splits):
+    figure = draw_groups(shapes, shape_splits.assign(group=shape_splits["id"]))
+    render(figure)
+    assert figure.get_suptitle() == "Every image stands alone"
 
 
 def test_examples_leave_out_classes_beyond_the_most_and_say_so(shapes, shape_splits):

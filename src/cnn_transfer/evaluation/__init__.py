@@ -25,7 +25,7 @@ from cnn_transfer.evaluation.figures import (
     draw_training_curves,
 )
 from cnn_transfer.evaluation.fine_tuning_change import fine_tuning_change
-from cnn_transfer.evaluation.image_sheets import draw_examples, draw_image_histograms, draw_rejected
+from cnn_transfer.evaluation.image_sheets import draw_examples, draw_groups, draw_image_histograms, draw_rejected
 from cnn_transfer.evaluation.metrics import (
     Interval,
     confusion_table,
@@ -92,6 +92,7 @@ __all__ = [
     "draw_depths",
     "draw_examples",
     "draw_explanations",
+    "draw_groups",
     "draw_image_histograms",
     "draw_mistakes",
     "draw_nearest",

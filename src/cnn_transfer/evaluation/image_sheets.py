@@ -1,4 +1,4 @@
-"""Pictures of an image set: examples of each class, histograms, and what was set aside."""
+"""Pictures of an image set: examples of each class, histograms, what stays together, and what was set aside."""
 
 from __future__ import annotations
 
@@ -78,6 +78,23 @@ def draw_image_histograms(
     for panel in axes.values():
         panel.tick_params(labelsize=9)
         panel.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def draw_groups(images: ImageSet, splits: pd.DataFrame, most_groups: int = 6, per_group: int = 8) -> Figure:
+    """Groups of several images, one row a group, from the largest to the smallest: is it one thing that they show?"""
+    ids = splits.groupby("group")["id"].agg(list)
+    several = ids[ids.map(len) > 1].sort_values(key=lambda members: -members.map(len), kind="stable")
+    if several.empty:
+        return draw_words("Every image stands alone")
+    shown = several.iloc[np.unique(np.linspace(0, len(several) - 1, most_groups).astype(int))]
+    figure = new_figure(0.75 * per_group + 2.4, 0.75 * len(shown) + 0.5)
+    grid = PictureGrid(figure, len(shown), per_group)
+    for line, (name, members) in enumerate(shown.items()):
+        for column, image in enumerate(images.pixels(images.rows_of(members[:per_group]))):
+            grid.show(line, column, image)
+        grid.name(line, f"{short_name(str(name).rsplit('/', 1)[-1])}\n{len(members):,} images")
+    figure.suptitle(f"{several.map(len).sum():,} images in {len(several):,} groups", fontsize=10)
     return figure
 
 

@@ -77,11 +77,11 @@ class CheckedImages:
     shortcut: Shortcut | None = None
 
     def describe(self) -> dict[str, Any]:
-        """Counts: `listed`, `used`, `alike`, `set_aside` and `notes` by code, and `share_set_aside` of the images.
+        """Counts: `listed`, `used`, `grouped` (with another image of their group), `alike`, `set_aside` and `notes`.
 
-        And `series` and `shortcut`; `examples`: the path and the detail of the first image that was set
-        aside for each reason; `similar_labels`: names of classes that differ only by case or white space, those of one
-        name together.
+        The latter two by code. And `share_set_aside` of the images; `series` and `shortcut`; `examples`: the path and
+        the detail of the first image that was set aside for each reason; `similar_labels`: names of classes that differ
+        only by case or white space, those of one name together.
         """
         reasons = Counter(self.rejected["reason"])
         suspicious = sum(count for reason, count in reasons.items() if reason not in EXPECTED_REASONS)
@@ -91,6 +91,7 @@ class CheckedImages:
         return {
             "listed": len(self.table) + len(self.rejected),
             "used": len(self.table),
+            "grouped": int(self.table["group"].duplicated(keep=False).sum()),
             "alike": self.alike,
             "series": self.series,
             "shortcut": self.shortcut.describe() if self.shortcut else None,

@@ -21,6 +21,7 @@ FIGURES = (
     "risk_coverage_plot",
     "target_image_sheet",
     "target_image_histograms",
+    "target_group_sheet",
     "target_rejected_sheet",
     "training_curves",
     "depth_plot",
@@ -226,6 +227,7 @@ def make_results(classes):
         target_intake={
             "listed": 505,
             "used": 500,
+            "grouped": 8,
             "set_aside": {"truncated": 3, "exact_duplicate": 2},
             "notes": {"near_duplicate": 8},
             "share_set_aside": 0.006,

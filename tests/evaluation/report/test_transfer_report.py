@@ -211,14 +211,14 @@ def test_differences_come_with_their_interval_and_a_second_opinion(results):
 
 def test_images_that_were_set_aside_are_counted_by_reason_and_named(results):
     text = said(results, "data")
-    assert "Listed 505 Used 500 Set aside 5 unusable: 0.6%" in text
+    assert "Listed 505 Used 500 Set aside 5 unusable: 0.6% Stay together 8" in text
     assert "truncated 3 exact duplicate 2" in text
     assert "Set aside one by one (5)" in text
     assert "What was noted about 1 image " in text
 
 
 def test_nothing_set_aside_and_nothing_noted_leave_no_empty_tables(results):
-    intake = {"listed": 500, "used": 500, "set_aside": {}, "notes": {}, "share_set_aside": 0.0}
+    intake = {"listed": 500, "used": 500, "grouped": 0, "set_aside": {}, "notes": {}, "share_set_aside": 0.0}
     clean = replace(
         results,
         target_intake=intake,
@@ -227,7 +227,7 @@ def test_nothing_set_aside_and_nothing_noted_leave_no_empty_tables(results):
     )
     page = section(write_report(clean), "data")
     assert "Set aside 0" in shown(page)
-    for absent in ("unusable", "Noted", "noted", "reasons", "target_rejected_sheet"):
+    for absent in ("unusable", "Noted", "noted", "reasons", "target_rejected_sheet", "target_group_sheet"):
         assert absent not in shown(page)
     assert re.findall(r'<table id="([^"]+)"', page) == ["image-counts"]
 

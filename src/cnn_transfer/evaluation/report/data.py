@@ -36,6 +36,18 @@ def data(results: RunResults) -> Section:
                     f"unusable: {intake['share_set_aside']:.1%}" if intake["share_set_aside"] else "",
                 ),
                 *(
+                    [
+                        Tile(
+                            "Stay together",
+                            count(intake["grouped"]),
+                            "with others of their group, on one side of the splits",
+                            source="target_intake",
+                        )
+                    ]
+                    if intake["grouped"]
+                    else []
+                ),
+                *(
                     Tile(f"Noted: {code.replace('_', ' ')}", count(number), source="target_intake")
                     for code, number in intake["notes"].items()
                 ),
@@ -59,6 +71,17 @@ def data(results: RunResults) -> Section:
             f"Histograms of {intake['used']:,} images used",
         ),
     ]
+    if intake["grouped"]:
+        blocks.append(
+            picture(
+                "group-sheet",
+                results.target_group_sheet,
+                "Images that stay together",
+                "Some of the groups whose images are on one side of the splits: near copies, series that names and "
+                "pixels tell, and given groups. Each should show one thing, and no two of them the same.",
+                "Pictures of images that stay together, one row a group",
+            )
+        )
     if len(results.target_rejected_images):
         blocks += _set_aside(results)
     if len(results.target_image_notes):

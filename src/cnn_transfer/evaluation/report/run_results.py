@@ -58,6 +58,7 @@ class RunResults:
     risk_coverage_plot: str
     target_image_sheet: str
     target_image_histograms: str
+    target_group_sheet: str
     target_rejected_sheet: str
     training_curves: str
     depth_plot: str

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from cnn_transfer.evaluation import Figure, draw_examples, draw_image_histograms, draw_rejected
+from cnn_transfer.evaluation import Figure, draw_examples, draw_groups, draw_image_histograms, draw_rejected
 from cnn_transfer.images import (
     DecodedImages,
     ImageListing,
@@ -46,9 +46,10 @@ def split_images(
     return splits, count_splits(splits)
 
 
-def draw_images(images: ImageSet, splits: pd.DataFrame, rejected_images: pd.DataFrame) -> tuple[Figure, Figure]:
-    """Draw examples of each class, and histograms of classes, splits and sizes."""
-    return draw_examples(images, splits), draw_image_histograms(images, splits, rejected_images)
+def draw_images(images: ImageSet, splits: pd.DataFrame, rejected_images: pd.DataFrame) -> tuple[Figure, Figure, Figure]:
+    """Draw examples of each class, histograms of classes, splits and sizes, and groups that stay on one side."""
+    histograms = draw_image_histograms(images, splits, rejected_images)
+    return draw_examples(images, splits), histograms, draw_groups(images, splits)
 
 
 def draw_rejected_images(images: ImageSet, rejected_images: pd.DataFrame) -> Figure:

@@ -12,7 +12,7 @@ from cnn_transfer.pipelines.preprocess.nodes import (
 
 OUTPUTS = (
     "images", "checked_images", "rejected_images", "image_notes", "intake", "splits", "image_counts",
-    "image_sheet", "image_histograms", "rejected_sheet",
+    "image_sheet", "image_histograms", "group_sheet", "rejected_sheet",
 )  # fmt: skip
 
 
@@ -51,7 +51,7 @@ def _one_set(role: str) -> Pipeline:
             Node(
                 draw_images,
                 inputs=["images", "splits", "rejected_images"],
-                outputs=["image_sheet", "image_histograms"],
+                outputs=["image_sheet", "image_histograms", "group_sheet"],
                 name="draw_images",
             ),
         ]
