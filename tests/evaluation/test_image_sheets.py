@@ -45,7 +45,7 @@ def test_examples_show_training_images_of_each_class_in_a_row(shapes, shape_spli
 
 def test_groups_of_several_images_are_shown_from_the_largest_to_the_smallest(shapes, shape_splits):
     ids = shape_splits["id"]
-    group = ids.where(ids.index >= 24, "film " + pd.Series(ids.index // 8, ids.index).astype(str))
+    group = ids.where(ids.index >= 24, "series film " + pd.Series(ids.index // 8, ids.index).astype(str))
     group = group.where(ids.index != 23, "image a/b.png").where(ids.index != 30, "image a/b.png")
     figure = draw_groups(shapes, shape_splits.assign(group=group), most_groups=3, per_group=5)
     render(figure)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -93,7 +94,8 @@ def draw_groups(images: ImageSet, splits: pd.DataFrame, most_groups: int = 6, pe
     for line, (name, members) in enumerate(shown.items()):
         for column, image in enumerate(images.pixels(images.rows_of(members[:per_group]))):
             grid.show(line, column, image)
-        grid.name(line, f"{short_name(str(name).rsplit('/', 1)[-1])}\n{len(members):,} images")
+        last = re.sub(r"^(series|group|image) |.*/", "", str(name))
+        grid.name(line, f"{short_name(last)}\n{len(members):,} images")
     figure.suptitle(f"{several.map(len).sum():,} images in {len(several):,} groups", fontsize=10)
     return figure
 
