@@ -84,6 +84,16 @@ def test_of_large_sets_a_sample_is_looked_at():
     assert find_shortcut(table).accuracy == pytest.approx(2 / 3, abs=0.03)
 
 
+def test_forms_that_no_test_image_has_part_them_all_the_same():
+    table = files(400, notes=lambda table: np.where(table["label"] == "a", "alpha", ""))
+    table["split"] = np.where(table.index < 200, "training", "test")
+    table.loc[table.index >= 200, "notes"] = "cmyk"
+    images = ImageSet(table, rejected_table([]), CLASSES, (16, 16, 3), "", ())
+    guesses = shortcut_guesses(images, table[["id", "label", "split", "group"]]).set_index("id")[POINT_TO]
+    labels = table.set_index("id")["label"][guesses.index]
+    assert (guesses[labels == "a"] == "another class").all()
+
+
 def test_test_images_are_parted_by_what_their_files_point_to():
     table = files(400, width_px=sized)
     odd = table.index[table["label"] == "b"][-5:]

@@ -100,21 +100,26 @@ def shortcut_guesses(images: ImageSet, splits: pd.DataFrame) -> pd.DataFrame:
     known, asked = (table[table["split"].isin(sides)] for sides in (["training", "validation"], ["test"]))
     if (shortcut := find_shortcut(known)) is None:
         return asked[["id"]]
-    both = pd.concat([known, asked], ignore_index=True)
-    features = _features(both)[shortcut.by].to_numpy()
-    tree = _tree().fit(features[: len(known)], known["label"])
-    right = tree.predict(features[len(known) :]) == asked["label"].to_numpy()
+    features = _features(known)[shortcut.by]
+    tree = _tree().fit(features.to_numpy(), known["label"])
+    of_test = _all_features(asked)[shortcut.by].reindex(columns=features.columns, fill_value=0.0)
+    right = tree.predict(of_test.to_numpy()) == asked["label"].to_numpy()
     return asked[["id"]].assign(**{POINT_TO: np.where(right, THE_CLASS, ANOTHER_CLASS)})
 
 
 def _features(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Numbers a tree may ask for, by kind; without those that are the same for all images."""
+    """Numbers that a tree may ask for, by kind; without those that are the same for all images, or nearly all."""
+    found = _all_features(table)
+    common = found["form"].mean().between(COMMON_FORMS, 1 - COMMON_FORMS)
+    return {"size": found["size"].loc[:, found["size"].nunique() > 1], "form": found["form"].loc[:, common]}
+
+
+def _all_features(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     width, height = table["width_px"].astype(float), table["height_px"].astype(float)
     size = pd.DataFrame({"width": width, "height": height, "longer": width / height, "pixels": width * height})
     extension = table["id"].str.extract(r"(\.[A-Za-z0-9]{1,5})$", expand=False).str.lower().fillna("")
     form = pd.concat([pd.get_dummies(extension), table["notes"].str.get_dummies(" ")], axis=1).astype(float)
-    form = form.loc[:, form.mean().between(COMMON_FORMS, 1 - COMMON_FORMS)]
-    return {"size": size.loc[:, size.nunique() > 1], "form": form}
+    return {"size": size, "form": form}
 
 
 def _may_tell(features: pd.DataFrame, table: pd.DataFrame) -> bool:
