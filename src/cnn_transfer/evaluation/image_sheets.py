@@ -11,6 +11,7 @@ import pandas as pd
 from cnn_transfer.evaluation.figures import Axes, Figure, PictureGrid, draw_words, new_figure, short_name, show_images
 from cnn_transfer.images import SPLITS, ImageSet, class_names
 
+FEWEST_COLUMNS = 4  # of a sheet, so that its title has room
 ABOVE: dict[str, Any] = {"fontsize": 9, "loc": "lower center", "bbox_to_anchor": (0.5, 1), "frameon": False}
 SPLIT_COLOURS = ("#0072b2", "#56b4e9", "#d55e00", "#bbbbbb", "#666666")  # in the order of SPLITS (Okabe and Ito)
 
@@ -89,8 +90,9 @@ def draw_groups(images: ImageSet, splits: pd.DataFrame, most_groups: int = 6, pe
     if several.empty:
         return draw_words("Every image stands alone")
     shown = several.iloc[np.unique(np.linspace(0, len(several) - 1, most_groups).astype(int))]
-    figure = new_figure(0.75 * per_group + 2.4, 0.75 * len(shown) + 0.5)
-    grid = PictureGrid(figure, len(shown), per_group)
+    columns = min(per_group, max(FEWEST_COLUMNS, len(shown.iloc[0])))
+    figure = new_figure(0.75 * columns + 2.4, 0.75 * len(shown) + 0.5)
+    grid = PictureGrid(figure, len(shown), columns)
     for line, (name, members) in enumerate(shown.items()):
         for column, image in enumerate(images.pixels(images.rows_of(members[:per_group]))):
             grid.show(line, column, image)
