@@ -217,6 +217,14 @@ def test_images_that_were_set_aside_are_counted_by_reason_and_named(results):
     assert "What was noted about 1 image " in text
 
 
+def test_what_stays_together_is_open_to_view_where_names_told_it(results):
+    assert "Images that stay together (8)" in said(results, "data")
+    series = {"pattern": "(film)", "images": 8, "series": 2}
+    told = section(write_report(replace(results, target_intake=results.target_intake | {"series": series})), "data")
+    assert "Images that stay together (8)" not in told
+    assert "Each should show one thing" in told
+
+
 def test_nothing_set_aside_and_nothing_noted_leave_no_empty_tables(results):
     intake = {"listed": 500, "used": 500, "grouped": 0, "set_aside": {}, "notes": {}, "share_set_aside": 0.0}
     clean = replace(

@@ -72,16 +72,16 @@ def data(results: RunResults) -> Section:
         ),
     ]
     if intake["grouped"]:
-        blocks.append(
-            picture(
-                "group-sheet",
-                results.target_group_sheet,
-                "Images that stay together",
-                "Some of the groups whose images are on one side of the splits: near copies, series that names and "
-                "pixels tell, and given groups. Each should show one thing, and no two of them the same.",
-                "Pictures of images that stay together, one row a group",
-            )
+        together = picture(
+            "group-sheet",
+            results.target_group_sheet,
+            "Images that stay together",
+            "Some of the groups whose images are on one side of the splits: near copies, series that names and pixels "
+            "tell, and given groups. Each should show one thing, and no two of them the same.",
+            "Pictures of images that stay together, one row a group",
         )
+        heading = f"Images that stay together ({intake['grouped']:,})"
+        blocks.append(together if intake["series"] else Details(heading, [together]))
     if len(results.target_rejected_images):
         blocks += _set_aside(results)
     if len(results.target_image_notes):
