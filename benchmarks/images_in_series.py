@@ -9,7 +9,7 @@ six exposures. Its files are named exp<exposure>_num<number>; those that follow 
 with rising exposure, are taken for photographs of one tile.
 
 `scans`: FOLDER is a clone of github.com/MohamedAliHabib/Brain-Tumor-Detection: 253 scans of brains with and without a
-tumour, and 2,065 copies of them, turned, moved, sheared, mirrored and made darker or brighter by Keras's
+tumour, and 2,065 copies of 252 of them, turned, moved, sheared, mirrored and made darker or brighter by Keras's
 ImageDataGenerator: aug_<scan>_0_<number>.jpg. It is the copies that are used, as somebody would who took that folder.
 
 Splits are drawn four times: as if all images stood alone; with the near copies on one side that the checks find; with

@@ -119,10 +119,18 @@ def test_of_large_sets_whole_series_are_compared():
     named = found(image_set(names, pictures, ["a"] * 1500 + ["b"] * 1500))
     assert len(positions(named)) == 1500
     assert named.nearest == 1
-    alone = [f"t{number}.png" for number in range(9000)]  # far more that stand alone: too few are in series
-    more = rng.integers(0, 256, (9000, 16, 16, 1), np.uint8)
-    mixed = image_set(names + alone, np.concatenate([pictures, more]), ["a"] * 6000 + ["b"] * 6000)
-    assert found(mixed) is None or len(positions(found(mixed))) == 1500
+    for others, expected in ((9000, 1500), (15_000, 0)):  # that stand alone: a quarter is in series, or a sixth
+        alone = [f"t{number}.png" for number in range(others)]
+        more = rng.integers(0, 256, (others, 16, 16, 1), np.uint8)
+        mixed = found(image_set(names + alone, np.concatenate([pictures, more]), ["a"] * (others + 3000)))
+        assert (len(positions(mixed)) if mixed else 0) == expected
+
+
+def test_of_large_series_some_images_are_compared():
+    chosen = series._draw_series(np.repeat(np.arange(1000), 1000))
+    assert len(chosen) == MOST_COMPARED
+    _, counts = np.unique(chosen // 1000, return_counts=True)
+    assert counts.tolist() == [20] * 100
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cnn_transfer.images.image_set import ImageSet
 
 MOST_COMPARED = 2000  # images, for each way to read the names
+MOST_OF_A_SERIES = 20  # of these
 COMPARED_PX = 32  # side, about, of what is compared of each image
 COARSE_PX = 8
 LEVELS = 16  # of a histogram
@@ -36,7 +37,7 @@ FAR_APART = 10  # places
 FAR_PAIRS = 20_000
 ALIKE = 0.99  # share of the pairs far apart that are less alike than what is taken for a series
 SEED = 0
-UNNAMED = re.compile(r"row \d+")  # an image of a table that has no name
+UNNAMED = r"row \d+"  # an image of a table that has no name
 
 # In the dialect that Python and Arrow share: words are of digits, letters and all that is no ASCII character.
 _WORD, _GAP = r"[^\x00-/:-@\[-`{-\x7f]+", r"[\x00-.:-@\[-`{-\x7f]+"
@@ -112,7 +113,7 @@ def find_named_series(images: ImageSet, rows: np.ndarray) -> NamedSeries | None:
     (Cohen's kappa, times the share of images in series).
 
     Args:
-        images: The set; images are compared with those of their class, at most about 2,000 of them for each part.
+        images: The set; images are compared with those of their class, at most 2,000 of them for each part.
         rows: The rows to look at.
     """
     table = images.table.iloc[rows]
@@ -183,7 +184,7 @@ def _readings(ids: pd.Series, labels: pd.Series) -> Iterator[tuple[str, pd.Serie
     Each way to part the images is there once, enough images have another one of their series, and there are so many
     series of each class that the nearest image cannot easily be of one's own by chance.
     """
-    has_name = ~ids.str.fullmatch(UNNAMED.pattern)
+    has_name = ~ids.str.fullmatch(UNNAMED)
     of_class = (" of " + labels).where(labels != "", "")
     others = labels.groupby(labels).transform("size") - 1
     seen = set()
@@ -277,15 +278,17 @@ def _judge(
 
 
 def _draw_series(codes: np.ndarray) -> np.ndarray:
-    """Positions of the images of so many series as are about `MOST_COMPARED` images, and of some that stand alone.
+    """Positions of at most `MOST_COMPARED` images: up to 20 of each of some series, and some that stand alone.
 
     Args:
         codes: (n,) number of the series of each image, -1 for one that stands alone.
     """
     units = np.where(codes < 0, codes.max() + 1 + np.arange(len(codes)), codes)
-    rank = np.random.default_rng(SEED).permutation(units.max() + 1)[units]
-    order = np.argsort(rank, kind="stable")
-    return np.sort(order[rank[order] <= rank[order[:MOST_COMPARED][-1]]])
+    rng = np.random.default_rng(SEED)
+    mixed = rng.permutation(len(codes))
+    few = mixed[pd.Series(mixed).groupby(units[mixed]).cumcount() < MOST_OF_A_SERIES]
+    order = np.argsort(rng.permutation(units.max() + 1)[units[few]], kind="stable")
+    return np.sort(few[order[:MOST_COMPARED]])
 
 
 def _runs(members: np.ndarray) -> Iterator[np.ndarray]:
