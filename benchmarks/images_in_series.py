@@ -2,6 +2,7 @@
 
     python benchmarks/images_in_series.py tiles FOLDER
     python benchmarks/images_in_series.py scans FOLDER
+    python benchmarks/images_in_series.py chests FOLDER
 
 `tiles`: FOLDER is a clone of github.com/abin24/Magnetic-tile-defect-datasets. (of "Saliency of magnetic tile surface
 defects" by Huang et al.): 1,344 photographs of magnetic tiles without and with five kinds of defects, most tiles under
@@ -11,6 +12,10 @@ with rising exposure, are taken for photographs of one tile.
 `scans`: FOLDER is a clone of github.com/MohamedAliHabib/Brain-Tumor-Detection: 253 scans of brains with and without a
 tumour, and 2,065 copies of 252 of them, turned, moved, sheared, mirrored and made darker or brighter by Keras's
 ImageDataGenerator: aug_<scan>_0_<number>.jpg. It is the copies that are used, as somebody would who took that folder.
+
+`chests`: FOLDER is a clone of github.com/muhammedtalo/COVID-19: 1,125 X-ray images of chests, 1,000 of them of 683
+patients of the National Institutes of Health's collection, <patient>_<number>.png, some of whom are in two classes; of
+the others, with Covid-19, nothing is known, and each counts as a thing of its own.
 
 Splits are drawn four times: as if all images stood alone; with the near copies on one side that the checks find; with
 all on one side that they find, by names, too; and with those of one thing.
@@ -53,6 +58,16 @@ def list_scans(folder: Path) -> pd.DataFrame:
     return table.assign(thing=table["label"] + " " + names)
 
 
+def list_chests(folder: Path) -> pd.DataFrame:
+    """Of each X-ray image `path`, `label` and the patient, or itself, `thing`."""
+    paths = sorted(path for path in folder.glob("X-Ray Image DataSet/*/*") if path.suffix in (".png", ".jpg", ".jpeg"))
+    table = pd.DataFrame({"path": [str(path.resolve()) for path in paths], "label": [path.parts[-2] for path in paths]})
+    return table.assign(thing=table["path"].str.extract(r"/(\d{8})_\d{3}\.png$")[0].fillna(table["path"]))
+
+
+LISTS = {"tiles": list_tiles, "scans": list_scans, "chests": list_chests}
+
+
 def measure(project: Path, images: pd.DataFrame) -> dict[str, Any]:
     """What the newest run of a project promises, and how much of its test it had seen."""
     metrics, plan = (
@@ -77,10 +92,10 @@ def measure(project: Path, images: pd.DataFrame) -> dict[str, Any]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("images", choices=("tiles", "scans"))
+    parser.add_argument("images", choices=LISTS)
     parser.add_argument("folder", type=Path)
     arguments = parser.parse_args()
-    images = (list_tiles if arguments.images == "tiles" else list_scans)(arguments.folder)
+    images = LISTS[arguments.images](arguments.folder)
     print(f"{len(images):,} images of {images['thing'].nunique():,} things", flush=True)
     nothing = {"preprocess.target.check.group_pattern": "null"}
     asked = {

@@ -81,7 +81,7 @@ def test_summary_is_silent_when_the_run_made_none(capsys):
 
 def test_what_is_doubtful_about_images_is_said_before_anything_is_trained(caplog):
     intake = {"listed": 40, "used": 30, "alike": 12, "set_aside": {"duplicate": 10}, "notes": {"near_duplicate": 6},
-              "series": None, "shortcut": None, "similar_labels": ["'Dog', 'dog'"]}  # fmt: skip
+              "series": [], "shortcut": None, "similar_labels": ["'Dog', 'dog'"]}  # fmt: skip
     with caplog.at_level("INFO", "cnn_transfer"):
         IntakeHooks().after_dataset_saved("target_intake", intake)
         IntakeHooks().after_dataset_saved("target_splits", intake)

@@ -65,7 +65,7 @@ def make():
         balanced=0.95,
         alike=10,
         similar=(),
-        series=None,
+        series=(),
         shortcut=None,
         slices=(),
     ):
@@ -118,7 +118,7 @@ def make():
             intake={
                 "used": 1300,
                 "alike": alike,
-                "series": series,
+                "series": list(series),
                 "shortcut": shortcut,
                 "similar_labels": list(similar),
             },
@@ -172,28 +172,34 @@ SERIES = {
     "example": "film7 of bolt",
     "nearest": 0.853,
     "chance": 0.0071,
+    "across_classes": False,
     "kept_together": True,
     "held_out_seen": 0,
 }
 
 
 def test_series_that_names_tell_are_named_with_what_became_of_them(make):
-    (statement,) = make(series=SERIES)["statements"]
+    (statement,) = make(series=[SERIES])["statements"]
     assert statement == (
         "1,200 images come in 150 series, such as film7 of bolt: names say so, and the picture most like an image is "
         "of its series in 85% of cases, by chance in 0.7%. Each series stays on one side of the splits. If names "
         "mislead, or do not tell all, say what belongs together: preprocess.target.check.group_pattern (null: "
         "nothing), or a column group."
     )
-    (statement,) = make(series=SERIES | {"held_out_seen": 1100})["statements"]
+    (statement,) = make(series=[SERIES | {"held_out_seen": 1100}])["statements"]
     assert "1,100 test or validation images are of series that are trained on" in statement
-    (statement,) = make(series=SERIES | {"kept_together": False})["statements"]
+    (statement,) = make(series=[SERIES | {"kept_together": False}])["statements"]
     assert "They are not kept on one side, since a class has too few of them" in statement
 
 
 def test_series_are_told_once_by_names_or_by_near_copies(make):
-    (statement,) = make(series=SERIES | {"pattern": None}, alike=650)["statements"]
-    assert "the picture most like an image is at most two places away by name in 85% of cases" in statement
+    named, ordered = make(series=[SERIES | {"across_classes": True}, SERIES | {"pattern": None}], alike=650)[
+        "statements"
+    ]
+    assert "such as film7 of bolt, some with images of several classes: names say so" in named
+    assert "group_pattern" not in named
+    assert "the picture most like an image is at most two places away by name in 85% of cases" in ordered
+    assert "group_pattern" in ordered
 
 
 def test_what_files_alone_tell_is_said(make):

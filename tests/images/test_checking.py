@@ -198,20 +198,20 @@ def test_series_that_names_and_pixels_show_stay_together():
     rows = films(20)
     checked = check(rows, group_pattern="auto", near_duplicates=NEAR)
     assert groups(checked) == {frozenset(row[0] for row in rows[3 * film : 3 * film + 3]) for film in range(20)}
-    found = checked.describe()["series"]
+    (found,) = checked.describe()["series"]
     assert (found["images"], found["series"], found["kept_together"], found["held_out_seen"]) == (60, 20, True, 0)
     splits = assign_splits(checked.table, SPLIT, seed=0)
     assert (splits.groupby("group")["split"].nunique() == 1).all()
     untold = check(rows, near_duplicates=NEAR)
     assert not groups(untold)
-    assert untold.describe()["series"] is None
+    assert untold.describe()["series"] == []
 
 
 def test_series_do_not_take_images_from_the_given_sides_and_are_counted_there():
     rows = films(20, sides=("train", "train", "test"))
     checked = check(rows, group_pattern="auto")
     assert checked.rejected.empty
-    assert checked.series["held_out_seen"] == 20
+    assert checked.series[0]["held_out_seen"] == 20
     assert groups(checked) == {frozenset(row[0] for row in rows[3 * film : 3 * film + 2]) for film in range(20)}
 
 
@@ -226,7 +226,7 @@ def test_images_that_leak_by_near_copies_are_set_aside_without_their_series():
 
 def test_series_are_not_kept_together_where_a_class_would_have_too_few_of_them():
     checked = check(films(20) + films(2, labels="z", first=20), group_pattern="auto")
-    assert not checked.series["kept_together"]
+    assert not checked.series[0]["kept_together"]
     assert not groups(checked)
     assign_splits(checked.table, SPLIT, seed=0)
 
@@ -235,9 +235,9 @@ def test_given_groups_come_before_series():
     rows = [(*row[:3], "mine", row[4]) if number < 6 else row for number, row in enumerate(films(20))]
     checked = check(rows, group_pattern="auto")
     assert checked.table["group"].iloc[:6].unique().tolist() == ["group mine"]
-    assert checked.series["images"] == 54
+    assert checked.series[0]["images"] == 54
     all_given = check([(*row[:3], row[0], row[4]) for row in films(20)], group_pattern="auto")
-    assert all_given.series is None
+    assert all_given.series == ()
 
 
 def numbered(rows):
@@ -246,7 +246,7 @@ def numbered(rows):
 
 def test_images_that_follow_one_another_and_are_alike_stay_together():
     checked = check(numbered(films(20)), group_pattern="auto")
-    found = checked.describe()["series"]
+    (found,) = checked.describe()["series"]
     assert found["pattern"] is None
     assert found["nearest"] > 0.5
     assert re.match(r"[xy]/(\d+).png, [xy]/(\d+).png", found["example"])
@@ -261,7 +261,7 @@ def test_given_sides_are_kept_where_images_that_follow_one_another_are_alike():
     rows = numbered(films(20, sides=("train", "train", "test")))
     checked = check(rows, group_pattern="auto")
     assert checked.rejected.empty
-    assert checked.series["held_out_seen"] > 5
+    assert checked.series[0]["held_out_seen"] > 5
     side = checked.table["split"].where(checked.table["split"] == "test", "")
     assert (side.groupby(checked.table["group"]).nunique() == 1).all()
 

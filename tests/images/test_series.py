@@ -10,7 +10,13 @@ from odd_images import photograph
 
 from cnn_transfer.images import ImageSet, series
 from cnn_transfer.images.reasons import rejected_table
-from cnn_transfer.images.series import MOST_COMPARED, PATTERNS, find_named_series, find_successive_series
+from cnn_transfer.images.series import (
+    MOST_COMPARED,
+    PATTERNS,
+    find_named_series,
+    find_series,
+    find_successive_series,
+)
 
 SERIES, COPIES = 30, 4
 
@@ -102,13 +108,64 @@ def test_names_that_are_numbers_and_images_without_names_are_no_series():
     assert found(rows) is None
 
 
-def test_a_series_is_of_one_class_and_images_without_a_label_have_series_of_their_own():
-    """Numbers that begin anew in each class say nothing about images of two classes."""
+def test_numbers_that_begin_anew_in_each_class_say_nothing_about_images_of_two_classes():
     images = series_set(lambda one, copy: f"{one // 2}_{copy}.png")
     labels = images.table["label"].where(np.arange(len(images)) < 100).tolist()
     named = found(image_set(images.table["id"], images.shards[0], labels))
+    assert not named.across_classes
     assert set(named.names.iloc[:8]) == {"0 of class0", "0 of class1"}
-    assert named.names.iloc[100] == "12"
+    assert named.names.iloc[100] == "12"  # of images without a label
+
+
+def in_two_classes(of_class, rng=None):
+    """Names p<number>_<copy>.png; `of_class` gives the class of a copy, None: without a label. With rng: mixed."""
+    images = series_set(lambda one, copy: f"p{one}_{noise(one, copy)}.png")
+    names = images.table["id"].str.removeprefix("class0/").str.removeprefix("class1/")
+    labels = [of_class(position // COPIES, position % COPIES) for position in range(len(images))]
+    pictures = images.shards[0] if rng is None else images.shards[0][rng.permutation(len(images))]
+    return image_set(names, pictures, labels)
+
+
+@pytest.mark.parametrize(
+    "of_class",
+    [
+        lambda one, copy: ["ill", "well"][copy % 2],  # two of each series are of one class
+        lambda one, copy: ["a", "b", "c", "d"][copy],  # and here one
+        lambda one, copy: ["ill", "well"][one % 2] if copy % 2 else None,
+    ],
+    ids=["several of a class", "one of a class", "without a label"],
+)
+def test_series_go_across_classes_where_images_of_several_show_it(of_class):
+    named = found(in_two_classes(of_class))
+    assert named.across_classes
+    assert positions(named) == {frozenset(range(COPIES * one, COPIES * (one + 1))) for one in range(SERIES)}
+    assert set(named.names) == {f"p{one}" for one in range(SERIES)}
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_names_that_mean_nothing_are_no_series_across_classes(seed):
+    mixed = in_two_classes(lambda one, copy: ["a", "b", "c", "d"][copy], np.random.default_rng(seed))
+    assert found(mixed) is None
+
+
+def test_a_few_that_go_across_classes_are_seen_where_the_names_are_known_to_mean_something():
+    """Of 30 patients four are in both classes, the third image of each."""
+    named = found(in_two_classes(lambda one, copy: "ill" if one % 2 or (one < 8 and copy > 1) else "well"))
+    assert named.across_classes
+    assert len(positions(named)) == SERIES
+
+
+def test_what_has_no_mate_by_name_is_looked_at_by_its_order():
+    """The rest of a set, numbered: half of it are copies of pictures, one after the other."""
+    named = series_set(NAMES["frames of films"])
+    pictures = np.concatenate([copies(SERIES + one) for one in range(SERIES)])
+    names = [*named.table["id"], *(f"class0/{number:04}.png" for number in range(len(pictures)))]
+    both = image_set(names, np.concatenate([named.shards[0], pictures]), [*named.table["label"], *["class0"] * 120])
+    by_name, by_order = find_series(both, np.arange(len(both)))
+    assert by_name.names.index.max() < len(named)
+    assert by_order.names.index.min() >= len(named)
+    assert by_order.pattern is None
+    assert [one.pattern for one in find_series(named, np.arange(len(named)))] == [by_name.pattern]
 
 
 def test_of_large_sets_whole_series_are_compared():
@@ -138,27 +195,32 @@ def test_of_large_series_some_images_are_compared():
     [lambda one, copy: f"IMG_{COPIES * one + copy}.jpg", lambda one, copy: f"{copy}x_{COPIES * one}.jpg"],
     ids=["by name", "by the last number"],
 )
-def test_images_that_follow_one_another_are_paired_where_they_are_alike(name):
+def test_images_that_follow_one_another_are_of_one_series_where_they_are_alike(name):
     images = series_set(name)
     alike = find_successive_series(images, np.arange(len(images)))
     assert alike.nearest > 0.4
     assert alike.chance == pytest.approx(4 / 59, abs=0.01)
-    assert len(alike.pairs) >= SERIES
-    of_one = np.ptp(alike.pairs // COPIES, axis=1) == 0
-    assert of_one.mean() > 0.9
-    assert len(np.unique(alike.pairs, axis=0)) == len(alike.pairs)
+    assert alike.pattern is None
+    members = positions(alike)
+    assert len(members) >= SERIES / 2
+    of_one = [len({position // COPIES for position in one}) == 1 for one in members]
+    assert np.mean(of_one) > 0.9
+    assert min(map(len, members)) > 1
+    firsts = {min(images.table["id"].iloc[list(one)]) for one in members}
+    assert set(alike.names) == firsts
 
 
-def test_without_a_pair_there_is_no_series(monkeypatch):
+def test_without_two_that_are_alike_there_is_no_series(monkeypatch):
     images = series_set(lambda one, copy: f"IMG_{COPIES * one + copy}.jpg")
     monkeypatch.setattr(series, "FAR_APART", len(images))  # nothing to compare neighbours with
     assert find_successive_series(images, np.arange(len(images))) is None
 
 
-def test_pairs_are_rows_of_the_set():
+def test_series_are_of_rows_of_the_set():
     images = series_set(lambda one, copy: f"IMG_{COPIES * one + copy}.jpg")
     some = find_successive_series(images, np.arange(20, len(images)))
-    assert some.pairs.min() >= 20
+    assert some.names.index.min() >= 20
+    assert np.mean([len({position // COPIES for position in one}) == 1 for one in positions(some)]) > 0.9
 
 
 @given(st.integers(0, 2**32 - 1))

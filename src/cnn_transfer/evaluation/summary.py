@@ -309,27 +309,9 @@ def _about_what_files_point_to(slices: pd.DataFrame) -> list[str]:
 def _about_series(intake: Mapping[str, Any]) -> list[str]:
     """What is known of images that come in series, and what became of them."""
     say_it = "preprocess.target.check.group_pattern (null: nothing), or a column group"
-    if series := intake["series"]:
-        place = "of its series" if series["pattern"] else "at most two places away by name"
-        if not series["kept_together"]:
-            outcome = (
-                "They are not kept on one side, since a class has too few of them, so that the accuracy may be too "
-                "good. More series would settle it."
-            )
-        elif series["held_out_seen"]:
-            outcome = (
-                f"The given sides tear them apart: {series['held_out_seen']:,} test or validation images are of series "
-                "that are trained on, so that the accuracy is too good. Put the images of each series on one side, or "
-                "give no sides, and they will be."
-            )
-        else:
-            outcome = "Each series stays on one side of the splits."
-        return [
-            f"{series['images']:,} images come in {series['series']:,} series, such as {series['example']}: names say "
-            f"so, and the picture most like an image is {place} in {series['nearest']:.0%} of cases, by chance in "
-            f"{series['chance']:.1%}. {outcome} If names mislead, or do not tell all, say what belongs together: "
-            f"{say_it}."
-        ]
+    if statements := [_about_one_kind(series) for series in intake["series"]]:
+        statements[-1] += f" If names mislead, or do not tell all, say what belongs together: {say_it}."
+        return statements
     share = intake["alike"] / max(1, intake["used"])
     if share >= MANY_ALIKE:
         return [
@@ -339,6 +321,30 @@ def _about_series(intake: Mapping[str, Any]) -> list[str]:
             f"say it: {say_it}."
         ]
     return []
+
+
+def _about_one_kind(series: Mapping[str, Any]) -> str:
+    """Of series by name, or of series by order."""
+    place = "of its series" if series["pattern"] else "at most two places away by name"
+    across = ", some with images of several classes" if series["across_classes"] else ""
+    if not series["kept_together"]:
+        outcome = (
+            "They are not kept on one side, since a class has too few of them, so that the accuracy may be too "
+            "good. More series would settle it."
+        )
+    elif series["held_out_seen"]:
+        outcome = (
+            f"The given sides tear them apart: {series['held_out_seen']:,} test or validation images are of series "
+            "that are trained on, so that the accuracy is too good. Put the images of each series on one side, or "
+            "give no sides, and they will be."
+        )
+    else:
+        outcome = "Each series stays on one side of the splits."
+    return (
+        f"{series['images']:,} images come in {series['series']:,} series, such as {series['example']}{across}: names "
+        f"say so, and the picture most like an image is {place} in {series['nearest']:.0%} of cases, by chance in "
+        f"{series['chance']:.1%}. {outcome}"
+    )
 
 
 def describe_intake(intake: Mapping[str, Any]) -> str:

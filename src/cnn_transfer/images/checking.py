@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from cnn_transfer.images.duplicates import NearDuplicates, connected, near_pairs
 from cnn_transfer.images.image_set import ImageSet
 from cnn_transfer.images.listing import LISTING_COLUMNS, SIDES, rank_sides
 from cnn_transfer.images.reasons import EXPECTED_REASONS, REJECTED_COLUMNS, UnusableSetError, note_table
-from cnn_transfer.images.series import NamedSeries, SuccessiveSeries, find_named_series, find_successive_series
+from cnn_transfer.images.series import Series, find_series
 from cnn_transfer.images.shortcuts import Shortcut, find_shortcut
 from cnn_transfer.images.splits import DRAWN_SIDES, SplitRule
 from cnn_transfer.parameters import Parameters
@@ -61,11 +61,11 @@ class CheckedImages:
         rejected: One row for everything that was listed and is not used: `id`, `label`, `reason`, `detail`.
         notes: One row a remark: `id`, `label`, `note`, `detail`.
         alike: Used images of which another one, of no given group with them, is a near copy.
-        series: What names and pixels say of images in series, None where they say nothing or were not asked:
-            `pattern` of the names (None: by their order), how many `images` in how many `series`, such as `example`;
-            `nearest` and `chance` (see `series.NamedSeries`, `series.SuccessiveSeries`); `kept_together`: whether those
-            of one series are of one group; `held_out_seen`: images of given test and validation sides of whose series
-            there are images among the others.
+        series: What names and pixels say of images in series, one each for series by name and by order (see
+            `series.find_series`): `pattern` of the names (None: by their order), how many `images` in how many
+            `series`, such as `example`; `across_classes`, `nearest` and `chance` (see `series.Series`);
+            `kept_together`: whether those of one series are of one group; `held_out_seen`: images of given test and
+            validation sides of whose series there are images among the others.
         shortcut: What of the files tells the class without the picture, if something does.
     """
 
@@ -73,7 +73,7 @@ class CheckedImages:
     rejected: pd.DataFrame
     notes: pd.DataFrame
     alike: int = 0
-    series: dict[str, Any] | None = None
+    series: tuple[dict[str, Any], ...] = ()
     shortcut: Shortcut | None = None
 
     def describe(self) -> dict[str, Any]:
@@ -93,7 +93,7 @@ class CheckedImages:
             "used": len(self.table),
             "grouped": int(self.table["group"].duplicated(keep=False).sum()),
             "alike": self.alike,
-            "series": self.series,
+            "series": list(self.series),
             "shortcut": self.shortcut.describe() if self.shortcut else None,
             "set_aside": dict(reasons.most_common()),
             "notes": dict(Counter(self.notes["note"]).most_common()),
@@ -120,11 +120,11 @@ def check_image_set(images: ImageSet, rule: CheckRule, split_rule: SplitRule) ->
     given = _given_groups(table, None if rule.group_pattern == AUTO else rule.group_pattern)
     table["group"] = _joined_groups(given, joined)
     _judge_leaks(table, verdicts)
-    series = None
+    series: tuple[dict[str, Any], ...] = ()
     if rule.group_pattern == AUTO:
         left = np.flatnonzero(verdicts["reason"] == "")
         free = left[images.table["group"].isna().to_numpy()[left]]
-        if found := find_named_series(images, free) or find_successive_series(images, free):
+        if found := find_series(images, free):
             joined = joined[(verdicts["reason"] != "leak").to_numpy()[joined].all(axis=1)]
             given, joined, series = _keep_together(table.iloc[left], given, joined, found, split_rule)
             table["group"] = _joined_groups(given, joined)
@@ -213,39 +213,48 @@ def _given_groups(table: pd.DataFrame, pattern: str | None) -> pd.Series:
 
 
 def _keep_together(
-    used: pd.DataFrame,
-    given: pd.Series,
-    joined: np.ndarray,
-    series: NamedSeries | SuccessiveSeries,
-    split_rule: SplitRule,
-) -> tuple[pd.Series, np.ndarray, dict[str, Any]]:
+    used: pd.DataFrame, given: pd.Series, joined: np.ndarray, found: Sequence[Series], split_rule: SplitRule
+) -> tuple[pd.Series, np.ndarray, tuple[dict[str, Any], ...]]:
     """Groups and pairs with those of the series, on each given side by itself, if all classes can still be split."""
     side = used["split"].where(used["split"].isin(DRAWN_SIDES), "").astype("str").reindex(given.index, fill_value="")
-    if isinstance(series, NamedSeries):
+    described = []
+
+    def shortages(given: pd.Series, joined: np.ndarray) -> set[str]:
+        return set(split_rule.shortages(used.assign(group=_joined_groups(given, joined)[used.index])))
+
+    for series in found:
         names = series.names.reindex(given.index)
-        together, pairs = given.where(names.isna(), ("series " + names + " " + side).str.rstrip()), joined
-    else:
-        names = _joined_groups(given, series.pairs)
-        names = names.where(names.duplicated(keep=False) & ~given.duplicated(keep=False)).str.removeprefix("image ")
-        of_one_side = side.to_numpy()[series.pairs]
-        together, pairs = given, np.concatenate([joined, series.pairs[of_one_side[:, 0] == of_one_side[:, 1]]])
-    ways = ((given, joined), (together, pairs))
-    shortages = [split_rule.shortages(used.assign(group=_joined_groups(*way)[used.index])).keys() for way in ways]
-    sizes = names.value_counts()
-    largest = str(sizes.index[0])
-    found = {
-        "pattern": series.pattern if isinstance(series, NamedSeries) else None,
-        "images": int(sizes.sum()),
-        "series": len(sizes),
-        "example": largest
-        if isinstance(series, NamedSeries)
-        else _some(used.loc[names.index[names == largest], "id"], 2),
-        "nearest": series.nearest,
-        "chance": series.chance,
-        "held_out_seen": int(names[side != ""].dropna().isin(names[side == ""].dropna()).sum()),
-        "kept_together": shortages[0] == shortages[1],
-    }
-    return (together, pairs, found) if found["kept_together"] else (given, joined, found)
+        parts = ("series " + names + " " + side).str.rstrip()
+        together = given.where(parts.isna(), parts) if series.pattern else given
+        pairs = np.concatenate([joined, _chains(parts)])
+        is_kept = shortages(together, pairs) == shortages(given, joined)
+        if is_kept:
+            given, joined = together, pairs
+        sizes = names.value_counts()
+        largest = str(sizes.index[0])
+        described.append(
+            {
+                "pattern": series.pattern,
+                "images": int(sizes.sum()),
+                "series": len(sizes),
+                "across_classes": series.across_classes,
+                "example": largest if series.pattern else _some(used.loc[names.index[names == largest], "id"], 2),
+                "nearest": series.nearest,
+                "chance": series.chance,
+                "held_out_seen": int(names[side != ""].dropna().isin(names[side == ""].dropna()).sum()),
+                "kept_together": is_kept,
+            }
+        )
+    return given, joined, tuple(described)
+
+
+def _chains(names: pd.Series) -> np.ndarray:
+    """Pairs of positions, (m, 2), that join all of one name, each with the next."""
+    codes = pd.factorize(names)[0]
+    order = np.argsort(codes, kind="stable")
+    pairs = np.stack([order[:-1], order[1:]], axis=1)
+    one, other = codes[pairs].T
+    return np.asarray(pairs[(one == other) & (one >= 0)])
 
 
 def _joined_groups(given: pd.Series, pairs: np.ndarray) -> pd.Series:

@@ -228,7 +228,7 @@ def make_results(classes):
             "listed": 505,
             "used": 500,
             "grouped": 8,
-            "series": None,
+            "series": [],
             "set_aside": {"truncated": 3, "exact_duplicate": 2},
             "notes": {"near_duplicate": 8},
             "share_set_aside": 0.006,

@@ -220,7 +220,7 @@ def test_images_that_were_set_aside_are_counted_by_reason_and_named(results):
 def test_what_stays_together_is_open_to_view_where_names_told_it(results):
     assert "Images that stay together (8)" in said(results, "data")
     series = {"pattern": "(film)", "images": 8, "series": 2}
-    told = section(write_report(replace(results, target_intake=results.target_intake | {"series": series})), "data")
+    told = section(write_report(replace(results, target_intake=results.target_intake | {"series": [series]})), "data")
     assert "Images that stay together (8)" not in told
     assert "Each should show one thing" in told
 
