@@ -1,27 +1,45 @@
 """What a node costs."""
 
+import threading
+import time
+
 import numpy as np
 import pandas as pd
 
 from cnn_transfer import resources
-from cnn_transfer.resources import count_images, peak_memory_mb, reset_peak_memory
+from cnn_transfer.resources import SECONDS_BETWEEN_LOOKS, MemoryWatch, count_images
 
 
 def test_the_peak_is_that_since_the_reset():
-    reset_peak_memory()
-    before = peak_memory_mb()
+    watch = MemoryWatch()
+    watch.reset()
+    before = watch.peak_mb()
     block = np.ones(100_000_000, np.uint8)
-    assert peak_memory_mb() > before + 90
+    time.sleep(4 * SECONDS_BETWEEN_LOOKS)
     del block
-    reset_peak_memory()
-    assert peak_memory_mb() < before + 50
+    assert watch.peak_mb() > before + 90
+    watch.reset()
+    assert watch.peak_mb() < before + 50
+    assert sum(thread.name == "memory" for thread in threading.enumerate()) >= 1
+
+
+def test_a_file_that_is_mapped_is_no_memory_of_ones_own(tmp_path):
+    np.ones(100_000_000, np.uint8).tofile(tmp_path / "file")
+    watch = MemoryWatch()
+    watch.reset()
+    before = watch.peak_mb()
+    mapped = np.memmap(tmp_path / "file", np.uint8, "r")
+    assert mapped.sum() == 100_000_000
+    assert watch.peak_mb() < before + 50
 
 
 def test_a_system_that_does_not_say_it_is_no_error(monkeypatch, tmp_path):
-    monkeypatch.setattr(resources, "CLEAR_REFERENCES", tmp_path / "none/none")
-    monkeypatch.setattr(resources, "STATUS", tmp_path / "none")
-    reset_peak_memory()
-    assert peak_memory_mb() is None
+    for status in (tmp_path / "none", tmp_path / "other"):
+        (tmp_path / "other").write_text("VmHWM: 5 kB\n")
+        monkeypatch.setattr(resources, "STATUS", status)
+        watch = MemoryWatch()
+        watch.reset()
+        assert watch.peak_mb() is None
 
 
 def test_images_are_those_trained_else_predicted_else_read(shapes):

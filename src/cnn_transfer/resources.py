@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,26 +14,44 @@ from cnn_transfer.images import DecodedImages, ImageSet
 from cnn_transfer.prediction.labelling import ImagesToLabel
 from cnn_transfer.transfer import FeatureExtraction
 
-CLEAR_REFERENCES, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
-RESET_PEAK = "5"  # proc_pid_clear_refs(5)
+STATUS = Path("/proc/self/status")
+OWN = ("RssAnon:", "RssShmem:")  # proc_pid_status(5): files that are mapped can be given back, and are no need
+SECONDS_BETWEEN_LOOKS = 0.05
 
 
-def reset_peak_memory() -> None:
-    """Let the peak begin anew, where the system can do that (Linux)."""
-    try:
-        CLEAR_REFERENCES.write_text(RESET_PEAK)
-    except OSError:
-        return
+class MemoryWatch:
+    """The most memory of its own that this process has had, looked at twenty times a second (Linux)."""
+
+    def __init__(self) -> None:
+        self._peak = 0.0
+        self._thread: threading.Thread | None = None
+
+    def reset(self) -> None:
+        """Let the peak begin anew."""
+        if self._thread is None and own_memory_mb() is not None:
+            self._thread = threading.Thread(target=self._look, name="memory", daemon=True)
+            self._thread.start()
+        self._peak = 0.0
+
+    def peak_mb(self) -> float | None:
+        """The peak since the reset, without files that are mapped; None where the system does not say."""
+        now = own_memory_mb()
+        return None if now is None else round(max(self._peak, now), 1)
+
+    def _look(self) -> None:
+        while (now := own_memory_mb()) is not None:
+            self._peak = max(self._peak, now)
+            time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
-def peak_memory_mb() -> float | None:
-    """The largest resident memory of this process since the reset, in MB; None where the system does not say."""
+def own_memory_mb() -> float | None:
+    """Resident memory of this process that no file is behind, in MB; None where the system does not say."""
     try:
         lines = STATUS.read_text().splitlines()
     except OSError:
         return None
-    kilobytes = next((line.split()[1] for line in lines if line.startswith("VmHWM:")), None)
-    return None if kilobytes is None else round(int(kilobytes) * 1024 / 1e6, 1)
+    kilobytes = [int(line.split()[1]) for line in lines if line.startswith(OWN)]
+    return sum(kilobytes) * 1024 / 1e6 if kilobytes else None
 
 
 def count_images(inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> int | None:

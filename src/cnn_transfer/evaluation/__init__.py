@@ -46,6 +46,7 @@ from cnn_transfer.evaluation.predictions import (
     no_predictions,
     predict,
 )
+from cnn_transfer.evaluation.reliance import describe_reliance, judge_reliance
 from cnn_transfer.evaluation.report import RunResults, limits_of_use, write_model_card, write_report
 from cnn_transfer.evaluation.selective import (
     choose_threshold,
@@ -83,6 +84,7 @@ __all__ = [
     "confusion_table",
     "describe_intake",
     "describe_ranking",
+    "describe_reliance",
     "describe_summary",
     "doubts_about_images",
     "draw_accuracies",
@@ -112,6 +114,7 @@ __all__ = [
     "fit_familiarity",
     "fit_sets",
     "image_attributes",
+    "judge_reliance",
     "left_out_rows",
     "limits_of_use",
     "map_similarity",

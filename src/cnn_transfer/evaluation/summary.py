@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from cnn_transfer.evaluation.probabilities import confidence_text
-from cnn_transfer.images.shortcuts import ANOTHER_CLASS, POINT_TO, THE_CLASS
+from cnn_transfer.evaluation.reliance import describe_reliance
 
 LEAST_SHIFT, CHANCE = 0.1, 0.001  # share of the images that are of other classes, and how likely that is by chance
 BALANCED = "balanced_accuracy"  # where every class counts the same
@@ -36,7 +36,7 @@ def summarise(
     delivered_card: Mapping[str, Any],
     counts: pd.DataFrame,
     intake: Mapping[str, Any],
-    slices: pd.DataFrame,
+    reliance: Mapping[str, Any],
     node_records: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Put the figures of a run together; the keys are an interface that other programs read.
@@ -58,7 +58,7 @@ def summarise(
         delivered_card: Card of the network that is delivered.
         counts: Images of each class in each split of the target; see `images.count_splits`.
         intake: What became of the images that were listed; see `images.CheckedImages.describe`.
-        slices: Accuracy by kinds of images; see `slice_table`.
+        reliance: Whether the network goes by what files point to; see `judge_reliance`.
         node_records: Of each node that has finished, by its name: `seconds` of wall time, `peak_memory_mb`,
             `images_per_second` (None where not known) and `reused_from`, the run that made what this one took over, or
             None. The pictures of the evaluation and its report come later.
@@ -100,7 +100,7 @@ def summarise(
             *calibrated_metrics["statements"],
             *_about_splits(counts),
             *doubts_about_images(intake),
-            *_about_what_files_point_to(slices),
+            *filter(None, [describe_reliance(reliance)]),
         ],
         "n_train": int(counts["training"].sum()),
         "n_validation": int(counts["validation"].sum()),
@@ -285,24 +285,7 @@ def _about_shortcut(intake: Mapping[str, Any]) -> list[str]:
         f"{what} of the files alone tell the class of {shortcut['accuracy']:.0%} of the images, every class counting "
         f"the same, by chance {shortcut['chance']:.0%}{middle}: images of different classes seem to come from "
         "different places, and a network may learn the place instead of what is shown. Test images of the same places "
-        "do not show that; the report says how it does where the files point to another class."
-    ]
-
-
-def _about_what_files_point_to(slices: pd.DataFrame) -> list[str]:
-    """Whether the network is right where the files point to another class; nothing where they point nowhere."""
-    parts = slices[slices["attribute"] == POINT_TO].set_index("slice").to_dict("index")
-    if len(parts) < 2:
-        return []
-    other, own = (
-        f"{part['accuracy']:.1%} of {part['images']:,} test images are right ({part['accuracy_low']:.1%} to "
-        f"{part['accuracy_high']:.1%})"
-        for part in (parts[ANOTHER_CLASS], parts[THE_CLASS])
-    )
-    relies = parts[ANOTHER_CLASS]["conspicuous"] and parts[ANOTHER_CLASS]["difference"] < 0
-    return [
-        f"Where size and form of the files point to another class {other}, where they point to the class {own}: "
-        + ("the network relies on where images come from." if relies else "no sign that the network relies on it.")
+        "do not show that; its mistakes may, and the summary says whether they do."
     ]
 
 

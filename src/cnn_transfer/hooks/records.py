@@ -16,7 +16,7 @@ from cnn_transfer.datasets import (
     versions,
 )
 from cnn_transfer.fingerprints import Fingerprint, Fingerprints
-from cnn_transfer.resources import count_images, peak_memory_mb, reset_peak_memory
+from cnn_transfer.resources import MemoryWatch, count_images
 from cnn_transfer.runner import run_records, versioned
 
 LOGGER = logging.getLogger("cnn_transfer")
@@ -36,6 +36,7 @@ class RecordHooks:
         self._started: dict[str, tuple[float, Fingerprint | None]] = {}
         self._unsaved: dict[str, set[str]] = {}
         self._images: dict[str, int | None] = {}
+        self._memory = MemoryWatch()
 
     @hook_impl
     def after_catalog_created(self, catalog: DataCatalog) -> None:
@@ -48,7 +49,7 @@ class RecordHooks:
     def before_dataset_loaded(self, node: Node) -> None:
         """Start a node's clock with its first input."""
         if node.name not in self._started:
-            reset_peak_memory()
+            self._memory.reset()
             fingerprint = self._fingerprints.of(node) if self._fingerprints else None
             self._started[node.name] = (time.perf_counter(), fingerprint)
             self._unsaved[node.name] = set(node.outputs)
@@ -81,7 +82,7 @@ class RecordHooks:
             "inputs": fingerprint.inputs,
             "outputs": {name: self._digest(name) for name in node.outputs},
             "seconds": round(seconds, 3),
-            "peak_memory_mb": peak_memory_mb(),
+            "peak_memory_mb": self._memory.peak_mb(),
             "images_per_second": images and round(images / seconds, 1),
             "reused_from": None,
             "finished": time.time(),

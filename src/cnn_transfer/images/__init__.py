@@ -31,12 +31,13 @@ from cnn_transfer.images.listing import (
 )
 from cnn_transfer.images.preparation import DecodedImages, Workers
 from cnn_transfer.images.reasons import NoRoomError, UnusableSetError
-from cnn_transfer.images.shortcuts import shortcut_guesses
+from cnn_transfer.images.shortcuts import POINT_TO, shortcut_guesses
 from cnn_transfer.images.splits import SPLITS, UNLABELLED, SplitRule, assign_splits, count_splits
 from cnn_transfer.images.thumbnails import thumbnail
 
 __all__ = [
     "DRAWS",
+    "POINT_TO",
     "SPLITS",
     "TRAINING_ONLY",
     "UNLABELLED",

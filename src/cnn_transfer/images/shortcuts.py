@@ -26,7 +26,6 @@ LEAST_GAIN = 0.25  # of what is missing to certainty by chance
 LEAST_ERRORS = 4.0  # standard errors above chance
 COMMON_FORMS = 0.02  # share of the images that have one
 POINT_TO = "size_and_form_of_the_file_point_to"
-THE_CLASS, ANOTHER_CLASS = "the class", "another class"
 
 
 @dataclass(frozen=True)
@@ -86,15 +85,14 @@ def _middle(sizes: pd.DataFrame, name: str) -> tuple[str, int, int]:
 
 
 def shortcut_guesses(images: ImageSet, splits: pd.DataFrame) -> pd.DataFrame:
-    """Whether size and form of each test image point to its class, where they tell the class of training images.
+    """The class that size and form of each test image point to, where they tell the class of training images.
 
     Args:
         images: The set.
         splits: `id`, `label`, `split`, `group` of its images.
 
     Returns:
-        `id` of the labelled test images, and the column `POINT_TO`, `the class` or `another class`; that column is not
-        there where size and form tell nothing.
+        `id` of the labelled test images, and the column `POINT_TO`; it is not there where size and form tell nothing.
     """
     table = images.table[["id", "width_px", "height_px", "notes"]].merge(splits, on="id")
     known, asked = (table[table["split"].isin(sides)] for sides in (["training", "validation"], ["test"]))
@@ -103,8 +101,7 @@ def shortcut_guesses(images: ImageSet, splits: pd.DataFrame) -> pd.DataFrame:
     features = _features(known)[shortcut.by]
     tree = _tree().fit(features.to_numpy(), known["label"])
     of_test = _all_features(asked)[shortcut.by].reindex(columns=features.columns, fill_value=0.0)
-    right = tree.predict(of_test.to_numpy()) == asked["label"].to_numpy()
-    return asked[["id"]].assign(**{POINT_TO: np.where(right, THE_CLASS, ANOTHER_CLASS)})
+    return asked[["id"]].assign(**{POINT_TO: tree.predict(of_test.to_numpy())})
 
 
 def _features(table: pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -294,6 +294,7 @@ def make_results(classes):
                 "conspicuous": [False, False],
             }
         ),
+        shortcut_reliance={},
         confused_pairs=pd.DataFrame(
             {"label": [first], "predicted": [second], "images": [11], "share_of_label": [0.12]}
         ),

@@ -280,6 +280,13 @@ def test_slices_that_are_recognised_worse_are_a_notice(results):
     assert page.count('<tr class="marked">') == 2
 
 
+def test_whether_the_network_goes_by_the_files_is_said_where_they_tell_the_class(results):
+    reliance = {"images": 12, "compared": 0.0, "difference": None, "relies": None}
+    assert "point to another class" not in said(results, "results")
+    told = said(replace(results, shortcut_reliance=reliance), "results")
+    assert "Size and form of the files of 12 test images point to another class" in told
+
+
 def test_images_that_are_all_of_a_kind_are_said_to_be(results):
     text = said(replace(results, slices=without(results.slices)), "results")
     assert "The test images do not differ in size, brightness, sharpness" in text

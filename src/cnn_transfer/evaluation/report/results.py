@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from cnn_transfer.evaluation.reliance import describe_reliance
 from cnn_transfer.evaluation.report.blocks import (
     MOST_CLASSES,
     Column,
@@ -100,6 +101,7 @@ def _slices(results: RunResults) -> list[Any]:
     return [
         heading,
         Notice(found) if found else Text(none),
+        *([Text(sentence)] if (sentence := describe_reliance(results.shortcut_reliance)) else []),
         table(
             "slices",
             slices,

@@ -69,6 +69,7 @@ class RunResults:
     damage_sheet: str
     damage_table: pd.DataFrame
     slices: pd.DataFrame
+    shortcut_reliance: Mapping[str, Any]
     confused_pairs: pd.DataFrame
     suspected_labels: pd.DataFrame
     confused_pairs_sheet: str

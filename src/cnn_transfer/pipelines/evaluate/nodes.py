@@ -38,6 +38,7 @@ from cnn_transfer.evaluation import (
     fit_familiarity,
     fit_sets,
     image_attributes,
+    judge_reliance,
     left_out_rows,
     limits_of_use,
     measure,
@@ -61,7 +62,7 @@ from cnn_transfer.evaluation import (
 )
 from cnn_transfer.evaluation.provenance import provenance
 from cnn_transfer.evaluation.report.suspected_page import write_suspected_page
-from cnn_transfer.images import ImageSet, shortcut_guesses
+from cnn_transfer.images import POINT_TO, ImageSet, shortcut_guesses
 from cnn_transfer.models import ModelCard, Network
 from cnn_transfer.pipelines.evaluate.parameters import EvaluateParameters
 from cnn_transfer.prediction import Predictor, build_predictor
@@ -128,11 +129,17 @@ def tabulate(
 
 def slice_accuracy(
     images: ImageSet, splits: pd.DataFrame, predictions: pd.DataFrame, parameters: Mapping[str, Any]
-) -> pd.DataFrame:
-    """Accuracy by size, brightness, sharpness, every other column of the manifest, and what files alone tell."""
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Accuracy by size, brightness, sharpness, every other column of the manifest, and what files alone tell.
+
+    Where they do tell the class: whether the network goes by that.
+    """
     block = EvaluateParameters.parse(parameters, "evaluate")
-    attributes = image_attributes(images, splits, "test").merge(shortcut_guesses(images, splits), on="id", how="left")
-    return slice_table(predictions, attributes, block.confidence)
+    guesses = shortcut_guesses(images, splits)
+    attributes = image_attributes(images, splits, "test").merge(guesses, on="id", how="left")
+    pointed = guesses.set_index("id").get(POINT_TO)
+    reliance = {} if pointed is None else judge_reliance(predictions, pointed, block.confidence)
+    return slice_table(predictions, attributes, block.confidence), reliance
 
 
 def calibrate_probabilities(

@@ -50,7 +50,7 @@ def create_pipeline() -> Pipeline:
         Node(
             slice_accuracy,
             inputs=["target_images", "target_splits", "delivered_predictions", "params:evaluate"],
-            outputs="slices",
+            outputs=["slices", "shortcut_reliance"],
             name="slice",
         ),
         Node(
@@ -227,7 +227,7 @@ def create_pipeline() -> Pipeline:
                 "delivered_model_card",
                 "target_image_counts",
                 "target_intake",
-                "slices",
+                "shortcut_reliance",
                 "run_records",
             ],
             outputs="summary",
