@@ -124,9 +124,9 @@ class Head:
 def choose_head(features: FeatureSet, splits: pd.DataFrame, rule: HeadRule, seed: int) -> Head:
     """Decide which depths the head reads and how finely, and fit it.
 
-    In one thread unless both images and features are many: it solves hundreds of small systems, for which the threads
-    of OpenBLAS wait for one another in loops. On cores that others use, too, that made a system of 512 equations take
-    570 ms instead of 5.
+    Depths are chosen in one thread, and all is done in one unless both images and features are many: hundreds of small
+    systems are solved, for which the threads of OpenBLAS wait for one another in loops. On cores that others use, too,
+    that made a system of 512 equations take 570 ms instead of 5.
 
     Args:
         features: Of the training images with their copies, and of unlabelled images.
@@ -137,13 +137,6 @@ def choose_head(features: FeatureSet, splits: pd.DataFrame, rule: HeadRule, seed
     Raises:
         ValueError: When a tap asked for is not one of the network's, or when fewer than two classes have images.
     """
-    rows = int((splits["split"] == "training").sum()) * (1 + features.copies)
-    equations = min(rows, max(sum(widths) for widths in features.widths.values()))
-    with threadpool_limits(1 if equations <= MOST_EQUATIONS_ALONE else None, user_api="blas"):
-        return _choose_head(features, splits, rule, seed)
-
-
-def _choose_head(features: FeatureSet, splits: pd.DataFrame, rule: HeadRule, seed: int) -> Head:
     ids, classes, groups = labelled(splits)
     if classes.max(initial=0) == 0:
         raise ValueError(
@@ -154,34 +147,47 @@ def _choose_head(features: FeatureSet, splits: pd.DataFrame, rule: HeadRule, see
     grids, wished = _wished(features, rule)
     drawn = draw_images(classes, seed)  # all depths are read of these alone: of many images they are gigabytes
     some, some_classes, some_groups = ids.iloc[drawn], classes[drawn], groups[drawn]
-    choices = {}
-    for grid in grids:
-        rows = features.of(some, wished, grid)
-        choices[grid] = choose_taps(
-            rows,
-            some_classes,
-            features.widths_of(wished, grid),
-            wished,
-            seed=seed,
-            groups=some_groups,
-            steepness=rule.depth_steepness,
-        )
+    with _threads(1):
+        choices = {
+            grid: choose_taps(
+                features.of(some, wished, grid),
+                some_classes,
+                features.widths_of(wished, grid),
+                wished,
+                seed=seed,
+                groups=some_groups,
+                steepness=rule.depth_steepness,
+            )
+            for grid in grids
+        }
     grid, best = choose_grid(choices)
     taps = wished if rule.taps else choices[grid].names
     weights = np.ones(len(wished)) if rule.taps else choices[grid].weights
     widths = features.widths_of(taps, grid)
     everything = features.of(ids, taps, grid, copies=True)
-    probe = fit_probe(
-        everything,
-        classes,
-        widths,
-        features.of(pool_of(features, splits), taps, grid),
-        copies,
-        rule.class_shares,
-        seed=seed,
-        groups=groups,
-        tap_weights=weights,
-    )
+    with _threads(1 if min(everything.shape) <= MOST_EQUATIONS_ALONE else None):
+        probe = fit_probe(
+            everything,
+            classes,
+            widths,
+            features.of(pool_of(features, splits), taps, grid),
+            copies,
+            rule.class_shares,
+            seed=seed,
+            groups=groups,
+            tap_weights=weights,
+        )
+        neighbours = knn_accuracy(everything, classes, widths, copies, groups=groups, weights=weights, judged=drawn)
+    with _threads(1):
+        alone = score_taps(
+            features.of(some, features.taps, grid),
+            some_classes,
+            features.widths_of(features.taps, grid),
+            features.taps,
+            seed=seed,
+            groups=some_groups,
+        )
+        permuted = _permuted_accuracy(features.of(some, taps, grid), some_classes, widths, weights, seed, some_groups)
     steps = pd.concat([choice.evidence.assign(grid=size) for size, choice in choices.items()], ignore_index=True)
     asked = ~steps.duplicated("grid")  # all of them, weighing the same, whatever would do as well
     steps["chosen"] = steps["grid"].eq(grid) & (asked if rule.taps else steps["chosen"])
@@ -193,21 +199,19 @@ def _choose_head(features: FeatureSet, splits: pd.DataFrame, rule: HeadRule, see
         hits=probe.left_out.argmax(axis=1) == classes,
         least_errors=min((choice.least for choice in choices.values()), key=np.mean),
         steps=steps,
-        alone=score_taps(
-            features.of(some, features.taps, grid),
-            some_classes,
-            features.widths_of(features.taps, grid),
-            features.taps,
-            seed=seed,
-            groups=some_groups,
-        ),
-        neighbours=knn_accuracy(everything, classes, widths, copies, groups=groups, weights=weights, judged=drawn),
-        permuted=_permuted_accuracy(features.of(some, taps, grid), some_classes, widths, weights, seed, some_groups),
+        alone=alone,
+        neighbours=neighbours,
+        permuted=permuted,
         drawn=some_classes,
         groups=groups,
         least_groups=best.groups,
         unlabelled=int((splits["split"] == "unlabelled").sum()),
     )
+
+
+def _threads(number: int | None) -> threadpool_limits:
+    """So many for linear algebra; None: as many as there are."""
+    return threadpool_limits(number, user_api="blas")
 
 
 def choose_grid(choices: Mapping[int, TapChoice]) -> tuple[int, TapChoice]:
