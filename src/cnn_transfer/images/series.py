@@ -294,25 +294,23 @@ def _edges(seen: np.ndarray) -> np.ndarray:
 
     An edge counts by its length; each cell has the same length, but for one without edges.
     """
-    grey = seen.mean(axis=-1, dtype=np.float32)
-    along, across = np.zeros_like(grey), np.zeros_like(grey)
-    along[:, 1:-1] = grey[:, 2:] - grey[:, :-2]
-    across[:, :, 1:-1] = grey[:, :, 2:] - grey[:, :, :-2]
-    direction = (np.arctan2(along, across) % np.pi * (DIRECTIONS / np.pi)).astype(np.int8) % DIRECTIONS
-    length = np.hypot(along, across)
+    grey = seen.sum(axis=-1, dtype=np.float32) / seen.shape[-1]
     cell = grey.shape[1] // COARSE_PX
     side = cell * COARSE_PX
-    cells = np.stack(
-        [
-            np.where(direction == one, length, 0)[:, :side, :side]
-            .reshape(-1, COARSE_PX, cell, COARSE_PX, cell)
-            .sum(axis=(2, 4))
-            for one in range(DIRECTIONS)
-        ],
-        axis=-1,
+    along, across = np.zeros_like(grey[:, :side, :side]), np.zeros_like(grey[:, :side, :side])
+    along[:, 1:-1] = grey[:, 2:side, :side] - grey[:, : side - 2, :side]
+    across[:, :, 1:-1] = grey[:, :side, 2:side] - grey[:, :side, : side - 2]
+    direction = np.floor(np.arctan2(along, across) * (DIRECTIONS / np.pi)).astype(int) % DIRECTIONS
+    row = np.arange(side) // cell
+    cell_of_pixel = np.arange(len(seen))[:, None, None] * COARSE_PX**2 + row[:, None] * COARSE_PX + row
+    lengths = np.bincount(
+        (cell_of_pixel * DIRECTIONS + direction).ravel(),
+        np.hypot(along, across).ravel(),
+        len(seen) * COARSE_PX**2 * DIRECTIONS,
     )
-    cells /= np.linalg.norm(cells, axis=-1, keepdims=True) + FAINT
-    vectors = cells.reshape(len(seen), -1)
+    cells = lengths.reshape(-1, DIRECTIONS)
+    cells /= np.linalg.norm(cells, axis=1, keepdims=True) + FAINT
+    vectors = cells.reshape(len(seen), -1).astype(np.float32)
     return _units(vectors - vectors.mean(axis=0))
 
 
