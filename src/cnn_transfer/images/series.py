@@ -33,9 +33,7 @@ DIRECTIONS = 8  # of edges, over half a turn
 FAINT = 4.0  # length of a gradient, in levels of grey, below which an edge counts little
 LEAST_IN_SERIES = 0.2  # share of the images that have another of their series
 MOST_OF_SET = 0.2  # share of the images: what is larger is no series, but images of one camera
-MOST_CHANCE = (
-    0.2  # that the nearest image is of one's series by chance: fewer, larger series would leave little to split
-)
+MOST_CHANCE = 0.2  # that the nearest image is of one's series: with fewer, larger ones little is left to split
 READ_AT_ONCE = 256  # images in memory at their full size
 MOST_RUNS = 10
 RUN_LENGTH = 100  # images that follow one another, among which the nearest is sought
