@@ -86,13 +86,16 @@ def test_what_is_doubtful_about_images_is_said_before_anything_is_trained(caplog
         IntakeHooks().after_dataset_saved("target_intake", intake)
         IntakeHooks().after_dataset_saved("target_splits", intake)
         IntakeHooks().after_dataset_saved("source_intake", intake | {"alike": 2, "similar_labels": []})
+        IntakeHooks().after_dataset_saved("source_intake", intake | {"similar_labels": []})
     levels, lines = zip(*[(record.levelname, record.getMessage()) for record in caplog.records], strict=True)
-    assert levels == ("INFO", "WARNING", "WARNING", "INFO")
+    assert levels == ("INFO", "WARNING", "WARNING", "INFO", "INFO", "WARNING")
     assert lines[0] == "target: 40 listed, 30 used; set aside: 10 duplicate; noted: 6 near_duplicate"
     assert lines[1].startswith(
         "target: Classes whose names differ only by case or white space are classes of their own"
     )
     assert lines[2].startswith("target: 40% of the images are near copies of others")
+    assert "preprocess.target.check.group_pattern" in lines[2]
+    assert "preprocess.source.check.group_pattern" in lines[5]
 
 
 def test_summary_names_its_file(tmp_path, capsys):

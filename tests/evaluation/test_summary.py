@@ -3,7 +3,7 @@ import json
 import pandas as pd
 import pytest
 
-from cnn_transfer.evaluation import describe_ranking, describe_summary, summarise
+from cnn_transfer.evaluation import describe_ranking, describe_summary, doubts_about_images, summarise
 
 KEYS = {
     "target_accuracy",
@@ -215,6 +215,11 @@ def test_what_files_alone_tell_is_said(make):
     )
     (statement,) = make(shortcut=shortcut | {"by": "form"})["statements"]
     assert statement.startswith("Extension and colour format of the files alone tell the class of 68% of the images")
+    (of_source,) = doubts_about_images(
+        {"similar_labels": [], "series": [], "alike": 0, "used": 1, "shortcut": shortcut}, "source"
+    )
+    assert of_source.endswith("a network may learn the place instead of what is shown.")
+    assert "the summary says whether they do" in statement
 
 
 def test_whether_the_network_goes_by_the_files_is_said(make):

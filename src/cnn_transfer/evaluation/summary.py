@@ -254,11 +254,12 @@ def describe_ranking(ranking: pd.DataFrame, choice: Mapping[str, Any], command: 
     return lines
 
 
-def doubts_about_images(intake: Mapping[str, Any]) -> list[str]:
+def doubts_about_images(intake: Mapping[str, Any], name: str = "target") -> list[str]:
     """What somebody should look at before much is trained: classes of nearly one name, and images in series.
 
     Args:
         intake: See `images.CheckedImages.describe`.
+        name: Of the set: `target` or `source`.
     """
     doubts = []
     if similar := intake["similar_labels"]:
@@ -267,31 +268,32 @@ def doubts_about_images(intake: Mapping[str, Any]) -> list[str]:
             f"Classes whose names differ only by case or white space are classes of their own: "
             f"{'; '.join(similar[:MOST_NAMED])}{more}. Where they are meant as one, mend the labels."
         )
-    return [*doubts, *_about_series(intake), *_about_shortcut(intake)]
+    return [*doubts, *_about_series(intake, name), *_about_shortcut(intake, name)]
 
 
-def _about_shortcut(intake: Mapping[str, Any]) -> list[str]:
+def _about_shortcut(intake: Mapping[str, Any], name: str) -> list[str]:
     """What of the files tells the class: the network may have learnt that."""
     if (shortcut := intake["shortcut"]) is None:
         return []
     smallest, largest = (
-        f"{name} {width:,} x {height:,} px" for name, width, height in (shortcut["smallest"], shortcut["largest"])
+        f"{label} {width:,} x {height:,} px" for label, width, height in (shortcut["smallest"], shortcut["largest"])
     )
     what, middle = {
         "size": ("Width and height", f" (in the middle {smallest}, {largest})"),
         "form": ("Extension and colour format", ""),
     }[shortcut["by"]]
+    shown = "Test images of the same places do not show that; its mistakes may, and the summary says whether they do."
     return [
         f"{what} of the files alone tell the class of {shortcut['accuracy']:.0%} of the images, every class counting "
         f"the same, by chance {shortcut['chance']:.0%}{middle}: images of different classes seem to come from "
-        "different places, and a network may learn the place instead of what is shown. Test images of the same places "
-        "do not show that; its mistakes may, and the summary says whether they do."
+        "different places, and a network may learn the place instead of what is shown."
+        + (f" {shown}" if name == "target" else "")
     ]
 
 
-def _about_series(intake: Mapping[str, Any]) -> list[str]:
+def _about_series(intake: Mapping[str, Any], name: str) -> list[str]:
     """What is known of images that come in series, and what became of them."""
-    say_it = "preprocess.target.check.group_pattern (null: nothing), or a column group"
+    say_it = f"preprocess.{name}.check.group_pattern (null: nothing), or a column group"
     if statements := [_about_one_kind(series) for series in intake["series"]]:
         statements[-1] += f" If names mislead, or do not tell all, say what belongs together: {say_it}."
         return statements

@@ -64,7 +64,7 @@ class IntakeHooks:
         if dataset_name.endswith(INTAKE):
             name = dataset_name.removesuffix(f"_{INTAKE}")
             LOGGER.info("%s: %s", name, describe_intake(data))
-            for doubt in doubts_about_images(data):
+            for doubt in doubts_about_images(data, name):
                 LOGGER.warning("%s: %s", name, doubt)
 
 

@@ -306,9 +306,8 @@ def _edges(seen: np.ndarray) -> np.ndarray:
         np.hypot(along, across).ravel(),
         len(seen) * COARSE_PX**2 * DIRECTIONS,
     )
-    cells = lengths.reshape(-1, DIRECTIONS)
-    cells /= np.linalg.norm(cells, axis=1, keepdims=True) + FAINT
-    vectors = cells.reshape(len(seen), -1).astype(np.float32)
+    cells = lengths.reshape(-1, DIRECTIONS).astype(np.float32)
+    vectors = (cells / (np.linalg.norm(cells, axis=1, keepdims=True) + FAINT)).reshape(len(seen), -1)
     return _units(vectors - vectors.mean(axis=0))
 
 
