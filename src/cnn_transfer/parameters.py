@@ -6,6 +6,7 @@ their first line; the hooks validate every block before the first node works.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any, Self, get_args
@@ -64,6 +65,25 @@ def _model_at(model: type[BaseModel], location: list[str]) -> type[BaseModel]:
         candidates = [annotation, *get_args(annotation)]
         model = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), model)
     return model
+
+
+def check_pattern(pattern: str, example: str) -> str:
+    """A regular expression as it is.
+
+    Args:
+        pattern: What is to have a group.
+        example: One that has.
+
+    Raises:
+        ValueError: When it is none, or has no group.
+    """
+    try:
+        groups = re.compile(pattern).groups
+    except re.error as error:
+        raise ValueError(f"not a regular expression ({error})") from error
+    if not groups:
+        raise ValueError(f"needs a group in parentheses, such as {example}")
+    return pattern
 
 
 def did_you_mean(word: str, allowed: list[str]) -> str:

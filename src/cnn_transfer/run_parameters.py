@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from cnn_transfer.models import SMALLEST_IMAGE_PX
-from cnn_transfer.parameters import ParameterError, Parameters
+from cnn_transfer.parameters import ParameterError, Parameters, check_pattern
 from cnn_transfer.pipelines.audit.parameters import AuditParameters
 from cnn_transfer.pipelines.evaluate.parameters import EvaluateParameters
 from cnn_transfer.pipelines.export.parameters import ExportParameters
@@ -24,12 +24,25 @@ from cnn_transfer.pipelines.rank_sources.parameters import RankParameters
 from cnn_transfer.training import Precision
 
 
+class ColumnNames(Parameters):
+    """What the columns of a table of images are called; None: as here. A path may be made of several, in braces."""
+
+    path: str | None = None
+    label: str | None = None
+    split: str | None = None
+    group: str | None = None
+
+
 class RunParameters(Parameters):
     """The top level of `parameters*.yml`: one block a stage, and what all stages share."""
 
     seed: int = Field(ge=0, lt=2**31)
     source_images: str | None = None  # path or address, read by the catalog; None: the bundled set
     target_images: str | None = None
+    source_name_pattern: str | None = None  # what names of images say of their classes, read by the catalog
+    target_name_pattern: str | None = None
+    source_columns: ColumnNames | None = None  # of a table of images, read by the catalog
+    target_columns: ColumnNames | None = None
     target_labels: str | None = None  # table of labels, or folder of such tables, read by the catalog
     images: str | None = None  # new ones, for predict
     audit_labels: str | None = None  # table of what people say that new images are, or folder of such tables
@@ -51,6 +64,11 @@ class RunParameters(Parameters):
     rank_sources: RankParameters
     predict: PredictParameters
     audit: AuditParameters
+
+    @field_validator("source_name_pattern", "target_name_pattern")
+    @classmethod
+    def _has_a_group(cls, pattern: str | None) -> str | None:
+        return None if pattern is None else check_pattern(pattern, "'^([a-z]+)'")
 
     @model_validator(mode="after")
     def _grey_images_keep_their_colours(self) -> Self:

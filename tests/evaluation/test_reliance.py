@@ -58,7 +58,7 @@ def test_that_one_class_is_harder_than_another_is_no_reliance():
 def test_where_nothing_differs_within_a_class_nothing_can_be_said():
     found = judged([("a", "a", "a", 100), ("b", "a", "a", 30), ("b", "a", "b", 70), ("c", "c", "c", 25)])
     assert (found["compared"], found["relies"], found["difference"]) == (0, None, None)
-    assert "for nearly all of a class: whether the network goes by that cannot be told" in describe_reliance(found)
+    assert "Whether the network goes by size and form of the files cannot be told" in describe_reliance(found)
     one = judged([("a", "a", "a", 100), ("b", "a", "a", 30), ("b", "a", "b", 70), ("b", "b", "b", 1)])
     assert one["compared"] == pytest.approx(100 / 101)
     assert one["difference"] is None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from fsspec.utils import get_protocol
@@ -25,6 +27,8 @@ class RawImagesDataset(AbstractDataset[NoReturn, ImageListing]):
     Args:
         filepath: Local path or address, such as `s3://bucket/photos`.
         labels: Table of labels, or folder of such tables, in place of those of the images; see `images.correct_labels`.
+        name_pattern: What the names of a folder's images say; see `images.list_images`.
+        columns: What a table's columns are called; see `images.list_images`.
         made_by: Command that makes it, told to a user who has not got it.
         follow_links: Whether links in a local folder may lead out of it.
         credentials: For the file system, as Kedro reads them from `credentials.yml`.
@@ -36,6 +40,8 @@ class RawImagesDataset(AbstractDataset[NoReturn, ImageListing]):
         self,
         filepath: str,
         labels: str | None = None,
+        name_pattern: str | None = None,
+        columns: Mapping[str, str] | None = None,
         made_by: str | None = None,
         follow_links: bool = False,
         credentials: dict[str, Any] | None = None,
@@ -44,25 +50,30 @@ class RawImagesDataset(AbstractDataset[NoReturn, ImageListing]):
     ) -> None:
         self.filepath = str(filepath)
         self.labels = None if labels is None else str(labels)
+        self.name_pattern, self.columns = name_pattern, dict(columns or {})
         self.made_by = made_by
         self.metadata = metadata
         self._follow_links = follow_links
         self._storage_options = {**(fs_args or {}), **(credentials or {})}
 
     def load(self) -> ImageListing:
-        listing = list_images(self.filepath, self._follow_links, **self._storage_options)
+        listing = list_images(
+            self.filepath, self._follow_links, self.name_pattern, self.columns, **self._storage_options
+        )
         return correct_labels(listing, self.labels, self._options_of_labels) if self.labels else listing
 
     def fingerprint(self) -> str | None:
         """Digest of the names, sizes, times and checksums that the file system has: equal when nothing has changed.
 
-        None for a manifest, whose images lie elsewhere.
+        And of how they are read, and what the tables of labels say. None for a manifest, whose images lie elsewhere.
         """
         images = fingerprint_of(self.filepath, self._storage_options)
-        if images is None or self.labels is None:
+        if images is None or not (self.labels or self.name_pattern or self.columns):
             return images
+        digest = hashlib.blake2b(json.dumps([self.name_pattern, self.columns]).encode(), digest_size=16)
+        if self.labels is None:
+            return f"{images} {digest.hexdigest()}"
         filesystem, path = open_location(self.labels, self._options_of_labels)
-        digest = hashlib.blake2b(digest_size=16)
         for name in sorted(filesystem.find(path)) if filesystem.isdir(path) else [path]:
             digest.update(filesystem.cat_file(name))
         return f"{images} {digest.hexdigest()}"
@@ -88,7 +99,8 @@ class RawImagesDataset(AbstractDataset[NoReturn, ImageListing]):
         return bool(filesystem.exists(path))
 
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": self.filepath} | ({"labels": self.labels} if self.labels else {})
+        more = {"labels": self.labels, "name_pattern": self.name_pattern, "columns": self.columns}
+        return {"filepath": self.filepath} | {name: value for name, value in more.items() if value}
 
 
 class CIFAR10Dataset(AbstractDataset[NoReturn, ImageListing]):

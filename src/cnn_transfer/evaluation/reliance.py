@@ -76,16 +76,16 @@ def describe_reliance(reliance: Mapping[str, Any]) -> str:
     """The same in a sentence or two; empty where files point nowhere."""
     if not reliance:
         return ""
-    head = f"Size and form of the files of {reliance['images']:,} test images point to another class"
     would_tell = "Test images of each class from every place would tell."
     if reliance["difference"] is None:
         return (
-            f"{head}, or to theirs for nearly all of a class: whether the network goes by that cannot be told, since "
-            f"hardly any image of a class differs in it from the others. {would_tell}"
+            "Whether the network goes by size and form of the files cannot be told: hardly any test image differs in "
+            f"what they point to from the others of its class. {would_tell}"
         )
     low, difference, high = (100 * reliance[f"difference{end}"] for end in ("_low", "", "_high"))
     figures = (
-        f"{head}. The network says that class for {reliance['said']:.1%} of them, and for "
+        f"Size and form of the files of {reliance['images']:,} test images point to another class. The network says "
+        f"that class for {reliance['said']:.1%} of them, and for "
         f"{reliance['said_of_others']:.1%} of images of their classes whose files do not point there "
         f"({difference:+.1f} points, {low:+.1f} to {high:+.1f}): "
     )

@@ -31,6 +31,8 @@ from cnn_transfer.runner import run_records
 from cnn_transfer.training.workers import role
 
 ALL_SUMMARIES = "all_summaries"
+# Parameters that the catalog passes on, after "source_" or "target_", and attributes of RawImagesDataset.
+WHAT_RAW_IMAGES_READ = {"images": "filepath", "labels": "labels", "name_pattern": "name_pattern", "columns": "columns"}
 USE_A_MODEL = {"export", "label_next", "predict"}  # stages that read a chosen predictor
 OWN_MODEL = "predictor"  # or that of their own run
 EARLIER_STAGES = "Run the stages before this one first, in this run, or all: kedro run"
@@ -88,13 +90,13 @@ class CheckHooks:
             take_over_inputs(pipeline, catalog)
 
     def _unread(self, role: str, catalog: DataCatalog) -> str:
-        """What is wrong with a path of images or labels that this environment's catalog does not read, or nothing."""
-        path = self._parameters.get(f"{role}_images")
+        """What is wrong with a path, or how to read it, that this environment's catalog does not read, or nothing."""
         raw = catalog.get(f"{role}_raw_images")
-        labels = self._parameters.get("target_labels") if role == "target" else None
-        reads = (raw.filepath, raw.labels or "") if isinstance(raw, RawImagesDataset) else ("", "")
-        for name, wanted, read in ((f"{role}_images", path, reads[0]), ("target_labels", labels, reads[1])):
-            if wanted is not None and not read.endswith(wanted):
+        is_read = isinstance(raw, RawImagesDataset)
+        for part, attribute in WHAT_RAW_IMAGES_READ.items():
+            name = f"{role}_{part}"
+            wanted, read = self._parameters.get(name), getattr(raw, attribute) if is_read else None
+            if wanted is not None and not (str(read).endswith(wanted) if isinstance(wanted, str) else read == wanted):
                 return (
                     f"{name}: {wanted} was asked for, but the catalog of this environment reads {raw}. Leave it out, "
                     f"take another --env, or put ${{runtime_params:{name}}} into the entry {role}_raw_images."

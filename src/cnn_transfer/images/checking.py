@@ -6,7 +6,6 @@ rejected ones, never in both and never in neither.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from cnn_transfer.images.reasons import EXPECTED_REASONS, REJECTED_COLUMNS, Unus
 from cnn_transfer.images.series import Series, find_series
 from cnn_transfer.images.shortcuts import Shortcut, find_shortcut
 from cnn_transfer.images.splits import DRAWN_SIDES, SplitRule
-from cnn_transfer.parameters import Parameters
+from cnn_transfer.parameters import Parameters, check_pattern
 
 AUTO = "auto"
 
@@ -41,15 +40,9 @@ class CheckRule(Parameters):
     @field_validator("group_pattern")
     @classmethod
     def _has_a_group(cls, pattern: str | None) -> str | None:
-        if pattern in (None, AUTO):
+        if pattern is None or pattern == AUTO:
             return pattern
-        try:
-            groups = re.compile(pattern).groups
-        except re.error as error:
-            raise ValueError(f"not a regular expression ({error})") from error
-        if not groups:
-            raise ValueError("needs a group in parentheses, such as '(patient[0-9]+)', or is 'auto' or null")
-        return pattern
+        return check_pattern(pattern, "'(patient[0-9]+)', or is 'auto' or null")
 
 
 @dataclass(frozen=True)

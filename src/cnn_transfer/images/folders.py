@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ import pandas as pd
 from cnn_transfer.images.decoding import SUFFIXES
 from cnn_transfer.images.listing import (
     LISTING_COLUMNS,
+    SPLIT_NAMES,
     Encoded,
     ImageListing,
     RemoteFile,
@@ -40,36 +42,47 @@ class _Entry(NamedTuple):
     detail: str = ""
 
 
-def list_folder(filesystem: Any, folder: str, follow_links: bool) -> ImageListing:
+class _Said(NamedTuple):
+    """What the place or the name of an image says of it."""
+
+    label: str | None
+    split: str | None = None
+    group: str | None = None
+
+
+def list_folder(filesystem: Any, folder: str, follow_links: bool, name_pattern: str | None = None) -> ImageListing:
     """List `<class>/…/<image>`, or `<split>/<class>/…/<image>` when all folders are named after splits.
 
-    Images in a folder `_unlabelled` (beside the classes or the splits) have no label.
+    Images in a folder `_unlabelled` (beside the classes or the splits) have no label. With a pattern, folders are no
+    classes: see `list_images`; what it does not match is set aside.
 
     Raises:
-        ValueError: When there is no image in a class folder, or names of splits and classes are mixed.
+        ValueError: When there is no image in a class folder, or none that the pattern matches; when names of splits and
+            classes are mixed, or a split is none.
     """
     entries = _walk_local(Path(folder), follow_links) if is_local(filesystem) else _walk_remote(filesystem, folder)
     found = sorted(entries, key=lambda entry: entry.parts)
     folders = sorted({entry.parts[0] for entry in found if len(entry.parts) > 1 and not entry.reason} - {UNLABELLED})
-    with_splits = _has_splits(folders, folder)
+    with_splits = _has_splits(folders, folder) if name_pattern is None else _has_splits(folders)
     rows, files, rejected = [], [], []
     empty: dict[str, str] = {}
     for entry in found:
         name = _printable("/".join(entry.parts))
-        below_split = with_splits and read_split(entry.parts[0]) is not None
-        place = entry.parts[1:] if below_split else entry.parts
-        label = _printable(place[0]) if len(place) > 1 and place[0] != UNLABELLED else None
+        depth = int(with_splits and read_split(entry.parts[0]) is not None)
+        side, place = entry.parts[:depth], entry.parts[depth:]
+        said = _said_by_folder(side, place) if name_pattern is None else _said_by_name(name_pattern, name, side, place)
         if entry.reason == EMPTY_FOLDER:
-            if place and place[0] != UNLABELLED:
-                empty["/".join(entry.parts[: len(entry.parts) - len(place) + 1])] = place[0]
+            if place and place[0] != UNLABELLED and name_pattern is None:
+                empty["/".join([*side, place[0]])] = place[0]
         elif entry.reason:
-            rejected.append((name, label, entry.reason, entry.detail))
-        elif len(place) < 2:
+            rejected.append((name, said and said.label, entry.reason, entry.detail))
+        elif said is None:
             suffix = Path(name).suffix.lower()
             reason = "other_file" if suffix and suffix not in SUFFIXES else "stray_file"
-            rejected.append((name, None, reason, "beside the class folders"))
+            why = f"{name_pattern} does not match it" if name_pattern else "beside the class folders"
+            rejected.append((name, None, reason, why))
         else:
-            rows.append((name, label, read_split(entry.parts[0]) if below_split else None, None))
+            rows.append((name, *said))
             files.append(entry.file)
     full = {"/".join(entry.parts[:depth]) for entry in found if entry.reason != EMPTY_FOLDER for depth in (1, 2)}
     notes = [
@@ -78,8 +91,14 @@ def list_folder(filesystem: Any, folder: str, follow_links: bool) -> ImageListin
         if name not in full
     ]
     if not any(label is not None for _, label, _, _ in rows):
+        if name_pattern is not None:
+            strays = [name for name, _, reason, _ in rejected if reason == "stray_file"]
+            others = f"{len(strays):,} others, such as {strays[0]}" if strays else "no other"
+            raise UnusableSetError(f"No image in {folder} has a name that {name_pattern} matches. Found: {others}.")
         raise UnusableSetError(
-            f"No image in {folder}. Expected one folder a class with image files in it, such as {folder}/cat/1.png."
+            f"No image in {folder}. Expected one folder a class with image files in it, such as {folder}/cat/1.png. "
+            "Where names tell the class instead, as in cat.1.png, say how: target_name_pattern='^([a-z]+)' (of a "
+            "source: source_name_pattern)."
         )
     table = listing_table(pd.DataFrame(rows, columns=LISTING_COLUMNS))
     return ImageListing(table, partial(_read, tuple(files)), rejected=rejected_table(rejected), notes=note_table(notes))
@@ -106,22 +125,50 @@ def list_flat(filesystem: Any, folder: str, follow_links: bool) -> ImageListing:
     return ImageListing(table, partial(_read, tuple(files)), rejected=rejected_table(rejected))
 
 
+def _said_by_folder(side: tuple[str, ...], place: tuple[str, ...]) -> _Said | None:
+    """Of `<class>/…/<image>`, below the folder of a split or not; None beside the class folders."""
+    if len(place) < 2:
+        return None
+    return _Said(None if place[0] == UNLABELLED else _printable(place[0]), *map(read_split, side))
+
+
+def _said_by_name(pattern: str, name: str, side: tuple[str, ...], place: tuple[str, ...]) -> _Said | None:
+    """By the groups of a pattern; None where it says no label."""
+    if len(place) > 1 and place[0] == UNLABELLED:
+        return _Said(None, *map(read_split, side))
+    if (match := re.search(pattern, name)) is None:
+        return None
+    named = match.groupdict()
+    if not (label := named.get("label", match[1])):
+        return None
+    split = next(map(read_split, side), None)
+    if "split" in named and (split := read_split(named["split"] or "")) is None:
+        allowed = ", ".join(SPLIT_NAMES)
+        raise UnusableSetError(f"{pattern} finds no split in {name}: {named['split']!r}. Allowed: {allowed}.")
+    return _Said(label, split, named.get("group"))
+
+
 def _read(files: tuple[str | RemoteFile, ...], rows: np.ndarray) -> Iterator[Encoded]:
     return (files[row] for row in rows)
 
 
-def _has_splits(folders: list[str], folder: str) -> bool:
-    """Whether the top folders are splits; one class may be called `train` (or `test`) when there are others."""
+def _has_splits(folders: list[str], folder: str | None = None) -> bool:
+    """Whether the top folders are splits; one class may be called `train` (or `test`) when there are others.
+
+    With the name of the folder, where top folders are nothing else than splits or classes: an error where they are
+    mixed, or there is no `train`.
+    """
     splits = [name for name in folders if read_split(name)]
     others = [name for name in folders if not read_split(name)]
-    if len({read_split(name) for name in splits}) > 1 and others:
+    if folder is not None and len({read_split(name) for name in splits}) > 1 and others:
         raise UnusableSetError(
             f"{folder} mixes folders of splits ({', '.join(splits)}) with other folders ({', '.join(others)}). "
             "Move the others into the splits, or rename the splits if they are classes."
         )
-    if splits and not others and not any(read_split(name) == "training" for name in splits):
+    has_training = any(read_split(name) == "training" for name in splits)
+    if folder is not None and splits and not others and not has_training:
         raise UnusableSetError(f"{folder} has the splits {', '.join(splits)} but no train folder beside them.")
-    return bool(splits) and not others
+    return has_training and not others
 
 
 def _printable(name: str) -> str:

@@ -106,12 +106,22 @@ def hash_ranks(names: pd.Series, seed: int) -> list[str]:
     return [hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=8).hexdigest() for name in names]
 
 
-def list_images(location: str | Path, follow_links: bool = False, **storage_options: Any) -> ImageListing:
+def list_images(
+    location: str | Path,
+    follow_links: bool = False,
+    name_pattern: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    **storage_options: Any,
+) -> ImageListing:
     """List a folder of class folders, a manifest, or a table with the images in it.
 
     Args:
         location: Local path or fsspec address, such as `s3://bucket/photos`.
         follow_links: Whether links in a local folder may lead out of it.
+        name_pattern: Where classes have no folders: regular expression on the path below the folder, whose group
+            `label`, or first group, is the class; groups `split` and `group` may be in it, too.
+        columns: Where the columns of a table have other names: these by `path`, `label`, `split`, `group`. In place of
+            a column, `path` may be made of several, as in `images/{image_id}.jpg`.
         storage_options: For the file system of fsspec.
 
     Raises:
@@ -124,9 +134,13 @@ def list_images(location: str | Path, follow_links: bool = False, **storage_opti
 
     filesystem, path = _open_existing(location, storage_options)
     if Path(path).suffix.lower() in TABLE_SUFFIXES and filesystem.isfile(path):
-        listing = list_table(filesystem, path)
+        if name_pattern:
+            raise UnusableSetError(f"A pattern of names is for folders; {location} is a table, whose columns say more.")
+        listing = list_table(filesystem, path, columns=columns or {})
     elif filesystem.isdir(path):
-        listing = list_folder(filesystem, path, follow_links)
+        if columns:
+            raise UnusableSetError(f"Names of columns are for tables; {location} is a folder.")
+        listing = list_folder(filesystem, path, follow_links, name_pattern)
     else:
         raise UnusableSetError(
             f"Images must be a folder with one folder a class, or a file {', '.join(sorted(TABLE_SUFFIXES))}. "

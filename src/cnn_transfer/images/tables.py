@@ -3,12 +3,14 @@
 Columns: `label`, and optionally `split` and `group`, beside either `path` (relative to the manifest, absolute, or an
 address) or one column of images, as bytes or as the struct of `bytes` and `path` of Hugging Face `datasets`.
 An empty label is an unlabelled image. Any other column of text or numbers is kept as an attribute of the images.
+Columns of other names take these places where somebody says so.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path, PurePosixPath
 from posixpath import normpath
@@ -39,24 +41,30 @@ ARROW_SUFFIXES = {".arrow", ".feather"}
 TABLE_SUFFIXES = {".csv", ".parquet", *ARROW_SUFFIXES}
 
 
-def list_table(filesystem: Any, path: str, labelled: bool = True) -> ImageListing:
+def list_table(
+    filesystem: Any, path: str, labelled: bool = True, columns: Mapping[str, str] | None = None
+) -> ImageListing:
     """List a CSV, Parquet or Arrow file.
 
     Args:
         filesystem: Where it is.
         path: Of the file.
         labelled: Whether images must have labels; the column may be missing otherwise.
+        columns: What stands for `path`, `label`, `split` and `group` under another name; see `list_images`.
 
     Raises:
         ValueError: When a needed column is missing, naming those found, or a split is none.
     """
+    names = columns or {}
     if path.lower().endswith(".csv"):
-        return _list_manifest(_read_csv(filesystem, path), filesystem, path, labelled)
-    schema = _open_table(filesystem, path).schema
-    image_column = _image_column(schema)
-    if image_column is None:
-        return _list_manifest(_Reader(filesystem, path).frame(schema.names), filesystem, path, labelled)
-    return _list_images(filesystem, path, schema, image_column, labelled)
+        frame = _read_csv(filesystem, path)
+    else:
+        schema = _open_table(filesystem, path).schema
+        image_column = _image_column(schema)
+        if image_column is not None:
+            return _list_images(filesystem, path, schema, image_column, labelled, names)
+        frame = _Reader(filesystem, path).frame(schema.names)
+    return _list_manifest(_renamed(frame, names, path), filesystem, path, labelled)
 
 
 def read_labels(filesystem: Any, path: str) -> pd.DataFrame:
@@ -145,6 +153,33 @@ def _list_manifest(frame: pd.DataFrame, filesystem: Any, manifest: str, labelled
     return ImageListing(table, partial(_read_files, files), rejected=rejected_table(rejected), attributes=attributes)
 
 
+def _renamed(frame: pd.DataFrame, names: Mapping[str, str], origin: str) -> pd.DataFrame:
+    """With the columns that stand for others under the names of these; what they were made of is left out."""
+    made: dict[str, pd.Series] = {}
+    for name, source in names.items():
+        parts = _parts(name, source)
+        for part in parts:
+            if part not in frame:
+                found = list(frame.columns)
+                raise UnusableSetError(
+                    f"{origin} has no column {part}, which was to say the {name}. {did_you_mean(part, found)}Found: "
+                    f"{', '.join(found)}."
+                )
+        if parts == [source]:
+            made[name] = frame[source]
+            continue
+        texts = frame[parts].apply(_strings)
+        joined = [source.format_map(row).removeprefix("./") for row in texts.fillna("").to_dict("records")]
+        made[name] = pd.Series(joined, frame.index, dtype="str").where(texts.notna().all(axis=1))
+    taken = {*made} | {part for name, source in names.items() for part in _parts(name, source)}
+    return frame.drop(columns=[column for column in frame if column in taken]).assign(**made)
+
+
+def _parts(name: str, source: str) -> list[str]:
+    """The columns that are to say something: of a path it may be several, in braces."""
+    return (re.findall(r"{([^{}]*)}", source) if name == "path" else []) or [source]
+
+
 def _rows(table: pd.DataFrame) -> Iterator[tuple[str, str]]:
     return zip(table["id"], table["label"], strict=True)
 
@@ -165,24 +200,31 @@ def _read_files(files: tuple[Encoded, ...], rows: np.ndarray) -> Iterator[Encode
     return (files[row] for row in rows)
 
 
-def _list_images(filesystem: Any, path: str, schema: pa.Schema, column: str, labelled: bool) -> ImageListing:
-    if labelled:
+def _list_images(
+    filesystem: Any, path: str, schema: pa.Schema, column: str, labelled: bool, names: Mapping[str, str]
+) -> ImageListing:
+    label = names.get("label", "label")
+    if labelled and "label" not in names:
         _need(["label"], schema.names, path)
     kind = schema.field(column).type
     has_paths = pa.types.is_struct(kind) and kind.get_field_index("path") >= 0
-    wanted = [name for name in ("label", "split", "group") if name in schema.names]
-    taken = {column, "path", *LISTING_COLUMNS}
-    others = [field.name for field in schema if field.name not in taken and _is_plain(field)]
-    frame = _Reader(filesystem, path).frame([*wanted, *others, *([f"{column}.path"] if has_paths else [])])
-    if "label" in frame:
-        frame["label"] = _class_names(frame["label"], schema)
-    names = _strings(frame["path"]) if "path" in frame else pd.Series(pd.NA, frame.index, dtype="str")
-    nameless = names.isna() | names.duplicated(keep=False)
+    said = {label, "split", "group"} | {part for name, source in names.items() for part in _parts(name, source)}
+    wanted = [
+        field.name
+        for field in schema
+        if field.name in said or (_is_plain(field) and field.name not in {column, "path", *LISTING_COLUMNS})
+    ]
+    frame = _Reader(filesystem, path).frame([*wanted, *([f"{column}.path"] if has_paths else [])])
+    if label in frame:
+        frame[label] = _class_names(frame[label], schema, label)
+    frame = _renamed(frame, names, path)
+    paths = _strings(frame["path"]) if "path" in frame else pd.Series(pd.NA, frame.index, dtype="str")
+    nameless = paths.isna() | paths.duplicated(keep=False)
     numbered = pd.Series([f"row {row:08d}" for row in range(len(frame))], frame.index, dtype="str")
-    table = _common_columns(frame, path).assign(id=names.where(~nameless, numbered))
+    table = _common_columns(frame, path).assign(id=paths.where(~nameless, numbered))
     if labelled:
         _need_labels(table, path)
-    attributes = _attributes(table["id"], frame[others])
+    attributes = _attributes(table["id"], frame.drop(columns=["path", *LISTING_COLUMNS], errors="ignore"))
     return ImageListing(table, partial(_read_images, filesystem, path, column), attributes=attributes)
 
 
@@ -286,10 +328,10 @@ def _holds_bytes(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
-def _class_names(labels: pd.Series, schema: pa.Schema) -> pd.Series:
+def _class_names(labels: pd.Series, schema: pa.Schema, column: str) -> pd.Series:
     """Names of class numbers where Hugging Face `datasets` wrote them into the file."""
     features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
-    names = features.get("label", {}).get("names")
+    names = features.get(column, {}).get("names")
     if not names:
         return labels
     return labels.map(lambda number: names[int(number)] if pd.notna(number) and number >= 0 else None)
@@ -327,5 +369,6 @@ def _need(columns: list[str], found: list[str], origin: str) -> None:
         if column not in found:
             raise UnusableSetError(
                 f"{origin} has no column {column}. {did_you_mean(column, found)}Found: {', '.join(found)}. Needed: "
-                "label, and path or one column of images."
+                "label, and path or one column of images. Columns of other names are told so: "
+                f"target_columns.{column}=NAME (of a source: source_columns)."
             )
