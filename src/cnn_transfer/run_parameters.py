@@ -25,9 +25,12 @@ from cnn_transfer.training import Precision
 
 
 class ColumnNames(Parameters):
-    """What the columns of a table of images are called; None: as here. A path may be made of several, in braces."""
+    """What the columns of a table of images are called; None: as here, but `path` for the file.
 
-    path: str | None = None
+    The file may be made of several columns, in braces: `images/{image_id}.jpg`.
+    """
+
+    file: str | None = None
     label: str | None = None
     split: str | None = None
     group: str | None = None

@@ -164,6 +164,19 @@ def test_other_labels_are_other_images_to_what_recognises_unchanged_ones(folder_
     assert dataset.fingerprint() == first  # its content counts, not its time
 
 
+def test_raw_images_that_are_read_in_another_way_are_other_images(folder_of_two_classes):
+    alone = RawImagesDataset(str(folder_of_two_classes))
+    by_name = RawImagesDataset(str(folder_of_two_classes), name_pattern=r"(\d)\.png")
+    assert by_name.load().table["label"].tolist() == ["1", "2", "1"]
+    assert by_name._describe()["name_pattern"] == r"(\d)\.png"
+    prints = {
+        dataset.fingerprint()
+        for dataset in (alone, by_name, RawImagesDataset(str(folder_of_two_classes), name_pattern="(.)", columns={}))
+    }
+    assert len(prints) == 3
+    assert RawImagesDataset(str(folder_of_two_classes), columns={"label": "dx"}).fingerprint() not in prints
+
+
 def test_raw_images_are_never_written(tmp_path):
     with pytest.raises(DatasetError, match="never written"):
         RawImagesDataset(filepath=str(tmp_path)).save("anything")

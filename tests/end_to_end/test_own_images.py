@@ -223,6 +223,56 @@ def test_labels_that_were_looked_at_again_go_back_in(project, kedro, put):
         assert "Traceback" not in refused.stdout
 
 
+def test_names_that_tell_the_class_and_columns_of_other_names(project, kedro, put):
+    """As of cats and dogs in one folder, and of lesions in a table whose ids are no paths."""
+    rows = []
+    for offset, label in enumerate(LEVELS):
+        for index in range(20):
+            put(f"flat/{label}.{index}.jpg", photo(label, 1000 * offset + index))
+            put(f"lesions/part_1/ISIC_{offset}{index:02}.jpg", photo(label, 50_000 + 1000 * offset + index))
+            rows.append((f"ISIC_{offset}{index:02}", label, f"L{offset}{index // 2}", 40 + index))
+    meta = pd.DataFrame(rows, columns=["image_id", "dx", "lesion_id", "age"])
+    manifest = put("lesions/meta.csv", meta.to_csv(index=False).encode())
+    reading = {
+        "target_images": "data/flat",
+        "target_name_pattern": r"([a-z]+)\.\d",
+        "source_images": manifest,
+        "source_columns.file": "part_1/{image_id}.jpg",
+        "source_columns.label": "dx",
+        "source_columns.group": "lesion_id",
+    }
+    result = run(kedro, project, "--pipelines", "preprocess", **reading)
+    assert result.returncode == 0, result.stdout
+    assert "target: 60 listed, 60 used" in result.stdout
+    for role in ("source", "target"):
+        splits = table(project, f"{role}_splits", "03_primary")
+        assert splits["label"].value_counts().to_dict() == dict.fromkeys(LEVELS, 20)
+    groups = table(project, "source_splits", "03_primary").groupby("group")["split"].nunique()
+    assert len(groups) == 30
+    assert (groups == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        ({"target_name_pattern": "cat"}, ["target_name_pattern: needs a group in parentheses", "nothing was run"]),
+        ({"target_columns.labels": "dx"}, ["target_columns.labels is not a parameter. Did you mean label?"]),
+        ({"target_name_pattern": "^(bird)"}, ["has a name that ^(bird) matches. Found: 2 others, such as cat.1.jpg"]),
+        ({}, ["Where names tell the class instead, as in cat.1.png, say how: target_name_pattern='^([a-z]+)'"]),
+    ],
+)
+def test_ways_to_read_a_set_that_say_nothing_are_refused(project, kedro, put, parameters, expected):
+    for name in ("cat.1.jpg", "dog.1.jpg"):
+        put(f"flat/{name}", photo("dark", 0))
+    result = run(
+        kedro, project, "--to-nodes", "preprocess.target.split_images", target_images="data/flat", **parameters
+    )
+    assert result.returncode == 1
+    told = " ".join(result.stdout.split())
+    assert all(text in told for text in expected), result.stdout
+    assert "Traceback" not in result.stdout
+
+
 def test_a_path_that_the_environment_does_not_read_is_refused(project, kedro):
     result = kedro(project, "run", "--env", "cifar10", "--params", "source_images=data/elsewhere")
     assert result.returncode == 1
@@ -238,3 +288,7 @@ def test_labels_that_the_environment_does_not_read_are_refused(project, kedro, p
     assert result.returncode == 1
     assert "target_labels: data/told.csv was asked for, but the catalog of this environment reads" in result.stdout
     assert "put ${runtime_params:target_labels} into the entry target_raw_images" in result.stdout
+    pattern = kedro(project, "run", "--env", "local", "--params", "target_name_pattern=(cat)")
+    assert "target_name_pattern: (cat) was asked for, but the catalog of this environment reads" in pattern.stdout
+    columns = kedro(project, "run", "--env", "local", "--params", "target_columns.label=dx")
+    assert "target_columns: {'label': 'dx'} was asked for, but the catalog" in columns.stdout

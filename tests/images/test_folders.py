@@ -329,3 +329,62 @@ def test_hundreds_of_folders_are_listed_with_few_open_files(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     assert sum(len(chunk.table) for chunk in chunks) == 300
+
+
+def test_a_pattern_reads_classes_from_names_where_they_have_no_folders(make):
+    folder = make(
+        "cat.1.png", "cat.2.png", "dog.1.png", "deep/dog.2.png", "IMG_1.png", "_unlabelled/dog.3.png", "list.csv"
+    )
+    listing = list_images(folder, name_pattern=r"(cat|dog)\.\d")
+    assert listing.table["label"].isna().sum() == 1
+    assert {name: label for name, label in labels(listing).items() if not name.startswith("_")} == {
+        "cat.1.png": "cat",
+        "cat.2.png": "cat",
+        "deep/dog.2.png": "dog",
+        "dog.1.png": "dog",
+    }
+    assert rejected(listing) == {"IMG_1.png": "stray_file", "list.csv": "other_file"}
+    assert listing.rejected["detail"].unique().tolist() == [r"(cat|dog)\.\d does not match it"]
+    assert listing.notes.empty
+
+
+def test_a_pattern_may_say_sides_and_groups_too(make):
+    folder = make("p1/Train_cat_1.png", "p1/Train_dog_2.png", "p2/test_cat_3.png")
+    listing = list_images(folder, name_pattern=r"(?P<group>p\d)/(?P<split>\w+?)_(?P<label>\w+)_")
+    assert labels(listing) == {"p1/Train_cat_1.png": "cat", "p1/Train_dog_2.png": "dog", "p2/test_cat_3.png": "cat"}
+    assert list(splits(listing).values()) == ["training", "training", "test"]
+    assert listing.table["group"].tolist() == ["p1", "p1", "p2"]
+    with pytest.raises(ValueError, match=r"finds no split in p1/Train_cat_1.png: 'p1'. Allowed: train, training"):
+        list_images(folder, name_pattern=r"(?P<split>p\d)/\w+?_(?P<label>\w+)_")
+
+
+def test_folders_of_sides_stay_sides_where_names_tell_the_class(make):
+    folder = make("train/cat.1.png", "train/dog.1.png", "test/cat.2.png", "test/_unlabelled/1.png")
+    listing = list_images(folder, name_pattern=r"/([a-z]+)\.\d")
+    table = listing.table.fillna("")
+    assert table[["label", "split"]].to_numpy().tolist() == [
+        ["", "test"], ["cat", "test"], ["cat", "training"], ["dog", "training"],
+    ]  # fmt: skip
+    beside = make("other/cat.3.png")  # is no side, and then none is
+    assert list_images(beside, name_pattern=r"/([a-z]+)\.\d").table["split"].isna().all()
+
+
+def test_a_name_of_which_the_pattern_leaves_the_class_out_is_set_aside(make):
+    listing = list_images(make("cat1.png", "1.png"), name_pattern=r"([a-z]+)?\d\.png")
+    assert labels(listing) == {"cat1.png": "cat"}
+    assert rejected(listing) == {"1.png": "stray_file"}
+
+
+def test_a_pattern_that_matches_nothing_is_an_error_with_a_name_as_it_is(make):
+    folder = make("cat.1.png", "dog.1.png")
+    with pytest.raises(ValueError, match=r"has a name that \^\(bird\) matches. Found: 2 others, such as cat.1.png."):
+        list_images(folder, name_pattern="^(bird)")
+    with pytest.raises(ValueError, match=r"say how: target_name_pattern='\^\(\[a-z\]\+\)'"):
+        list_images(folder)
+    with pytest.raises(ValueError, match="Found: no other"):
+        list_images(make("../none/notes.txt").parent / "none", name_pattern="^(bird)")
+
+
+def test_names_of_columns_are_for_tables(make):
+    with pytest.raises(ValueError, match=r"Names of columns are for tables; .*set is a folder"):
+        list_images(make("cat/1.png"), columns={"label": "dx"})

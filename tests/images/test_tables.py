@@ -318,3 +318,68 @@ def test_a_folder_named_like_a_table_is_a_folder(tmp_path):
     for name in ("cat/1.png", "dog/1.png"):
         write(tmp_path / "photos.parquet" / name, PICTURES[0])
     assert list_images(tmp_path / "photos.parquet").table["label"].tolist() == ["cat", "dog"]
+
+
+def test_columns_of_other_names_take_the_places_that_somebody_says(tmp_path):
+    text = "image_id,dx,lesion_id,side,age\n0,mel,L1,train,50\n1,nev,L1,train,60\n2,nev,,test,\n,mel,L3,test,1\n"
+    listing = list_images(
+        manifest(tmp_path, text),
+        columns={"file": "images/{image_id}.png", "label": "dx", "group": "lesion_id", "split": "side"},
+    )
+    assert listing.table["id"].tolist() == ["images/0.png", "images/1.png", "images/2.png"]
+    assert listing.table["label"].tolist() == ["mel", "nev", "nev"]
+    assert listing.table["group"].fillna("").tolist() == ["L1", "L1", ""]
+    assert listing.table["split"].tolist() == ["training", "training", "test"]
+    assert listing.attributes.columns.tolist() == ["id", "age"]  # what names the class is not to be one
+    assert rejected(listing) == {"row 3": "missing_path"}
+    assert len(decode(listing).table) == 3
+
+
+def test_a_column_that_was_there_gives_way_to_the_one_that_is_named(tmp_path):
+    text = "path,label,breed\nimages/0.png,pet,cat\nimages/1.png,pet,dog\n"
+    listing = list_images(manifest(tmp_path, text), columns={"label": "breed"})
+    assert listing.table["label"].tolist() == ["cat", "dog"]
+    assert listing.attributes.columns.tolist() == ["id"]
+
+
+def test_a_path_may_begin_with_a_column(tmp_path):
+    text = "folder,label,name\nimages,cat,0\nimages,dog,1\n"
+    listing = list_images(manifest(tmp_path, text), columns={"file": "./{folder}/{name}.png"})
+    assert listing.table["id"].tolist() == ["images/0.png", "images/1.png"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"label": "dxx"}, r"has no column dxx, which was to say the label. Did you mean dx\? Found: path, dx."),
+        ({"label": "dx", "file": "{ids}.png"}, "has no column ids, which was to say the file. Found: path, dx."),
+        ({}, r"has no column label.*told so: target_columns.label=NAME \(of a source: source_columns\)."),
+    ],
+)
+def test_a_named_column_that_is_not_there_is_an_error(tmp_path, columns, message):
+    with pytest.raises(ValueError, match=message):
+        list_images(manifest(tmp_path, "path,dx\nimages/0.png,cat\n"), columns=columns)
+
+
+@pytest.mark.parametrize("form", ["parquet", "file", "stream"])
+def test_columns_of_images_in_a_table_may_have_other_names(tmp_path, form):
+    features = {"info": {"features": {"fine": {"names": ["cat", "dog"]}}}}
+    table = pa.table(
+        {
+            "img": pa.array([{"bytes": picture, "path": None} for picture in PICTURES[:3]], STRUCT),
+            "fine": [1, 0, 1],
+            "label": ["x", "y", "z"],
+            "key": ["a", "b", "c"],
+            "age": [1, 2, 3],
+        }
+    ).replace_schema_metadata({"huggingface": json.dumps(features)})
+    listing = list_images(save(table, tmp_path / "t.parquet", form), columns={"label": "fine", "file": "{key}.png"})
+    assert listing.table["label"].tolist() == ["dog", "cat", "dog"]
+    assert listing.table["id"].tolist() == ["a.png", "b.png", "c.png"]
+    assert listing.attributes.columns.tolist() == ["id", "age"]
+    assert len(decode(listing).table) == 3
+
+
+def test_a_pattern_of_names_is_for_folders(tmp_path):
+    with pytest.raises(ValueError, match=r"A pattern of names is for folders; .*list\.csv is a table"):
+        list_images(manifest(tmp_path, "path,label\nimages/0.png,cat\n"), name_pattern="(cat)")

@@ -120,8 +120,8 @@ def list_images(
         follow_links: Whether links in a local folder may lead out of it.
         name_pattern: Where classes have no folders: regular expression on the path below the folder, whose group
             `label`, or first group, is the class; groups `split` and `group` may be in it, too.
-        columns: Where the columns of a table have other names: these by `path`, `label`, `split`, `group`. In place of
-            a column, `path` may be made of several, as in `images/{image_id}.jpg`.
+        columns: Where the columns of a table have other names: these by `file` (its path), `label`, `split`, `group`.
+            In place of a column, a file may be made of several, as in `images/{image_id}.jpg`.
         storage_options: For the file system of fsspec.
 
     Raises:

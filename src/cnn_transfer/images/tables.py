@@ -37,6 +37,7 @@ from cnn_transfer.images.listing import (
 from cnn_transfer.images.reasons import UnusableSetError, rejected_table
 from cnn_transfer.parameters import did_you_mean
 
+FILE, COLUMN_OF_FILE = "file", "path"  # configurations of Kedro make what is called path absolute
 ARROW_SUFFIXES = {".arrow", ".feather"}
 TABLE_SUFFIXES = {".csv", ".parquet", *ARROW_SUFFIXES}
 
@@ -50,7 +51,7 @@ def list_table(
         filesystem: Where it is.
         path: Of the file.
         labelled: Whether images must have labels; the column may be missing otherwise.
-        columns: What stands for `path`, `label`, `split` and `group` under another name; see `list_images`.
+        columns: What stands for `path` (by `file`), `label`, `split` and `group` under another name; see `list_images`.
 
     Raises:
         ValueError: When a needed column is missing, naming those found, or a split is none.
@@ -156,13 +157,13 @@ def _list_manifest(frame: pd.DataFrame, filesystem: Any, manifest: str, labelled
 def _renamed(frame: pd.DataFrame, names: Mapping[str, str], origin: str) -> pd.DataFrame:
     """With the columns that stand for others under the names of these; what they were made of is left out."""
     made: dict[str, pd.Series] = {}
-    for name, source in names.items():
-        parts = _parts(name, source)
+    for role, source in names.items():
+        name, parts = COLUMN_OF_FILE if role == FILE else role, _parts(role, source)
         for part in parts:
             if part not in frame:
                 found = list(frame.columns)
                 raise UnusableSetError(
-                    f"{origin} has no column {part}, which was to say the {name}. {did_you_mean(part, found)}Found: "
+                    f"{origin} has no column {part}, which was to say the {role}. {did_you_mean(part, found)}Found: "
                     f"{', '.join(found)}."
                 )
         if parts == [source]:
@@ -171,13 +172,13 @@ def _renamed(frame: pd.DataFrame, names: Mapping[str, str], origin: str) -> pd.D
         texts = frame[parts].apply(_strings)
         joined = [source.format_map(row).removeprefix("./") for row in texts.fillna("").to_dict("records")]
         made[name] = pd.Series(joined, frame.index, dtype="str").where(texts.notna().all(axis=1))
-    taken = {*made} | {part for name, source in names.items() for part in _parts(name, source)}
+    taken = {*made} | {part for role, source in names.items() for part in _parts(role, source)}
     return frame.drop(columns=[column for column in frame if column in taken]).assign(**made)
 
 
-def _parts(name: str, source: str) -> list[str]:
-    """The columns that are to say something: of a path it may be several, in braces."""
-    return (re.findall(r"{([^{}]*)}", source) if name == "path" else []) or [source]
+def _parts(role: str, source: str) -> list[str]:
+    """The columns that are to say something: of a file it may be several, in braces."""
+    return (re.findall(r"{([^{}]*)}", source) if role == FILE else []) or [source]
 
 
 def _rows(table: pd.DataFrame) -> Iterator[tuple[str, str]]:
@@ -208,7 +209,7 @@ def _list_images(
         _need(["label"], schema.names, path)
     kind = schema.field(column).type
     has_paths = pa.types.is_struct(kind) and kind.get_field_index("path") >= 0
-    said = {label, "split", "group"} | {part for name, source in names.items() for part in _parts(name, source)}
+    said = {label, "split", "group"} | {part for role, source in names.items() for part in _parts(role, source)}
     wanted = [
         field.name
         for field in schema
@@ -370,5 +371,5 @@ def _need(columns: list[str], found: list[str], origin: str) -> None:
             raise UnusableSetError(
                 f"{origin} has no column {column}. {did_you_mean(column, found)}Found: {', '.join(found)}. Needed: "
                 "label, and path or one column of images. Columns of other names are told so: "
-                f"target_columns.{column}=NAME (of a source: source_columns)."
+                f"target_columns.{FILE if column == COLUMN_OF_FILE else column}=NAME (of a source: source_columns)."
             )
