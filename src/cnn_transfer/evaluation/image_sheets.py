@@ -11,6 +11,7 @@ import pandas as pd
 from cnn_transfer.evaluation.figures import Axes, Figure, PictureGrid, draw_words, new_figure, short_name, show_images
 from cnn_transfer.images import SPLITS, ImageSet, class_names
 
+FEWEST_BARS = 4  # that one of a histogram of reasons is as high as
 FEWEST_COLUMNS = 4  # of a sheet, so that its title has room
 ABOVE: dict[str, Any] = {"fontsize": 9, "loc": "lower center", "bbox_to_anchor": (0.5, 1), "frameon": False}
 SPLIT_COLOURS = ("#0072b2", "#56b4e9", "#d55e00", "#bbbbbb", "#666666")  # in the order of SPLITS (Okabe and Ito)
@@ -64,11 +65,15 @@ def draw_image_histograms(
     by_class.set_title(f"Images used, {len(names)} of {len(class_names(splits))} classes", fontsize=10, pad=22)
     by_class.legend(**ABOVE, ncols=len(SPLITS))
     if "reason" in axes:
+        from matplotlib.ticker import MaxNLocator
+
         reasons = rejected["reason"].value_counts()[::-1]
         bars = axes["reason"].barh(range(len(reasons)), reasons, color="#d55e00")
         axes["reason"].bar_label(bars, padding=3, fontsize=9)
         axes["reason"].set_yticks(range(len(reasons)), [reason.replace("_", " ") for reason in reasons.index])
         axes["reason"].set_xlim(0, 1.25 * reasons.max())
+        axes["reason"].xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+        axes["reason"].set_ylim(min(0, len(reasons) - FEWEST_BARS) - 0.6, len(reasons) - 0.4)
         axes["reason"].set_title(f"Set aside: {len(rejected):,}", fontsize=10, pad=22)
     if "size" in axes:
         axes["size"].hist(shorter, bins=20, color="#0072b2")
