@@ -55,7 +55,7 @@ def judge_reliance(predictions: pd.DataFrame, guesses: pd.Series, confidence: fl
                 influences[side] += sign * weight * ((predicted[side] == other) - share) / images
                 floor += weight**2 * smoothed * (1 - smoothed) / (images + 2)
                 said, of_others = said + weight * share * (sign > 0), of_others + weight * share * (sign < 0)
-    found: dict[str, Any] = {"images": int((pointed != label).sum()), "compared": compared}
+    found: dict[str, Any] = {"images": int((pointed != label).sum()), "compared": float(compared)}
     figures = dict.fromkeys(("said", "said_of_others", "difference", "difference_low", "difference_high"))
     if compared < FEWEST_COMPARED:
         return found | figures | {"relies": None}
@@ -63,11 +63,11 @@ def judge_reliance(predictions: pd.DataFrame, guesses: pd.Series, confidence: fl
     difference, half = (said - of_others) / compared, units.quantile(confidence) * float(np.sqrt(variance))
     low, high = max(-1.0, difference - half), min(1.0, difference + half)
     return found | {
-        "said": said / compared,
-        "said_of_others": of_others / compared,
-        "difference": difference,
-        "difference_low": low,
-        "difference_high": high,
+        "said": float(said / compared),
+        "said_of_others": float(of_others / compared),
+        "difference": float(difference),
+        "difference_low": float(low),
+        "difference_high": float(high),
         "relies": True if low > 0 else False if high <= MOST_UNSEEN else None,
     }
 
