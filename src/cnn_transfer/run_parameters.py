@@ -48,6 +48,7 @@ class RunParameters(Parameters):
     target_columns: ColumnNames | None = None
     target_labels: str | None = None  # table of labels, or folder of such tables, read by the catalog
     images: str | None = None  # new ones, for predict
+    images_columns: ColumnNames | None = None  # of a table of them, read by the catalog
     audit_labels: str | None = None  # table of what people say that new images are, or folder of such tables
     model_version: str | int | None = None  # of the predictor that is used, read by the catalog; None: the newest
     precision: Precision

@@ -33,6 +33,24 @@ def test_of_a_manifest_it_is_not_known_whether_its_images_changed(class_folder, 
     assert len(list(listing.read(np.arange(1)))) == 1
 
 
+def test_columns_of_a_table_may_have_other_names(class_folder, tmp_path):
+    pd.DataFrame({"file": ["000", "001"], "age": [1, 2]}).to_csv(tmp_path / "images.csv", index=False)
+    columns = {"file": f"{class_folder}/row/{{file}}.png"}
+    listing = NewImagesDataset(filepath=str(tmp_path / "images.csv"), columns=columns).load()
+    assert listing.table["id"].tolist() == [f"{class_folder}/row/{number}.png" for number in ("000", "001")]
+    assert len(list(listing.read(np.arange(2)))) == 2
+    with pytest.raises(ValueError, match=r"Names of columns are for tables; .* is a folder"):
+        NewImagesDataset(filepath=str(class_folder), columns=columns).check()
+    frame = pd.DataFrame({"image": [b"1", b"2"], "name": ["a", "b"]})
+    frame.to_parquet(tmp_path / "images.parquet")
+    named, numbered = (
+        NewImagesDataset(filepath=str(tmp_path / "images.parquet"), columns=names) for names in ({"file": "name"}, None)
+    )
+    assert named.load().table["id"].tolist() == ["a", "b"]
+    assert numbered.load().table["id"].tolist() == ["row 00000000", "row 00000001"]
+    assert named.fingerprint() != numbered.fingerprint()
+
+
 def test_what_comes_after_the_listing_is_left_for_the_next_run(class_folder, tmp_path):
     (tmp_path / "0.png").write_bytes((class_folder / "row/000.png").read_bytes())
     dataset = NewImagesDataset(filepath=str(tmp_path))

@@ -353,7 +353,7 @@ def test_a_path_may_begin_with_a_column(tmp_path):
     [
         ({"label": "dxx"}, r"has no column dxx, which was to say the label. Did you mean dx\? Found: path, dx."),
         ({"label": "dx", "file": "{ids}.png"}, "has no column ids, which was to say the file. Found: path, dx."),
-        ({}, r"has no column label.*told so: target_columns.label=NAME \(of a source: source_columns\)."),
+        ({}, r"has no column label.*told so: target_columns.label=NAME \(of a source: source_columns, of"),
     ],
 )
 def test_a_named_column_that_is_not_there_is_an_error(tmp_path, columns, message):

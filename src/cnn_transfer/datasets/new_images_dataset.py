@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -18,12 +21,19 @@ class NewImagesDataset(GivenDataset[ImageListing]):
     Args:
         filepath: Local path or address, such as `s3://bucket/photos`; None: not said yet.
         follow_links: Whether links in a local folder may lead out of it.
+        columns: What a table's columns are called; see `images.list_images`.
         given: See `GivenDataset`.
     """
 
-    def __init__(self, filepath: str | None = None, follow_links: bool = False, **given: Any) -> None:
+    def __init__(
+        self,
+        filepath: str | None = None,
+        follow_links: bool = False,
+        columns: Mapping[str, str] | None = None,
+        **given: Any,
+    ) -> None:
         super().__init__(filepath, **given)
-        self._follow_links = follow_links
+        self._follow_links, self._columns = follow_links, dict(columns or {})
 
     def load(self) -> ImageListing:
         return self._listing
@@ -53,5 +63,7 @@ class NewImagesDataset(GivenDataset[ImageListing]):
                 "kedro run --pipelines predict --params images=PATH"
             )
         digest = fingerprint_of(self._filepath, self._storage_options)
-        listing = list_unlabelled(self._filepath, self._follow_links, **self._storage_options)
+        if digest is not None and self._columns:
+            digest = hashlib.blake2b(f"{digest}{json.dumps(self._columns)}".encode(), digest_size=16).hexdigest()
+        listing = list_unlabelled(self._filepath, self._follow_links, self._columns, **self._storage_options)
         return replace(listing, fingerprint=digest)

@@ -138,8 +138,7 @@ def list_images(
             raise UnusableSetError(f"A pattern of names is for folders; {location} is a table, whose columns say more.")
         listing = list_table(filesystem, path, columns=columns or {})
     elif filesystem.isdir(path):
-        if columns:
-            raise UnusableSetError(f"Names of columns are for tables; {location} is a folder.")
+        _refuse_columns(columns, location)
         listing = list_folder(filesystem, path, follow_links, name_pattern)
     else:
         raise UnusableSetError(
@@ -149,12 +148,15 @@ def list_images(
     return _named(listing, Path(path).stem)
 
 
-def list_unlabelled(location: str | Path, follow_links: bool = False, **storage_options: Any) -> ImageListing:
+def list_unlabelled(
+    location: str | Path, follow_links: bool = False, columns: Mapping[str, str] | None = None, **storage_options: Any
+) -> ImageListing:
     """List images that need no labels: all files of a folder, a manifest or table without `label`, or one image.
 
     Args:
         location: Local path or fsspec address.
         follow_links: Whether links in a local folder may lead out of it.
+        columns: As for `list_images`.
         storage_options: For the file system of fsspec.
 
     Raises:
@@ -167,9 +169,10 @@ def list_unlabelled(location: str | Path, follow_links: bool = False, **storage_
 
     filesystem, path = _open_existing(location, storage_options)
     if filesystem.isdir(path):
+        _refuse_columns(columns, location)
         listing = list_flat(filesystem, path, follow_links)
     elif Path(path).suffix.lower() in TABLE_SUFFIXES:
-        listing = list_table(filesystem, path, labelled=False)
+        listing = list_table(filesystem, path, labelled=False, columns=columns)
     else:
         file = Path(path) if is_local(filesystem) else RemoteFile(filesystem, path)
         table = listing_table(pd.DataFrame({"id": [Path(path).name]}))
@@ -177,6 +180,11 @@ def list_unlabelled(location: str | Path, follow_links: bool = False, **storage_
     if listing.table.empty:
         raise UnusableSetError(f"There is no image in {location}: it lists none.")
     return replace(listing, name=Path(path).stem)
+
+
+def _refuse_columns(columns: Mapping[str, str] | None, folder: str | Path) -> None:
+    if columns:
+        raise UnusableSetError(f"Names of columns are for tables; {folder} is a folder.")
 
 
 def _read_one(file: Encoded, rows: np.ndarray) -> Iterator[Encoded]:

@@ -371,5 +371,6 @@ def _need(columns: list[str], found: list[str], origin: str) -> None:
             raise UnusableSetError(
                 f"{origin} has no column {column}. {did_you_mean(column, found)}Found: {', '.join(found)}. Needed: "
                 "label, and path or one column of images. Columns of other names are told so: "
-                f"target_columns.{FILE if column == COLUMN_OF_FILE else column}=NAME (of a source: source_columns)."
+                f"target_columns.{FILE if column == COLUMN_OF_FILE else column}=NAME (of a "
+                "source: source_columns, of new images: images_columns)."
             )
