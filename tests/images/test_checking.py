@@ -207,6 +207,28 @@ def test_series_that_names_and_pixels_show_stay_together():
     assert untold.describe()["series"] == []
 
 
+def test_series_with_images_of_several_classes_stay_together():
+    rows = [(row[0][2:], "xyx"[number % 3], *row[2:]) for number, row in enumerate(films(20))]
+    checked = check(rows, group_pattern="auto")
+    (found,) = checked.describe()["series"]
+    assert (found["series"], found["across_classes"], found["kept_together"]) == (20, True, True)
+    assert groups(checked) == {frozenset(row[0] for row in rows[3 * film : 3 * film + 3]) for film in range(20)}
+    assert (assign_splits(checked.table, SPLIT, seed=0).groupby("group")["split"].nunique() == 1).all()
+
+
+def test_series_by_name_and_by_order_are_both_kept_together():
+    named = films(20)
+    both = named + [(f"x/{number:03}.png", "x", *row[2:]) for number, row in enumerate(films(20, first=20))]
+    checked = check(both, group_pattern="auto")
+    by_name, by_order = checked.describe()["series"]
+    assert by_name["images"] == 60
+    assert by_order["pattern"] is None
+    assert by_order["images"] > 30
+    assert by_name["kept_together"]
+    assert by_order["kept_together"]
+    assert {frozenset(row[0] for row in named[3 * film : 3 * film + 3]) for film in range(20)} < groups(checked)
+
+
 def test_series_do_not_take_images_from_the_given_sides_and_are_counted_there():
     rows = films(20, sides=("train", "train", "test"))
     checked = check(rows, group_pattern="auto")
