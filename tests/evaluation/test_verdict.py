@@ -421,6 +421,27 @@ def test_a_source_that_adds_nothing_is_named_even_where_transfer_is_better(predi
     assert verdict["advice"][1].startswith("No other cut promises more: block2 alone")
 
 
+def test_a_cut_that_is_not_better_is_not_recommended(predictions):
+    target, baseline = predictions([True] * 90 + [False] * 10), predictions([True] * 60 + [False] * 40)
+    as_good = DEPTHS.assign(accuracy=[0.4, 0.7, 0.7])
+    verdict = compare(target, baseline, target, TARGET_LOG, BASELINE_LOG, 0.95, as_good)
+    assert verdict["advice"][1] == (
+        "No other cut promises more: block3 alone gets 70.0% of left-out training images right (+15.0 points over "
+        "random weights), and block2 alone gets 70.0% of left-out training images right (+20.0 points over random weights)."
+    )
+
+
+@pytest.mark.parametrize("mistakes", [0, 5, 6])
+def test_where_hardly_an_image_is_mistaken_nothing_else_could_be_clearly_better(predictions, mistakes):
+    target = predictions([False] * mistakes + [True] * (100 - mistakes))
+    advice = compare(target, target, target, TARGET_LOG, BASELINE_LOG, 0.95, DEPTHS, PLAN)["advice"]
+    few = (
+        f"no other source or cut could be clearly better: {mistakes} of 100 are mistaken. More test images would tell."
+    )
+    assert (few in advice[0]) == (mistakes < 6)
+    assert (len(advice) == 1) == (mistakes < 6)
+
+
 def test_a_transfer_that_is_worth_it_needs_no_advice(predictions):
     target, other = predictions([True] * 90 + [False] * 10), predictions([True] * 60 + [False] * 40)
     assert compare(target, other, other, TARGET_LOG, BASELINE_LOG, 0.95, DEPTHS, PLAN)["advice"] == []
