@@ -427,7 +427,8 @@ def test_a_cut_that_is_not_better_is_not_recommended(predictions):
     verdict = compare(target, baseline, target, TARGET_LOG, BASELINE_LOG, 0.95, as_good)
     assert verdict["advice"][1] == (
         "No other cut promises more: block3 alone gets 70.0% of left-out training images right (+15.0 points over "
-        "random weights), and block2 alone gets 70.0% of left-out training images right (+20.0 points over random weights)."
+        "random weights), and block2 alone gets 70.0% of left-out training images right (+20.0 points over random "
+        "weights)."
     )
 
 
