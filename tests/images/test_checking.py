@@ -200,6 +200,7 @@ def test_series_that_names_and_pixels_show_stay_together():
     assert groups(checked) == {frozenset(row[0] for row in rows[3 * film : 3 * film + 3]) for film in range(20)}
     (found,) = checked.describe()["series"]
     assert (found["images"], found["series"], found["kept_together"], found["held_out_seen"]) == (60, 20, True, 0)
+    assert found["example"] == "film0 of x (x/film0_0.png, x/film0_1.png and 1 more)"
     splits = assign_splits(checked.table, SPLIT, seed=0)
     assert (splits.groupby("group")["split"].nunique() == 1).all()
     untold = check(rows, near_duplicates=NEAR)

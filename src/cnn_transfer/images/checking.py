@@ -225,13 +225,14 @@ def _keep_together(
             given, joined = together, pairs
         sizes = names.value_counts()
         largest = str(sizes.index[0])
+        members = _some(used.loc[names.index[names == largest], "id"], 2)
         described.append(
             {
                 "pattern": series.pattern,
                 "images": int(sizes.sum()),
                 "series": len(sizes),
                 "across_classes": series.across_classes,
-                "example": largest if series.pattern else _some(used.loc[names.index[names == largest], "id"], 2),
+                "example": f"{largest} ({members})" if series.pattern else members,
                 "nearest": series.nearest,
                 "chance": series.chance,
                 "held_out_seen": int(names[side != ""].dropna().isin(names[side == ""].dropna()).sum()),
