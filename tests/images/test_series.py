@@ -148,6 +148,18 @@ def test_names_that_mean_nothing_are_no_series_across_classes(seed):
     assert found(mixed) is None
 
 
+@pytest.mark.parametrize("kinds", [2, 6])
+def test_what_names_say_of_classes_is_no_series_where_some_labels_are_others(kinds):
+    """Folders of classes, or of kinds of them, whose pictures are alike, and every tenth image with another label."""
+    rng = np.random.default_rng(0)
+    shades = np.repeat(np.linspace(20, 230, kinds), 240 // kinds)
+    pictures = np.clip(shades[:, None, None, None] + rng.normal(0, 8, (240, 32, 32, 3)), 0, 255).astype(np.uint8)
+    names = [f"kind{number * kinds // 240}/{number:03}.png" for number in range(240)]
+    labels = np.array(["a", "b"])[np.arange(240) // 120]
+    labels[::10] = np.where(labels[::10] == "a", "b", "a")
+    assert found(image_set(names, pictures, labels)) is None
+
+
 def test_a_few_that_go_across_classes_are_seen_where_the_names_are_known_to_mean_something():
     """Of 30 patients four are in both classes, the third image of each."""
     named = found(in_two_classes(lambda one, copy: "ill" if one % 2 or (one < 8 and copy > 1) else "well"))

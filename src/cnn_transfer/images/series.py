@@ -34,6 +34,7 @@ FAINT = 4.0  # length of a gradient, in levels of grey, below which an edge coun
 LEAST_IN_SERIES = 0.2  # share of the images that have another of their series
 MOST_OF_SET = 0.2  # share of the images: what is larger is no series, but images of one camera
 MOST_CHANCE = 0.2  # that the nearest image is of one's series: with fewer, larger ones little is left to split
+FEWEST_OF_A_CLASS = 5  # series, on average, of which some may go across classes: fewer may be names of the classes
 READ_AT_ONCE = 256  # images in memory at their full size
 MOST_RUNS = 10
 RUN_LENGTH = 100  # images that follow one another, among which the nearest is sought
@@ -154,7 +155,8 @@ def find_named_series(images: ImageSet, rows: np.ndarray) -> Series | None:
         appearance = _appearance(images, rows[chosen])
         inside = _judge(appearance, _within_classes(codes, classes), BY_NAME)
         limits = BY_NAME if inside is None else OF_KNOWN_NAMES
-        across = _judge(appearance, _across_classes(codes, classes), limits)
+        others = _across_classes(codes, classes) if _may_go_across(names, labels) else ()
+        across = _judge(appearance, others, limits)
         if (found := inside or across) is None:
             continue
         in_series = names.notna() if across else _in_class(names, labels)
@@ -234,12 +236,19 @@ def _readings(ids: pd.Series, labels: pd.Series) -> Iterator[tuple[str, pd.Serie
             continue
         of_class = names.groupby([names, labels]).transform("size")
         elsewhere = names.groupby(names).transform("size") - of_class
+        if not _may_go_across(names, labels):
+            elsewhere *= 0
         chances = ((of_class - 1) / (sizes - 1))[of_class > 1], (elsewhere / (len(ids) - sizes))[elsewhere > 0]
         enough = [len(part) >= LEAST_IN_SERIES * len(ids) and part.mean() <= MOST_CHANCE for part in chances]
         partition = pd.factorize(names)[0].tobytes()
         if any(enough) and partition not in seen:
             seen.add(partition)
             yield pattern, names
+
+
+def _may_go_across(names: pd.Series, labels: pd.Series) -> bool:
+    """Whether the names are so many that they cannot be the classes in other words, of labels that were corrected."""
+    return bool(names.nunique() >= FEWEST_OF_A_CLASS * labels.nunique())
 
 
 def _in_class(names: pd.Series, labels: pd.Series) -> pd.Series:
