@@ -66,6 +66,7 @@ def make():
         series=(),
         shortcut=None,
         reliance=None,
+        backgrounds=None,
     ):
         answered = {"threshold": threshold, "answered_share": 0.81, "accuracy": 0.991}
         return summarise(
@@ -121,6 +122,7 @@ def make():
                 "similar_labels": list(similar),
             },
             reliance=reliance or {},
+            background_reliance=backgrounds or {"images": 0},
             node_records={
                 node: {"seconds": taken, "peak_memory_mb": 1200.0, "images_per_second": 80.0, "reused_from": None}
                 for node, taken in ({"a.train": 12.4, "b.read": 3.0} if seconds is None else seconds).items()
@@ -358,3 +360,21 @@ def test_a_ranking_is_a_line_a_candidate_the_choice_and_how_it_is_used(helps):
         *["Use it          kedro run --env mine --pipelines transfer_pretrained --params import_source.network=x"]
         * helps,
     ]
+
+
+def test_backgrounds_are_told_of_where_they_mislead(make):
+    figures = {
+        "images": 200,
+        "backgrounds": 400,
+        "right_on_own_background": 0.9,
+        "right_on_other_background": 0.7,
+        "difference": 0.2,
+        "difference_low": 0.15,
+        "difference_high": 0.25,
+        "taken_for_background": 0.2,
+        "taken_for_it_anyway": 0.05,
+    }
+    (statement,) = make(backgrounds=figures)["statements"]
+    assert "THE NETWORK GOES BY THE BACKGROUND, TOO" in statement
+    assert statement.endswith("have images of each class from the same places, or crop them to what is shown.")
+    assert make(backgrounds=figures | {"difference_low": -0.1})["statements"] == []

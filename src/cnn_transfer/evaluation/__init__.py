@@ -1,5 +1,7 @@
 """Predictions on held-out images, metrics with intervals, the verdict on the transfer, and its pictures."""
 
+from cnn_transfer.evaluation.background_sheet import draw_backgrounds_exchanged
+from cnn_transfer.evaluation.backgrounds import judge_backgrounds, measure_backgrounds
 from cnn_transfer.evaluation.calibration import (
     calibrate,
     calibration_error,
@@ -88,6 +90,7 @@ __all__ = [
     "describe_summary",
     "doubts_about_images",
     "draw_accuracies",
+    "draw_backgrounds_exchanged",
     "draw_confused_pairs",
     "draw_confusion",
     "draw_damage",
@@ -114,11 +117,13 @@ __all__ = [
     "fit_familiarity",
     "fit_sets",
     "image_attributes",
+    "judge_backgrounds",
     "judge_reliance",
     "left_out_rows",
     "limits_of_use",
     "map_similarity",
     "measure",
+    "measure_backgrounds",
     "measure_damage",
     "measure_familiarity",
     "measure_sets",

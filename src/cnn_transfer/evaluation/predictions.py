@@ -8,6 +8,7 @@ adding up to 1. A column `left_out` may say which are training images, each judg
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -73,6 +74,30 @@ def as_predictions(
     table["predicted"] = np.asarray(class_names)[probabilities.argmax(axis=1)]
     columns = [PROBABILITY + name for name in class_names]
     return pd.concat([table, pd.DataFrame(probabilities.astype(np.float32), columns=columns)], axis=1)
+
+
+def predict_changed(
+    network: keras.Model,
+    images: ImageSet,
+    rows: np.ndarray,
+    pixels: np.ndarray,
+    labels: Sequence[str],
+    class_names: Sequence[str],
+) -> pd.DataFrame:
+    """Predict images of which something was changed.
+
+    Args:
+        network: Takes raw pixels, gives probabilities.
+        images: The set that they are of.
+        rows: (n,) int, which of them; one may come several times.
+        pixels: (n, height, width, channels) uint8, what became of them.
+        labels: (n,) their true classes.
+        class_names: In the order of the network's outputs.
+    """
+    changed = replace(images, table=images.table.iloc[rows], shards=(pixels,))
+    probabilities = predict_batches(network, image_batches(changed, np.arange(len(rows))))
+    told = pd.DataFrame({"id": changed.table["id"].to_numpy(), "label": labels, "split": ""})
+    return as_predictions(told, "", probabilities, class_names)
 
 
 def confident_mistakes(predictions: pd.DataFrame, most: int) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cnn_transfer.evaluation.backgrounds import warn_of_backgrounds
 from cnn_transfer.evaluation.probabilities import confidence_text
 from cnn_transfer.evaluation.reliance import describe_reliance
 
@@ -37,6 +38,7 @@ def summarise(
     counts: pd.DataFrame,
     intake: Mapping[str, Any],
     reliance: Mapping[str, Any],
+    background_reliance: Mapping[str, Any],
     node_records: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Put the figures of a run together; the keys are an interface that other programs read.
@@ -59,6 +61,7 @@ def summarise(
         counts: Images of each class in each split of the target; see `images.count_splits`.
         intake: What became of the images that were listed; see `images.CheckedImages.describe`.
         reliance: Whether the network goes by what files point to; see `judge_reliance`.
+        background_reliance: Whether it goes by backgrounds; see `judge_backgrounds`.
         node_records: Of each node that has finished, by its name: `seconds` of wall time, `peak_memory_mb`,
             `images_per_second` (None where not known) and `reused_from`, the run that made what this one took over, or
             None. The pictures of the evaluation and its report come later.
@@ -100,7 +103,7 @@ def summarise(
             *calibrated_metrics["statements"],
             *_about_splits(counts),
             *doubts_about_images(intake),
-            *filter(None, [describe_reliance(reliance)]),
+            *filter(None, [describe_reliance(reliance), warn_of_backgrounds(background_reliance)]),
         ],
         "n_train": int(counts["training"].sum()),
         "n_validation": int(counts["validation"].sum()),

@@ -10,7 +10,6 @@ damage, other combinations, and whatever is strange in content.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -19,11 +18,10 @@ import pandas as pd
 from cnn_transfer.evaluation.appearance import ASPECTS, appearance, standardised
 from cnn_transfer.evaluation.calibration import calibrate
 from cnn_transfer.evaluation.damage import damage_at_random
-from cnn_transfer.evaluation.predictions import as_predictions
+from cnn_transfer.evaluation.predictions import predict_changed
 from cnn_transfer.evaluation.probabilities import read_probabilities
-from cnn_transfer.images import ImageSet, image_batches
+from cnn_transfer.images import ImageSet
 from cnn_transfer.images.listing import hash_ranks
-from cnn_transfer.models import predict_batches
 
 if TYPE_CHECKING:
     import keras
@@ -90,10 +88,9 @@ def try_damage(
     for start in range(0, len(copies), CHUNK_IMAGES):
         part = copies[start : start + CHUNK_IMAGES]
         pixels = damage_at_random(images.pixels(part), rng)
-        damaged = replace(images, table=images.table.iloc[part], shards=(pixels,))
-        probabilities = predict_batches(network, image_batches(damaged, np.arange(len(part))))
-        told = damaged.table[["id"]].assign(split="", label=labels.loc[damaged.table["id"]].to_numpy())
-        said = read_probabilities(calibrate(as_predictions(told, "", probabilities, images.class_names), calibration))
+        true = labels.loc[images.table["id"].iloc[part]].to_list()
+        predictions = predict_changed(network, images, part, pixels, true, images.class_names)
+        said = read_probabilities(calibrate(predictions, calibration))
         answered = said.confidence >= threshold
         table = pd.DataFrame(appearance(pixels[answered]), columns=NAMES)
         found.append(table.assign(wrong=~said.correct[answered]))

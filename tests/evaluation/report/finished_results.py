@@ -30,6 +30,7 @@ FIGURES = (
     "nearest_sheet",
     "unfamiliar_sheet",
     "damage_sheet",
+    "background_sheet",
     "confused_pairs_sheet",
     "suspected_labels_sheet",
     "explanations_sheet",
@@ -295,6 +296,19 @@ def make_results(classes):
             }
         ),
         shortcut_reliance={},
+        background_reliance={
+            "images": 50,
+            "backgrounds": 250,
+            "right": 0.9,
+            "right_on_own_background": 0.88,
+            "right_on_other_background": 0.86,
+            "difference": 0.02,
+            "difference_low": -0.05,
+            "difference_high": 0.09,
+            "taken_for_background": 0.04,
+            "taken_for_it_anyway": 0.02,
+            "middle": 0.5,
+        },
         confused_pairs=pd.DataFrame(
             {"label": [first], "predicted": [second], "images": [11], "share_of_label": [0.12]}
         ),

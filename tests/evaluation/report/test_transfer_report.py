@@ -287,6 +287,23 @@ def test_whether_the_network_goes_by_the_files_is_said_where_they_tell_the_class
     assert "Whether the network goes by size and form of the files cannot be told" in told
 
 
+def test_what_backgrounds_do_is_shown_and_is_a_notice_where_they_mislead(results):
+    page = section(write_report(results), "explanations")
+    assert (
+        "where 88.0% are right, and on as many of other classes, where 86.0% are (-2.0 points, -9.0 to +5.0)"
+        in shown(page)
+    )
+    assert "A rectangle in the middle, 50% of the area, stays" in shown(page)
+    assert 'class="notice"' not in page
+    misled = results.background_reliance | {"difference_low": 0.06}
+    page = section(write_report(replace(results, background_reliance=misled)), "explanations")
+    assert "THE NETWORK GOES BY THE BACKGROUND, TOO: there it takes 4.0%" in shown(page)
+    assert 'class="notice"' in page
+    page = section(write_report(replace(results, background_reliance={"images": 0})), "explanations")
+    assert "Too few test images have others of their class" in shown(page)
+    assert "Test images on other backgrounds" not in shown(page)
+
+
 def test_images_that_are_all_of_a_kind_are_said_to_be(results):
     text = said(replace(results, slices=without(results.slices)), "results")
     assert "The test images do not differ in size, brightness, sharpness" in text

@@ -4,10 +4,12 @@ from typing import Any
 
 import pandas as pd
 
+from cnn_transfer.evaluation.backgrounds import describe_backgrounds, warn_of_backgrounds
 from cnn_transfer.evaluation.report.blocks import (
     Column,
     Details,
     Heading,
+    Notice,
     Section,
     Text,
     decimal,
@@ -35,7 +37,8 @@ SIMILARITY = [
 
 def explanations(results: RunResults) -> Section:
     """Attribution maps with their tests, and the similarity of representations before and after fine-tuning."""
-    return Section("explanations", "What it looks at", [*_maps(results), *_nearest(results), *_change(results)])
+    blocks = [*_maps(results), *_backgrounds(results), *_nearest(results), *_change(results)]
+    return Section("explanations", "What it looks at", blocks)
 
 
 def _maps(results: RunResults) -> list[Any]:
@@ -67,6 +70,28 @@ def _maps(results: RunResults) -> list[Any]:
             "The most confident mistakes first, then images that are recognised. Orange speaks for the predicted "
             "class, blue against it.",
             f"Attribution maps of {len(explained['shown'])} test images" + (f"; {', '.join(wrong)}" if wrong else ""),
+        ),
+    ]
+
+
+def _backgrounds(results: RunResults) -> list[Any]:
+    found = results.background_reliance
+    statement = describe_backgrounds(found)
+    blocks = [
+        Heading("Does it go by the background?"),
+        Notice([statement]) if warn_of_backgrounds(found) else Text(statement),
+    ]
+    if not found["images"]:
+        return blocks
+    return [
+        *blocks,
+        picture(
+            "backgrounds",
+            results.background_sheet,
+            "Test images on other backgrounds",
+            f"A rectangle in the middle, {found['middle']:.0%} of the area, stays; what is around it comes from "
+            "another image. Those that are taken for the class of the background come first.",
+            f"Test images as they are, on a background of their own class and on one of another. {statement}",
         ),
     ]
 

@@ -68,6 +68,8 @@ class RunResults:
     unfamiliar_sheet: str
     damage_sheet: str
     damage_table: pd.DataFrame
+    background_reliance: Mapping[str, Any]
+    background_sheet: str
     slices: pd.DataFrame
     shortcut_reliance: Mapping[str, Any]
     confused_pairs: pd.DataFrame

@@ -18,6 +18,7 @@ from cnn_transfer.evaluation import (
     confused_pairs,
     confusion_table,
     draw_accuracies,
+    draw_backgrounds_exchanged,
     draw_confused_pairs,
     draw_confusion,
     draw_damage,
@@ -38,10 +39,12 @@ from cnn_transfer.evaluation import (
     fit_familiarity,
     fit_sets,
     image_attributes,
+    judge_backgrounds,
     judge_reliance,
     left_out_rows,
     limits_of_use,
     measure,
+    measure_backgrounds,
     measure_damage,
     measure_familiarity,
     measure_sets,
@@ -417,6 +420,22 @@ def pack_predictor(
         tried_damage,
         seed,
     )
+
+
+def exchange_test_backgrounds(
+    network: Network,
+    images: ImageSet,
+    calibrated_predictions: pd.DataFrame,
+    calibration: Mapping[str, Any],
+    parameters: Mapping[str, Any],
+    seed: int,
+) -> tuple[pd.DataFrame, dict[str, Any], Figure]:
+    """Predict test images on other backgrounds, and say whether the network goes by these."""
+    block = EvaluateParameters.parse(parameters, "evaluate")
+    most, middle = block.backgrounds.exchanges, block.backgrounds.middle
+    table = measure_backgrounds(network, images, calibrated_predictions, calibration, most, middle, seed)
+    figures = judge_backgrounds(table, block.confidence) | {"middle": middle}
+    return table, figures, draw_backgrounds_exchanged(images, table, middle)
 
 
 def damage_test_images(

@@ -19,6 +19,13 @@ class ExplanationParameters(Parameters):
     path_steps: int = Field(ge=1, le=1024)  # gradients an image, of integrated gradients
 
 
+class BackgroundParameters(Parameters):
+    """How often a test image is put on another background, and what of it is taken for the thing."""
+
+    exchanges: int = Field(ge=1, le=100_000)  # with each kind of background
+    middle: float = Field(ge=0.05, le=0.95)  # share of the area that the rectangle in the middle has
+
+
 class EvaluateParameters(Parameters):
     """Levels and sizes of the evaluation."""
 
@@ -32,5 +39,6 @@ class EvaluateParameters(Parameters):
     most_false_alarms: float = Field(ge=0, lt=0.5)  # of them, where too few images cannot keep that rate; 0: never
     tried_copies: int = Field(ge=0, le=100_000)  # of validation images, damaged at random
     damaged_images: int = Field(ge=1, le=10_000)  # test images that are damaged, in every way and degree
+    backgrounds: BackgroundParameters
     mistakes_shown: int = Field(ge=1, le=200)
     explanations: ExplanationParameters

@@ -1,0 +1,97 @@
+"""Marks at the edge that tell where an image was taken: does a run find out that its network goes by them?
+
+    python benchmarks/backgrounds.py [--shares 0 0.5 0.8 0.95 1] [--seed 0]
+
+Digits of the repository with a light mark at the upper or lower edge, one of ten places, as X-ray images have letters
+of the hospital (Zech et al. 2018, PLoS Medicine 15(11)). Of a share of the images the place is that of their class, of
+the others it is drawn at random, in training and in test images alike: so the test says nothing of it. What another
+hospital would see are the same test images with marks at random.
+
+A row a share: what is right of the test images as they come and elsewhere, what is lost there, and what the run says is
+lost on backgrounds of another class, with its interval, and whether its summary warns.
+"""
+
+import argparse
+import io
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from project_copy import ROOT, copy_project, latest_version, run_transfer
+
+from cnn_transfer.prediction import Predictor
+
+HEIGHT, WIDTH, LIGHT = 3, 4, 200  # of a mark; the digits are 28 x 28 px, and dark in the outer 4
+
+
+def marked(encoded: bytes, place: int) -> bytes:
+    """A digit with a mark at one of ten places."""
+    pixels = np.array(Image.open(io.BytesIO(encoded)))
+    column, row = 1 + (place % 5) * 5, 0 if place < 5 else pixels.shape[0] - HEIGHT
+    pixels[row : row + HEIGHT, column : column + WIDTH] = LIGHT
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def with_marks(digits: pd.DataFrame, share: float, rng: np.random.Generator) -> pd.DataFrame:
+    """The digits with marks, of which a share tells the class."""
+    own = pd.factorize(digits["label"], sort=True)[0]
+    places = np.where(rng.random(len(digits)) < share, own, rng.integers(0, 10, len(digits)))
+    images = [
+        {"bytes": marked(image["bytes"], place), "path": image["path"]}
+        for image, place in zip(digits["image"], places, strict=True)
+    ]
+    return digits.assign(image=pd.Series(images, digits.index))
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--shares", type=float, nargs="+", default=[0, 0.5, 0.8, 0.95, 1])
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    digits = pd.read_parquet(ROOT / "data/01_raw/mnist_digits.parquet")
+    ids = pd.Series([image["path"] for image in digits["image"]])
+    rows = []
+    with tempfile.TemporaryDirectory() as temporary:
+        for share in arguments.shares:
+            rng = np.random.default_rng(arguments.seed)
+            project = copy_project(Path(temporary) / f"share{share:g}")
+            with_marks(digits, share, rng).to_parquet(project / "data/marked.parquet")
+            summary = run_transfer(project, seed=arguments.seed, target_images="data/marked.parquet")
+            reliance, predictor, splits = (
+                latest_version(project / f"data/{name}")
+                for name in (
+                    "08_reporting/background_reliance.json",
+                    "06_models/predictor",
+                    "03_primary/target_splits.parquet",
+                )
+            )
+            found, sides = json.loads(reliance.read_text()), pd.read_parquet(splits)
+            tested = digits[ids.isin(sides.loc[sides["split"] == "test", "id"])]
+            elsewhere = project / "data/elsewhere.parquet"
+            with_marks(tested, 0, rng).drop(columns="label").to_parquet(elsewhere)
+            said = Predictor.load(predictor)(elsewhere).set_index("id")["predicted"]
+            right = (said == tested.set_index(ids.loc[tested.index])["label"].loc[said.index]).mean()
+            rows.append(
+                {
+                    "marks that tell": share,
+                    "right": summary["delivered_accuracy"],
+                    "elsewhere": right,
+                    "lost": summary["delivered_accuracy"] - right,
+                    "said to be lost": found["difference"],
+                    "low": found["difference_low"],
+                    "high": found["difference_high"],
+                    "warns": any("BACKGROUND" in statement for statement in summary["statements"]),
+                }
+            )
+            print(rows[-1], flush=True)
+    print(pd.DataFrame(rows).round(3).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()
