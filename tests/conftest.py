@@ -24,7 +24,18 @@ from coverage import Coverage
 from hypothesis import settings
 from PIL import Image
 
-from cnn_transfer.evaluation import calibrate, choose_threshold, fit_calibration, fit_sets, predict, try_damage
+from cnn_transfer.evaluation import (
+    TriedDamage,
+    calibrate,
+    choose_threshold,
+    embed_images,
+    fit_calibration,
+    fit_familiarity,
+    fit_sets,
+    predict,
+    reference_rows,
+    try_damage,
+)
 from cnn_transfer.exporting import FORMATS, export
 from cnn_transfer.images import (
     Augmentation,
@@ -221,7 +232,7 @@ def shapes_network(tiny_network, shapes, shape_splits):
 
 
 @pytest.fixture(scope="session")
-def predictor(shapes_network, shapes, shape_splits):
+def predictor(shapes_network, shapes, shape_splits, familiarity_of):
     """A predictor of shapes, as the stage evaluate makes them."""
     validation = predict(shapes_network, shapes, shape_splits, "validation")
     calibration = fit_calibration(validation)
@@ -233,10 +244,24 @@ def predictor(shapes_network, shapes, shape_splits):
     )  # fmt: skip
     threshold = choose_threshold(calibrated, 0.9, 0.9)
     tried = try_damage(shapes_network, shapes, shape_splits, calibration, threshold["threshold"], 400, 0)
+    familiarity = familiarity_of(shapes_network, shapes, shape_splits, threshold, tried)
     return build_predictor(
         shapes_network, card.model_dump(mode="json"), "# Shapes\n\nA card.\n", shapes, shape_splits, validation,
-        calibration, threshold, fit_sets(calibrated, 0.9), 0.05, 0.05, tried, 0,
+        calibration, threshold, fit_sets(calibrated, 0.9), familiarity, tried, 0,
     )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def familiarity_of():
+    """How strange an image may be, as the stage evaluate hands it to a predictor."""
+
+    def fit(network, images, splits, threshold, tried, learnt=True):
+        known = reference_rows(network, images, splits, 0), images.rows(splits, "validation")
+        training, validation = (embed_images(network, images, rows, splits) for rows in known)
+        promised = threshold["promised_accuracy"]
+        return fit_familiarity(training, validation, 0.05, 0.05, learnt, TriedDamage.of(tried), promised)
+
+    return fit
 
 
 @pytest.fixture(scope="session")

@@ -15,11 +15,14 @@ from cnn_transfer.evaluation.embedding import (
     embed_images,
 )
 from cnn_transfer.evaluation.familiarity import (
+    _distances,
     _fit_tail,
+    _kth_largest,
     _strangeness,
     familiarity_table,
     fit_familiarity,
     measure_familiarity,
+    scaled,
 )
 from cnn_transfer.evaluation.familiarity_sheets import draw_nearest, draw_unfamiliar
 
@@ -110,6 +113,34 @@ def test_each_depth_is_compared_by_itself():
         return np.sort(np.linalg.norm(units[30:, None] - units[None, :30], axis=-1), axis=1)[:, 4]
 
     assert distances.tolist() == pytest.approx(np.sqrt(fifth(shallow) * fifth(deep)).tolist(), rel=1e-4)
+
+
+@pytest.mark.parametrize("columns", [1, 4, 575, 576, 600, 625, 1000, 5003])
+@pytest.mark.parametrize("k", [1, 2, 5])
+def test_the_kth_largest_is_that_of_all_columns(columns, k):
+    rng = np.random.default_rng(columns)
+    values = rng.normal(size=(50, columns)).astype(np.float32)
+    values[:10] = np.sort(values[:10])[:, ::-1]  # all in one block
+    values[10:20] = values[10:20].round(1)  # many are equal
+    values[20:30, : columns // 2] = -np.inf
+    values[30] = -np.inf
+    k = min(k, columns)
+    expected = np.sort(values, axis=1)[:, -k]
+    np.testing.assert_array_equal(_kth_largest(values, k), expected)
+
+
+def test_distances_in_appearance_are_those_of_standardised_figures():
+    rng = np.random.default_rng(0)
+    figures = rng.normal([100, 40, 2, 0.2, 3, 3, 0], [20, 8, 0.3, 0.1, 0.3, 0.3, 1], (730, 7)).astype(np.float32)
+    training, queries = (
+        embedded(np.ones((len(part), 10)), prefix=prefix)._replace(appearance=part)
+        for prefix, part in (("t", figures[:700]), ("q", figures[700:]))
+    )
+    fitted = fit_familiarity(training, None, 0.4, 0)
+    ours, theirs = ((part - fitted["centre"]) / fitted["spread"] for part in (figures[700:], figures[:700]))
+    fifth = np.sort(np.linalg.norm(ours[:, None] - theirs[None], axis=-1), axis=1)[:, 4]
+    found = _distances(scaled(training), scaled(queries), fitted)["appearance"]
+    assert found.tolist() == pytest.approx(fifth.tolist(), rel=1e-6)
 
 
 def test_what_was_trained_on_is_familiar_however_it_was_taken():

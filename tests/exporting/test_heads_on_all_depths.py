@@ -57,7 +57,7 @@ def digits(name, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def predictor(name, digits, augmentation, tmp_path_factory):
+def predictor(name, digits, augmentation, familiarity_of, tmp_path_factory):
     images, splits = digits
     if name == "compact_cnn":
         base = build_network(name, NETWORKS[name], n_classes=10, seed=0)
@@ -86,10 +86,12 @@ def predictor(name, digits, augmentation, tmp_path_factory):
     validation = predict(network, images, splits, "validation")
     calibration = fit_calibration(validation)
     calibrated = calibrate(validation, calibration)
+    threshold = choose_threshold(calibrated, 0.9, 0.9)
+    tried = try_damage(network, images, splits, calibration, None, 0, 0)
     return build_predictor(
         network, card.model_dump(mode="json"), "# Digits\n", images, splits, validation, calibration,
-        choose_threshold(calibrated, 0.9, 0.9), fit_sets(calibrated, 0.9), 0.05, 0.05,
-        try_damage(network, images, splits, calibration, None, 0, 0), 0,
+        threshold, fit_sets(calibrated, 0.9), familiarity_of(network, images, splits, threshold, tried, learnt=False),
+        tried, 0,
     )  # fmt: skip
 
 

@@ -93,7 +93,7 @@ def test_pictures_of_the_training_are_marked(labelled, shapes, shape_splits):
 
 
 def test_pictures_of_a_large_training_are_marked_though_few_are_kept(
-    predictor, shapes_network, shapes, shape_splits, monkeypatch
+    predictor, shapes_network, shapes, shape_splits, familiarity_of, monkeypatch
 ):
     monkeypatch.setattr("cnn_transfer.evaluation.embedding.MOST_IMAGES", 20)
     judged = predict(shapes_network, shapes, shape_splits, "validation")
@@ -109,8 +109,7 @@ def test_pictures_of_a_large_training_are_marked_though_few_are_kept(
         calibration,
         threshold,
         {},
-        0.05,
-        0.05,
+        familiarity_of(shapes_network, shapes, shape_splits, threshold, UNTRIED),
         UNTRIED,
         0,
     )
@@ -256,7 +255,7 @@ def test_thumbnails_of_photographs_are_small_and_look_alike():
 
 
 def test_without_validation_images_new_ones_are_compared_with_left_out_training_images(
-    predictor, shapes_network, shapes, shape_splits
+    predictor, shapes_network, shapes, shape_splits, familiarity_of
 ):
     splits = shape_splits.replace({"split": {"validation": "unused"}})
     judged = predict(shapes_network, shapes, splits, "training").assign(left_out=True)
@@ -273,8 +272,7 @@ def test_without_validation_images_new_ones_are_compared_with_left_out_training_
         calibration,
         threshold,
         {},
-        0.05,
-        0.05,
+        familiarity_of(shapes_network, shapes, splits, threshold, UNTRIED, learnt=False),
         UNTRIED,
         0,
     )

@@ -34,7 +34,7 @@ from PIL import Image
 from pydantic import ValidationError
 from threadpoolctl import threadpool_limits
 
-from cnn_transfer.evaluation import calibrate, embed_images, fit_familiarity, reference_rows
+from cnn_transfer.evaluation import calibrate, embed_images, reference_rows
 from cnn_transfer.evaluation.conformal import sets_of
 from cnn_transfer.evaluation.familiarity import Near, ScaledImages, find_near, scaled
 from cnn_transfer.evaluation.predictions import PROBABILITY, left_out_rows
@@ -377,8 +377,7 @@ def build_predictor(
     calibration: Mapping[str, Any],
     threshold: Mapping[str, Any],
     sets: Mapping[str, Any],
-    false_alarm_rate: float,
-    most_false_alarms: float,
+    familiarity: Mapping[str, Any],
     tried: pd.DataFrame,
     seed: int,
 ) -> Predictor:
@@ -395,8 +394,7 @@ def build_predictor(
         calibration: See `evaluation.fit_calibration`.
         threshold: See `evaluation.choose_threshold`.
         sets: See `evaluation.fit_sets`; empty: none.
-        false_alarm_rate: Share of images like these that may be called unfamiliar.
-        most_false_alarms: The most where these are too few to keep that.
+        familiarity: See `evaluation.fit_familiarity`, of the same training and validation images.
         tried: Damaged copies of validation images, see `evaluation.try_damage`.
         seed: Of the draw from a large training set.
     """
@@ -404,19 +402,8 @@ def build_predictor(
         (rows, embed_images(network, images, rows, splits))
         for rows in (reference_rows(network, images, splits, seed), images.rows(splits, "validation"))
     )
-    model_card = ModelCard.model_validate(card)
-    borne = TriedDamage.of(tried)
-    familiarity = fit_familiarity(
-        training[1],
-        validation[1],
-        false_alarm_rate,
-        most_false_alarms,
-        model_card.features_learnt,
-        borne,
-        threshold["promised_accuracy"],
-    )
     facts = PredictorFacts(
-        card=model_card,
+        card=ModelCard.model_validate(card),
         image_format=images.image_format
         or ImageFormat(image_size_px=images.image_shape[0], channels=images.image_shape[2]),
         calibration=dict(calibration),
@@ -424,14 +411,16 @@ def build_predictor(
         promised_accuracy=threshold["promised_accuracy"],
         confidence=threshold["confidence"],
         sets=dict(sets),
-        familiarity=familiarity,
+        familiarity=dict(familiarity),
         statements=tuple(
             part["statement"] for part in (calibration, threshold, sets, familiarity) if part.get("statement")
         ),
     )
     compared = training if left_out_rows(judged).any() and not len(validation[0]) else validation
     judged = calibrate(judged, calibration)
-    references = gather_references(network, images, splits, training, compared, judged, familiarity, borne)
+    references = gather_references(
+        network, images, splits, training, compared, judged, familiarity, TriedDamage.of(tried)
+    )
     return Predictor(facts, references, card_text, KerasRuntime.of(calibrated_network(network, calibration)))
 
 

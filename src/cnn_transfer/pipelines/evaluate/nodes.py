@@ -399,8 +399,7 @@ def pack_predictor(
     calibration: Mapping[str, Any],
     abstention: Mapping[str, Any],
     sets: Mapping[str, Any],
-    false_alarm_rate: float,
-    most_false_alarms: float,
+    familiarity: Mapping[str, Any],
     tried_damage: pd.DataFrame,
     seed: int,
 ) -> Predictor:
@@ -415,8 +414,7 @@ def pack_predictor(
         calibration,
         abstention["chosen"],
         sets,
-        false_alarm_rate,
-        most_false_alarms,
+        familiarity,
         tried_damage,
         seed,
     )
