@@ -193,16 +193,16 @@ def test_difference_is_said_as_what_is_lost():
     ) in describe_backgrounds(judged(SOME_FOLLOW))
 
 
-def test_nothing_to_exchange_is_said(marked):
-    alone = told(marked).iloc[:1]
+@pytest.mark.parametrize(("images", "most"), [(1, 10), (80, 0)])
+def test_nothing_to_exchange_is_said(marked, images, most):
     network = reader(marked, slice(0, 3), slice(0, 3))
-    table = measure_backgrounds(network, marked, alone, NOT_CALIBRATED, 10, 0.5, 0)
+    table = measure_backgrounds(network, marked, told(marked).iloc[:images], NOT_CALIBRATED, most, 0.5, 0)
     assert table.empty
     found = judge_backgrounds(table, 0.95)
     assert found["images"] == 0
     assert found["difference"] is None
-    assert "Too few" in describe_backgrounds(found)
-    assert draw_backgrounds_exchanged(marked, table, 0.5).texts[0].get_text().startswith("No two groups")
+    assert describe_backgrounds(found) == "No test image was put on another background."
+    assert draw_backgrounds_exchanged(marked, table, 0.5).texts[0].get_text().startswith("No test image was put")
 
 
 def test_those_that_follow_the_background_are_shown_first(marked):

@@ -107,7 +107,7 @@ def test_no_answers_and_no_images_are_said(shapes, shape_splits):
     splits = shape_splits.assign(split="training")
     none = measure_damage(judging(), shapes, splits, 10, 0, 0.95)
     assert list(none) == COLUMNS
-    assert describe_damage(none, 0.98) == ("There are no test images to damage.", [])
+    assert describe_damage(none, 0.98) == ("No test images were damaged.", [])
     assert "no test images" in draw_damage(shapes, splits, none, 10, 0).get_suptitle()
 
 

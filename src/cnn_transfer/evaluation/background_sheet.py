@@ -33,7 +33,7 @@ def draw_backgrounds_exchanged(images: ImageSet, table: pd.DataFrame, middle: fl
         shown: Number of images.
     """
     if table.empty:
-        return draw_words("No two groups of test images of a class to exchange backgrounds of")
+        return draw_words("No test image was put on another background")
     said = ["predicted", "on_own_background", "on_other_background"]
     right = table[said].eq(table["label"], axis=0)
     follows = right["on_own_background"] & table["on_other_background"].eq(table["other_label"])

@@ -157,6 +157,8 @@ def judge_backgrounds(table: pd.DataFrame, confidence: float) -> dict[str, Any]:
 
 def describe_backgrounds(figures: Mapping[str, Any]) -> str:
     """The same in a sentence or two."""
+    if not figures["images"]:
+        return "No test image was put on another background."
     if figures["images"] < FEWEST_COMPARED:
         return "Too few test images have others of their class to tell what backgrounds do."
     own, other = (f"{figures[f'right_on_{whose}_background']:.1%}" for whose in ("own", "other"))

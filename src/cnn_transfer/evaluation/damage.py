@@ -238,7 +238,7 @@ def describe_damage(table: pd.DataFrame, promised: float | None) -> tuple[str, l
         promised: Accuracy of the answers, 0-1; None: there are no answers.
     """
     if table.empty:
-        return "There are no test images to damage.", []
+        return "No test images were damaged.", []
     if promised is None:
         return "Nothing is answered, whatever the images are like.", []
     whole, *rest = table.to_dict("records")

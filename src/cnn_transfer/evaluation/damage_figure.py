@@ -40,7 +40,7 @@ def draw_damage(images: ImageSet, splits: pd.DataFrame, table: pd.DataFrame, mos
         seed: Likewise.
     """
     if table.empty:
-        return draw_words("There are no test images to damage")
+        return draw_words("No test images were damaged")
     example = images.pixels(drawn_test_images(images, splits, most, seed)[:1])
     kinds = list(dict.fromkeys(damage.kind for damage in DAMAGES))
     degrees = max(sum(damage.kind == kind for damage in DAMAGES) for kind in kinds)

@@ -300,7 +300,7 @@ def test_what_backgrounds_do_is_shown_and_is_a_notice_where_they_mislead(results
     assert "THE NETWORK GOES BY THE BACKGROUND, TOO: there it takes 4.0%" in shown(page)
     assert 'class="notice"' in page
     page = section(write_report(replace(results, background_reliance={"images": 0})), "explanations")
-    assert "Too few test images have others of their class" in shown(page)
+    assert "No test image was put on another background." in shown(page)
     assert "Test images on other backgrounds" not in shown(page)
 
 

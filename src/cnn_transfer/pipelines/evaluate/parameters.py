@@ -22,7 +22,7 @@ class ExplanationParameters(Parameters):
 class BackgroundParameters(Parameters):
     """How often a test image is put on another background, and what of it is taken for the thing."""
 
-    exchanges: int = Field(ge=1, le=100_000)  # with each kind of background
+    exchanges: int = Field(ge=0, le=100_000)  # with each kind of background; 0: none
     middle: float = Field(ge=0.05, le=0.95)  # share of the area that the rectangle in the middle has
 
 
@@ -38,7 +38,7 @@ class EvaluateParameters(Parameters):
     false_alarm_rate: float = Field(gt=0, lt=0.5)  # share of ordinary images that may be called unfamiliar
     most_false_alarms: float = Field(ge=0, lt=0.5)  # of them, where too few images cannot keep that rate; 0: never
     tried_copies: int = Field(ge=0, le=100_000)  # of validation images, damaged at random
-    damaged_images: int = Field(ge=1, le=10_000)  # test images that are damaged, in every way and degree
+    damaged_images: int = Field(ge=0, le=10_000)  # test images that are damaged, in every way and degree; 0: none
     backgrounds: BackgroundParameters
     mistakes_shown: int = Field(ge=1, le=200)
     explanations: ExplanationParameters
