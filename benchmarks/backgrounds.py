@@ -7,8 +7,9 @@ of the hospital (Zech et al. 2018, PLoS Medicine 15(11)). Of a share of the imag
 the others it is drawn at random, in training and in test images alike: so the test says nothing of it. What another
 hospital would see are the same test images with marks at random.
 
-A row a share: what is right of the test images as they come and elsewhere, what is lost there, and what the run says is
-lost on backgrounds of another class, with its interval, and whether its summary warns.
+A row a share: what is right of the test images as they come and elsewhere, and what is lost there; what the run says is
+lost on backgrounds of another class, how many more are taken for the class of the background than otherwise, with the
+interval, and whether its summary warns.
 """
 
 import argparse
@@ -83,7 +84,8 @@ def main() -> None:
                     "right": summary["delivered_accuracy"],
                     "elsewhere": right,
                     "lost": summary["delivered_accuracy"] - right,
-                    "said to be lost": found["difference"],
+                    "said to be lost": found["right_on_own_background"] - found["right_on_other_background"],
+                    "follow": found["difference"],
                     "low": found["difference_low"],
                     "high": found["difference_high"],
                     "warns": any("BACKGROUND" in statement for statement in summary["statements"]),

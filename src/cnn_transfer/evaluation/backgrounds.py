@@ -3,8 +3,9 @@
 Pictures of different classes that were taken in different places differ in their backgrounds, and a network that learnt
 these is right on test images of the same places, and wrong elsewhere. So the middle of each test image is put on the
 background of another image of its class, and on one of another class: seams are in both, so that the difference is what
-the network reads of the background. These are "Mixed-Same" and "Mixed-Rand" of Xiao et al. (2020, arXiv 2006.09994),
-with a rectangle in place of a thing that somebody cut out, and with the own class left out of the second.
+the network reads of the background. It goes by it where images are taken for the class of the background. These are
+"Mixed-Same" and "Mixed-Rand" of Xiao et al. (2020, arXiv 2006.09994), with a rectangle in place of a thing that
+somebody cut out, and with the own class left out of the second.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 
 MOST_DRAWS = 5  # backgrounds of each kind that one image is put on: more say little that is new
 FEWEST_COMPARED = 10  # images, for a figure that is worth a sentence
-MOST_UNSEEN = 0.1  # share that the background may mislead, where no sign is seen
-WORTH_A_WARNING = 0.05  # that it surely misleads
+MOST_UNSEEN = 0.1  # share that may follow the background, where no sign is seen
+WORTH_A_WARNING = 0.05  # that surely does
 COLUMNS = [
     "id", "label", "predicted", "own_background", "on_own_background", "other_background", "other_label",
     "on_other_background",
@@ -135,23 +136,21 @@ def judge_backgrounds(table: pd.DataFrame, confidence: float) -> dict[str, Any]:
 
     Returns:
         `images`, `backgrounds` (of each kind that they were put on), `right` (share of all, 0-1, as they are),
-        `right_on_own_background`, `right_on_other_background`, `difference` of the last two with `_low` and `_high`
-        (above 0: the background helps, and misleads), and `taken_for_background` (share that is taken for the class of
-        the background, where that is another) beside `taken_for_it_anyway` (share that is taken for that class on a
-        background of its own). Shares are None without images.
+        `right_on_own_background`, `right_on_other_background`, `taken_for_background` (share that is taken for the
+        class of the background, where that is another), `taken_for_it_anyway` (share that is taken for that class on a
+        background of its own), and the `difference` of the last two with `_low` and `_high`: above 0, the network goes
+        by the background. Shares are None without images.
     """
-    names = ["right", "right_on_own_background", "right_on_other_background", "difference", "difference_low",
-             "difference_high", "taken_for_background", "taken_for_it_anyway"]  # fmt: skip
+    names = ["right", "right_on_own_background", "right_on_other_background", "taken_for_background",
+             "taken_for_it_anyway", "difference", "difference_low", "difference_high"]  # fmt: skip
     if table.empty:
         return {"images": 0, "backgrounds": 0} | dict.fromkeys(names)
-    as_it_is, on_own, on_other = (
-        (table[name] == table["label"]).to_numpy(bool)
-        for name in ("predicted", "on_own_background", "on_other_background")
-    )
-    follows = [(table[name] == table["other_label"]).mean() for name in ("on_other_background", "on_own_background")]
-    difference = paired_difference(on_own, on_other, confidence, table.get("group", table["id"]))
-    shares = [as_it_is.mean(), on_own.mean(), on_other.mean(), *difference, *follows]
+    said = ["predicted", "on_own_background", "on_other_background"]
+    right = [(table[name] == table["label"]).mean() for name in said]
+    follows, anyway = ((table[name] == table["other_label"]).to_numpy(bool) for name in (said[2], said[1]))
+    difference = paired_difference(follows, anyway, confidence, table.get("group", table["id"]))
     counts = {"images": table["id"].nunique(), "backgrounds": len(table)}
+    shares = [*right, follows.mean(), anyway.mean(), *difference]
     return counts | dict(zip(names, map(float, shares), strict=True))
 
 
@@ -161,23 +160,21 @@ def describe_backgrounds(figures: Mapping[str, Any]) -> str:
         return "No test image was put on another background."
     if figures["images"] < FEWEST_COMPARED:
         return "Too few test images have others of their class to tell what backgrounds do."
-    own, other = (f"{figures[f'right_on_{whose}_background']:.1%}" for whose in ("own", "other"))
     low, difference, high = (100 * figures[f"difference{end}"] for end in ("_low", "", "_high"))
     measured = (
         f"The middles of {figures['images']:,} test images were put on {figures['backgrounds']:,} backgrounds of other "
-        f"images of their class, where {own} are right, and on as many of other classes, where {other} are "
-        f"({-difference:+.1f} points, {-high:+.1f} to {-low:+.1f}). "
+        f"images of their class, where {figures['right_on_own_background']:.1%} are right, and on as many of other "
+        f"classes, where {figures['right_on_other_background']:.1%} are. There {figures['taken_for_background']:.1%} "
+        f"are taken for the class of the background, {figures['taken_for_it_anyway']:.1%} for that class anyway "
+        f"({difference:+.1f} points, {low:+.1f} to {high:+.1f}): "
     )
+    if figures["difference_low"] >= WORTH_A_WARNING:
+        return measured + "THE NETWORK GOES BY THE BACKGROUND, TOO."
     if low > 0:
-        much = figures["difference_low"] >= WORTH_A_WARNING
-        claim = "THE NETWORK GOES BY THE BACKGROUND, TOO" if much else "The network goes by the background a little"
-        return measured + (
-            f"{claim}: there it takes {figures['taken_for_background']:.1%} for the class of the background, and "
-            f"{figures['taken_for_it_anyway']:.1%} for that class otherwise."
-        )
-    if high > 100 * MOST_UNSEEN:
-        return measured + "These are too few to tell whether the network goes by the background."
-    return measured + "No sign that the network goes by the background."
+        return measured + "the network goes by the background a little."
+    if figures["difference_high"] > MOST_UNSEEN:
+        return measured + "these are too few to tell whether the network goes by the background."
+    return measured + "no sign that the network goes by the background."
 
 
 def warn_of_backgrounds(figures: Mapping[str, Any]) -> str:
