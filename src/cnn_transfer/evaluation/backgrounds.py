@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import keras
 
 MOST_DRAWS = 5  # backgrounds of each kind that one image is put on: more say little that is new
+CHUNK_IMAGES = 256  # whose pixels are in memory at once
 FEWEST_COMPARED = 10  # images, for a figure that is worth a sentence
 MOST_UNSEEN = 0.1  # share that may follow the background, where no sign is seen
 WORTH_A_WARNING = 0.05  # that surely does
@@ -119,11 +120,12 @@ def measure_backgrounds(
     rows = pd.Index(images.table["id"]).get_indexer(drawn["id"])
     for name, backgrounds in (("on_own_background", own), ("on_other_background", other)):
         found[name] = ""
-        if len(kept):
-            things, around = (images.pixels(rows[places]) for places in (kept, backgrounds))
-            mixed, classes = exchange_backgrounds(things, around, middle), class_columns(predictions)
-            said = predict_changed(network, images, rows[kept], mixed, list(labels[kept]), classes)
-            found[name] = calibrate(said, calibration)["predicted"].to_numpy()
+        for start in range(0, len(kept), CHUNK_IMAGES):
+            part = slice(start, start + CHUNK_IMAGES)
+            shown = rows[kept[part]]
+            mixed = exchange_backgrounds(images.pixels(shown), images.pixels(rows[backgrounds[part]]), middle)
+            said = predict_changed(network, images, shown, mixed, list(labels[kept[part]]), class_columns(predictions))
+            found.loc[found.index[part], name] = calibrate(said, calibration)["predicted"].to_numpy()
     return found.astype("str")[[*COLUMNS, *found.columns.difference(COLUMNS)]]
 
 
