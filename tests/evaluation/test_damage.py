@@ -108,7 +108,7 @@ def test_no_answers_and_no_images_are_said(shapes, shape_splits):
     none = measure_damage(judging(), shapes, splits, 10, 0, 0.95)
     assert list(none) == COLUMNS
     assert describe_damage(none, 0.98) == ("No test images were damaged.", [])
-    assert "no test images" in draw_damage(shapes, splits, none, 10, 0).get_suptitle()
+    assert "No test images were damaged" in draw_damage(shapes, splits, none, 10, 0).get_suptitle()
 
 
 def test_drawing_has_every_kind_and_degree(predictor, shapes, shape_splits):
