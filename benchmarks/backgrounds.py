@@ -1,6 +1,6 @@
 """Marks at the edge that tell where an image was taken: does a run find out that its network goes by them?
 
-    python benchmarks/backgrounds.py [--shares 0 0.5 0.8 0.95 1] [--seed 0]
+    python benchmarks/backgrounds.py [--shares 0 0.5 0.8 0.95 1] [--seed 0] [--fraction 0]
 
 Digits of the repository with a light mark at the upper or lower edge, one of ten places, as X-ray images have letters
 of the hospital (Zech et al. 2018, PLoS Medicine 15(11)). Of a share of the images the place is that of their class, of
@@ -9,7 +9,7 @@ hospital would see are the same test images with marks at random.
 
 A row a share: what is right of the test images as they come and elsewhere, and what is lost there; what the run says is
 lost on backgrounds of another class, how many more are taken for the class of the background than otherwise, with the
-interval, and whether its summary warns.
+interval, and whether its summary warns. With `--fraction` 0.5 the run is told to train on other backgrounds, too.
 """
 
 import argparse
@@ -54,6 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--shares", type=float, nargs="+", default=[0, 0.5, 0.8, 0.95, 1])
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--fraction", type=float, default=0)
     arguments = parser.parse_args()
     digits = pd.read_parquet(ROOT / "data/01_raw/mnist_digits.parquet")
     ids = pd.Series([image["path"] for image in digits["image"]])
@@ -63,7 +64,11 @@ def main() -> None:
             rng = np.random.default_rng(arguments.seed)
             project = copy_project(Path(temporary) / f"share{share:g}")
             with_marks(digits, share, rng).to_parquet(project / "data/marked.parquet")
-            summary = run_transfer(project, seed=arguments.seed, target_images="data/marked.parquet")
+            told = {
+                f"{stage}.augmentation.background_fraction": arguments.fraction
+                for stage in ("migrate_model", "finetune_target")
+            }
+            summary = run_transfer(project, seed=arguments.seed, target_images="data/marked.parquet", **told)
             reliance, predictor, splits = (
                 latest_version(project / f"data/{name}")
                 for name in (

@@ -376,5 +376,5 @@ def test_backgrounds_are_told_of_where_they_mislead(make):
     }
     (statement,) = make(backgrounds=figures)["statements"]
     assert "THE NETWORK GOES BY THE BACKGROUND, TOO" in statement
-    assert statement.endswith("have images of each class from the same places, or crop them to what is shown.")
+    assert "train on other backgrounds: 0.5 as background_fraction of migrate_model.augmentation" in statement
     assert make(backgrounds=figures | {"difference_low": -0.1})["statements"] == []

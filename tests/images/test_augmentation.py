@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from cnn_transfer.images.augmentation import YIQ, Augmentation, augment
+from cnn_transfer.images.augmentation import DRAWS, YIQ, Augmentation, augment, middle_of, move_copies
 
 
 @pytest.fixture(scope="module")
@@ -291,6 +291,32 @@ def hole_edges(holes):
     ]
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_every_second_middle_is_put_on_the_background_of_the_neighbour(dtype, augmentation):
+    pixels = (np.arange(200)[:, None, None, None] + np.zeros((1, 20, 30, 3))).astype(dtype)
+    changed = move(pixels, augmentation(background_fraction=0.5))
+    middle = np.zeros((20, 30), bool)
+    middle[middle_of(20, 30, 0.5)] = True
+    assert middle.sum() == 14 * 22
+    np.testing.assert_array_equal(changed[:, middle], pixels[:, middle])
+    is_own, is_neighbours = (
+        (changed[:, ~middle] == source[:, ~middle]).all(axis=(1, 2)) for source in (pixels, neighbours(pixels))
+    )
+    assert (is_own ^ is_neighbours).all()
+    assert 0.35 < is_neighbours.mean() < 0.65
+    assert changed.dtype == dtype
+
+
+def test_copies_are_put_on_the_backgrounds_that_are_given(photographs, augmentation):
+    draws = np.zeros((len(photographs), len(DRAWS)), np.float32)
+    others = photographs[::-1].copy()
+    changed = move_copies(photographs, draws, augmentation(background_fraction=0.4), others).copy()
+    inside = middle_of(24, 24, 0.6)
+    np.testing.assert_array_equal(changed[:, *inside], photographs[:, *inside])
+    changed[:, *inside] = others[:, *inside]
+    np.testing.assert_array_equal(changed, others)
+
+
 def test_cutout_fills_one_square_that_may_reach_over_the_edge_with_grey(augmentation):
     white = np.full((400, 20, 20, 3), 255, np.uint8)
     cut = move(white, augmentation(cutout_fraction=0.3))
@@ -406,6 +432,7 @@ def test_any_augmentation_is_decided_by_its_seed_and_keeps_shape_type_and_sums(p
         {"shear_fraction": 1.1},
         {"horizontal_flip": 2},
         {"vertical_flip": 2},
+        {"background_fraction": 1},
         {"brightness_fraction": 1},
         {"contrast_fraction": 1},
         {"saturation_fraction": 1},

@@ -5,7 +5,7 @@ import keras
 import numpy as np
 import pytest
 
-from cnn_transfer.images import Augmentation, move_copies
+from cnn_transfer.images import Augmentation, middle_of, move_copies
 from cnn_transfer.models import reinitialise, tap_network
 from cnn_transfer.transfer import features as module
 from cnn_transfer.transfer.features import FeatureExtraction, draws_of, open_features, plan_extraction, write_features
@@ -68,6 +68,35 @@ def test_a_copy_depends_on_its_image_alone(shapes, extraction):
     np.testing.assert_array_equal(together[1], alone[0])
     assert (together != pixels).any(axis=(1, 2, 3)).all()
     assert (draws_of("ab12cd34ef", 2) != draws[0]).all()
+
+
+def test_copies_on_other_backgrounds_are_what_the_network_says_of_them(
+    extraction, shapes, folder, tmp_path, augmentation
+):
+    elsewhere = replace(extraction, augmentation=augmentation(background_fraction=0.5))
+    write_features(elsewhere, tmp_path / "elsewhere", [folder])
+    assert computed(tmp_path / "elsewhere") == len(elsewhere.copied) * elsewhere.copies
+    table = elsewhere.table()
+    copies = table[table["copy"] > 0]
+    assert set(copies["background"]) <= set(elsewhere.copied)
+    assert copies["background"].nunique() > len(elsewhere.copied) / 3
+    assert (table["background"] == table["row"])[table["copy"] == 0].all()
+    last = copies.iloc[-1]
+    thing, background = shapes.pixels(last[["row", "background"]].to_numpy(int))
+    thing, mixed = thing[middle_of(*thing.shape[:2], 0.5)], background.copy()
+    mixed[middle_of(*mixed.shape[:2], 0.5)] = thing
+    expected = tap_network(extraction.network, TAPS, 2).predict(mixed[None], verbose=0)
+    got = open_features(tmp_path / "elsewhere").of([last["id"]], TAPS, 2, copies=True)[-1:]
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+def test_which_background_a_copy_is_put_on_does_not_depend_on_the_order(extraction, augmentation):
+    elsewhere = replace(extraction, augmentation=augmentation(background_fraction=0.5))
+    other_order = replace(elsewhere, copied=elsewhere.copied[::-1])
+    once, again = (part.table().set_index(["id", "copy"])["key"].sort_index() for part in (elsewhere, other_order))
+    assert once.equals(again)
+    fewer = replace(elsewhere, copied=elsewhere.copied[1:]).table()
+    assert not fewer["key"].isin(once).all()  # others are drawn: these copies are computed anew
 
 
 def test_only_what_is_new_is_computed(extraction, shapes, folder, tmp_path):

@@ -21,7 +21,7 @@ from cnn_transfer.evaluation.intervals import Groups
 from cnn_transfer.evaluation.predictions import predict_changed
 from cnn_transfer.evaluation.probabilities import class_columns
 from cnn_transfer.evaluation.verdict import paired_difference
-from cnn_transfer.images import ImageSet
+from cnn_transfer.images import ImageSet, middle_of
 from cnn_transfer.images.listing import hash_ranks
 
 if TYPE_CHECKING:
@@ -47,8 +47,7 @@ def exchange_backgrounds(things: np.ndarray, backgrounds: np.ndarray, middle: fl
         middle: Share of the area that the rectangle in the middle has, 0-1.
     """
     mixed = backgrounds.copy()
-    top, left = (round(side * (1 - middle**0.5) / 2) for side in things.shape[1:3])
-    inside = np.s_[:, top : things.shape[1] - top, left : things.shape[2] - left]
+    inside = (slice(None), *middle_of(things.shape[1], things.shape[2], middle))
     mixed[inside] = things[inside]
     return mixed
 
@@ -185,5 +184,6 @@ def warn_of_backgrounds(figures: Mapping[str, Any]) -> str:
         return ""
     return (
         f"{describe_backgrounds(figures)} Where the background is a place and no part of what is shown, it will be "
-        "wrong in other places: have images of each class from the same places, or crop them to what is shown."
+        "wrong in other places: have images of each class from the same places, crop them to what is shown, or train "
+        "on other backgrounds: 0.5 as background_fraction of migrate_model.augmentation and of finetune_target's."
     )

@@ -6,7 +6,7 @@ image: `listing` (with `folders`, `tables`, `cifar10`, `corrections`) → `decod
 the codes that it may meet.
 """
 
-from cnn_transfer.images.augmentation import DRAWS, Augmentation, augment, move_copies
+from cnn_transfer.images.augmentation import DRAWS, Augmentation, augment, middle_of, move_copies
 from cnn_transfer.images.checking import CheckedImages, CheckRule, check_image_set, check_share
 from cnn_transfer.images.cifar10 import list_cifar10
 from cnn_transfer.images.corrections import correct_labels
@@ -69,6 +69,7 @@ __all__ = [
     "list_cifar10",
     "list_images",
     "list_unlabelled",
+    "middle_of",
     "move_copies",
     "open_image_set",
     "open_location",

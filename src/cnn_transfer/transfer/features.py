@@ -87,13 +87,26 @@ class FeatureExtraction:
         return digest.hexdigest()[:16]
 
     def table(self) -> pd.DataFrame:
-        """The rows to be written: `id`, `pixel_digest`, `copy`, `row` (of the image), `key` (within the network)."""
+        """The rows to be written.
+
+        Returns:
+            `id`, `pixel_digest`, `copy`, `row` (of the image), `background` (row of the image on whose background a
+            copy is put; its own where it is not), `key` (within the network).
+        """
         numbers = [(row, copy) for row in self.copied for copy in range(1, self.copies + 1)]
         rows = np.concatenate([self.rows, np.array([row for row, _ in numbers], int)])
         copy = np.concatenate([np.zeros(len(self.rows), int), np.array([number for _, number in numbers], int)])
         table = self.images.table.iloc[rows][["id", "pixel_digest"]].reset_index(drop=True).assign(copy=copy, row=rows)
         moved = hashlib.sha256(self.augmentation.model_dump_json().encode()).hexdigest()[:16]
         how = np.where(copy == 0, "", table["copy"].astype(str) + moved)
+        table["background"] = rows
+        if self.augmentation.background_fraction and numbers:
+            digests = self.images.table["pixel_digest"].to_numpy(object)
+            others = self.copied[np.argsort(digests[self.copied], kind="stable")]
+            pairs = zip(table["pixel_digest"][copy > 0], copy[copy > 0], strict=True)
+            drawn = np.array([draws_of(*pair)[DRAWS.index("background")] for pair in pairs])
+            table.loc[copy > 0, "background"] = others[((drawn + 1) / 2 * len(others)).astype(int)]
+            how = np.where(copy == 0, "", how + digests[table["background"]])
         return table.assign(key=table["pixel_digest"] + how)
 
 
@@ -210,7 +223,7 @@ def write_features(extraction: FeatureExtraction, folder: Path, earlier: Iterabl
             values[rows] = known.values[stored[rows]]
     _compute(extraction, table, np.flatnonzero(stored < 0), values)
     values.flush()
-    table.drop(columns="row").to_parquet(folder / "table.parquet")
+    table.drop(columns=["row", "background"]).to_parquet(folder / "table.parquet")
     card = {
         "network_digest": digest,
         "taps": extraction.taps,
@@ -275,7 +288,8 @@ def _compute(extraction: FeatureExtraction, table: pd.DataFrame, rows: np.ndarra
             if moved.any():
                 pairs = zip(part["pixel_digest"], part["copy"], strict=True)
                 draws = np.stack([draws_of(digest, copy) for digest, copy in pairs])
-                copies = move_copies(pixels[padded], draws[padded], extraction.augmentation)
+                backgrounds = extraction.images.pixels(part["background"].to_numpy()[padded])
+                copies = move_copies(pixels[padded], draws[padded], extraction.augmentation, backgrounds)
                 pixels[moved] = copies[: len(pixels)][moved]
             values[rows[start : start + batch]] = network(pixels[padded]).numpy()[: len(pixels)]
             progress.update(len(pixels))
