@@ -377,4 +377,5 @@ def test_backgrounds_are_told_of_where_they_mislead(make):
     (statement,) = make(backgrounds=figures)["statements"]
     assert "THE NETWORK GOES BY THE BACKGROUND, TOO" in statement
     assert "train on other backgrounds: 0.5 as background_fraction of migrate_model.augmentation" in statement
+    assert make(backgrounds=figures, statements=["Few images."])["statements"] == [statement, "Few images."]
     assert make(backgrounds=figures | {"difference_low": -0.1})["statements"] == []

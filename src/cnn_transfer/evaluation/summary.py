@@ -100,10 +100,11 @@ def summarise(
         "suspected_labels": len(suspected_labels),
         "suspected_test_labels": int((suspected_labels["split"] == "test").sum()),
         "statements": [
+            *filter(None, [warn_of_backgrounds(background_reliance)]),
             *calibrated_metrics["statements"],
             *_about_splits(counts),
             *doubts_about_images(intake),
-            *filter(None, [describe_reliance(reliance), warn_of_backgrounds(background_reliance)]),
+            *filter(None, [describe_reliance(reliance)]),
         ],
         "n_train": int(counts["training"].sum()),
         "n_validation": int(counts["validation"].sum()),

@@ -296,7 +296,7 @@ def test_what_backgrounds_do_is_shown_and_is_a_notice_where_they_mislead(results
     assert 'class="notice"' not in page
     misled = results.background_reliance | {"difference_low": 0.06}
     page = section(write_report(replace(results, background_reliance=misled)), "explanations")
-    assert "THE NETWORK GOES BY THE BACKGROUND, TOO." in shown(page)
+    assert "THE NETWORK GOES BY THE BACKGROUND, TOO. Where the background is a place" in shown(page)
     assert 'class="notice"' in page
     page = section(write_report(replace(results, background_reliance={"images": 0})), "explanations")
     assert "No test image was put on another background." in shown(page)

@@ -76,10 +76,10 @@ def _maps(results: RunResults) -> list[Any]:
 
 def _backgrounds(results: RunResults) -> list[Any]:
     found = results.background_reliance
-    statement = describe_backgrounds(found)
+    statement, warning = describe_backgrounds(found), warn_of_backgrounds(found)
     blocks = [
         Heading("Does it go by the background?"),
-        Notice([statement]) if warn_of_backgrounds(found) else Text(statement),
+        Notice([warning]) if warning else Text(statement),
     ]
     if not found["images"]:
         return blocks
