@@ -53,6 +53,8 @@ def test_images_without_a_stranger_of_their_class_are_left_out():
     assert kept.tolist() == [0, 0, 1, 1, 2, 2]
     assert own.tolist()[:4] == [2, 2, 2, 2]
     assert set(other) <= {3, 4, 5}
+    _, alone, _ = draw_backgrounds(labels, np.array([None, None, "2", "3", "3", "4"], object), 20, 0)
+    assert set(alone[:20]) == {1, 2}  # without a group an image is alone, and not its own partner
     assert draw_backgrounds(labels[:1], None, 1, 0)[0].size == 0
     assert draw_backgrounds(labels[:3], None, 1, 0)[0].size == 0  # one class has no other background
 

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from cnn_transfer.evaluation.calibration import calibrate
-from cnn_transfer.evaluation.intervals import Groups
+from cnn_transfer.evaluation.intervals import Groups, Units
 from cnn_transfer.evaluation.predictions import predict_changed
 from cnn_transfer.evaluation.probabilities import class_columns
 from cnn_transfer.evaluation.verdict import paired_difference
@@ -67,7 +67,7 @@ def draw_backgrounds(
         Three times (m,) int, m at most n * draws: the images for which there are both, `draws` times each, their
         partners of the same class, and those of another one, which is drawn first: each other class is as probable.
     """
-    rng, units = np.random.default_rng(seed), np.arange(len(labels)) if groups is None else np.asarray(groups)
+    rng, units = np.random.default_rng(seed), Units(groups, len(labels)).codes
     by_class = {name: np.flatnonzero(labels == name) for name in np.unique(labels)}
     found = []
     for row, (label, unit) in enumerate(zip(labels, units, strict=True)):
@@ -116,14 +116,14 @@ def measure_backgrounds(
         other_background=drawn["id"].to_numpy()[other],
         other_label=labels[other],
     )
-    rows = pd.Index(images.table["id"]).get_indexer(drawn["id"])
+    rows, classes = images.rows_of(drawn["id"]), class_columns(predictions)
     for name, backgrounds in (("on_own_background", own), ("on_other_background", other)):
         found[name] = ""
         for start in range(0, len(kept), CHUNK_IMAGES):
             part = slice(start, start + CHUNK_IMAGES)
             shown = rows[kept[part]]
             mixed = exchange_backgrounds(images.pixels(shown), images.pixels(rows[backgrounds[part]]), middle)
-            said = predict_changed(network, images, shown, mixed, list(labels[kept[part]]), class_columns(predictions))
+            said = predict_changed(network, images, shown, mixed, list(labels[kept[part]]), classes)
             found.loc[found.index[part], name] = calibrate(said, calibration)["predicted"].to_numpy()
     return found.astype("str")[[*COLUMNS, *found.columns.difference(COLUMNS)]]
 

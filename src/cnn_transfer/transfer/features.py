@@ -288,7 +288,9 @@ def _compute(extraction: FeatureExtraction, table: pd.DataFrame, rows: np.ndarra
             if moved.any():
                 pairs = zip(part["pixel_digest"], part["copy"], strict=True)
                 draws = np.stack([draws_of(digest, copy) for digest, copy in pairs])
-                backgrounds = extraction.images.pixels(part["background"].to_numpy()[padded])
+                backgrounds = None
+                if extraction.augmentation.background_fraction:
+                    backgrounds = extraction.images.pixels(part["background"].to_numpy()[padded])
                 copies = move_copies(pixels[padded], draws[padded], extraction.augmentation, backgrounds)
                 pixels[moved] = copies[: len(pixels)][moved]
             values[rows[start : start + batch]] = network(pixels[padded]).numpy()[: len(pixels)]

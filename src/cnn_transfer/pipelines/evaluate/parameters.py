@@ -22,7 +22,7 @@ class ExplanationParameters(Parameters):
 class BackgroundParameters(Parameters):
     """How often a test image is put on another background, and what of it is taken for the thing."""
 
-    exchanges: int = Field(ge=0, le=100_000)  # with each kind of background; 0: none
+    exchanges: int = Field(ge=0, le=10_000)  # with each kind of background; 0: none
     middle: float = Field(ge=0.05, le=0.95)  # share of the area that the rectangle in the middle has
 
 
