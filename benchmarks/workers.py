@@ -44,7 +44,8 @@ def pretrain(arguments: argparse.Namespace) -> None:
             copy.set_weights(network.get_weights())
             return copy
 
-        mock.patch("cnn_transfer.training.fit.with_precision", in_float64).start()
+        for name in ("with_precision", "for_training"):
+            mock.patch(f"cnn_transfer.training.fit.{name}", in_float64).start()
     if arguments.reverse:
         mock.patch(
             "cnn_transfer.training.fit.training_batches",

@@ -64,7 +64,8 @@ def main(images, result, checkpoints=None):
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     keras.config.set_floatx("float64")
-    import_module("cnn_transfer.training.fit").with_precision = in_float64
+    fitting = import_module("cnn_transfer.training.fit")
+    fitting.with_precision = fitting.for_training = in_float64
     team = join()
 
     def train():

@@ -175,7 +175,7 @@ def training_batches(
 
     steps = tf.data.Dataset.range(first_step, np.iinfo(np.int64).max, read_steps)
     loaded = steps.map(_as_it_is(load)).prefetch(1).unbatch()
-    return loaded.map(_as_it_is(change), num_parallel_calls=2).prefetch(4)
+    return _untuned(loaded.map(_as_it_is(change), num_parallel_calls=2).prefetch(4))
 
 
 def images_a_batch(image_shape: tuple[int, ...]) -> int:
@@ -189,7 +189,7 @@ def ordered_batches(examples: Examples, batch_size: int | None = None) -> tf.dat
 
     batch_size = batch_size or images_a_batch(examples.images.image_shape)
     targets = tf.data.Dataset.from_tensor_slices(examples.targets).batch(batch_size)
-    return tf.data.Dataset.zip((image_batches(examples.images, examples.rows, batch_size), targets))
+    return _untuned(tf.data.Dataset.zip((image_batches(examples.images, examples.rows, batch_size), targets)))
 
 
 def image_batches(images: ImageSet, rows: np.ndarray, batch_size: int | None = None) -> tf.data.Dataset:
@@ -202,7 +202,16 @@ def image_batches(images: ImageSet, rows: np.ndarray, batch_size: int | None = N
         return tf.ensure_shape(tf.numpy_function(images.pixels, [chosen], tf.uint8), (None, *images.image_shape))
 
     chosen = tf.data.Dataset.from_tensor_slices(np.asarray(rows, np.int64)).batch(batch_size)
-    return chosen.map(_as_it_is(load)).prefetch(2)
+    return _untuned(chosen.map(_as_it_is(load)).prefetch(2))
+
+
+def _untuned(batches: tf.data.Dataset) -> tf.data.Dataset:
+    """The batches without tf.data's autotuning: nothing here is left to it, and at times it holds a fit up for a second."""
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return batches.with_options(options)
 
 
 def _as_it_is(function: Callable[..., Any]) -> Any:

@@ -6,9 +6,11 @@ attribution methods reach every layer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from cnn_transfer.models.fused_normalisation import fused_batch_normalisation
 from cnn_transfer.parameters import did_you_mean
 
 if TYPE_CHECKING:
@@ -141,15 +143,14 @@ def with_precision(network: keras.Model, policy: str) -> keras.Model:
         network: Any functional model. Its weights are float32 and stay so.
         policy: `float32` or `mixed_bfloat16`.
     """
-    outputs = set(network.output_names)
+    return _computing_in(network, policy, {})
 
-    def change(_: int, config: dict[str, Any]) -> None:
-        keep = config["name"] in outputs or config["name"] == "rescaling"
-        config["dtype"] = "float32" if keep else policy
 
-    copy = _rebuild(network, change)
-    copy.set_weights(network.get_weights())
-    return copy
+def for_training(network: keras.Model, policy: str) -> keras.Model:
+    """`with_precision`, with batch normalisation that trains faster: a copy to fit, and to take the weights of."""
+    import keras
+
+    return _computing_in(network, policy, {keras.layers.BatchNormalization: fused_batch_normalisation()})
 
 
 def synchronised(network: keras.Model) -> keras.Model:
@@ -164,8 +165,27 @@ def synchronised(network: keras.Model) -> keras.Model:
     return copy
 
 
-def _rebuild(network: keras.Model, change: Callable[[int, dict[str, Any]], None]) -> keras.Model:
-    """Build the network again from its layers' configurations after `change(index, config)` edited each."""
+def _computing_in(network: keras.Model, policy: str, instead_of: Mapping[type, type]) -> keras.Model:
+    outputs = set(network.output_names)
+
+    def change(_: int, config: dict[str, Any]) -> None:
+        keep = config["name"] in outputs or config["name"] == "rescaling"
+        config["dtype"] = "float32" if keep else policy
+
+    copy = _rebuild(network, change, instead_of)
+    copy.set_weights(network.get_weights())
+    return copy
+
+
+def _rebuild(
+    network: keras.Model,
+    change: Callable[[int, dict[str, Any]], None],
+    instead_of: Mapping[type, type] = MappingProxyType({}),
+) -> keras.Model:
+    """Build the network again from its layers' configurations after `change(index, config)` edited each.
+
+    Layers of the classes in `instead_of` become layers of others, with the same configuration.
+    """
     import keras
 
     index_of = {layer.name: index for index, layer in enumerate(network.layers)}
@@ -174,6 +194,7 @@ def _rebuild(network: keras.Model, change: Callable[[int, dict[str, Any]], None]
         config = operation.get_config()
         if operation.name in index_of:  # others are operations between layers, such as an addition: nothing to change
             change(index_of[operation.name], config)
-        return operation.__class__.from_config(config)
+        kind = type(operation)
+        return instead_of.get(kind, kind).from_config(config)
 
     return keras.models.clone_model(network, clone_function=clone)

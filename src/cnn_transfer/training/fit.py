@@ -15,7 +15,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from cnn_transfer.images import Augmentation, Examples, ordered_batches, training_batches
-from cnn_transfer.models import traced, with_precision
+from cnn_transfer.models import for_training, traced, with_precision
 from cnn_transfer.training.checkpoints import Checkpoints, FitState, NoCheckpoints, StoppedBy, key_of_fit
 from cnn_transfer.training.optimizer import build_optimizer
 from cnn_transfer.training.schedule import Optimisation, Pace
@@ -221,7 +221,7 @@ def _compiled(
         return
 
     def make() -> keras.Model:
-        model = with_precision(network, precision)
+        model = for_training(network, precision)
         _compile(model, optimisation, pace)
         return model
 
