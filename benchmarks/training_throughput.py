@@ -1,28 +1,61 @@
 """How near training comes to what the processor can multiply, and what keeps it from more.
 
-    python benchmarks/training_throughput.py [--architecture article_cnn] [--batch-size 64]
+    python benchmarks/training_throughput.py [--architecture article_cnn] [--batch-size 64] [--repetitions 5]
 
 The peak is that of large matrix multiplications through TensorFlow in the precision that training chooses, measured in
 the same run. Training is `Model.fit` as `training.fit` runs it. A training image costs three times the multiplications
 of its way forth: the way back needs the gradients of inputs and of weights. Below the ratio: the same step without
 input, without the optimiser, forth only; and each convolution by itself against its share of the peak.
+
+Then `training.fit` itself, two epochs of the stage `pretrain_source` of the default run in turn with each of its
+choices undone: batch normalisation composed of single operations, as Keras 3 has it, and input tuned by tf.data. Every
+repetition is shown, since tuning holds up some fits and not others.
 """
 
 import argparse
+import importlib
 import os
+import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+from typing import Any
+from unittest.mock import patch
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
 import tensorflow as tf
+from kedro.config import OmegaConfigLoader
 
-from cnn_transfer.models import build_network, with_precision
-from cnn_transfer.training import choose_precision
+from cnn_transfer.images import (
+    Augmentation,
+    DecodedImages,
+    assign_splits,
+    feeding,
+    list_images,
+    open_image_set,
+    split_examples,
+    write_image_set,
+)
+from cnn_transfer.models import build_network, for_training, tracing, with_precision
+from cnn_transfer.pipelines.preprocess.parameters import ImageSetParameters
+from cnn_transfer.settings import CONFIG_LOADER_ARGS
+from cnn_transfer.training import Optimisation, choose_precision, fit
 
-SHAPE, CLASSES, STEPS = (28, 28, 1), 10, 20
+ROOT = Path(__file__).parents[1]
+SHAPE, CLASSES, STEPS, EPOCHS = (28, 28, 1), 10, 20, 2
+NORMALISATION = (importlib.import_module("cnn_transfer.training.fit"), "for_training", with_precision)
+TUNING = (feeding, "_untuned", lambda batches: batches)
+UNDONE: dict[str, list[tuple[Any, str, Any]]] = {
+    "as it is": [],
+    "Keras's batch normalisation": [NORMALISATION],
+    "input tuned by tf.data": [TUNING],
+    "both": [NORMALISATION, TUNING],
+}
 
 
 def main() -> None:
@@ -30,11 +63,12 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--architecture", default="article_cnn")
     parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--repetitions", type=int, default=5)
     arguments = parser.parse_args()
     precision, batch = choose_precision("auto"), arguments.batch_size
     dtype = tf.bfloat16 if precision == "mixed_bfloat16" else tf.float32
     peak = max(matmul_rate(size, dtype) for size in (512, 1024, 2048))
-    model = with_precision(build_network(arguments.architecture, SHAPE, CLASSES, 0), precision)
+    model = for_training(build_network(arguments.architecture, SHAPE, CLASSES, 0), precision)
     per_image = 3 * 2 * sum(multiplications(layer) for layer in model.layers)
     print(f"{precision}: matrix multiplication {peak / 1e9:.0f} GFLOP/s; {per_image / 1e6:.1f} MFLOP a training image")
     for name, seconds in training_parts(model, batch).items():
@@ -48,6 +82,9 @@ def main() -> None:
             seconds = convolution_seconds(layer, batch, dtype)
             share = batch * 6 * multiplications(layer) / seconds / peak
             print(f"  {layer.name:32s} {1e6 * seconds / batch:8.1f} us/image, {share:.0%} of the peak")
+    print(f"{EPOCHS} epochs of pretraining:")
+    for name, seconds in pretraining_seconds(precision, arguments.repetitions).items():
+        print(f"  {name:32s} {median(seconds):8.1f} s, of {', '.join(f'{each:.1f}' for each in sorted(seconds))}")
 
 
 def matmul_rate(size: int, dtype: tf.DType) -> float:
@@ -122,6 +159,34 @@ def convolution_seconds(layer: keras.layers.Conv2D, batch: int, dtype: tf.DType)
         return total
 
     return best_seconds(lambda: run().numpy(), 5) / STEPS
+
+
+def pretraining_seconds(precision: str, repetitions: int) -> dict[str, list[float]]:
+    """Seconds of each repetition of a short pretraining, by what is undone in it."""
+    parameters = OmegaConfigLoader(str(ROOT / "conf"), **CONFIG_LOADER_ARGS)["parameters"]
+    block, course = parameters["preprocess"]["source"], parameters["pretrain_source"]
+    block, seconds = ImageSetParameters.parse(block, "preprocess"), {name: [] for name in UNDONE}
+    optimisation = Optimisation(**course["optimisation"] | {"epochs": EPOCHS, "validations": EPOCHS})
+    with tempfile.TemporaryDirectory() as folder:
+        listing = list_images(ROOT / "data/01_raw/fashion_mnist.parquet")
+        write_image_set(
+            DecodedImages(listing, block.image_format, np.arange(len(listing.table))), Path(folder, "images")
+        )
+        images = open_image_set(Path(folder, "images"))
+        splits = assign_splits(images.table, block.split, 0)
+        examples = [split_examples(images, splits, split) for split in ("training", "validation")]
+        network = build_network(course["architecture"], images.image_shape, len(images.class_names), 0)
+        for repetition in range(-1, repetitions):
+            for name, undone in UNDONE.items():
+                tracing._spare.clear()  # each traces its own, as a run does
+                with ExitStack() as stack:
+                    for place, attribute, other in undone:
+                        stack.enter_context(patch.object(place, attribute, other))
+                    start = time.perf_counter()
+                    fit(network, *examples, optimisation, Augmentation(**course["augmentation"]), precision, 0, name)
+                if repetition >= 0:
+                    seconds[name].append(time.perf_counter() - start)
+    return seconds
 
 
 def best_seconds(action: Callable[[], object], repetitions: int) -> float:

@@ -163,6 +163,11 @@ def test_image_batches_give_the_pixels_of_ordered_batches(shapes, examples, rows
     np.testing.assert_array_equal(batch, next(iter(ordered_batches(examples)))[0])
 
 
+def test_no_stream_is_tuned_while_it_runs(shapes, examples, rows, augmentation):
+    streams = training_batches(examples, 16, 0, augmentation()), ordered_batches(examples), image_batches(shapes, rows)
+    assert [stream.options().autotune.enabled for stream in streams] == [False] * 3
+
+
 def test_equal_weights_give_permutations_that_the_seed_and_the_epoch_alone_decide(pick, rows):
     for weight in (1.0, 0.3):
         same = pick(rows, np.full(len(rows), weight))

@@ -69,6 +69,11 @@ def test_the_network_handed_in_is_left_as_it_is(learnt):
     assert not network.compiled
 
 
+def test_the_network_that_comes_out_has_the_layers_of_the_one_that_went_in(learnt):
+    result, network, _ = learnt
+    assert [type(layer) for layer in result.network.layers] == [type(layer) for layer in network.layers]
+
+
 def test_the_log_has_a_row_before_the_first_step_and_one_a_validation(learnt):
     log = learnt[0].log
     assert log.columns.tolist() == LOG_COLUMNS
