@@ -79,15 +79,19 @@ def test_one_place_has_no_variance():
 
 @pytest.mark.parametrize(
     ("options", "training"),
-    [({}, False), ({"trainable": False}, True), ({"axis": 1}, True), ({"renorm": True}, True), ({"dtype": "float64"}, True)],
-)  # fmt: skip
+    [
+        ({}, False),
+        ({"trainable": False}, True),
+        ({"axis": 1}, True),
+        ({"renorm": True}, True),
+        ({"dtype": "float64"}, True),
+    ],
+)
 def test_where_no_kernel_serves_it_is_keras_to_the_last_bit(inputs, options, training):
-    keras_layer, fused = both(**options)
-    dtype = options.get("dtype", "float32")
-    for expected, found in zip(
-        *(step(layer, inputs.astype(dtype), training) for layer in (keras_layer, fused)), strict=True
-    ):
-        np.testing.assert_array_equal(found, expected)
+    inputs = inputs.astype(options.get("dtype", "float32"))
+    expected, found = (step(layer, inputs, training) for layer in both(**options))
+    for one, other in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(other, one)
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
