@@ -206,7 +206,7 @@ def image_batches(images: ImageSet, rows: np.ndarray, batch_size: int | None = N
 
 
 def _untuned(batches: tf.data.Dataset) -> tf.data.Dataset:
-    """The batches without tf.data's autotuning: nothing here is left to it, and at times it holds a fit up for a second."""
+    """Without tf.data's autotuning: nothing here is left to it, and at times it holds a fit up for a second."""
     import tensorflow as tf
 
     options = tf.data.Options()
