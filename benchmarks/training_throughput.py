@@ -83,8 +83,8 @@ def main() -> None:
             share = batch * 6 * multiplications(layer) / seconds / peak
             print(f"  {layer.name:32s} {1e6 * seconds / batch:8.1f} us/image, {share:.0%} of the peak")
     print(f"{EPOCHS} epochs of pretraining:")
-    for name, seconds in pretraining_seconds(precision, arguments.repetitions).items():
-        print(f"  {name:32s} {median(seconds):8.1f} s, of {', '.join(f'{each:.1f}' for each in sorted(seconds))}")
+    for name, times in pretraining_seconds(precision, arguments.repetitions).items():
+        print(f"  {name:32s} {median(times):8.1f} s, of {', '.join(f'{each:.1f}' for each in sorted(times))}")
 
 
 def matmul_rate(size: int, dtype: tf.DType) -> float:
@@ -164,8 +164,10 @@ def convolution_seconds(layer: keras.layers.Conv2D, batch: int, dtype: tf.DType)
 def pretraining_seconds(precision: str, repetitions: int) -> dict[str, list[float]]:
     """Seconds of each repetition of a short pretraining, by what is undone in it."""
     parameters = OmegaConfigLoader(str(ROOT / "conf"), **CONFIG_LOADER_ARGS)["parameters"]
-    block, course = parameters["preprocess"]["source"], parameters["pretrain_source"]
-    block, seconds = ImageSetParameters.parse(block, "preprocess"), {name: [] for name in UNDONE}
+    course = parameters["pretrain_source"]
+    block = ImageSetParameters.parse(parameters["preprocess"]["source"], "preprocess")
+    seconds: dict[str, list[float]] = {name: [] for name in UNDONE}
+    augmentation = Augmentation(**course["augmentation"])
     optimisation = Optimisation(**course["optimisation"] | {"epochs": EPOCHS, "validations": EPOCHS})
     with tempfile.TemporaryDirectory() as folder:
         listing = list_images(ROOT / "data/01_raw/fashion_mnist.parquet")
@@ -174,7 +176,7 @@ def pretraining_seconds(precision: str, repetitions: int) -> dict[str, list[floa
         )
         images = open_image_set(Path(folder, "images"))
         splits = assign_splits(images.table, block.split, 0)
-        examples = [split_examples(images, splits, split) for split in ("training", "validation")]
+        training, validation = (split_examples(images, splits, split) for split in ("training", "validation"))
         network = build_network(course["architecture"], images.image_shape, len(images.class_names), 0)
         for repetition in range(-1, repetitions):
             for name, undone in UNDONE.items():
@@ -183,7 +185,7 @@ def pretraining_seconds(precision: str, repetitions: int) -> dict[str, list[floa
                     for place, attribute, other in undone:
                         stack.enter_context(patch.object(place, attribute, other))
                     start = time.perf_counter()
-                    fit(network, *examples, optimisation, Augmentation(**course["augmentation"]), precision, 0, name)
+                    fit(network, training, validation, optimisation, augmentation, precision, 0, name)
                 if repetition >= 0:
                     seconds[name].append(time.perf_counter() - start)
     return seconds

@@ -6,8 +6,7 @@ attribution methods reach every layer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cnn_transfer.models.fused_normalisation import fused_batch_normalisation
@@ -143,14 +142,12 @@ def with_precision(network: keras.Model, policy: str) -> keras.Model:
         network: Any functional model. Its weights are float32 and stay so.
         policy: `float32` or `mixed_bfloat16`.
     """
-    return _computing_in(network, policy, {})
+    return _computing_in(network, policy, fused=False)
 
 
 def for_training(network: keras.Model, policy: str) -> keras.Model:
     """`with_precision`, with batch normalisation that trains faster: a copy to fit, and to take the weights of."""
-    import keras
-
-    return _computing_in(network, policy, {keras.layers.BatchNormalization: fused_batch_normalisation()})
+    return _computing_in(network, policy, fused=True)
 
 
 def synchronised(network: keras.Model) -> keras.Model:
@@ -165,26 +162,22 @@ def synchronised(network: keras.Model) -> keras.Model:
     return copy
 
 
-def _computing_in(network: keras.Model, policy: str, instead_of: Mapping[type, type]) -> keras.Model:
+def _computing_in(network: keras.Model, policy: str, fused: bool) -> keras.Model:
     outputs = set(network.output_names)
 
     def change(_: int, config: dict[str, Any]) -> None:
         keep = config["name"] in outputs or config["name"] == "rescaling"
         config["dtype"] = "float32" if keep else policy
 
-    copy = _rebuild(network, change, instead_of)
+    copy = _rebuild(network, change, fused)
     copy.set_weights(network.get_weights())
     return copy
 
 
-def _rebuild(
-    network: keras.Model,
-    change: Callable[[int, dict[str, Any]], None],
-    instead_of: Mapping[type, type] = MappingProxyType({}),
-) -> keras.Model:
+def _rebuild(network: keras.Model, change: Callable[[int, dict[str, Any]], None], fused: bool = False) -> keras.Model:
     """Build the network again from its layers' configurations after `change(index, config)` edited each.
 
-    Layers of the classes in `instead_of` become layers of others, with the same configuration.
+    Batch normalisation may be `fused` (`fused_normalisation.py`) in the new one.
     """
     import keras
 
@@ -195,6 +188,8 @@ def _rebuild(
         if operation.name in index_of:  # others are operations between layers, such as an addition: nothing to change
             change(index_of[operation.name], config)
         kind = type(operation)
-        return instead_of.get(kind, kind).from_config(config)
+        if fused and kind is keras.layers.BatchNormalization:
+            kind = fused_batch_normalisation()
+        return kind.from_config(config)
 
     return keras.models.clone_model(network, clone_function=clone)
