@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from cnn_transfer.images import (
     Examples,
+    ImageSet,
     feeding,
     image_batches,
     images_a_batch,
@@ -147,6 +148,21 @@ def test_ordered_batches_keep_the_order_that_is_asked_for(shapes, pick):
     rows = np.array([399, 0, 200, 0])
     ((pixels, _),) = take(ordered_batches(pick(rows)), 9)
     np.testing.assert_array_equal(pixels, shapes.pixels(rows))
+
+
+@pytest.mark.parametrize(("room", "reads"), [(0, 1), (-1, 3)])
+def test_a_set_is_read_once_where_it_fits_and_each_time_where_it_does_not(
+    monkeypatch, shapes, examples, rows, room, reads
+):
+    read, read_pixels = [], ImageSet.pixels
+    monkeypatch.setattr(ImageSet, "pixels", lambda images, chosen: read.extend(chosen) or read_pixels(images, chosen))
+    monkeypatch.setattr(feeding, "MOST_CACHED_BYTES", len(rows) * int(np.prod(shapes.image_shape)) + room)
+    batches = ordered_batches(examples)
+    passes = [np.concatenate([pixels for pixels, _ in batches]) for _ in range(3)]
+    assert read == [*rows] * reads
+    monkeypatch.undo()
+    for found in passes:
+        np.testing.assert_array_equal(found, shapes.pixels(rows))
 
 
 def test_large_images_come_in_small_batches(monkeypatch, shapes, rows):

@@ -29,6 +29,7 @@ READ_BYTES, READ_STEPS = 4 * 2**20, 8
 # What a network computes without learning: more at once is not faster, and EfficientNet-Lite0 needs 5 MB for each image
 # of 160 px.
 MOST_IMAGES_A_BATCH, PIXELS_A_BATCH = 256, 2**19
+MOST_CACHED_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -184,12 +185,17 @@ def images_a_batch(image_shape: tuple[int, ...]) -> int:
 
 
 def ordered_batches(examples: Examples, batch_size: int | None = None) -> tf.data.Dataset:
-    """Each example once, in order, unchanged, with its targets; the last batch may be smaller."""
+    """Each example once, in order, unchanged, with its targets; the last batch may be smaller.
+
+    A fit is judged by them dozens of times: up to `MOST_CACHED_BYTES` of them are read once.
+    """
     import tensorflow as tf
 
     batch_size = batch_size or images_a_batch(examples.images.image_shape)
     targets = tf.data.Dataset.from_tensor_slices(examples.targets).batch(batch_size)
-    return _untuned(tf.data.Dataset.zip((image_batches(examples.images, examples.rows, batch_size), targets)))
+    batches = tf.data.Dataset.zip((image_batches(examples.images, examples.rows, batch_size), targets))
+    small = len(examples) * math.prod(examples.images.image_shape) <= MOST_CACHED_BYTES
+    return _untuned(batches.cache() if small else batches)
 
 
 def image_batches(images: ImageSet, rows: np.ndarray, batch_size: int | None = None) -> tf.data.Dataset:
