@@ -8,8 +8,9 @@ of its way forth: the way back needs the gradients of inputs and of weights. Bel
 input, without the optimiser, forth only; and each convolution by itself against its share of the peak.
 
 Then `training.fit` itself, two epochs of the stage `pretrain_source` of the default run in turn with each of its
-choices undone: batch normalisation composed of single operations, as Keras 3 has it, and input tuned by tf.data. Every
-repetition is shown, since tuning holds up some fits and not others.
+choices undone: batch normalisation composed of single operations, as Keras 3 has it, and input tuned by tf.data. The
+seconds of every repetition are shown, since tuning holds up some fits and not others; each has a seed of its own, and
+the mean validation accuracy says whether they learn the same.
 """
 
 import argparse
@@ -83,8 +84,10 @@ def main() -> None:
             share = batch * 6 * multiplications(layer) / seconds / peak
             print(f"  {layer.name:32s} {1e6 * seconds / batch:8.1f} us/image, {share:.0%} of the peak")
     print(f"{EPOCHS} epochs of pretraining:")
-    for name, times in pretraining_seconds(precision, arguments.repetitions).items():
-        print(f"  {name:32s} {median(times):8.1f} s, of {', '.join(f'{each:.1f}' for each in sorted(times))}")
+    for name, found in pretraining(precision, arguments.repetitions).items():
+        times, accuracies = zip(*found, strict=True)
+        each = ", ".join(f"{seconds:.1f}" for seconds in sorted(times))
+        print(f"  {name:32s} {median(times):8.1f} s, of {each}; validation accuracy {np.mean(accuracies):.3f}")
 
 
 def matmul_rate(size: int, dtype: tf.DType) -> float:
@@ -161,12 +164,12 @@ def convolution_seconds(layer: keras.layers.Conv2D, batch: int, dtype: tf.DType)
     return best_seconds(lambda: run().numpy(), 5) / STEPS
 
 
-def pretraining_seconds(precision: str, repetitions: int) -> dict[str, list[float]]:
-    """Seconds of each repetition of a short pretraining, by what is undone in it."""
+def pretraining(precision: str, repetitions: int) -> dict[str, list[tuple[float, float]]]:
+    """Seconds and validation accuracy of each repetition of a short pretraining, by what is undone in it."""
     parameters = OmegaConfigLoader(str(ROOT / "conf"), **CONFIG_LOADER_ARGS)["parameters"]
     course = parameters["pretrain_source"]
     block = ImageSetParameters.parse(parameters["preprocess"]["source"], "preprocess")
-    seconds: dict[str, list[float]] = {name: [] for name in UNDONE}
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in UNDONE}
     augmentation = Augmentation(**course["augmentation"])
     optimisation = Optimisation(**course["optimisation"] | {"epochs": EPOCHS, "validations": EPOCHS})
     with tempfile.TemporaryDirectory() as folder:
@@ -177,18 +180,20 @@ def pretraining_seconds(precision: str, repetitions: int) -> dict[str, list[floa
         images = open_image_set(Path(folder, "images"))
         splits = assign_splits(images.table, block.split, 0)
         training, validation = (split_examples(images, splits, split) for split in ("training", "validation"))
-        network = build_network(course["architecture"], images.image_shape, len(images.class_names), 0)
-        for repetition in range(-1, repetitions):
+        for seed in range(-1, repetitions):  # the first to warm up
+            network = build_network(course["architecture"], images.image_shape, len(images.class_names), max(seed, 0))
             for name, undone in UNDONE.items():
                 tracing._spare.clear()  # each traces its own, as a run does
                 with ExitStack() as stack:
                     for place, attribute, other in undone:
                         stack.enter_context(patch.object(place, attribute, other))
                     start = time.perf_counter()
-                    fit(network, training, validation, optimisation, augmentation, precision, 0, name)
-                if repetition >= 0:
-                    seconds[name].append(time.perf_counter() - start)
-    return seconds
+                    fitted = fit(
+                        network, training, validation, optimisation, augmentation, precision, max(seed, 0), name
+                    )
+                if seed >= 0:
+                    found[name].append((time.perf_counter() - start, fitted.best["validation_accuracy"]))
+    return found
 
 
 def best_seconds(action: Callable[[], object], repetitions: int) -> float:
