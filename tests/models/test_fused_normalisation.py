@@ -84,6 +84,7 @@ def test_one_place_has_no_variance():
         ({"trainable": False}, True),
         ({"axis": 1}, True),
         ({"renorm": True}, True),
+        ({"epsilon": 1e-6}, True),
         ({"dtype": "float64"}, True),
     ],
 )

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 FUSED_DTYPES = frozenset({"float32", "float16", "bfloat16"})
+SMALLEST_EPSILON = 1.001e-5  # TensorFlow raises smaller ones to it
 
 
 @cache
@@ -29,7 +30,8 @@ def fused_batch_normalisation() -> type[keras.layers.BatchNormalization]:
         def call(self, inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None) -> Any:
             learns = training and self.trainable
             images = mask is None and len(inputs.shape) == 4 and self.axis in {-1, 3}
-            if not (learns and images and self.compute_dtype in FUSED_DTYPES) or self.synchronized or self.renorm:
+            known = self.compute_dtype in FUSED_DTYPES and self.epsilon >= SMALLEST_EPSILON
+            if not (learns and images and known) or self.synchronized or self.renorm:
                 return super().call(inputs, training=training, mask=mask)
             channels = inputs.shape[3]
             outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
