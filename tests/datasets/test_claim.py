@@ -71,6 +71,21 @@ def test_the_claim_of_a_killed_process_of_this_machine_is_free_at_once(tmp_path)
         pass
 
 
+def test_only_what_a_dead_process_of_this_machine_holds_is_cleared(place):
+    filesystem, path = place
+    with Claim(filesystem, path, "work"):
+        Claim(filesystem, path, "work").clear()
+        assert filesystem.exists(path)
+        dead = json.loads(filesystem.cat_file(path)) | {"process_started": "0"}
+    other_machine(place)
+    Claim(filesystem, path, "work").clear()
+    assert filesystem.exists(path)
+    filesystem.pipe_file(path, json.dumps(dead).encode())
+    Claim(filesystem, path, "work").clear()
+    assert not filesystem.exists(path)
+    Claim(filesystem, path, "work").clear()
+
+
 def other_machine(place, beat=0):
     filesystem, path = place
     content = {"host": "far", "process": 7, "process_started": "1", "claim": "c", "since": "today", "beat": beat}

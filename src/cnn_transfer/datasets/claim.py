@@ -74,6 +74,12 @@ class Claim:
         if holder is not None and holder["claim"] == self._me["claim"]:
             self._remove()
 
+    def clear(self) -> None:
+        """Remove the file where a process of this machine left it behind."""
+        holder = self._read()
+        if holder is not None and holder["host"] == self._me["host"] and self._is_gone(holder):
+            self._remove()
+
     def _create(self) -> bool:
         """Write the file unless there is one; the test and the writing are one operation of the store."""
         try:
@@ -117,7 +123,7 @@ class Claim:
             ClaimedError: When it is alive.
         """
         if holder["host"] == self._me["host"] and holder["process"]:
-            if _process_started(holder["process"]) != holder["process_started"]:
+            if self._is_gone(holder):
                 return
             raise self._claimed(holder)
         LOGGER.info(
@@ -133,6 +139,11 @@ class Claim:
             if now["claim"] and holder["claim"] and now != holder:
                 raise self._claimed(now)
             holder = now
+
+    @staticmethod
+    def _is_gone(holder: Mapping[str, Any]) -> bool:
+        """Whether a process of this machine has ended."""
+        return bool(_process_started(holder["process"]) != holder["process_started"])
 
     def _claimed(self, holder: Mapping[str, Any]) -> ClaimedError:
         return ClaimedError(

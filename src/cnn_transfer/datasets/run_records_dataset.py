@@ -93,6 +93,9 @@ class RunRecordsDataset(AbstractDataset[Mapping[str, Record], dict[str, Record]]
         """All records of the run as they were when first asked for, and what was saved here since."""
         if self._known is None:
             self._known = self.of_run(self.run_id)
+            for node in self._known:  # killed after the record was written, before the claim was given back
+                if self._fs.exists(self._claim_path(node)):
+                    self._claim(node).clear()
         return self._known
 
     def digests(self) -> dict[str, str]:
@@ -114,13 +117,17 @@ class RunRecordsDataset(AbstractDataset[Mapping[str, Record], dict[str, Record]]
         Raises:
             ClaimedError: When another one works on it.
         """
-        with Claim(
-            self._fs, str(self._filepath / self.run_id / f"{node}.claim"), f"{node} of the run {self.run_id}"
-        ) as held:
+        with self._claim(node) as held:
             finished = self._read_file(f"{self.run_id}/{node}.json")  # meanwhile, by another process
             if finished is not None:
                 self.records()[node] = finished
             yield held
+
+    def _claim(self, node: str) -> Claim:
+        return Claim(self._fs, self._claim_path(node), f"{node} of the run {self.run_id}")
+
+    def _claim_path(self, node: str) -> str:
+        return str(self._filepath / self.run_id / f"{node}.claim")
 
     def release(self) -> None:
         self._known = None
