@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from scipy.ndimage import binary_erosion
 
 from cnn_transfer.images.augmentation import DRAWS, YIQ, Augmentation, augment, middle_of, move_copies
 
@@ -291,6 +292,56 @@ def hole_edges(holes):
     ]
 
 
+def outlines(things, thickness):
+    """(n, height, width): what of them is within so many pixels of their outside; written with SciPy."""
+    square = np.ones((2 * thickness + 1,) * 2)
+    return np.stack([thing & ~binary_erosion(thing, square, border_value=True) for thing in things])
+
+
+@pytest.mark.parametrize(("ground", "ink"), [(0, 200), (240, 30)])
+@pytest.mark.parametrize(("shape", "dtype"), [((28, 28, 1), np.uint8), ((60, 90, 3), np.float32)])
+def test_of_a_share_of_the_images_thin_or_thick_lines_along_the_inside_are_left(
+    ground, ink, shape, dtype, augmentation
+):
+    rng = np.random.default_rng(0)
+    things = np.zeros((300, *shape[:2]), bool)
+    for thing, (top, left) in zip(things, rng.integers(2, 12, (300, 2)), strict=True):
+        thing[top : top + 13, left : left + 14] = True
+        thing[20:, 3:18] = True  # reaches the edge of the image, where no line is drawn
+    pixels = np.where(things[..., None], ink, np.full((300, *shape), ground)).astype(dtype)
+    changed = move(pixels, augmentation(outline_fraction=0.3))
+    thin = round(min(shape[:2]) / 28)
+    as_drawn = [
+        np.where(outlines(things, width)[..., None], 255 - round(ground / 255) * 255, round(ground / 255) * 255)
+        for width in (thin, 2 * thin)
+    ]
+    is_thin, is_thick, is_left = (
+        (changed == wanted).all(axis=(1, 2, 3))
+        for wanted in (*(np.broadcast_to(d, changed.shape) for d in as_drawn), pixels)
+    )
+    assert (is_thin.astype(int) + is_thick + is_left == 1).all()
+    assert 0.2 < 1 - is_left.mean() < 0.4
+    assert 0.3 < is_thin.sum() / (is_thin.sum() + is_thick.sum()) < 0.7
+    assert changed.dtype == dtype
+
+
+def test_what_counts_as_the_thing_is_drawn_for_each_image_between_8_and_47_percent_of_its_contrast(augmentation):
+    luma = np.array([0.07, 0.2, 0.35, 0.48, 1]) * 200
+    steps = np.zeros((400, 29, 29, 1), np.float32)
+    for place, value in enumerate(luma):
+        steps[:, 2 + 2 * place : 27 - 2 * place, 2 + 2 * place : 27 - 2 * place] = value
+    changed = move(steps, augmentation(outline_fraction=1))[:, 14, :, 0]
+    outermost = (changed > 0).argmax(axis=1)
+    assert set(outermost) == {4, 6, 8}
+    expected = np.diff([0.08, 0.2, 0.35, 0.47]) / 0.39
+    np.testing.assert_allclose([(outermost == place).mean() for place in (4, 6, 8)], expected, atol=0.08)
+
+
+def test_of_an_image_without_any_contrast_no_line_is_left(augmentation):
+    grey = np.full((8, 16, 16, 3), 90, np.uint8)
+    assert not move(grey, augmentation(outline_fraction=1)).any()
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_every_second_middle_is_put_on_the_background_of_the_neighbour(dtype, augmentation):
     pixels = (np.arange(200)[:, None, None, None] + np.zeros((1, 20, 30, 3))).astype(dtype)
@@ -432,6 +483,7 @@ def test_any_augmentation_is_decided_by_its_seed_and_keeps_shape_type_and_sums(p
         {"shear_fraction": 1.1},
         {"horizontal_flip": 2},
         {"vertical_flip": 2},
+        {"outline_fraction": 1.1},
         {"background_fraction": 1},
         {"brightness_fraction": 1},
         {"contrast_fraction": 1},

@@ -1,9 +1,9 @@
-"""Random changes of a batch of training images: geometry, backgrounds, colour, holes, and mixtures of two images.
+"""Random changes of a batch of training images: geometry, outlines, backgrounds, colour, holes, mixtures of two images.
 
-Each image gets one affine transform of its plane; of every second one the middle is put on the background of its
-neighbour in the batch; each gets one transform of its colours, and one hole; then it is mixed with its neighbour in the
-batch by mixup or CutMix, which makes the targets soft. XLA compiles what is switched on, but for backgrounds, into two
-loops over the pixels, uint8 in and uint8 out: many times faster than the chain of Keras preprocessing layers that does
+Each image gets one affine transform of its plane; of some only outlines are left; of every second one the middle is put
+on the background of its neighbour in the batch; each gets one transform of its colours, and one hole; then it is mixed
+with its neighbour in the batch by mixup or CutMix, which makes the targets soft. XLA compiles what is switched on, but
+for outlines and backgrounds, into two loops over the pixels, uint8 in and uint8 out: many times faster than the chain of Keras preprocessing layers that does
 the same. What is switched off costs nothing and leaves the random numbers of all else as they are. Pixels are in 0-255
 throughout.
 """
@@ -27,11 +27,15 @@ YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5
 GREY_PART = np.tile(YIQ[0], (3, 1))  # of a colour: its luma in all three channels
 COLOUR_PART = np.eye(3) - GREY_PART
 COLOUR_QUARTER_TURN = np.linalg.solve(YIQ, np.array([[0, 0, 0], [0, 0, -1], [0, 1, 0]]) @ YIQ)
+# A thing is what differs from the ground by more than a share of the most that any pixel does, drawn from this range.
+OUTLINE_LEVELS = 0.08, 0.47
+LINES_A_SIDE = 28  # thin lines, one beside the other, that would fill a side of the image; thick ones are twice as wide
 HOLE_GREY = 127.0  # zero for networks that scale pixels to -1 … 1, as in the paper
 # Each image has one random number for each of these. Add names at the end: the others keep their numbers.
 DRAWS = (
     "rotation", "scale", "stretch", "shift_x", "shift_y", "horizontal_flip", "vertical_flip", "brightness", "contrast",
-    "saturation", "hue", "hole_y", "hole_x", "patch_y", "patch_x", "shear", "background",
+    "saturation", "hue", "hole_y", "hole_x", "patch_y", "patch_x", "shear", "background", "outline", "outline_level",
+    "outline_width",
 )  # fmt: skip
 
 
@@ -44,6 +48,7 @@ class Augmentation(Parameters):
     shear_fraction: float = Field(ge=0, le=1)  # 0.2: an upright line leans by up to a fifth of its height
     horizontal_flip: bool
     vertical_flip: bool
+    outline_fraction: float = Field(ge=0, le=1)  # of the images: only outlines are left of them
     background_fraction: float = Field(ge=0, lt=1)  # of the area, around the middle, that shows another image
     brightness_fraction: float = Field(ge=0, lt=1)  # 0.2: between 0.8 and 1.2 times; so are contrast and saturation
     contrast_fraction: float = Field(ge=0, lt=1)  # of the distance to the image's mean luma
@@ -136,6 +141,8 @@ def _changed(
     transforms = _plane_transforms(draws, height, width, augmentation)
     if transforms is not None:
         images = _compiled(_move)(images, transforms)
+    if augmentation.outline_fraction:
+        images = _as_outlines(images, draws, augmentation.outline_fraction)
     if augmentation.background_fraction:
         images = _on_backgrounds(images, draws["background"], backgrounds, 1 - augmentation.background_fraction)
     colours = _colour_transforms(draws, channels, augmentation)
@@ -170,6 +177,39 @@ def _plane_transforms(
     c = centre_x - a * centre_x - b * centre_y + draws["shift_x"] * augmentation.shift_fraction * width
     f = centre_y - d * centre_x - e * centre_y + draws["shift_y"] * augmentation.shift_fraction * height
     return [a, b, c, d, e, f]
+
+
+def _as_outlines(images: tf.Tensor, draws: dict[str, tf.Tensor], share: float) -> tf.Tensor:
+    """Of a share of the images, only a line along the inside of things: white on black, or black on a light ground.
+
+    The ground is the median luma along the image's edge. Networks go by texture and area where these tell classes apart
+    (Geirhos et al. 2019, arXiv 1811.12231); an outline has neither, and looks like what is drawn or written.
+    """
+    import tensorflow as tf
+
+    height, width, channels = images.shape[1:]
+    pixels = tf.cast(images, tf.float32)
+    luma = pixels if channels == 1 else tf.tensordot(pixels, tf.constant(YIQ[0], tf.float32), 1)[..., None]
+    edge = tf.concat([luma[:, 0], luma[:, -1], luma[:, :, 0], luma[:, :, -1]], axis=1)
+    ground = tf.sort(edge, axis=1)[:, edge.shape[1] // 2, None, None]
+    difference = tf.abs(luma - ground)
+    low, high = OUTLINE_LEVELS
+    level = low + (high - low) * (draws["outline_level"][:, None, None, None] + 1) / 2
+    thing = tf.cast(difference > level * tf.reduce_max(difference, axis=(1, 2), keepdims=True), tf.float32)
+    thin = max(1, round(min(height, width) / LINES_A_SIDE))
+    inside = tf.where(draws["outline_width"][:, None, None, None] < 0, _eroded(thing, thin), _eroded(thing, 2 * thin))
+    lines = 255 * tf.where(ground < 127.5, thing - inside, 1 - (thing - inside))
+    outlined = draws["outline"][:, None, None, None] < 2 * share - 1
+    return tf.where(outlined, tf.cast(lines, images.dtype), images)
+
+
+def _eroded(things: tf.Tensor, pixels: int) -> tf.Tensor:
+    """Without what is so near to their outside; beyond the image's edge they go on."""
+    import tensorflow as tf
+
+    side = 2 * pixels + 1
+    outside = tf.nn.max_pool2d(tf.nn.max_pool2d(1 - things, (side, 1), 1, "SAME"), (1, side), 1, "SAME")
+    return 1 - outside
 
 
 def _on_backgrounds(images: tf.Tensor, draw: tf.Tensor, backgrounds: np.ndarray | None, middle: float) -> tf.Tensor:
