@@ -3,9 +3,9 @@
 Each image gets one affine transform of its plane; of some only outlines are left; of every second one the middle is put
 on the background of its neighbour in the batch; each gets one transform of its colours, and one hole; then it is mixed
 with its neighbour in the batch by mixup or CutMix, which makes the targets soft. XLA compiles what is switched on, but
-for outlines and backgrounds, into two loops over the pixels, uint8 in and uint8 out: many times faster than the chain of Keras preprocessing layers that does
-the same. What is switched off costs nothing and leaves the random numbers of all else as they are. Pixels are in 0-255
-throughout.
+for outlines and backgrounds, into two loops over the pixels, uint8 in and uint8 out: many times faster than the chain
+of Keras preprocessing layers that does the same. What is switched off costs nothing and leaves the random numbers of
+all else as they are. Pixels are in 0-255 throughout.
 """
 
 from __future__ import annotations
