@@ -86,11 +86,12 @@ dagster: .venv-dagster/.ready  ## run Dagster with the pipelines as jobs on this
 	test -e $(DAGSTER_HOME)/dagster.yaml || cp deploy/dagster/dagster.yaml $(DAGSTER_HOME)
 	PATH=$(CURDIR)/.venv-dagster/bin:$$PATH dagster dev --module-name definitions --working-directory deploy/dagster
 
-bench: .venv/.ready  ## measure the default run, the article's script, intake, feeding, augmentation, few labels, the ranking of sources, the labels saved, uneven classes, wrong labels, labels that are asked for, damaged images, labels for new images, exports, releases, the service, kills, overlapping runs and several machines (about 4½ hours)
+bench: .venv/.ready  ## measure the default run, the article's script, what the source's augmentation brings, intake, feeding, augmentation, few labels, the ranking of sources, the labels saved, uneven classes, wrong labels, labels that are asked for, damaged images, labels for new images, exports, releases, the service, kills, overlapping runs and several machines (about 4½ hours)
 	$(BIN)/python benchmarks/default_run.py
 	$(BIN)/python benchmarks/article.py
 	$(BIN)/python benchmarks/own_source.py
 	$(BIN)/python benchmarks/own_source.py --env article --labels 500 --seeds 3
+	$(BIN)/python benchmarks/source_augmentation.py
 	$(BIN)/python benchmarks/training_throughput.py
 	$(BIN)/python benchmarks/commands.py
 	$(BIN)/python benchmarks/intake.py
