@@ -106,7 +106,7 @@ def make():
                 "knowledge": {"estimate": 0.101, "low": 0.08, "high": 0.12},
                 "method": {"estimate": -0.055, "low": -0.07, "high": -0.04},
                 "sentence": "Transfer is better.",
-                "training_cost": {"ratio": 0.25},
+                "training_cost": {"ratio": 0.25, "ratio_low": 0.2, "ratio_high": None},
             },
             plan={"source": "fashion", "sentence": "A ridge on 2 of 3 depths.", "cut_layer": "block3"},
             model_card={"precision": "mixed_bfloat16", "strategy": "50% lp_ft", "initialised_from": "fashion"},
@@ -137,6 +137,7 @@ def test_the_summary_has_every_figure_that_programs_read(make):
     assert summary.keys() >= KEYS
     assert (summary["n_train"], summary["n_validation"], summary["n_test"]) == (30, 15, 1200)
     assert summary["training_cost_ratio"] == 0.25
+    assert (summary["training_cost_ratio_low"], summary["training_cost_ratio_high"]) == (0.2, None)
     assert (summary["target_accuracy"], summary["baseline_accuracy"], summary["random_accuracy"]) == (
         0.951,
         0.905,

@@ -1,4 +1,5 @@
 import json
+import math
 
 import numpy as np
 import pandas as pd
@@ -75,72 +76,89 @@ def test_the_interval_covers_the_true_difference_as_often_as_it_says(images, onl
 
 def test_the_level_is_that_of_the_delivered_weights_not_a_lucky_accuracy_with_a_higher_loss():
     lucky = BASELINE_LOG.assign(validation_accuracy=[0.1, 0.97, 0.9, 0.9])
-    cost = training_cost_ratio(TARGET_LOG, lucky)
+    cost = training_cost_ratio(TARGET_LOG, lucky, 100)
     assert (cost["baseline_validation_accuracy"], cost["baseline_images"], cost["ratio"]) == (0.9, 200.0, 1.0)
 
 
 def test_the_cost_is_counted_to_the_first_validation_that_reached_the_baseline_s_best():
-    assert training_cost_ratio(TARGET_LOG, BASELINE_LOG) == {
+    cost = training_cost_ratio(TARGET_LOG, BASELINE_LOG, 100)
+    error = math.sqrt(90.5 / 101 * (10.5 / 101) / 101)
+    assert cost == {
         "baseline_validation_accuracy": 0.9,
+        "standard_error": pytest.approx(error),
         "baseline_images": 400.0,
         "target_images": 200.0,
         "ratio": 0.5,
+        "ratio_low": 0.5,
+        "ratio_high": 0.75,
     }
 
 
 def test_the_cheapest_trial_counts_on_both_sides_but_the_level_is_the_delivered_one_s():
     other = log([0, 50, 900], [0.1, 0.92, 0.99], delivered=False)
     cost = training_cost_ratio(
-        pd.concat([TARGET_LOG, other], ignore_index=True), pd.concat([other, BASELINE_LOG], ignore_index=True)
+        pd.concat([TARGET_LOG, other], ignore_index=True), pd.concat([other, BASELINE_LOG], ignore_index=True), 100
     )
-    assert cost == {
-        "baseline_validation_accuracy": 0.9,
-        "baseline_images": 50.0,
-        "target_images": 50.0,
-        "ratio": 1.0,
-    }
+    assert [cost[name] for name in ("baseline_validation_accuracy", "baseline_images", "target_images", "ratio")] == [
+        0.9,
+        50.0,
+        50.0,
+        1.0,
+    ]
+
+
+def test_the_standard_error_is_that_of_repeated_validations():
+    repeated = np.random.default_rng(0).binomial(200, 0.95, 100_000) / 200
+    cost = training_cost_ratio(TARGET_LOG, log([0, 200], [0.1, 0.95]), 200)
+    assert cost["standard_error"] == pytest.approx(repeated.std(), rel=0.03)
+
+
+def test_what_is_right_on_all_of_a_few_validation_images_is_not_certain():
+    cost = training_cost_ratio(log([0, 100, 200], [0.3, 0.9, 1.0]), log([0, 200], [0.1, 1.0]), 10)
+    assert (cost["ratio_low"], cost["ratio"], cost["ratio_high"]) == (1.0, 1.0, None)
+    assert cost["standard_error"] > 0.05
 
 
 def test_a_level_that_was_never_reached_has_no_cost():
-    cost = training_cost_ratio(log([0, 100], [0.3, 0.89]), BASELINE_LOG)
+    cost = training_cost_ratio(log([0, 100], [0.3, 0.89]), BASELINE_LOG, 100)
     assert (cost["baseline_images"], cost["target_images"], cost["ratio"]) == (400.0, None, None)
 
 
 def test_a_network_that_starts_at_the_level_costs_nothing():
-    cost = training_cost_ratio(log([0, 100], [0.92, 0.95]), BASELINE_LOG)
+    cost = training_cost_ratio(log([0, 100], [0.92, 0.95]), BASELINE_LOG, 100)
     assert (cost["target_images"], cost["ratio"]) == (0.0, 0.0)
 
 
 def test_a_baseline_that_was_not_trained_has_no_cost():
-    cost = training_cost_ratio(TARGET_LOG, BASELINE_LOG.iloc[:0])
+    cost = training_cost_ratio(TARGET_LOG, BASELINE_LOG.iloc[:0], 0)
     assert set(cost.values()) == {None}
 
 
 def test_an_accuracy_that_differs_in_rounding_only_counts_as_reached():
-    cost = training_cost_ratio(log([0, 100], [0.3, 0.9 - 1e-12]), BASELINE_LOG)
+    cost = training_cost_ratio(log([0, 100], [0.3, 0.9 - 1e-12]), BASELINE_LOG, 100)
     assert cost["target_images"] == 100.0
 
 
 def test_a_clear_win_is_positive_transfer(predictions):
     right, wrong = predictions([True] * 95 + [False] * 5), predictions([True] * 60 + [False] * 40)
-    verdict = compare(right, wrong, NOTHING, TARGET_LOG, BASELINE_LOG, 0.95)
+    verdict = compare(right, wrong, NOTHING, TARGET_LOG, BASELINE_LOG, 100, 0.95)
     assert verdict["verdict"] == "positive"
     assert verdict["difference"] == pytest.approx(0.35)
     assert 0 < verdict["difference_low"] < 0.35 < verdict["difference_high"]
     assert verdict["sentence"].startswith("Transfer is better than training from scratch: +35.0 points of accuracy (+")
-    assert "cheaper: it reached the same validation accuracy after 50% of the images" in verdict["sentence"]
+    assert "cheaper: it reached the final validation accuracy of training from scratch after 50%" in verdict["sentence"]
 
 
 def test_a_clear_loss_is_called_negative_transfer(predictions):
     wrong, right = predictions([False] * 40 + [True] * 60), predictions([True] * 100)
-    verdict = compare(wrong, right, NOTHING, TARGET_LOG, BASELINE_LOG, 0.95)
+    verdict = compare(wrong, right, NOTHING, TARGET_LOG, BASELINE_LOG, 100, 0.95)
     assert verdict["verdict"] == "negative"
     assert verdict["sentence"].startswith("NEGATIVE TRANSFER: it is worse than training from scratch: -40.0 points")
 
 
 def test_a_difference_within_chance_is_neutral(predictions):
     one, other = predictions([True] * 80 + [False] * 20), predictions([True] * 79 + [False] * 21)
-    verdict = compare(one, other, NOTHING, TARGET_LOG, BASELINE_LOG, 0.95)
+    verdict = compare(one, other, NOTHING, TARGET_LOG, BASELINE_LOG, 100, 0.95)
     assert verdict["verdict"] == "neutral"
     assert "neither better nor worse" in verdict["sentence"]
     assert verdict["difference_low"] < 0 < verdict["difference_high"]
@@ -155,8 +173,8 @@ def test_the_verdict_turns_round_with_the_two_networks(outcomes):
     first, second, random = (
         pd.DataFrame({"id": ids, "label": "a", "predicted": np.where(correct, "a", "b")}) for correct in outcomes.T
     )
-    there = compare(first, second, random, TARGET_LOG, BASELINE_LOG, 0.95)
-    back = compare(second, first, random, TARGET_LOG, BASELINE_LOG, 0.95)
+    there = compare(first, second, random, TARGET_LOG, BASELINE_LOG, 100, 0.95)
+    back = compare(second, first, random, TARGET_LOG, BASELINE_LOG, 100, 0.95)
     opposite = {"positive": "negative", "negative": "positive", "neutral": "neutral"}
     assert back["verdict"] == opposite[there["verdict"]]
     assert back["difference"] == pytest.approx(-there["difference"])
@@ -180,7 +198,7 @@ def test_the_verdict_turns_round_with_the_two_networks(outcomes):
 )
 def test_the_sentence_says_what_the_source_brings_and_what_the_method(predictions, random, said):
     target, baseline = predictions([True] * 80 + [False] * 20), predictions([True] * 60 + [False] * 40)
-    verdict = compare(target, baseline, predictions(random), TARGET_LOG, BASELINE_LOG, 0.95)
+    verdict = compare(target, baseline, predictions(random), TARGET_LOG, BASELINE_LOG, 100, 0.95)
     assert said in verdict["sentence"]
     assert verdict["sentence"].endswith(f"the method by itself {100 * (np.mean(random) - 0.6):+.1f}.")
     assert verdict["knowledge"]["estimate"] == pytest.approx(0.8 - np.mean(random))
@@ -189,14 +207,14 @@ def test_the_sentence_says_what_the_source_brings_and_what_the_method(prediction
 
 def test_without_random_weights_nothing_is_said_about_them(predictions):
     target = predictions([True] * 10)
-    verdict = compare(target, target, NOTHING, TARGET_LOG, BASELINE_LOG, 0.95)
+    verdict = compare(target, target, NOTHING, TARGET_LOG, BASELINE_LOG, 100, 0.95)
     assert (verdict["knowledge"], verdict["method"]) == (None, None)
     assert "random" not in verdict["sentence"]
 
 
 def test_without_a_baseline_what_the_source_brings_is_still_said(predictions):
     target, random = predictions([True] * 80 + [False] * 20), predictions([True] * 50 + [False] * 50)
-    verdict = compare(target, NOTHING, random, TARGET_LOG, BASELINE_LOG.iloc[:0], 0.95)
+    verdict = compare(target, NOTHING, random, TARGET_LOG, BASELINE_LOG.iloc[:0], 0, 0.95)
     assert (verdict["verdict"], verdict["method"]) == (None, None)
     assert verdict["knowledge"]["estimate"] == pytest.approx(0.3)
     assert "nothing to compare with. The source's weights bring +30.0 points" in verdict["sentence"]
@@ -208,12 +226,12 @@ def test_predictions_of_other_images_or_in_another_order_are_refused(predictions
     for other in (target.iloc[::-1], target.iloc[:-1], target.assign(id="x" + target["id"])):
         for baseline, random in ((other, NOTHING), (target, other), (NOTHING, other)):
             with pytest.raises(ValueError, match=r"judged on the same images\. Received: 10 predictions of one"):
-                compare(target, baseline, random, TARGET_LOG, BASELINE_LOG, 0.95)
+                compare(target, baseline, random, TARGET_LOG, BASELINE_LOG, 100, 0.95)
 
 
 def test_without_a_baseline_there_is_no_verdict(predictions):
     target = predictions([True] * 10)
-    verdict = compare(target, NOTHING, NOTHING, TARGET_LOG, BASELINE_LOG.iloc[:0], 0.95)
+    verdict = compare(target, NOTHING, NOTHING, TARGET_LOG, BASELINE_LOG.iloc[:0], 0, 0.95)
     assert verdict["verdict"] is None
     assert verdict["difference"] is None
     assert verdict["training_cost"]["ratio"] is None
@@ -223,7 +241,7 @@ def test_without_a_baseline_there_is_no_verdict(predictions):
 def test_every_verdict_has_the_same_keys_and_is_json(predictions):
     target = predictions([True] * 10)
     pairs = [(baseline, random) for baseline in (target, NOTHING) for random in (target, NOTHING)]
-    verdicts = [compare(target, *pair, TARGET_LOG, BASELINE_LOG, 0.95) for pair in pairs]
+    verdicts = [compare(target, *pair, TARGET_LOG, BASELINE_LOG, 100, 0.95) for pair in pairs]
     assert len({tuple(verdict) for verdict in map(sorted, verdicts)}) == 1
     assert [json.loads(json.dumps(verdict)) for verdict in verdicts] == verdicts
 
@@ -231,19 +249,43 @@ def test_every_verdict_has_the_same_keys_and_is_json(predictions):
 @pytest.mark.parametrize(
     ("target_log", "said"),
     [
-        (log([0, 100], [0.3, 0.5]), "It never reached the final validation accuracy of training from scratch."),
-        (log([0, 800], [0.3, 0.95]), "It was not cheaper: it reached the same validation accuracy after 200%"),
+        (log([0, 100], [0.3, 0.5]), "It never reached the final validation accuracy of training from scratch. "),
+        (
+            log([0, 100], [0.3, 0.89]),
+            "It never reached the final validation accuracy of training from scratch, and 3.0 points, a standard "
+            "error, below it after 25% of its images. ",
+        ),
+        (
+            log([0, 800, 900], [0.3, 0.91, 0.99]),
+            "It was not cheaper: it reached the final validation accuracy of "
+            "training from scratch after 200% of its images (200% to 225% within a standard error, 3.0 points). ",
+        ),
+        (
+            log([0, 200, 800], [0.3, 0.88, 0.91]),
+            "It seems no cheaper: it reached the final validation accuracy of "
+            "training from scratch after 200% of its images (50% to never within a standard error, 3.0 points). ",
+        ),
+        (
+            log([0, 200, 800], [0.3, 0.91, 0.99]),
+            "It seems cheaper: it reached the final validation accuracy of "
+            "training from scratch after 50% of its images (50% to 200% within a standard error, 3.0 points). ",
+        ),
+        (
+            log([0, 200], [0.3, 0.99]),
+            "It was cheaper: it reached the final validation accuracy of "
+            "training from scratch after 50% of its images (the same within a standard error, 3.0 points). ",
+        ),
     ],
 )
-def test_the_sentence_says_when_transfer_was_not_cheaper(predictions, target_log, said):
+def test_the_sentence_says_whether_transfer_was_cheaper_and_how_surely(predictions, target_log, said):
     same = predictions([True] * 8 + [False] * 2)
-    assert said in compare(same, same, NOTHING, target_log, BASELINE_LOG, 0.95)["sentence"]
+    assert said in compare(same, same, NOTHING, target_log, BASELINE_LOG, 100, 0.95)["sentence"]
 
 
 def test_a_level_reached_by_both_before_any_training_is_not_called_unreached(predictions):
     same = predictions([True] * 8 + [False] * 2)
     at_once = log([0, 200], [0.9, 0.8], delivered=True)
-    sentence = compare(same, same, NOTHING, log([0, 100], [0.95, 0.95]), at_once, 0.95)["sentence"]
+    sentence = compare(same, same, NOTHING, log([0, 100], [0.95, 0.95]), at_once, 100, 0.95)["sentence"]
     assert "never reached" not in sentence
 
 
@@ -319,7 +361,7 @@ def test_mcnemar_s_test_is_the_exact_binomial_one(predictions):
     second = np.array([False] * 12 + [True] * 3 + [True] * 60)
     expected = stats.binomtest(3, 15, 0.5).pvalue
     assert mcnemar(first, second) == pytest.approx(expected)
-    verdict = compare(predictions(first), predictions(second), NOTHING, TARGET_LOG, BASELINE_LOG, 0.95)
+    verdict = compare(predictions(first), predictions(second), NOTHING, TARGET_LOG, BASELINE_LOG, 100, 0.95)
     assert verdict["mcnemar_p"] == pytest.approx(expected)
     assert mcnemar(first, first) == 1
 
@@ -334,7 +376,9 @@ def test_mcnemar_s_test_of_groups_is_durkalski_s():
 def test_the_verdict_respects_the_groups_of_the_predictions(predictions):
     first, second = predictions([True] * 80 + [False] * 20), predictions([True] * 60 + [False] * 40)
     grouped = first.assign(group=np.arange(100) // 20)
-    careless, careful = (compare(table, second, NOTHING, TARGET_LOG, BASELINE_LOG, 0.95) for table in (first, grouped))
+    careless, careful = (
+        compare(table, second, NOTHING, TARGET_LOG, BASELINE_LOG, 100, 0.95) for table in (first, grouped)
+    )
     assert (careless["verdict"], careful["verdict"]) == ("positive", "neutral")
     assert careful["difference"] == careless["difference"]
 
@@ -347,7 +391,7 @@ def balanced(predictions_table, correct):
 
 def test_a_baseline_no_better_than_the_most_common_class_is_called_failed(predictions_table):
     target, baseline = (balanced(predictions_table, np.arange(200) < right) for right in (180, 100))
-    verdict = compare(target, baseline, NOTHING, TARGET_LOG, BASELINE_LOG, 0.95)
+    verdict = compare(target, baseline, NOTHING, TARGET_LOG, BASELINE_LOG, 100, 0.95)
     assert (verdict["verdict"], verdict["baseline_failed"]) == ("positive", True)
     assert verdict["sentence"].startswith(
         "THE BASELINE FAILED: 50.0% right is not better than always saying a (50.0%)."
@@ -360,7 +404,7 @@ def test_a_baseline_no_better_than_the_most_common_class_is_called_failed(predic
 
 def test_a_baseline_that_too_few_images_speak_for_is_not_called_failed_but_unproven(predictions_table):
     target, baseline = (balanced(predictions_table, np.arange(20) < right) for right in (18, 12))
-    verdict = compare(target, baseline, NOTHING, TARGET_LOG, BASELINE_LOG, 0.95)
+    verdict = compare(target, baseline, NOTHING, TARGET_LOG, BASELINE_LOG, 100, 0.95)
     assert verdict["baseline_failed"]
     assert verdict["sentence"].startswith(
         "THE BASELINE IS NOT SHOWN TO HAVE LEARNT ANYTHING: 60.0% right is not clearly"
@@ -370,12 +414,12 @@ def test_a_baseline_that_too_few_images_speak_for_is_not_called_failed_but_unpro
 def test_a_baseline_whose_validation_accuracy_never_rose_is_called_failed(predictions_table):
     tables = [balanced(predictions_table, np.arange(200) < right) for right in (180, 150)]
     still = log([0, 200, 400], [0.25, 0.25, 0.25])
-    verdict = compare(*tables, NOTHING, TARGET_LOG, still, 0.95)
+    verdict = compare(*tables, NOTHING, TARGET_LOG, still, 100, 0.95)
     assert verdict["baseline_failed"]
     assert "on validation it was never better than before training (25.0%)" in verdict["sentence"]
-    assert not compare(*tables, NOTHING, TARGET_LOG, BASELINE_LOG, 0.95)["baseline_failed"]
+    assert not compare(*tables, NOTHING, TARGET_LOG, BASELINE_LOG, 100, 0.95)["baseline_failed"]
     unknown = still.assign(validation_accuracy=np.nan)
-    assert not compare(*tables, NOTHING, TARGET_LOG, unknown, 0.95)["baseline_failed"]
+    assert not compare(*tables, NOTHING, TARGET_LOG, unknown, 100, 0.95)["baseline_failed"]
 
 
 DEPTHS = pd.DataFrame(
@@ -392,7 +436,7 @@ PLAN = {"source_helps": False, "evidence": {"knowledge": {"gain": 0.002, "standa
 def test_negative_transfer_is_followed_by_what_to_try_with_its_evidence(predictions):
     wrong, right = predictions([False] * 40 + [True] * 60), predictions([True] * 100)
     random = predictions([True] * 62 + [False] * 38)
-    verdict = compare(wrong, right, random, TARGET_LOG, BASELINE_LOG, 0.95, DEPTHS, PLAN)
+    verdict = compare(wrong, right, random, TARGET_LOG, BASELINE_LOG, 100, 0.95, DEPTHS, PLAN)
     advice = " ".join(verdict["advice"])
     assert "Use the network trained from scratch" in advice
     assert "kedro run --pipelines rank_sources" in advice
@@ -407,7 +451,7 @@ def test_negative_transfer_is_followed_by_what_to_try_with_its_evidence(predicti
 def test_a_source_that_helps_is_not_blamed_for_a_method_that_loses(predictions):
     target, baseline = predictions([True] * 60 + [False] * 40), predictions([True] * 100)
     random = predictions([False] * 70 + [True] * 30)
-    verdict = compare(target, baseline, random, TARGET_LOG, BASELINE_LOG, 0.95, DEPTHS)
+    verdict = compare(target, baseline, random, TARGET_LOG, BASELINE_LOG, 100, 0.95, DEPTHS)
     advice = " ".join(verdict["advice"])
     assert "The source does help over random weights; the method loses to training from scratch (-70.0 points" in advice
     assert "rank_sources" not in advice
@@ -415,7 +459,9 @@ def test_a_source_that_helps_is_not_blamed_for_a_method_that_loses(predictions):
 
 def test_a_source_that_adds_nothing_is_named_even_where_transfer_is_better(predictions):
     target, baseline = predictions([True] * 90 + [False] * 10), predictions([True] * 60 + [False] * 40)
-    verdict = compare(target, baseline, target, TARGET_LOG, BASELINE_LOG, 0.95, DEPTHS.assign(used=[True, True, False]))
+    verdict = compare(
+        target, baseline, target, TARGET_LOG, BASELINE_LOG, 100, 0.95, DEPTHS.assign(used=[True, True, False])
+    )
     assert verdict["verdict"] == "positive"
     assert "adds nothing that is clear" in verdict["advice"][0]
     assert verdict["advice"][1].startswith("No other cut promises more: block2 alone")
@@ -424,7 +470,7 @@ def test_a_source_that_adds_nothing_is_named_even_where_transfer_is_better(predi
 def test_a_cut_that_is_not_better_is_not_recommended(predictions):
     target, baseline = predictions([True] * 90 + [False] * 10), predictions([True] * 60 + [False] * 40)
     as_good = DEPTHS.assign(accuracy=[0.4, 0.7, 0.7])
-    verdict = compare(target, baseline, target, TARGET_LOG, BASELINE_LOG, 0.95, as_good)
+    verdict = compare(target, baseline, target, TARGET_LOG, BASELINE_LOG, 100, 0.95, as_good)
     assert verdict["advice"][1] == (
         "No other cut promises more: block3 alone gets 70.0% of left-out training images right (+15.0 points over "
         "random weights), and block2 alone gets 70.0% of left-out training images right (+20.0 points over random "
@@ -435,7 +481,7 @@ def test_a_cut_that_is_not_better_is_not_recommended(predictions):
 @pytest.mark.parametrize("mistakes", [0, 5, 6])
 def test_where_hardly_an_image_is_mistaken_nothing_else_could_be_clearly_better(predictions, mistakes):
     target = predictions([False] * mistakes + [True] * (100 - mistakes))
-    advice = compare(target, target, target, TARGET_LOG, BASELINE_LOG, 0.95, DEPTHS, PLAN)["advice"]
+    advice = compare(target, target, target, TARGET_LOG, BASELINE_LOG, 100, 0.95, DEPTHS, PLAN)["advice"]
     few = (
         f"no other source or cut could be clearly better: {mistakes} of 100 are mistaken. More test images would tell."
     )
@@ -445,7 +491,7 @@ def test_where_hardly_an_image_is_mistaken_nothing_else_could_be_clearly_better(
 
 def test_a_transfer_that_is_worth_it_needs_no_advice(predictions):
     target, other = predictions([True] * 90 + [False] * 10), predictions([True] * 60 + [False] * 40)
-    assert compare(target, other, other, TARGET_LOG, BASELINE_LOG, 0.95, DEPTHS, PLAN)["advice"] == []
+    assert compare(target, other, other, TARGET_LOG, BASELINE_LOG, 100, 0.95, DEPTHS, PLAN)["advice"] == []
 
 
 def over_seeds(rng, seeds, images, means, training, groups=None):
@@ -528,11 +574,11 @@ def test_one_seed_says_nothing_of_training(predictions):
 
 def test_a_baseline_that_was_not_at_its_end_is_said_to_be_none(predictions):
     right, wrong = predictions(np.ones(300, bool)), predictions(np.arange(300) % 2 == 0)
-    verdict = compare(right, wrong, NOTHING, TARGET_LOG, BASELINE_LOG, 0.95, baseline_gain=0.023)
+    verdict = compare(right, wrong, NOTHING, TARGET_LOG, BASELINE_LOG, 100, 0.95, baseline_gain=0.023)
     assert "TRAINING FROM SCRATCH WAS NOT AT ITS END: twice the steps still brought +2.3 points" in verdict["sentence"]
     assert verdict["baseline_gain"] == 0.023
     longer = "Train from scratch for longer before you trust the difference: raise "
     assert longer + "finetune_target.baseline.most_doublings." in verdict["advice"]
-    ended = compare(right, wrong, NOTHING, TARGET_LOG, BASELINE_LOG, 0.95)
+    ended = compare(right, wrong, NOTHING, TARGET_LOG, BASELINE_LOG, 100, 0.95)
     assert "AT ITS END" not in ended["sentence"]
     assert not any(longer in advice for advice in ended["advice"])

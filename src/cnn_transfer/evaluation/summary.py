@@ -75,7 +75,7 @@ def summarise(
         "baseline_accuracy": baseline_metrics.get("accuracy"),
         f"baseline_{BALANCED}": baseline_metrics.get(BALANCED),
         "random_accuracy": random_metrics.get("accuracy"),
-        "training_cost_ratio": verdict["training_cost"]["ratio"],
+        **{f"training_cost_ratio{end}": verdict["training_cost"][f"ratio{end}"] for end in ("", "_low", "_high")},
         "difference": verdict["difference"],
         "difference_low": verdict["difference_low"],
         "difference_high": verdict["difference_high"],

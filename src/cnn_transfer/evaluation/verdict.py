@@ -4,7 +4,8 @@ Better: the difference of accuracies on the same test images, with an interval f
 Price 2012, "Adjusted Wald confidence interval for a difference of binomial proportions based on paired data"); over
 several trainings, an interval with the chance in the test images and the chance in training. Cheaper: the images that
 training had to process until it reached the baseline's final validation accuracy, as a share of what the baseline
-needed itself. And what to try when transfer brings nothing.
+needed itself; and how much that share owes to chance in the validation images. And what to try when transfer brings
+nothing.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from cnn_transfer.evaluation.intervals import Groups, Interval, Units, proportio
 from cnn_transfer.evaluation.predictions import PROBABILITY
 
 RANK_SOURCES = "kedro run --pipelines rank_sources"
+RATIOS = ("ratio", "ratio_low", "ratio_high")
 FEWEST_MISTAKES = 6  # with fewer, who makes none is not clearly better: McNemar's exact p is 0.06 for 5
 
 
@@ -189,32 +191,44 @@ def images_to_reach(log: pd.DataFrame, validation_accuracy: float) -> float | No
     return float(reached.min()) if len(reached) else None
 
 
-def training_cost_ratio(target_log: pd.DataFrame, baseline_log: pd.DataFrame) -> dict[str, float | None]:
+def training_cost_ratio(
+    target_log: pd.DataFrame, baseline_log: pd.DataFrame, validation_images: int
+) -> dict[str, float | None]:
     """The cost to reach the baseline's final validation accuracy, transfer against baseline.
 
     The baseline's final accuracy is that of its delivered weights. On both sides the cost is that of the trial that
     reached this level with the fewest images, with what it goes on from; other trials are not counted, and neither is
     pretraining.
 
+    On few validation images, one right answer more or less can decide between a head that is there at once and
+    training that never is. So the cost is also counted to levels that are one standard error lower and higher (that of
+    Agresti and Coull 1998 with z = 1, above 0 where all are right, too). Of the difference between two networks
+    that are as good and share half of their mistakes it is the same.
+
     Args:
         target_log: Logs of all trials of the fine-tuning, both phases.
         baseline_log: Logs of all trials from scratch, with the column `delivered`.
+        validation_images: Number of images that both are judged on.
 
     Returns:
-        `baseline_validation_accuracy`, `baseline_images`, `target_images` and their `ratio`; None where the
-        level was never reached or there is no baseline.
+        `baseline_validation_accuracy`, its `standard_error`, `baseline_images`, `target_images` and their `ratio`, and
+        `ratio_low` and `ratio_high`, to the lower and the higher level; None where the level was never reached or there
+        is no baseline.
     """
+    names = ("baseline_validation_accuracy", "standard_error", "baseline_images", "target_images")
+    found: dict[str, float | None] = dict.fromkeys((*names, *RATIOS))
     delivered = baseline_log[baseline_log["delivered"].astype(bool)]
     if delivered.empty:
-        return {"baseline_validation_accuracy": None, "baseline_images": None, "target_images": None, "ratio": None}
+        return found
     level = float(delivered["validation_accuracy"].to_numpy()[delivered["validation_loss"].to_numpy().argmin()])
-    baseline_images, target_images = images_to_reach(baseline_log, level), images_to_reach(target_log, level)
-    return {
-        "baseline_validation_accuracy": level,
-        "baseline_images": baseline_images,
-        "target_images": target_images,
-        "ratio": target_images / baseline_images if target_images is not None and baseline_images else None,
-    }
+    share = (validation_images * level + 0.5) / (validation_images + 1)
+    error = math.sqrt(share * (1 - share) / (validation_images + 1))
+    baseline_images = images_to_reach(baseline_log, level)
+    found |= dict(zip(names, (level, error, baseline_images, images_to_reach(target_log, level)), strict=True))
+    for name, wanted in zip(RATIOS, (level, level - error, level + error), strict=True):
+        images = images_to_reach(target_log, wanted)
+        found[name] = images / baseline_images if images is not None and baseline_images else None
+    return found
 
 
 def compare(
@@ -223,6 +237,7 @@ def compare(
     random: pd.DataFrame,
     target_log: pd.DataFrame,
     baseline_log: pd.DataFrame,
+    validation_images: int,
     confidence: float,
     depths: pd.DataFrame | None = None,
     plan: Mapping[str, Any] | None = None,
@@ -236,6 +251,7 @@ def compare(
         random: Predictions of a network made by the same method from random weights; empty when there is none.
         target_log: Log of the fine-tuning.
         baseline_log: Logs of the training from scratch.
+        validation_images: Number of images that both logs judge by; 0 without a baseline.
         confidence: Level of the intervals, which respect the groups that the tables of predictions name.
         depths: What each depth of the source network knows; see `cnn_transfer.transfer.depth_table`.
         plan: The transfer plan; see `cnn_transfer.transfer.TransferPlan`.
@@ -254,7 +270,7 @@ def compare(
     Raises:
         ValueError: When the two tables are about different images.
     """
-    cost = training_cost_ratio(target_log, baseline_log)
+    cost = training_cost_ratio(target_log, baseline_log, validation_images)
     difference = _difference(target, baseline, confidence)
     knowledge, method = _difference(target, random, confidence), _difference(random, baseline, confidence)
     parts = {
@@ -265,7 +281,7 @@ def compare(
     }
     failed, failure = _baseline_failure(baseline, baseline_log, confidence)
     if failed:  # what always says one class has no cost that could be compared
-        cost["ratio"] = None
+        cost |= dict.fromkeys(RATIOS)
     result: dict[str, Any]
     if difference is None:
         result = dict.fromkeys(
@@ -450,14 +466,21 @@ def _unfinished(gain: float | None) -> str:
 
 
 def _cheaper(cost: dict[str, float | None]) -> str:
-    ratio = cost["ratio"]
+    level = "the final validation accuracy of training from scratch"
+    points = f"{100 * (cost['standard_error'] or 0):.1f} points"
+    ratio, low, high = (math.inf if (value := cost[name]) is None else value for name in RATIOS)
     if cost["target_images"] is None:
-        return "It never reached the final validation accuracy of training from scratch."
-    if ratio is None:
+        nearly = f", and {points}, a standard error, below it after {low:.0%} of its images" if low < math.inf else ""
+        return f"It never reached {level}{nearly}."
+    if cost["ratio"] is None:
         return "Its cost cannot be compared: training from scratch was no better than its random start."
     if ratio < 1:
-        return f"It was cheaper: it reached the same validation accuracy after {ratio:.0%} of the images."
-    return f"It was not cheaper: it reached the same validation accuracy after {ratio:.0%} of the images."
+        claim = "It was cheaper" if high < 1 else "It seems cheaper"
+    else:
+        claim = "It was not cheaper" if low >= 1 else "It seems no cheaper"
+    lowest, highest = f"{low:.0%}", f"{high:.0%}" if high < math.inf else "never"
+    ends = "the same" if lowest == highest else f"{lowest} to {highest}"
+    return f"{claim}: it reached {level} after {ratio:.0%} of its images ({ends} within a standard error, {points})."
 
 
 def _origin(knowledge: Interval | None, method: Interval | None) -> str:

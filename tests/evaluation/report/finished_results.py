@@ -109,9 +109,12 @@ def make_results(classes):
         "baseline_failed": False,
         "training_cost": {
             "baseline_validation_accuracy": 0.9,
+            "standard_error": 0.02,
             "baseline_images": 1000.0,
             "target_images": 760.0,
             "ratio": 0.76,
+            "ratio_low": 0.5,
+            "ratio_high": None,
         },
         "knowledge": {"estimate": 0.1, "low": 0.09, "high": 0.11},
         "method": {"estimate": -0.05, "low": -0.06, "high": -0.04},

@@ -200,6 +200,13 @@ def test_a_cost_that_was_not_reached_is_told_in_words(results):
     assert "Training cost against scratch not reached" in text
 
 
+def test_a_cost_comes_with_what_it_would_be_at_levels_a_standard_error_apart(results):
+    assert (
+        "Training cost against scratch 76.0% images until scratch's final validation accuracy; 50.0% to never within a "
+        "standard error of it"
+    ) in said(results, "summary")
+
+
 def test_differences_come_with_their_interval_and_a_second_opinion(results):
     text = said(results, "results")
     assert "transfer against training from scratch +5.0 (+4.0 to +6.0) 0.0123" in text

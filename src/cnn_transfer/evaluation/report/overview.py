@@ -56,6 +56,16 @@ def _cost(cost: Mapping[str, Any]) -> Cell:
     return words("not reached" if cost["target_images"] is None else "cannot be compared")
 
 
+def _cost_note(cost: Mapping[str, Any]) -> str:
+    """What the ratio counts, and what it would be to levels that are a standard error lower and higher."""
+    if cost["ratio"] is None:
+        return "images until scratch's final validation accuracy"
+    low, high = (
+        share(cost[f"ratio_{end}"]).text if cost[f"ratio_{end}"] is not None else "never" for end in ("low", "high")
+    )
+    return f"images until scratch's final validation accuracy; {low} to {high} within a standard error of it"
+
+
 def _accuracies(results: RunResults) -> list[Tile]:
     """What the transfer reached, and what it is compared with."""
     summary = results.summary
@@ -86,7 +96,7 @@ def _accuracies(results: RunResults) -> list[Tile]:
             Tile(
                 "Training cost against scratch",
                 _cost(results.transfer_verdict["training_cost"]),
-                "images until scratch's final validation accuracy",
+                _cost_note(results.transfer_verdict["training_cost"]),
                 "training_cost_ratio",
             ),
         ]

@@ -324,16 +324,18 @@ def judge_transfer(
 ) -> dict[str, Any]:
     """Is the transferred network better, was it cheaper, what does the difference come from, and what else to try?"""
     block = EvaluateParameters.parse(parameters, "evaluate")
+    validation_images = int(baseline_card["metrics"].get("validation_images", 0))
     return compare(
         target_predictions,
         baseline_predictions,
         random_predictions,
         target_log,
         baseline_log,
+        validation_images,
         block.confidence,
         depths,
         transfer_plan,
-        last_doubling(baseline_trials, int(baseline_card["metrics"].get("validation_images", 0))),
+        last_doubling(baseline_trials, validation_images),
     )
 
 
