@@ -14,7 +14,7 @@ from project_copy import copy_project, run_transfer
 
 COLUMNS = [
     "target_accuracy", "baseline_accuracy", "random_accuracy", "difference", "difference_low", "difference_high",
-    "verdict", "training_cost_ratio",
+    "verdict", "training_cost_ratio", "training_cost_ratio_low", "training_cost_ratio_high",
 ]  # fmt: skip
 
 
