@@ -192,7 +192,7 @@ def verdict_coverage(repetitions: int, rng: np.random.Generator, only: str = "")
             tables = [[_table(row, pair.groups(images)) for row in side] for side in pair.draw(seeds, images, rng)]
             if seeds == 1:
                 log = NO_LOG.assign(delivered=True)
-                found = compare(tables[0][0], tables[1][0], tables[0][0].iloc[:0], log, log, LEVEL)
+                found = compare(tables[0][0], tables[1][0], tables[0][0].iloc[:0], log, log, images, LEVEL)
                 small.append(found["mcnemar_p"] < 1 - LEVEL)
             else:
                 found = compare_over_seeds(tables[0], tables[1], LEVEL)

@@ -170,7 +170,7 @@ def compare(
         {
             "peer": peer,
             "accuracy": accuracy(results[peer][0], test),
-            "cost": cost(results[peer][2], baseline),
+            "cost": cost(results[peer][2], baseline, len(validation)),
             "seconds": results[peer][1],
         }
         for peer in PEERS
@@ -252,13 +252,13 @@ def accuracy(network: Network, test: Examples) -> float:
     return float((probabilities.argmax(axis=1) == test.targets.argmax(axis=1)).mean())
 
 
-def cost(result: SearchFit | None, baseline: SearchFit) -> float:
+def cost(result: SearchFit | None, baseline: SearchFit, validation_images: int) -> float:
     """Images until the baseline's final validation accuracy, as a share of its own; infinite when never reached."""
     if result is None:
         return float("nan")
     if not len(baseline.log):
         return float("nan")
-    ratio = training_cost_ratio(result.log, baseline.log)["ratio"]
+    ratio = training_cost_ratio(result.log, baseline.log, validation_images)["ratio"]
     return float("inf") if ratio is None else ratio
 
 
