@@ -31,11 +31,6 @@ def test_a_schedule_is_about_as_long_as_it_says(schedule, steps, validations):
     assert abs(pace.interval * pace.validations - steps) <= pace.interval / 2
 
 
-def test_doubled_as_a_search_doubles_them_fits_share_one_tracing(schedule):
-    calls = [schedule(steps=300 * 2**doublings, validations=20).pace(200).steps_per_call for doublings in range(5)]
-    assert calls == [15] * 5
-
-
 @pytest.mark.parametrize(
     "bad",
     [

@@ -72,8 +72,7 @@ class Schedule(Parameters):
         interval = max(1, steps // self.validations)
         steps_per_call = interval
         if interval > STEPS_PER_CALL[-1]:
-            # of equals the smallest, which a fit of half as many steps has, too: one tracing serves both
-            steps_per_call = max(STEPS_PER_CALL, key=lambda calls: (interval // calls * calls, -calls))
+            steps_per_call = max(STEPS_PER_CALL, key=lambda calls: (interval // calls * calls, calls))
             interval = interval // steps_per_call * steps_per_call
         return Pace(steps_per_call, interval, max(1, round(steps / interval)))
 
