@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from cnn_transfer.transfer import probe as module
-from cnn_transfer.transfer.probe import calibrate, calibrate_to_mix, fit_probe, principal_components
+from cnn_transfer.transfer.probe import calibrate, calibrate_to_mix, calibrated_loss, fit_probe, principal_components
 from cnn_transfer.transfer.standardised import standardisation
 
 WIDTHS = [6, 30]
@@ -78,6 +78,23 @@ def test_calibration_finds_the_temperature_of_the_scores():
     assert calibrate(scores, classes) == pytest.approx(2.5, rel=0.05)
 
 
+@pytest.mark.parametrize(("images", "repeats"), [(10, 1), (50, 1), (50, 4)])
+def test_few_images_that_are_all_right_do_not_make_a_head_certain(images, repeats):
+    classes = np.tile(np.arange(images) % 5, repeats)
+    factor = calibrate(np.eye(5)[classes], classes, repeats)
+    sure = np.exp(factor) / (np.exp(factor) + 4)
+    assert sure == pytest.approx(1 - 0.8 / (images + 1), abs=1e-3)  # a fifth of the doubt is of the class itself
+    found, _ = calibrate_to_mix(np.eye(5)[classes], classes, repeats)
+    assert found == factor
+
+
+def test_the_loss_of_certainty_is_not_nothing():
+    classes = np.arange(50) % 5
+    scores = np.eye(5)[classes]
+    losses = [calibrated_loss(factor * scores, classes) for factor in (4.0, calibrate(scores, classes), 20.0)]
+    assert min(losses) == losses[1] > 0.05
+
+
 def normal_scores(counts, seed):
     """Log likelihoods, up to a constant, of points of three normal classes, so many of each."""
     classes = np.arange(3).repeat(counts)
@@ -93,6 +110,15 @@ def test_the_calibration_finds_how_much_more_probable_a_frequent_class_is():
     known, shift = calibrate_to_mix(scores + np.log([0.8, 0.15, 0.05]), classes)
     assert known == pytest.approx(1, rel=0.1)
     np.testing.assert_allclose(shift, 0, atol=0.1)
+
+
+def test_uneven_classes_that_are_all_right_are_not_certain_either():
+    classes = np.arange(3).repeat([30, 15, 5])
+    factor, shift = calibrate_to_mix(np.eye(3)[classes], classes)
+    likely = np.exp(factor * np.eye(3) + shift)
+    sure = (likely / likely.sum(axis=1, keepdims=True)).diagonal()
+    assert sure.min() > 0.9
+    assert sure.max() < 0.999
 
 
 def test_classes_of_equal_size_are_not_shifted():

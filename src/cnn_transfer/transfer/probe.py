@@ -183,16 +183,38 @@ def _evenly(length: int, most: int) -> np.ndarray:
     return np.unique(np.linspace(0, length - 1, min(length, most)).round().astype(int))
 
 
-def calibrate(scores: np.ndarray, classes: np.ndarray) -> float:
-    """The factor on the scores at which their softmax is most likely (temperature scaling, arXiv 1706.04599)."""
+def calibrate(scores: np.ndarray, classes: np.ndarray, repeats: int = 1) -> float:
+    """The factor on the scores at which their softmax is most likely (temperature scaling, arXiv 1706.04599).
+
+    Where all of a few images are right, no factor would be too large. So the images count as one more than they are, of
+    any class (Platt 1999 counts one more of each class): n images that are all right make a head sure of about
+    n / (n + 1).
+
+    Args:
+        scores: (n · repeats, classes).
+        classes: (n · repeats,) class index of each.
+        repeats: How often each image is among them.
+    """
 
     def loss(log_factor: float) -> float:
-        return -float(log_softmax(np.exp(log_factor) * scores, axis=1)[np.arange(len(classes)), classes].mean())
+        return calibrated_loss(np.exp(log_factor) * scores, classes, repeats)
 
     return float(np.exp(minimize_scalar(loss, bounds=(-3, 5), method="bounded").x))
 
 
-def calibrate_to_mix(scores: np.ndarray, classes: np.ndarray) -> tuple[float, np.ndarray]:
+def calibrated_loss(logits: np.ndarray, classes: np.ndarray, repeats: int = 1) -> float:
+    """Mean log loss of the softmax of logits that `calibrate` makes least: of the images and of one of any class."""
+    likely = log_softmax(logits, axis=1)
+    doubt = _doubt_of_all(classes, repeats)
+    return -float((1 - doubt) * likely[np.arange(len(classes)), classes].mean() + doubt * likely.mean())
+
+
+def _doubt_of_all(classes: np.ndarray, repeats: int) -> float:
+    """The share of one image that is added."""
+    return repeats / (len(classes) + repeats)
+
+
+def calibrate_to_mix(scores: np.ndarray, classes: np.ndarray, repeats: int = 1) -> tuple[float, np.ndarray]:
     """A factor on the scores, and a shift of each class, at which their softmax is most likely.
 
     The shift is a · log(c / mean of c) for a class of c images: how much more probable a class is for being frequent.
@@ -200,24 +222,25 @@ def calibrate_to_mix(scores: np.ndarray, classes: np.ndarray) -> tuple[float, np
     equal size have none. (Adjusted logits: Menon et al. 2021, arXiv 2007.07314, where a is 1.)
 
     Args:
-        scores: (n, classes) of images that are left out.
-        classes: (n,) class index of each, every class present.
+        scores: (n · repeats, classes) of images that are left out.
+        classes: (n · repeats,) class index of each, every class present.
+        repeats: As for `calibrate`.
 
     Returns:
         The factor and the shifts, (classes,).
     """
-    counts, rows = np.bincount(classes), np.arange(len(classes))
+    counts, rows, doubt = np.bincount(classes), np.arange(len(classes)), _doubt_of_all(classes, repeats)
     frequent = np.log(counts / counts.mean())
-    factor = calibrate(scores, classes)
+    factor = calibrate(scores, classes, repeats)
     if not frequent.any():
         return factor, frequent
 
     def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
-        likely = log_softmax(np.exp(values[0]) * scores + values[1] * frequent, axis=1)
-        wrong = np.exp(likely)
-        wrong[rows, classes] -= 1
+        logits = np.exp(values[0]) * scores + values[1] * frequent
+        wrong = softmax(logits, axis=1) - doubt / len(counts)
+        wrong[rows, classes] -= 1 - doubt
         slopes = np.exp(values[0]) * (wrong * scores).sum(), (wrong @ frequent).sum()
-        return -float(likely[rows, classes].mean()), np.array(slopes) / len(classes)
+        return calibrated_loss(logits, classes, repeats), np.array(slopes) / len(classes)
 
     found = minimize(loss, [np.log(factor), 0.0], jac=True, bounds=[(-3, 5), (-1, 1)], method="L-BFGS-B").x
     return float(np.exp(found[0])), found[1] * frequent
@@ -341,7 +364,7 @@ def _weigh(
     rng = np.random.default_rng(seed)
     draws = np.stack([_folds(classes, groups, folds, rng) for _ in range(REPEATS)])
     scores = _left_out(rows, classes, weights, course, draws)
-    found = [calibrate_to_mix(side.reshape(-1, side.shape[-1]), np.tile(classes, REPEATS)) for side in scores]
+    found = [calibrate_to_mix(side.reshape(-1, side.shape[-1]), np.tile(classes, REPEATS), REPEATS) for side in scores]
     likely = np.stack(
         [log_softmax(factor * side + shift, axis=-1) for (factor, shift), side in zip(found, scores, strict=True)]
     )

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import numpy as np
 import pandas as pd
 from pydantic import Field
-from scipy.special import log_softmax
 
 from cnn_transfer.images import Examples, image_batches
 from cnn_transfer.models import predict_batches
 from cnn_transfer.training import LOG_COLUMNS, Fit, Optimisation, Schedule
-from cnn_transfer.transfer.probe import calibrate
+from cnn_transfer.transfer.probe import calibrate, calibrated_loss
 
 if TYPE_CHECKING:
     import keras
@@ -64,7 +63,7 @@ class Trial:
         learning_rate: Its learning rate.
         doublings: How many times its length was doubled.
         fit: Its result; None when its loss was not finite before it was better than the start.
-        log_loss: Log loss on validation at the best temperature; see `judge`.
+        log_loss: On validation, at the best temperature; see `judge`.
     """
 
     strategy: str
@@ -199,15 +198,14 @@ def judge(trials: list[Trial], validation: Examples) -> list[Trial]:
 
     How sure a network is depends on how it was made: one trained on smoothed labels is less sure than it could be, a
     head in closed form is as sure as it should be. The loss that a fit watches compares fits of one kind; this one
-    compares all.
+    compares all. Where all images are right, it is not 0 (see `calibrated_loss`): who is right by far has less.
     """
     classes = validation.targets.argmax(axis=1)
 
     def log_loss(fit: Fit) -> float:
         probabilities = predict_batches(fit.network, image_batches(validation.images, validation.rows))
         scores = np.log(np.maximum(probabilities.astype(float), 1e-12))
-        likely = log_softmax(calibrate(scores, classes) * scores, axis=1)
-        return -float(likely[np.arange(len(classes)), classes].mean())
+        return calibrated_loss(calibrate(scores, classes) * scores, classes)
 
     return [replace(trial, log_loss=log_loss(trial.fit)) if trial.fit else trial for trial in trials]
 
