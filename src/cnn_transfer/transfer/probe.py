@@ -205,12 +205,12 @@ def calibrate(scores: np.ndarray, classes: np.ndarray, repeats: int = 1) -> floa
 def calibrated_loss(logits: np.ndarray, classes: np.ndarray, repeats: int = 1) -> float:
     """Mean log loss of the softmax of logits that `calibrate` makes least: of the images and of one of any class."""
     likely = log_softmax(logits, axis=1)
-    doubt = _doubt_of_all(classes, repeats)
-    return -float((1 - doubt) * likely[np.arange(len(classes)), classes].mean() + doubt * likely.mean())
+    smoothing = _smoothing(classes, repeats)
+    return -float((1 - smoothing) * likely[np.arange(len(classes)), classes].mean() + smoothing * likely.mean())
 
 
-def _doubt_of_all(classes: np.ndarray, repeats: int) -> float:
-    """The share of one image that is added."""
+def _smoothing(classes: np.ndarray, repeats: int) -> float:
+    """The share of each target that is spread over all classes: that of one image."""
     return repeats / (len(classes) + repeats)
 
 
@@ -229,7 +229,7 @@ def calibrate_to_mix(scores: np.ndarray, classes: np.ndarray, repeats: int = 1) 
     Returns:
         The factor and the shifts, (classes,).
     """
-    counts, rows, doubt = np.bincount(classes), np.arange(len(classes)), _doubt_of_all(classes, repeats)
+    counts, rows, smoothing = np.bincount(classes), np.arange(len(classes)), _smoothing(classes, repeats)
     frequent = np.log(counts / counts.mean())
     factor = calibrate(scores, classes, repeats)
     if not frequent.any():
@@ -237,8 +237,8 @@ def calibrate_to_mix(scores: np.ndarray, classes: np.ndarray, repeats: int = 1) 
 
     def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
         logits = np.exp(values[0]) * scores + values[1] * frequent
-        wrong = softmax(logits, axis=1) - doubt / len(counts)
-        wrong[rows, classes] -= 1 - doubt
+        wrong = softmax(logits, axis=1) - smoothing / len(counts)
+        wrong[rows, classes] -= 1 - smoothing
         slopes = np.exp(values[0]) * (wrong * scores).sum(), (wrong @ frequent).sum()
         return calibrated_loss(logits, classes, repeats), np.array(slopes) / len(classes)
 
