@@ -224,9 +224,9 @@ def training_cost_ratio(
     share = (validation_images * level + 0.5) / (validation_images + 1)
     error = math.sqrt(share * (1 - share) / (validation_images + 1))
     baseline_images = images_to_reach(baseline_log, level)
-    found |= dict(zip(names, (level, error, baseline_images, images_to_reach(target_log, level)), strict=True))
-    for name, wanted in zip(RATIOS, (level, level - error, level + error), strict=True):
-        images = images_to_reach(target_log, wanted)
+    reached = [images_to_reach(target_log, wanted) for wanted in (level, level - error, level + error)]
+    found |= dict(zip(names, (level, error, baseline_images, reached[0]), strict=True))
+    for name, images in zip(RATIOS, reached, strict=True):
         found[name] = images / baseline_images if images is not None and baseline_images else None
     return found
 

@@ -58,7 +58,7 @@ def _cost(cost: Mapping[str, Any]) -> Cell:
 
 def _cost_note(cost: Mapping[str, Any]) -> str:
     """What the ratio counts, and what it would be to levels that are a standard error lower and higher."""
-    if cost["ratio"] is None:
+    if cost["ratio"] is None and cost["ratio_low"] is None:
         return "images until scratch's final validation accuracy"
     low, high = (
         share(cost[f"ratio_{end}"]).text if cost[f"ratio_{end}"] is not None else "never" for end in ("low", "high")
