@@ -27,7 +27,8 @@ from cnn_transfer.training import Precision
 class ColumnNames(Parameters):
     """What the columns of a table of images are called; None: as here, but `path` for the file.
 
-    The file may be made of several columns, in braces: `images/{image_id}.jpg`.
+    The file may be made of several columns, in braces: `images/{image_id}.jpg`; with wildcards, `./**/{image_id}.*`, it
+    is looked for.
     """
 
     file: str | None = None

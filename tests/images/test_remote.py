@@ -107,6 +107,21 @@ def test_a_manifest_with_relative_paths_and_addresses(s3, bucket, tmp_path):
     assert len(prepare(list_images(tmp_path / "local.csv"), tmp_path / "by_address")) == 6
 
 
+def test_files_that_a_manifest_names_in_part_are_looked_for(s3, bucket, tmp_path):
+    photos = class_folders(tmp_path / "photos")
+    rows = [(f"{index}", label) for label in ("cat", "dog") for index in range(6)] + [("gone", "cat")]
+    pd.DataFrame(rows, columns=["key", "dx"]).to_csv(photos / "photos.csv", index=False)
+    s3.put(str(photos), f"{bucket}/photos", recursive=True)
+    columns = {"file": "./{dx}*/**/{key}.*", "label": "dx"}
+    listed = [
+        list_images(path, columns=columns) for path in (f"s3://{bucket}/photos/photos.csv", photos / "photos.csv")
+    ]
+    one, other = (prepare(listing, tmp_path / name) for listing, name in zip(listed, ("s3", "local"), strict=True))
+    assert one.fingerprint == other.fingerprint
+    assert one.table["id"].tolist() == [f"{label}/{key}.png" for key, label in rows[:-1]]
+    assert one.rejected[["id", "reason"]].to_numpy().tolist() == [["cat*/**/gone.*", "missing_file"]]
+
+
 @pytest.mark.parametrize("suffix", ["parquet", "arrow"])
 def test_a_table_with_the_images_in_it(s3, bucket, tmp_path, suffix):
     files = sorted(class_folders(tmp_path / "photos").glob("*/*.png"))

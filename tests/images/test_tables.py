@@ -175,6 +175,7 @@ def test_a_manifest_may_be_parquet_or_arrow(tmp_path, form):
 )
 @pytest.mark.parametrize("form", ["parquet", "file"])
 def test_labels_of_any_type_become_names(tmp_path, labels, expected, form):
+    write(tmp_path / "a.png", PICTURES[0])
     table = pa.table({"path": ["a.png", "b.png", "c.png"], "label": labels})
     found = list_images(save(table, tmp_path / "list.parquet", form)).table["label"]
     assert [None if pd.isna(name) else name for name in found] == expected
@@ -185,6 +186,7 @@ def test_a_manifest_of_pandas_with_categories_is_read(tmp_path):
         {"path": ["a.png", "b.png"], "label": pd.Categorical(["cat", None]), "split": pd.Categorical(["test", None])}
     )
     frame.index = [7, 3]
+    write(tmp_path / "a.png", PICTURES[0])
     frame.to_parquet(tmp_path / "list.parquet")
     table = list_images(tmp_path / "list.parquet").table
     assert table["label"].fillna("").tolist() == ["cat", ""]

@@ -121,7 +121,8 @@ def list_images(
         name_pattern: Where classes have no folders: regular expression on the path below the folder, whose group
             `label`, or first group, is the class; groups `split` and `group` may be in it, too.
         columns: Where the columns of a table have other names: these by `file` (its path), `label`, `split`, `group`.
-            In place of a column, a file may be made of several, as in `images/{image_id}.jpg`.
+            In place of a column, a file may be made of several, as in `images/{image_id}.jpg`; with wildcards, as in
+            `./**/{image_id}.*`, it is looked for (see `named_files`).
         storage_options: For the file system of fsspec.
 
     Raises:

@@ -12,8 +12,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from functools import partial
-from pathlib import Path, PurePosixPath
-from posixpath import normpath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,13 +26,12 @@ from cnn_transfer.images.listing import (
     TRAINING_ONLY,
     Encoded,
     ImageListing,
-    RemoteFile,
     is_local,
     listing_table,
-    open_location,
     rank_sides,
     read_split,
 )
+from cnn_transfer.images.named_files import find_files, open_files
 from cnn_transfer.images.reasons import UnusableSetError, rejected_table
 from cnn_transfer.parameters import did_you_mean
 
@@ -65,7 +63,7 @@ def list_table(
         if image_column is not None:
             return _list_images(filesystem, path, schema, image_column, labelled, names)
         frame = _Reader(filesystem, path).frame(schema.names)
-    return _list_manifest(_renamed(frame, names, path), filesystem, path, labelled)
+    return _list_manifest(_renamed(frame, names, path), filesystem, path, labelled, names.get(FILE, COLUMN_OF_FILE))
 
 
 def read_labels(filesystem: Any, path: str) -> pd.DataFrame:
@@ -130,9 +128,14 @@ def _read_csv(filesystem: Any, path: str) -> pd.DataFrame:
             ) from error
 
 
-def _list_manifest(frame: pd.DataFrame, filesystem: Any, manifest: str, labelled: bool) -> ImageListing:
+def _list_manifest(
+    frame: pd.DataFrame, filesystem: Any, manifest: str, labelled: bool, file_column: str
+) -> ImageListing:
     _need(["path", "label"] if labelled else ["path"], list(frame.columns), manifest)
-    table = _common_columns(frame, manifest).assign(id=_strings(frame["path"]))
+    names = _strings(frame["path"])
+    if "*" in file_column:
+        names = find_files(filesystem, manifest, names)
+    table = _common_columns(frame, manifest).assign(id=names)
     others = [name for name in frame.columns if name not in {"path", *LISTING_COLUMNS}]
     pairs = table.groupby("id", dropna=False)["label"]
     conflicting = table["id"].notna() & (pairs.transform("nunique") > 1)
@@ -149,8 +152,7 @@ def _list_manifest(frame: pd.DataFrame, filesystem: Any, manifest: str, labelled
     table = table[kept].reset_index(drop=True)
     if labelled:
         _need_labels(table, manifest)
-    folder = str(PurePosixPath(manifest).parent)
-    files = tuple(_file(filesystem, folder, name) for name in table["id"])
+    files = open_files(filesystem, manifest, list(table["id"]), file_column)
     return ImageListing(table, partial(_read_files, files), rejected=rejected_table(rejected), attributes=attributes)
 
 
@@ -183,18 +185,6 @@ def _parts(role: str, source: str) -> list[str]:
 
 def _rows(table: pd.DataFrame) -> Iterator[tuple[str, str]]:
     return zip(table["id"], table["label"], strict=True)
-
-
-def _file(filesystem: Any, folder: str, name: str) -> Encoded:
-    if "://" in name:
-        if name.partition("://")[0] in np.atleast_1d(filesystem.protocol):  # with the manifest's own credentials
-            return RemoteFile(filesystem, filesystem._strip_protocol(name))
-        return RemoteFile(*open_location(name, {}))
-    if not is_local(filesystem):
-        return RemoteFile(filesystem, normpath(f"{folder}/{name}"))
-    if "\\" in name and not Path(folder, name).exists():  # written on Windows
-        name = name.replace("\\", "/")
-    return Path(folder, name)
 
 
 def _read_files(files: tuple[Encoded, ...], rows: np.ndarray) -> Iterator[Encoded]:
