@@ -17,6 +17,7 @@ from cnn_transfer.datasets import (
     KerasModelDataset,
     RawImagesDataset,
 )
+from cnn_transfer.images.reasons import UnusableSetError
 from cnn_transfer.models import build_network
 from cnn_transfer.transfer import features as feature_module
 from cnn_transfer.transfer import plan_extraction
@@ -175,6 +176,19 @@ def test_raw_images_that_are_read_in_another_way_are_other_images(folder_of_two_
     }
     assert len(prints) == 3
     assert RawImagesDataset(str(folder_of_two_classes), columns={"label": "dx"}).fingerprint() not in prints
+
+
+def test_a_table_of_raw_images_is_checked_before_it_is_read_and_a_folder_is_not(folder_of_two_classes):
+    table = folder_of_two_classes / "table.csv"
+    table.write_text("name,dx\ncat/1,cat\ndog/1,dog\n", encoding="utf-8")
+    RawImagesDataset(str(table), columns={"file": "{name}.png", "label": "dx"}).check()
+    for columns in ({"file": "name", "label": "dx"}, {"file": "{name}.png"}):
+        with pytest.raises(UnusableSetError):
+            RawImagesDataset(str(table), columns=columns).check()
+    unusable = RawImagesDataset(str(folder_of_two_classes), columns={"label": "dx"})
+    unusable.check()
+    with pytest.raises(DatasetError, match="Names of columns are for tables"):
+        unusable.load()
 
 
 def test_raw_images_are_never_written(tmp_path):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -80,6 +81,26 @@ def test_given_splits_and_a_csv_manifest(project, kedro, put):
     assert set(source["split"][source["label"].isna()]) <= {"unlabelled", "unused"}
     sides = source["split"].replace({"unlabelled": "training", "unused": "validation"})
     assert (sides.groupby(source["id"].str[:-5]).nunique() == 1).all()
+
+
+def test_files_that_a_table_does_not_know_whole_are_looked_for(project, kedro, put):
+    rows = [(f"{label}-{index}", label) for label in LEVELS for index in range(12)]
+    for index, (key, label) in enumerate(rows):
+        put(f"mine/part {index % 2}/{key}.jpg", photo(label, index))
+    put("mine/meta.csv", pd.DataFrame(rows, columns=["key", "dx"]).to_csv(index=False).encode())
+    named = {"target_images": "data/mine/meta.csv", "target_columns.label": "dx"}
+    before = sorted((project / "data").rglob("*"))
+    result = run(kedro, project, "--pipelines", "preprocess", **named, **{"target_columns.file": "key"})
+    assert result.returncode == 1
+    assert "nothing was run" in result.stdout
+    assert "None of the 36 files that " in result.stdout
+    said = re.search(r"say so with target_columns\.file=(\S+) \(", result.stdout)[1]
+    assert said == "./**/{key}.jpg"
+    assert sorted((project / "data").rglob("*")) == before
+    result = run(kedro, project, "--pipelines", "preprocess", **named, **{"target_columns.file": said})
+    assert result.returncode == 0, result.stdout
+    assert intake(project, "target")["used"] == 36
+    assert table(project, "target_splits", "03_primary")["id"].str.fullmatch(r"part [01]/\w+-\d+\.jpg").all()
 
 
 def test_parquet_and_arrow_files_with_the_images_in_them(project, kedro, put):

@@ -15,6 +15,7 @@ from cnn_transfer.images import (
     ImageListing,
     correct_labels,
     fingerprint_of,
+    is_table,
     list_cifar10,
     list_images,
     open_location,
@@ -57,6 +58,19 @@ class RawImagesDataset(AbstractDataset[NoReturn, ImageListing]):
         self._storage_options = {**(fs_args or {}), **(credentials or {})}
 
     def load(self) -> ImageListing:
+        return self._list()
+
+    def check(self) -> None:
+        """See whether a table can be read as it is to be; folders take long to list, and have no columns.
+
+        Raises:
+            ModuleNotFoundError: When the file system needs a package that is not installed.
+            ValueError: When it cannot, or none of the files is there that it names.
+        """
+        if is_table(*open_location(self.filepath, self._storage_options)):
+            self._list()  # `load` would hide the kind of error
+
+    def _list(self) -> ImageListing:
         listing = list_images(
             self.filepath, self._follow_links, self.name_pattern, self.columns, **self._storage_options
         )

@@ -37,7 +37,7 @@ USE_A_MODEL = {"export", "label_next", "predict"}  # stages that read a chosen p
 OWN_MODEL = "predictor"  # or that of their own run
 EARLIER_STAGES = "Run the stages before this one first, in this run, or all: kedro run"
 MOST_NAMED = 10
-ReadAsTheyCome = ChosenPredictorDataset | LabelTableDataset | NewImagesDataset | OfModelDataset
+ReadAsTheyCome = ChosenPredictorDataset | LabelTableDataset | NewImagesDataset | OfModelDataset | RawImagesDataset
 
 
 def stage_of(node: Node) -> str:

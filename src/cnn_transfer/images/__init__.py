@@ -33,6 +33,7 @@ from cnn_transfer.images.preparation import DecodedImages, Workers
 from cnn_transfer.images.reasons import NoRoomError, UnusableSetError
 from cnn_transfer.images.shortcuts import POINT_TO, shortcut_guesses
 from cnn_transfer.images.splits import SPLITS, UNLABELLED, SplitRule, assign_splits, count_splits
+from cnn_transfer.images.tables import is_table
 from cnn_transfer.images.thumbnails import thumbnail
 
 __all__ = [
@@ -66,6 +67,7 @@ __all__ = [
     "fingerprint_of",
     "image_batches",
     "images_a_batch",
+    "is_table",
     "list_cifar10",
     "list_images",
     "list_unlabelled",

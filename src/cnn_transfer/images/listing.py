@@ -131,10 +131,10 @@ def list_images(
         ValueError: When it is none of these forms, or holds no image.
     """
     from cnn_transfer.images.folders import list_folder
-    from cnn_transfer.images.tables import TABLE_SUFFIXES, list_table
+    from cnn_transfer.images.tables import TABLE_SUFFIXES, is_table, list_table
 
     filesystem, path = _open_existing(location, storage_options)
-    if Path(path).suffix.lower() in TABLE_SUFFIXES and filesystem.isfile(path):
+    if is_table(filesystem, path):
         if name_pattern:
             raise UnusableSetError(f"A pattern of names is for folders; {location} is a table, whose columns say more.")
         listing = list_table(filesystem, path, columns=columns or {})
@@ -210,11 +210,11 @@ def fingerprint_of(location: str | Path, storage_options: Mapping[str, Any]) -> 
     Raises:
         ModuleNotFoundError: When the file system needs a package that is not installed.
     """
-    from cnn_transfer.images.tables import TABLE_SUFFIXES, holds_images
+    from cnn_transfer.images.tables import holds_images, is_table
 
     filesystem, path = open_location(location, storage_options)
     filesystem.invalidate_cache()
-    if Path(path).suffix.lower() in TABLE_SUFFIXES and filesystem.isfile(path) and not holds_images(filesystem, path):
+    if is_table(filesystem, path) and not holds_images(filesystem, path):
         return None
     total = hashlib.blake2b(digest_size=16)
     for name, info in sorted(filesystem.find(path, detail=True).items()):

@@ -103,10 +103,12 @@ def _remedy(filesystem: Any, folder: str, names: Sequence[str], column: str) -> 
     """Where files of the first names are below the folder of a manifest, and how to say so."""
     below = _by_name(filesystem, folder)
     found: list[PurePosixPath] = []
+    endings = set()
     for name in names[:MOST_LOOKED_FOR]:
         own = PurePosixPath(name.replace("\\", "/")).name
-        places = below.get(own, []) or below.get(f"{own}.*", [])
-        found += [PurePosixPath(place).relative_to(folder) for place in places]
+        places = [PurePosixPath(place).relative_to(folder) for place in below.get(own) or below.get(f"{own}.*", [])]
+        endings |= {place.name.removeprefix(own) for place in places}
+        found += places
     if not found:
         return f"Paths are looked for from {folder} on, and no file of that name is below it."
     told = f"There is {found[0]}"
@@ -114,7 +116,6 @@ def _remedy(filesystem: Any, folder: str, names: Sequence[str], column: str) -> 
         return f"{told}: paths must be relative to {folder}, or absolute."
     folders = {str(place.parent) for place in found}
     where = folders.pop() if len(folders) == 1 else "./**"
-    endings = {"" if names[0] == found[0].name else place.suffix for place in found}
     suffix = endings.pop() if len(endings) == 1 else ".*"
     made = column.removeprefix("./") if "{" in column else f"{{{column}}}"
     return (

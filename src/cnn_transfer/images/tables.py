@@ -40,6 +40,11 @@ ARROW_SUFFIXES = {".arrow", ".feather"}
 TABLE_SUFFIXES = {".csv", ".parquet", *ARROW_SUFFIXES}
 
 
+def is_table(filesystem: Any, path: str) -> bool:
+    """Whether there is a file that is read as a table."""
+    return Path(path).suffix.lower() in TABLE_SUFFIXES and bool(filesystem.isfile(path))
+
+
 def list_table(
     filesystem: Any, path: str, labelled: bool = True, columns: Mapping[str, str] | None = None
 ) -> ImageListing:
