@@ -130,9 +130,11 @@ def test_a_path_that_is_not_there_or_is_a_folder_is_set_aside(tmp_path):
     [
         ("path,class\na.png,cat\n", r"list\.csv has no column label\. .*Found: path, class"),
         ("Path,label\na.png,cat\n", r"has no column path\. Did you mean Path\? Found: Path, label"),
-        ("path;label\na.png;cat\n", r"has no column path\. .*Found: path;label"),
-        ("", r"list\.csv must be a CSV file in UTF-8"),
-        ("path,label\na.png,cat\nb.png,c,d,e\n", r"list\.csv must be a CSV file in UTF-8"),
+        ("path;class\na.png;cat\n", r"has no column label\. .*Found: path, class"),
+        ("path|label\na.png|cat\n", r"has no column path\. .*Found: path\|label"),
+        ("", r"list\.csv must be a CSV file with a line of column names"),
+        ("path,label\na.png,cat\nb.png,c,d,e\n", r"list\.csv must be a CSV file with a line of column names"),
+        ("path;label\na.png;cat\nb.png;c;d;e\n", r"list\.csv must be a CSV file with a line of column names"),
         (
             "path,label,split\na.png,cat,trian\n",
             r"Unknown values in the column split of .*list\.csv: 'trian'\. Allowed: train",
@@ -147,8 +149,20 @@ def test_a_manifest_of_another_form_is_refused_with_what_was_found(tmp_path, tex
 
 
 def test_a_manifest_in_another_encoding_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"list\.csv must be a CSV file in UTF-8"):
+    with pytest.raises(ValueError, match=r"list\.csv must be a CSV file in UTF-8\..*Save it anew in UTF-8"):
         list_images(manifest(tmp_path, "path,label\nimages/0.png,Käfer\n", encoding="latin-1"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_what_separates_the_names_of_the_columns_separates_all(tmp_path, separator, encoding):
+    rows = ["path", "label", "note"], ["images/0.png", '"a,b;c\td"', '"two\nlines"'], ["images/1.png", "Käfer", "1,5"]
+    rows = [[f'"{cell}"' if cell == "1,5" else cell for cell in row] for row in rows]
+    text = "".join(separator.join(row) + "\r\n" for row in rows)
+    listing = list_images(manifest(tmp_path, text, encoding=encoding))
+    assert listing.table["id"].tolist() == ["images/0.png", "images/1.png"]
+    assert listing.table["label"].tolist() == ["a,b;c\td", "Käfer"]
+    assert listing.attributes["note"].tolist() == ["two\nlines", "1,5"]
 
 
 @pytest.mark.parametrize("form", ["parquet", "file", "stream"])

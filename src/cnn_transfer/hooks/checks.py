@@ -85,7 +85,9 @@ class CheckHooks:
             )
         missing = [text for name in sorted(pipeline.inputs()) if (text := self._missing(name, catalog))]
         if missing:
-            raise click.ClickException("Missing inputs; nothing was run.\n" + "\n".join(_told_once(missing)))
+            raise click.ClickException(
+                "Inputs that are missing or cannot be used; nothing was run.\n" + "\n".join(_told_once(missing))
+            )
         if not self._run_is_given:
             take_over_inputs(pipeline, catalog)
 

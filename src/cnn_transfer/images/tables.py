@@ -8,6 +8,7 @@ Columns of other names take these places where somebody says so.
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -36,6 +37,7 @@ from cnn_transfer.images.reasons import UnusableSetError, rejected_table
 from cnn_transfer.parameters import did_you_mean
 
 FILE, COLUMN_OF_FILE = "file", "path"  # configurations of Kedro make what is called path absolute
+CSV_SEPARATORS = (",", ";", "\t")
 ARROW_SUFFIXES = {".arrow", ".feather"}
 TABLE_SUFFIXES = {".csv", ".parquet", *ARROW_SUFFIXES}
 
@@ -123,14 +125,24 @@ def holds_images(filesystem: Any, path: str) -> bool:
 
 
 def _read_csv(filesystem: Any, path: str) -> pd.DataFrame:
-    """The table as text, without conversion: a class may be called "NA", "007" or "1.0"."""
-    with filesystem.open(path, "rb") as stream:
-        try:
-            return pd.read_csv(stream, dtype="str", keep_default_na=False, encoding="utf-8-sig", index_col=False)
-        except ValueError as error:  # no text in UTF-8, no column, rows of several lengths
-            raise UnusableSetError(
-                f"{path} must be a CSV file in UTF-8 with a line of column names. {error}"
-            ) from error
+    """The table as text, without conversion: a class may be called "NA", "007" or "1.0".
+
+    Spreadsheets write semicolons where the comma is in numbers: what separates the names of the columns separates all.
+    """
+    try:
+        with filesystem.open(path, "rb") as stream, io.TextIOWrapper(stream, "utf-8-sig", newline="") as text:
+            separator = max(CSV_SEPARATORS, key=text.readline().count)
+            text.seek(0)
+            return pd.read_csv(text, sep=separator, dtype="str", keep_default_na=False, index_col=False)
+    except UnicodeDecodeError as error:
+        raise UnusableSetError(
+            f"{path} must be a CSV file in UTF-8. Received: other bytes ({error}). Save it anew in UTF-8; spreadsheets "
+            "call that form CSV UTF-8."
+        ) from error
+    except ValueError as error:  # no column, rows of several lengths
+        raise UnusableSetError(
+            f"{path} must be a CSV file with a line of column names and rows of as many values. {error}"
+        ) from error
 
 
 def _list_manifest(
