@@ -380,6 +380,41 @@ def test_without_probabilities_what_needs_them_is_none_and_said_to_be(random_tab
     assert per_class_table(random_table, NAMES, 0.95)["auroc"].isna().all()
 
 
+def beside_one_answer(labels, predicted, groups=None):
+    found = measure(table(labels, predicted).assign(**({"group": groups} if groups else {})), NAMES[:2], 0.95, 50, 0)
+    return next((text for text in found["statements"] if "lways saying " in text), "")
+
+
+def test_who_always_gives_one_answer_is_not_shown_to_tell_the_classes_apart():
+    assert beside_one_answer("a" * 35 + "b" * 5, "a" * 40).startswith(
+        "NOTHING SHOWS THAT THE NETWORK TELLS THE CLASSES APART: always saying a would have 87.5% of the test images "
+        "right, the network has 87.5%. Where every class counts the same, that would have 50.0%, the network has 50.0% "
+        "("
+    )
+    assert beside_one_answer("a" * 35 + "b" * 5, "b" * 40).startswith("NOTHING SHOWS")
+
+
+def test_who_knows_a_rare_class_at_the_cost_of_a_frequent_one_is_told_apart_from_that():
+    said = beside_one_answer("a" * 190 + "b" * 10, "a" * 181 + "b" * 9 + "b" * 9 + "a")
+    assert said.startswith("Always saying a would have 95.0% of the test images right, the network has 95.0%. Where")
+    assert "that would have 50.0%, the network has 92.6% (" in said
+
+
+def test_of_who_is_clearly_better_than_one_answer_nothing_is_said_and_copies_prove_nothing():
+    labels, predicted = "a" * 60 + "b" * 20, "a" * 58 + "b" * 2 + "b" * 14 + "a" * 6
+    assert beside_one_answer(labels, predicted) == ""
+    few = [0, 0, 1, 2, 3, 60, 60, 61, 62, 75]  # ten pictures, eight times each
+    copied = [8 * [text[place] for place in few] for text in (labels, predicted)]
+    assert beside_one_answer(*copied) == ""
+    assert beside_one_answer(*copied, groups=8 * list(range(10)))
+
+
+def test_guessing_is_seldom_taken_for_knowledge():
+    rng = np.random.default_rng(0)
+    draws = [rng.choice(["a", "b"], (2, 100), p=[0.8, 0.2]) for _ in range(200)]
+    assert np.mean([beside_one_answer(*draw).startswith("NOTHING SHOWS") for draw in draws]) > 0.93
+
+
 def test_top_k_stops_below_the_number_of_classes():
     assert {key for key in measure(classified(50, NAMES), NAMES, 0.95, 50, 0) if key.startswith("top_")} == {
         "top_2_accuracy",

@@ -37,6 +37,7 @@ from cnn_transfer.evaluation.intervals import (
 )
 from cnn_transfer.evaluation.predictions import PROBABILITY
 from cnn_transfer.evaluation.probabilities import probabilities_of
+from cnn_transfer.evaluation.verdict import paired_difference
 
 __all__ = ["Interval", "confusion_table", "measure", "per_class_table", "wilson_interval"]
 
@@ -142,7 +143,7 @@ def measure(
         "ece_bins": judged.bins if judged.probabilities is not None else None,
         "images": len(judged.labels),
         "groups": units.number,
-        "statements": judged.statements(),
+        "statements": judged.statements(confidence),
     }
 
 
@@ -319,9 +320,31 @@ class _Judged:
             result[name] = Interval(estimate, min(estimate, low), max(estimate, high))
         return result
 
-    def statements(self) -> list[str]:
+    def beside_one_answer(self, confidence: float) -> list[str]:
+        """A sentence where accuracy does not show more than always giving the most frequent answer would."""
+        if len(self.occurring) < 2 or self.units.number < 2:
+            return []
+        counts = self.true.sum(axis=0)
+        most = int(counts.argmax())
+        if paired_difference(self.correct, self.labels == most, confidence, self.units.codes).low > 0:
+            return []
+        name, images, balanced = self.class_names[most], len(self.labels), self.balanced_accuracy(confidence)
+        chance = 1 / len(self.occurring)
+        compared = (
+            f"lways saying {name} would have {counts[most] / images:.1%} of the test images right, the network has "
+            f"{self.correct.mean():.1%}. Where every class counts the same, that would have {chance:.1%}, the network "
+            f"has {balanced.estimate:.1%} ({balanced.low:.1%} to {balanced.high:.1%})."
+        )
+        if balanced.low > chance:
+            return [f"A{compared}"]
+        return [
+            f"NOTHING SHOWS THAT THE NETWORK TELLS THE CLASSES APART: a{compared} More test images would show whether "
+            "it does; more labels of the rarer classes would help it."
+        ]
+
+    def statements(self, confidence: float) -> list[str]:
         """What a reader of the figures has to know."""
-        found = []
+        found = self.beside_one_answer(confidence)
         images, groups = len(self.labels), self.units.number
         if missing := [name for k, name in enumerate(self.class_names) if k not in set(self.occurring)]:
             listed = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
