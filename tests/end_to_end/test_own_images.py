@@ -122,6 +122,25 @@ def test_parquet_and_arrow_files_with_the_images_in_them(project, kedro, put):
     assert intake(project, "source")["used"] == 36
 
 
+def test_a_folder_of_tables_with_given_sides_and_what_is_wrong_with_it(project, kedro, put):
+    for first, (name, count) in enumerate({"train-00000-of-00002": 24, "train-00001-of-00002": 24, "test": 12}.items()):
+        labels = [*LEVELS] * (count // 3)
+        images = [photo(label, 100 * first + index) for index, label in enumerate(labels)]
+        (project / "data/hub/data").mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table({"img": images, "fine_label": labels}), project / f"data/hub/data/{name}.parquet")
+    put("hub/README.md", b"# A set")
+    result = run(kedro, project, "--pipelines", "preprocess", target_images="data/hub")
+    assert result.returncode == 1
+    assert "nothing was run" in result.stdout
+    assert "has no column label. Did you mean fine_label? Found: img, fine_label." in result.stdout
+    named = {"target_images": "data/hub", "target_columns.label": "fine_label"}
+    result = run(kedro, project, "--pipelines", "preprocess", **named)
+    assert result.returncode == 0, result.stdout
+    assert intake(project, "target")["used"] == 60
+    splits = table(project, "target_splits", "03_primary")
+    assert (splits["id"].str.contains("/test") == (splits["split"] == "test")).all()
+
+
 def test_whole_transfer_on_folders_with_damaged_and_unlabelled_images(project, kedro, put):
     class_folders(put, "mine", 30)
     put("mine/dark/broken.jpg", photo("dark", 1)[:300])

@@ -51,7 +51,7 @@ def test_a_path_with_nothing_there_is_named(tmp_path):
 def test_a_file_of_another_kind_is_refused(tmp_path):
     (tmp_path / "images.zip").write_bytes(b"")
     with pytest.raises(
-        ValueError, match=r"must be a folder with one folder a class, or a file .*\.parquet.*images\.zip"
+        ValueError, match=r"must be a folder of class folders or of tables, or a file .*\.parquet.*images\.zip"
     ):
         list_images(tmp_path / "images.zip")
 

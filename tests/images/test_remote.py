@@ -5,8 +5,11 @@ import threading
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import s3fs
+from odd_images import encode
 from PIL import Image
 
 from cnn_transfer.datasets import RawImagesDataset
@@ -105,6 +108,20 @@ def test_a_manifest_with_relative_paths_and_addresses(s3, bucket, tmp_path):
     addresses = pd.DataFrame({"path": [f"s3://{bucket}/photos/{path}" for path, _ in rows[2:8]], "label": "cat"})
     addresses.to_csv(tmp_path / "local.csv", index=False)
     assert len(prepare(list_images(tmp_path / "local.csv"), tmp_path / "by_address")) == 6
+
+
+def test_a_folder_of_tables_that_are_named_after_splits(s3, bucket, tmp_path):
+    folder = tmp_path / "set"
+    (folder / "data").mkdir(parents=True)
+    for first, name in enumerate(("train-0-of-2", "train-1-of-2", "test-0-of-1")):
+        images = [encode(picture(6 * first + index)) for index in range(6)]
+        pq.write_table(pa.table({"image": images, "label": ["cat", "dog"] * 3}), folder / f"data/{name}.parquet")
+    (folder / "README.md").write_text("# A set", encoding="utf-8")
+    s3.put(str(folder), f"{bucket}/set", recursive=True)
+    for marker in ("set/", "set/data/"):
+        s3.call_s3("put_object", Bucket=bucket, Key=marker, Body=b"")
+    images = assert_same_set(f"s3://{bucket}/set", folder, tmp_path)
+    assert images.table["split"].value_counts().to_dict() == {"training": 12, "test": 6}
 
 
 def test_files_that_a_manifest_names_in_part_are_looked_for(s3, bucket, tmp_path):

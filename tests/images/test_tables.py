@@ -139,7 +139,7 @@ def test_a_path_that_is_not_there_or_is_a_folder_is_set_aside(tmp_path):
             "path,label,split\na.png,cat,trian\n",
             r"Unknown values in the column split of .*list\.csv: 'trian'\. Allowed: train",
         ),
-        ("path,label\na.png,\n", r"list\.csv lists no labelled image"),
+        ("path,label\nimages/0.png,\n", r"list\.csv lists no labelled image"),
         ("path,label\n", r"list\.csv lists no labelled image"),
     ],
 )
@@ -397,5 +397,5 @@ def test_columns_of_images_in_a_table_may_have_other_names(tmp_path, form):
 
 
 def test_a_pattern_of_names_is_for_folders(tmp_path):
-    with pytest.raises(ValueError, match=r"A pattern of names is for folders; .*list\.csv is a table"):
+    with pytest.raises(ValueError, match=r"A pattern of names is for folders of images; .*list\.csv is a table, whose"):
         list_images(manifest(tmp_path, "path,label\nimages/0.png,cat\n"), name_pattern="(cat)")

@@ -15,7 +15,7 @@ from cnn_transfer.images import (
     ImageListing,
     correct_labels,
     fingerprint_of,
-    is_table,
+    holds_tables,
     list_cifar10,
     list_images,
     open_location,
@@ -23,7 +23,7 @@ from cnn_transfer.images import (
 
 
 class RawImagesDataset(AbstractDataset[NoReturn, ImageListing]):
-    """A folder of class folders, a manifest, or a Parquet or Arrow file of images; see `cnn_transfer.images.listing`.
+    """A folder of class folders, a manifest, or Parquet or Arrow files of images; see `cnn_transfer.images.listing`.
 
     Args:
         filepath: Local path or address, such as `s3://bucket/photos`.
@@ -61,13 +61,13 @@ class RawImagesDataset(AbstractDataset[NoReturn, ImageListing]):
         return self._list()
 
     def check(self) -> None:
-        """See whether a table can be read as it is to be; folders take long to list, and have no columns.
+        """See whether tables can be read as they are to be; folders of images take long to list, and have no columns.
 
         Raises:
             ModuleNotFoundError: When the file system needs a package that is not installed.
             ValueError: When it cannot, or none of the files is there that it names.
         """
-        if is_table(*open_location(self.filepath, self._storage_options)):
+        if holds_tables(*open_location(self.filepath, self._storage_options)):
             self._list()  # `load` would hide the kind of error
 
     def _list(self) -> ImageListing:

@@ -31,9 +31,9 @@ from cnn_transfer.images.listing import (
 )
 from cnn_transfer.images.preparation import DecodedImages, Workers
 from cnn_transfer.images.reasons import NoRoomError, UnusableSetError
+from cnn_transfer.images.shards import holds_tables
 from cnn_transfer.images.shortcuts import POINT_TO, shortcut_guesses
 from cnn_transfer.images.splits import SPLITS, UNLABELLED, SplitRule, assign_splits, count_splits
-from cnn_transfer.images.tables import is_table
 from cnn_transfer.images.thumbnails import thumbnail
 
 __all__ = [
@@ -65,9 +65,9 @@ __all__ = [
     "count_splits",
     "decode_image",
     "fingerprint_of",
+    "holds_tables",
     "image_batches",
     "images_a_batch",
-    "is_table",
     "list_cifar10",
     "list_images",
     "list_unlabelled",

@@ -178,7 +178,8 @@ def _printable(name: str) -> str:
     return os.fsencode(name.replace("\\", "\\\\")).decode("utf-8", "backslashreplace")
 
 
-def _unwanted(name: str) -> str:
+def is_unwanted(name: str) -> str:
+    """The reason to set a file or folder of that name aside, or nothing."""
     if name.lower() in SYSTEM_NAMES:
         return "system_file"
     return "hidden_file" if name.startswith(".") else ""
@@ -202,7 +203,7 @@ def _walk_local(root: Path, follow_links: bool) -> Iterator[_Entry]:
             yield _Entry(parts, folder, EMPTY_FOLDER)
         for entry in found:
             here = (*parts, entry.name)
-            if reason := _unwanted(entry.name):
+            if reason := is_unwanted(entry.name):
                 yield _Entry(here, entry.path, reason)
                 continue
             real = os.path.realpath(entry.path) if entry.is_symlink() else ""
@@ -226,5 +227,5 @@ def _walk_remote(filesystem: Any, root: str) -> Iterator[_Entry]:
         if path.endswith("/"):  # an empty object, by which the consoles of object stores show a folder
             continue
         parts = tuple(path.removeprefix(root).strip("/").split("/"))
-        unwanted = [reason for part in parts if (reason := _unwanted(part))]
+        unwanted = [reason for part in parts if (reason := is_unwanted(part))]
         yield _Entry(parts, RemoteFile(filesystem, path), *unwanted[:1])

@@ -113,7 +113,7 @@ def list_images(
     columns: Mapping[str, str] | None = None,
     **storage_options: Any,
 ) -> ImageListing:
-    """List a folder of class folders, a manifest, or a table with the images in it.
+    """List a folder of class folders, a manifest, or one or several tables with the images in them.
 
     Args:
         location: Local path or fsspec address, such as `s3://bucket/photos`.
@@ -131,21 +131,26 @@ def list_images(
         ValueError: When it is none of these forms, or holds no image.
     """
     from cnn_transfer.images.folders import list_folder
+    from cnn_transfer.images.shards import find_shards, list_shards
     from cnn_transfer.images.tables import TABLE_SUFFIXES, is_table, list_table
 
     filesystem, path = _open_existing(location, storage_options)
     if is_table(filesystem, path):
-        if name_pattern:
-            raise UnusableSetError(f"A pattern of names is for folders; {location} is a table, whose columns say more.")
-        listing = list_table(filesystem, path, columns=columns or {})
+        _refuse_pattern(name_pattern, f"{location} is a table")
+        listing = list_table(filesystem, path, columns=columns)
+    elif filesystem.isdir(path) and (shards := find_shards(filesystem, path)):
+        _refuse_pattern(name_pattern, f"{location} is a folder of tables")
+        listing = list_shards(filesystem, path, shards, columns=columns)
     elif filesystem.isdir(path):
         _refuse_columns(columns, location)
         listing = list_folder(filesystem, path, follow_links, name_pattern)
     else:
         raise UnusableSetError(
-            f"Images must be a folder with one folder a class, or a file {', '.join(sorted(TABLE_SUFFIXES))}. "
+            f"Images must be a folder of class folders or of tables, or a file {', '.join(sorted(TABLE_SUFFIXES))}. "
             f"Received: {location}."
         )
+    if listing.table["label"].isna().all():
+        raise UnusableSetError(f"{location} lists no labelled image.")
     return _named(listing, Path(path).stem)
 
 
@@ -166,10 +171,13 @@ def list_unlabelled(
         ValueError: When a table has no images, or a folder no file.
     """
     from cnn_transfer.images.folders import list_flat
+    from cnn_transfer.images.shards import find_shards, list_shards
     from cnn_transfer.images.tables import TABLE_SUFFIXES, list_table
 
     filesystem, path = _open_existing(location, storage_options)
-    if filesystem.isdir(path):
+    if filesystem.isdir(path) and (shards := find_shards(filesystem, path)):
+        listing = list_shards(filesystem, path, shards, labelled=False, columns=columns)
+    elif filesystem.isdir(path):
         _refuse_columns(columns, location)
         listing = list_flat(filesystem, path, follow_links)
     elif Path(path).suffix.lower() in TABLE_SUFFIXES:
@@ -181,6 +189,11 @@ def list_unlabelled(
     if listing.table.empty:
         raise UnusableSetError(f"There is no image in {location}: it lists none.")
     return replace(listing, name=Path(path).stem)
+
+
+def _refuse_pattern(pattern: str | None, what: str) -> None:
+    if pattern:
+        raise UnusableSetError(f"A pattern of names is for folders of images; {what}, whose columns say more.")
 
 
 def _refuse_columns(columns: Mapping[str, str] | None, folder: str | Path) -> None:

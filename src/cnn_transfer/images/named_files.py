@@ -72,10 +72,12 @@ def open_files(filesystem: Any, manifest: str, names: Sequence[str], column: str
     folder = str(PurePosixPath(manifest).parent)
     files = tuple(_file(filesystem, folder, name) for name in names)
     if files and not any(map(_may_be_there, files)):
-        raise UnusableSetError(
-            f"None of the {len(files):,} files that {manifest} names is there, such as {files[0]!s}. "
-            + _remedy(filesystem, folder, names, column)
+        absent = (
+            f"None of the {len(files):,} files that {manifest} names is there, such as {files[0]!s}."
+            if len(files) > 1
+            else f"The file that {manifest} names is not there: {files[0]!s}."
         )
+        raise UnusableSetError(f"{absent} {_remedy(filesystem, folder, names, column)}")
     return files
 
 

@@ -55,7 +55,7 @@ def list_table(
     Args:
         filesystem: Where it is.
         path: Of the file.
-        labelled: Whether images must have labels; the column may be missing otherwise.
+        labelled: Whether there must be a column of labels.
         columns: What stands for `path` (by `file`), `label`, `split` and `group` under another name; see `list_images`.
 
     Raises:
@@ -124,6 +124,15 @@ def holds_images(filesystem: Any, path: str) -> bool:
         return False
 
 
+def has_image_column(filesystem: Any, path: str) -> bool:
+    """Whether a Parquet or Arrow file holds the images themselves.
+
+    Raises:
+        ValueError: When it is damaged.
+    """
+    return _image_column(_open_table(filesystem, path).schema) is not None
+
+
 def _read_csv(filesystem: Any, path: str) -> pd.DataFrame:
     """The table as text, without conversion: a class may be called "NA", "007" or "1.0".
 
@@ -165,10 +174,8 @@ def _list_manifest(
         *((*found, "listed_twice", "") for found in _rows(table[repeated])),
     ]
     kept = table["id"].notna() & ~conflicting & ~repeated
-    attributes = _attributes(table["id"][kept], frame[others][kept])
+    attributes = as_attributes(table["id"][kept], frame[others][kept])
     table = table[kept].reset_index(drop=True)
-    if labelled:
-        _need_labels(table, manifest)
     files = open_files(filesystem, manifest, list(table["id"]), file_column)
     return ImageListing(table, partial(_read_files, files), rejected=rejected_table(rejected), attributes=attributes)
 
@@ -230,9 +237,7 @@ def _list_images(
     nameless = paths.isna() | paths.duplicated(keep=False)
     numbered = pd.Series([f"row {row:08d}" for row in range(len(frame))], frame.index, dtype="str")
     table = _common_columns(frame, path).assign(id=paths.where(~nameless, numbered))
-    if labelled:
-        _need_labels(table, path)
-    attributes = _attributes(table["id"], frame.drop(columns=["path", *LISTING_COLUMNS], errors="ignore"))
+    attributes = as_attributes(table["id"], frame.drop(columns=["path", *LISTING_COLUMNS], errors="ignore"))
     return ImageListing(table, partial(_read_images, filesystem, path, column), attributes=attributes)
 
 
@@ -312,8 +317,8 @@ def _is_plain(column: pa.Field) -> bool:
     return any(test(column.type) for test in tests)
 
 
-def _attributes(names: pd.Series, others: pd.DataFrame) -> pd.DataFrame:
-    """Columns of numbers, and text where something is none; an empty text is missing."""
+def as_attributes(names: pd.Series, others: pd.DataFrame) -> pd.DataFrame:
+    """`id`, and columns of numbers, or of text where something is none; an empty text is missing."""
     columns = {"id": names.astype("str")}
     for name, values in others.items():
         text = _strings(values)
@@ -365,11 +370,6 @@ def _strings(column: pd.Series) -> pd.Series:
 
 def _text(value: Any) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
-def _need_labels(table: pd.DataFrame, origin: str) -> None:
-    if table["label"].isna().all():
-        raise UnusableSetError(f"{origin} lists no labelled image.")
 
 
 def _need(columns: list[str], found: list[str], origin: str) -> None:

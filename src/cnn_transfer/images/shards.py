@@ -1,0 +1,140 @@
+"""Tables of images in several files, as hubs and libraries for data write them.
+
+They are called `data/train-00000-of-00002.parquet`, or `train/data-00000-of-00001.arrow`, and each is read as `tables`
+does. Its name, or that of the folder it lies in, may be that of a split; a column `split` comes first.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cnn_transfer.images.decoding import SUFFIXES
+from cnn_transfer.images.folders import is_unwanted
+from cnn_transfer.images.listing import Encoded, ImageListing, is_local, read_split
+from cnn_transfer.images.reasons import rejected_table
+from cnn_transfer.images.tables import (
+    ARROW_SUFFIXES,
+    as_attributes,
+    has_image_column,
+    holds_images,
+    is_table,
+    list_table,
+)
+
+SHARD_SUFFIXES = {".parquet", *ARROW_SUFFIXES}
+CACHE = re.compile(r"cache-\w+\.arrow")  # what Hugging Face `datasets` made of a saved set on the way
+
+
+def find_shards(filesystem: Any, folder: str) -> list[str]:
+    """Tables that lie in a folder, or in its folders, when some of them hold images and nothing else there is one.
+
+    Its folders must be called `data` or like splits, or there is one only: others are classes, and listing what is in
+    them may take long.
+
+    Returns:
+        Their paths, relative to the folder; none where it is of another form.
+    """
+    found = []
+    try:
+        top = list(_visible(filesystem, folder))
+        folders = [name for name, is_folder in top if is_folder]
+        if any(name != "data" and read_split(name) is None for name in folders[len(folders) == 1 :]):
+            return []
+        for name, is_folder in top:
+            files = _visible(filesystem, f"{folder}/{name}") if is_folder else [("", False)]
+            for file, nested in files:
+                path = f"{name}/{file}" if is_folder else name
+                if nested or PurePosixPath(path).suffix.lower() in SUFFIXES:
+                    return []
+                if _is_shard(path):
+                    found.append(path)
+    except OSError:  # what is in the way is told when the folder is listed
+        return []
+    return sorted(found) if any(holds_images(filesystem, f"{folder}/{name}") for name in found) else []
+
+
+def holds_tables(filesystem: Any, path: str) -> bool:
+    """Whether images are listed by one table or several: that is soon done, and fails where columns are missing."""
+    return is_table(filesystem, path) or (filesystem.isdir(path) and bool(find_shards(filesystem, path)))
+
+
+def list_shards(
+    filesystem: Any, folder: str, shards: list[str], labelled: bool = True, columns: Mapping[str, str] | None = None
+) -> ImageListing:
+    """List tables as one set; names of images begin with that of their table.
+
+    Args:
+        filesystem: Where they are.
+        folder: What they lie in.
+        shards: See `find_shards`; those without a column of images are set aside.
+        labelled: Whether images must have labels.
+        columns: As for `list_table`.
+
+    Raises:
+        ValueError: When one is damaged, lacks the column of labels, or names a split that is none.
+    """
+    paths = {name: f"{folder}/{name}" for name in shards}
+    kept = [name for name in shards if has_image_column(filesystem, paths[name])]
+    parts = [_named_after(list_table(filesystem, paths[name], labelled, columns), name) for name in kept]
+    others = [(name, None, "other_file", "a table without images") for name in shards if name not in kept]
+    ends = np.cumsum([len(part.table) for part in parts])
+    attributes = pd.concat([part.attributes for part in parts], ignore_index=True)
+    return ImageListing(
+        table=pd.concat([part.table for part in parts], ignore_index=True),
+        read=partial(_read, tuple(part.read for part in parts), tuple(ends.tolist())),
+        rejected=pd.concat([rejected_table(others), *(part.rejected for part in parts)], ignore_index=True),
+        attributes=as_attributes(attributes["id"], attributes.drop(columns="id")),
+    )
+
+
+def _visible(filesystem: Any, folder: str) -> Iterator[tuple[str, bool]]:
+    """Names in a folder, and whether each is one itself; neither hidden nor a system's."""
+    if is_local(filesystem):
+        with os.scandir(folder) as entries:
+            yield from ((entry.name, entry.is_dir()) for entry in entries if not is_unwanted(entry.name))
+        return
+    for entry in filesystem.ls(folder, detail=True):
+        name = PurePosixPath(entry["name"]).name
+        if entry["name"].rstrip("/") != folder.rstrip("/") and not is_unwanted(name):  # consoles leave empty objects
+            yield name, entry["type"] == "directory"
+
+
+def _is_shard(path: str) -> bool:
+    name = PurePosixPath(path)
+    return name.suffix.lower() in SHARD_SUFFIXES and not CACHE.fullmatch(name.name)
+
+
+def _named_after(listing: ImageListing, shard: str) -> ImageListing:
+    """The listing with the table's name before those of its images, and its split where they have none."""
+    side = next(filter(None, map(read_split, _words(shard))), None)
+    table = listing.table.assign(id=f"{shard}/" + listing.table["id"])
+    if side is not None:
+        table["split"] = table["split"].fillna(side)
+    rejected, attributes = (part.assign(id=f"{shard}/" + part["id"]) for part in (listing.rejected, listing.attributes))
+    return replace(listing, table=table, rejected=rejected, attributes=attributes)
+
+
+def _words(shard: str) -> list[str]:
+    """What may be the name of a split: how the file's name begins, or its folder's."""
+    path = PurePosixPath(shard)
+    return [re.split(r"[-_.]", path.name)[0], path.parent.name]
+
+
+def _read(
+    reads: tuple[Callable[[np.ndarray], Iterator[Encoded]], ...], ends: tuple[int, ...], rows: np.ndarray
+) -> Iterator[Encoded]:
+    start = 0
+    for read, end in zip(reads, ends, strict=True):
+        own = rows[(rows >= start) & (rows < end)] - start
+        if len(own):
+            yield from read(own)
+        start = end

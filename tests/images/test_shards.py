@@ -1,0 +1,150 @@
+"""Sets of several tables, in the forms in which hubs and libraries for data write them."""
+
+import json
+import pickle
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from odd_images import encode, photograph, write
+
+from cnn_transfer.images import DecodedImages, ImageFormat, list_images, list_unlabelled
+
+PICTURES = [encode(photograph(seed, 24, 20)) for seed in range(12)]
+STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+NAMES = {"info": {"features": {"label": {"names": ["cat", "dog"]}, "fine": {"names": ["cat", "dog"]}}}}
+
+
+def rows(first, count, label="label", labels=None, **others):
+    """A table as Hugging Face `datasets` has it: structs, numbers of classes, their names in the schema."""
+    images = [{"bytes": PICTURES[first + index], "path": f"{index}.png"} for index in range(count)]
+    columns = {"image": pa.array(images, STRUCT), label: labels or [index % 2 for index in range(count)]}
+    return pa.table(columns | others).replace_schema_metadata({"huggingface": json.dumps(NAMES)})
+
+
+def put(table, file):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if file.suffix == ".parquet":
+        pq.write_table(table, file)
+    else:
+        with pa.ipc.new_stream(str(file), table.schema) as sink:
+            sink.write_table(table)
+
+
+def hub(folder):
+    """As a hub has it: a card beside a folder of Parquet files that are named after splits."""
+    put(rows(0, 4), folder / "data/train-00000-of-00002.parquet")
+    put(rows(4, 4), folder / "data/train-00001-of-00002.parquet")
+    put(rows(8, 3), folder / "data/test-00000-of-00001.parquet")
+    write(folder / "README.md", b"# A set")
+    write(folder / ".gitattributes", b"")
+    return folder
+
+
+def saved(folder):
+    """As `save_to_disk` has it: a folder a split, of Arrow streams and JSON files."""
+    put(rows(0, 4), folder / "train/data-00000-of-00002.arrow")
+    put(rows(4, 4), folder / "train/data-00001-of-00002.arrow")
+    put(rows(4, 4), folder / "train/cache-1a2b.arrow")
+    put(rows(8, 3), folder / "test/data-00000-of-00001.arrow")
+    for name in ("dataset_dict.json", "train/state.json", "test/dataset_info.json"):
+        write(folder / name, b"{}")
+    return folder
+
+
+def decoded(listing, numbers):
+    (chunk,) = DecodedImages(listing, ImageFormat(image_size_px=16, channels=3), np.asarray(numbers)).chunks()
+    return chunk.pixels
+
+
+@pytest.mark.parametrize("make", [hub, saved])
+def test_tables_of_a_folder_are_one_set_with_the_splits_that_they_are_named_after(tmp_path, make):
+    listing = list_images(make(tmp_path / "pets"))
+    assert listing.name == "pets"
+    table = listing.table.sort_values("id")
+    assert table["split"].value_counts().to_dict() == {"training": 8, "test": 3}
+    assert table["label"].tolist() == ["cat", "dog", "cat", *["cat", "dog"] * 4]
+    assert table["id"].is_unique
+    first = table["id"].iloc[0]
+    assert first in {"data/test-00000-of-00001.parquet/0.png", "test/data-00000-of-00001.arrow/0.png"}
+    flat = list_unlabelled(make(tmp_path / "again"))
+    assert flat.table["id"].tolist() == listing.table["id"].tolist()
+
+
+def test_images_are_read_from_the_table_that_has_them_wherever_they_are(tmp_path):
+    listing = pickle.loads(pickle.dumps(list_images(hub(tmp_path))))  # as workers on other machines get it
+    whole = decoded(listing, range(11))
+    order = [*range(8, 11), *range(8)]  # test comes before train
+    expected = decoded(list_images(one_table(tmp_path / "one.parquet", order)), range(11))
+    np.testing.assert_array_equal(whole, expected)
+    np.testing.assert_array_equal(decoded(listing, [1, 2, 5, 10]), whole[[1, 2, 5, 10]])
+
+
+def one_table(file, order):
+    put(pa.table({"image": pa.array([PICTURES[place] for place in order]), "label": ["a"] * len(order)}), file)
+    return file
+
+
+def test_columns_may_have_other_names_and_a_column_of_splits_comes_before_the_name(tmp_path):
+    sides = {"split": ["test", None, None], "site": [1, 2, 3]}
+    put(rows(0, 3, "fine", **sides), tmp_path / "train.parquet")
+    put(rows(3, 2, "fine", site=["north", "1"]), tmp_path / "more.parquet")
+    with pytest.raises(ValueError, match=r"has no column label.*Found: image, fine, site"):
+        list_images(tmp_path)
+    listing = list_images(tmp_path, columns={"label": "fine"})
+    assert listing.table.set_index("id")["split"].fillna("").to_dict() == {
+        "more.parquet/0.png": "",
+        "more.parquet/1.png": "",
+        "train.parquet/0.png": "test",
+        "train.parquet/1.png": "training",
+        "train.parquet/2.png": "training",
+    }
+    assert listing.attributes["site"].tolist() == ["north", "1", "1", "2", "3"]
+    with pytest.raises(ValueError, match=r"A pattern of names is for folders of images; .* is a folder of tables"):
+        list_images(tmp_path, name_pattern="(.)")
+
+
+def test_a_test_side_without_labels_is_no_obstacle_and_a_set_without_any_is(tmp_path):
+    put(rows(0, 4), tmp_path / "train.parquet")
+    put(rows(4, 3, labels=[-1, -1, -1]), tmp_path / "test.parquet")
+    listing = list_images(tmp_path)
+    assert listing.table["label"].isna().tolist() == [True] * 3 + [False] * 4
+    (tmp_path / "train.parquet").unlink()
+    with pytest.raises(ValueError, match="lists no labelled image"):
+        list_images(tmp_path)
+
+
+def test_a_table_without_images_is_set_aside_and_a_damaged_one_is_refused(tmp_path):
+    hub(tmp_path)
+    pd.DataFrame({"label": ["x"]}).to_parquet(tmp_path / "data/boxes.parquet")
+    listing = list_images(tmp_path)
+    assert listing.rejected.to_numpy().tolist()[0][0] == "data/boxes.parquet"
+    assert listing.rejected["reason"].tolist() == ["other_file"]
+    assert len(listing.table) == 11
+    whole = tmp_path / "data/train-00000-of-00002.parquet"
+    whole.write_bytes(whole.read_bytes()[:500])
+    with pytest.raises(ValueError, match=r"train-00000-of-00002.parquet is damaged"):
+        list_images(tmp_path)
+
+
+@pytest.mark.parametrize("table", ["notes.parquet", "cat/notes.parquet", "train/notes.parquet"])
+def test_class_folders_stay_class_folders_whatever_tables_lie_among_them(tmp_path, table):
+    for name in ("train/cat/1.png", "train/dog/1.png") if "train" in table else ("cat/1.png", "dog/1.png"):
+        write(tmp_path / name, PICTURES[0])
+    put(rows(0, 3), tmp_path / table)
+    listing = list_images(tmp_path)
+    assert {"cat", "dog"} == set(listing.table["label"])
+    assert [name.endswith(".png") for name in listing.table["id"]].count(True) == 2
+
+
+def test_a_folder_that_cannot_be_looked_into_is_left_to_the_listing(tmp_path, monkeypatch):
+    hub(tmp_path)
+
+    def refuse(folder):
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr("cnn_transfer.images.shards.os.scandir", refuse)
+    with pytest.raises(PermissionError):
+        list_images(tmp_path)
