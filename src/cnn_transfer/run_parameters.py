@@ -28,7 +28,7 @@ class ColumnNames(Parameters):
     """What the columns of a table of images are called; None: as here, but `path` for the file.
 
     The file may be made of several columns, in braces: `images/{image_id}.jpg`; with wildcards, `./**/{image_id}.*`, it
-    is looked for.
+    is looked for. The label may be marked in one column a class, in braces: `./{MEL}{NV}{BCC}`.
     """
 
     file: str | None = None

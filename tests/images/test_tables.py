@@ -358,6 +358,27 @@ def test_a_column_that_was_there_gives_way_to_the_one_that_is_named(tmp_path):
     assert listing.attributes.columns.tolist() == ["id"]
 
 
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_classes_may_be_columns_of_marks(tmp_path, form):
+    marks = {"mel": [1.0, 0.0, 0.0], "nv": [0.0, 1.0, 0.0], "age": [30, 40, 50]}
+    names = pd.DataFrame({"image": ["0", "1", "2"]} | marks)
+    file = manifest(tmp_path, names.to_csv(index=False))
+    if form == "parquet":
+        file = save(pa.table({"picture": pa.array(PICTURES[:3])} | marks), tmp_path / "set.parquet")
+    columns = {"label": "{mel}{nv}"} | ({"file": "images/{image}.png"} if form == "csv" else {})
+    listing = list_images(file, columns=columns)
+    assert listing.table["label"].fillna("").tolist() == ["mel", "nv", ""]
+    assert listing.attributes.columns.tolist() == ["id", "age"]  # the marks are the class
+
+
+def test_an_image_of_several_classes_is_an_error(tmp_path):
+    text = "path,a,b,c\nimages/0.png,1,0,0\nimages/1.png,0,1,1\nimages/2.png,1,1,0\n"
+    with pytest.raises(ValueError, match=r"must be of one class.*several in 2 of 3 rows: row 2, .* has b and c\."):
+        list_images(manifest(tmp_path, text), columns={"label": "{a}{b}{c}"})
+    with pytest.raises(ValueError, match="has no column d, which was to say the label"):
+        list_images(manifest(tmp_path, text), columns={"label": "{a}{d}"})
+
+
 def test_a_path_may_begin_with_a_column(tmp_path):
     text = "folder,label,name\nimages,cat,0\nimages,dog,1\n"
     listing = list_images(manifest(tmp_path, text), columns={"file": "./{folder}/{name}.png"})

@@ -122,7 +122,8 @@ def list_images(
             `label`, or first group, is the class; groups `split` and `group` may be in it, too.
         columns: Where the columns of a table have other names: these by `file` (its path), `label`, `split`, `group`.
             In place of a column, a file may be made of several, as in `images/{image_id}.jpg`; with wildcards, as in
-            `./**/{image_id}.*`, it is looked for (see `named_files`).
+            `./**/{image_id}.*`, it is looked for (see `named_files`). A label may be marked in one column a class, as
+            in `{MEL}{NV}`: the one that is above 0.
         storage_options: For the file system of fsspec.
 
     Raises:

@@ -195,6 +195,9 @@ def _renamed(frame: pd.DataFrame, names: Mapping[str, str], origin: str) -> pd.D
         if parts == [source]:
             made[name] = frame[source]
             continue
+        if role == "label":
+            made[name] = _marked(frame[parts], origin)
+            continue
         texts = frame[parts].apply(_strings)
         joined = [source.format_map(row).removeprefix("./") for row in texts.fillna("").to_dict("records")]
         made[name] = pd.Series(joined, frame.index, dtype="str").where(texts.notna().all(axis=1))
@@ -203,8 +206,22 @@ def _renamed(frame: pd.DataFrame, names: Mapping[str, str], origin: str) -> pd.D
 
 
 def _parts(role: str, source: str) -> list[str]:
-    """The columns that are to say something: of a file it may be several, in braces."""
-    return (re.findall(r"{([^{}]*)}", source) if role == FILE else []) or [source]
+    """The columns that are to say something: of a file and a label it may be several, in braces."""
+    return (re.findall(r"{([^{}]*)}", source) if role in {FILE, "label"} else []) or [source]
+
+
+def _marked(frame: pd.DataFrame, origin: str) -> pd.Series:
+    """The name of the column that is above 0 in each row; missing where none is."""
+    marks = frame.apply(pd.to_numeric, errors="coerce").fillna(0) > 0
+    if (several := marks.sum(axis=1) > 1).any():
+        row = int(several.to_numpy().argmax())
+        raise UnusableSetError(
+            f"An image must be of one class. {origin} marks several in {int(several.sum()):,} of {len(frame):,} rows: "
+            f"row {row + 1}, counted from 1 below the names of the columns, has "
+            f"{' and '.join(marks.columns[marks.iloc[row]])}."
+        )
+    found: pd.Series = marks.idxmax(axis=1).where(marks.any(axis=1)).astype("str")
+    return found
 
 
 def _rows(table: pd.DataFrame) -> Iterator[tuple[str, str]]:
