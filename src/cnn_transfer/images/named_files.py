@@ -11,8 +11,9 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path, PurePosixPath
-from posixpath import join, normpath
+from posixpath import join, normpath, split
 from typing import Any
 
 import numpy as np
@@ -42,12 +43,12 @@ def find_files(filesystem: Any, manifest: str, names: pd.Series) -> pd.Series:
     below: dict[str, dict[str, list[str]]] = {}  # what each folder has that was looked through
     found: dict[str, str] = {}
     for name in names[names.str.contains("*", regex=False, na=False)].unique():
-        path = normpath(join(folder, name))
-        root = path[: path.index("*")].rpartition("/")[0]
+        where, own = split(normpath(join(folder, name)))
+        root = where.partition("*")[0].rpartition("/")[0] if "*" in where else where
         if root not in below:
             below[root] = _by_name(filesystem, root)
-        fits = re.compile(re.escape(path).replace(r"\*\*/", "(?:.*/)?").replace(r"\*", "[^/]*"), re.DOTALL)
-        match sorted(filter(fits.fullmatch, below[root].get(PurePosixPath(path).name, []))):
+        fits = _folders_like(where)
+        match sorted(place for place in below[root].get(own, []) if fits.fullmatch(split(place)[0] + "/")):
             case [one]:
                 found[name] = one if name.startswith("/") else one.removeprefix(f"{folder}/")
             case [one, other, *_]:
@@ -79,6 +80,13 @@ def open_files(filesystem: Any, manifest: str, names: Sequence[str], column: str
         )
         raise UnusableSetError(f"{absent} {_remedy(filesystem, folder, names, column)}")
     return files
+
+
+@cache
+def _folders_like(pattern: str) -> re.Pattern[str]:
+    """A pattern of paths of folders, with wildcards, as a regular expression."""
+    escaped = re.escape(pattern + "/").replace(r"\*\*/", "(?:.*/)?").replace(r"\*", "[^/]*")
+    return re.compile(escaped, re.DOTALL)
 
 
 def _may_be_there(file: Encoded) -> bool:
