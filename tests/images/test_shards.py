@@ -73,6 +73,18 @@ def test_tables_of_a_folder_are_one_set_with_the_splits_that_they_are_named_afte
     assert flat.table["id"].tolist() == listing.table["id"].tolist()
 
 
+def test_a_folder_a_variant_and_a_folder_a_split_may_be_above_the_tables(tmp_path):
+    put(rows(0, 4), tmp_path / "default/train/0000.parquet")
+    put(rows(4, 3), tmp_path / "default/test/0000.parquet")
+    table = list_images(tmp_path).table
+    assert table["split"].tolist() == ["test"] * 3 + ["training"] * 4
+    assert table["id"].iloc[0] == "default/test/0000.parquet/0.png"
+    (tmp_path / "loop/again").mkdir(parents=True)
+    (tmp_path / "loop/again/more").symlink_to(tmp_path / "loop")
+    with pytest.raises(ValueError, match="No image in"):
+        list_images(tmp_path / "loop")
+
+
 def test_images_are_read_from_the_table_that_has_them_wherever_they_are(tmp_path):
     listing = pickle.loads(pickle.dumps(list_images(hub(tmp_path))))  # as workers on other machines get it
     whole = decoded(listing, range(11))

@@ -31,35 +31,40 @@ from cnn_transfer.images.tables import (
 )
 
 SHARD_SUFFIXES = {".parquet", *ARROW_SUFFIXES}
+DEEPEST = 3  # folders one in the other
 CACHE = re.compile(r"cache-\w+\.arrow")  # what Hugging Face `datasets` made of a saved set on the way
 
 
-def find_shards(filesystem: Any, folder: str) -> list[str]:
+def find_shards(filesystem: Any, folder: str, depth: int = DEEPEST) -> list[str]:
     """Tables that lie in a folder, or in its folders, when some of them hold images and nothing else there is one.
 
-    Its folders must be called `data` or like splits, or there is one only: others are classes, and listing what is in
-    them may take long.
+    Its folders must be called `data` or like splits, or there is one only, as of the variant of a set: others are
+    classes, and listing what is in them may take long.
+
+    Args:
+        filesystem: Where it is.
+        folder: Its path.
+        depth: How far below it is looked.
 
     Returns:
         Their paths, relative to the folder; none where it is of another form.
     """
-    found = []
     try:
         top = list(_visible(filesystem, folder))
-        folders = [name for name, is_folder in top if is_folder]
-        if any(name != "data" and read_split(name) is None for name in folders[len(folders) == 1 :]):
-            return []
-        for name, is_folder in top:
-            files = _visible(filesystem, f"{folder}/{name}") if is_folder else [("", False)]
-            for file, nested in files:
-                path = f"{name}/{file}" if is_folder else name
-                if nested or PurePosixPath(path).suffix.lower() in SUFFIXES:
-                    return []
-                if _is_shard(path):
-                    found.append(path)
     except OSError:  # what is in the way is told when the folder is listed
         return []
-    return sorted(found) if any(holds_images(filesystem, f"{folder}/{name}") for name in found) else []
+    files, folders = ([name for name, is_folder in top if is_folder == wanted] for wanted in (False, True))
+    if any(PurePosixPath(name).suffix.lower() in SUFFIXES for name in files):
+        return []
+    if len(folders) > 1 and any(name != "data" and read_split(name) is None for name in folders):
+        return []
+    tables = [name for name in files if _is_shard(name)]
+    for name in folders:
+        inner = find_shards(filesystem, f"{folder}/{name}", depth - 1) if depth else []
+        if not inner:  # a class, or a split with classes in it
+            return []
+        tables += [f"{name}/{path}" for path in inner]
+    return sorted(tables) if any(holds_images(filesystem, f"{folder}/{name}") for name in tables) else []
 
 
 def holds_tables(filesystem: Any, path: str) -> bool:
@@ -108,9 +113,8 @@ def _visible(filesystem: Any, folder: str) -> Iterator[tuple[str, bool]]:
             yield name, entry["type"] == "directory"
 
 
-def _is_shard(path: str) -> bool:
-    name = PurePosixPath(path)
-    return name.suffix.lower() in SHARD_SUFFIXES and not CACHE.fullmatch(name.name)
+def _is_shard(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in SHARD_SUFFIXES and not CACHE.fullmatch(name)
 
 
 def _named_after(listing: ImageListing, shard: str) -> ImageListing:
