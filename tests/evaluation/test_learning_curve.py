@@ -236,8 +236,11 @@ def test_the_terminal_gets_the_curve_and_the_headline():
     assert lines[2].split() == ["From", "scratch", "50.0%", "60.0%", "70.0%", "80.0%"]
     assert any(line.startswith("Headline        With 5 labels a class") for line in lines)
     assert any(line.startswith("Verdict         With 10 labels a class, over 2 trainings: ") for line in lines)
+    (difference,) = (line for line in lines if line.startswith("Difference"))
+    assert re.fullmatch(r"Difference      with 5 labels a class \+15\.0 points \(\+\d+\.\d to \+\d+\.\d\)", difference)
     without = describe_labels_saved(saved(curve) | {"verdict_over_seeds": None})
     assert not any(line.startswith("Verdict") for line in without)
+    assert any(line.startswith("Difference      with 5 ") and "; with 10 labels" in line for line in without)
 
 
 def test_the_verdict_over_seeds_is_that_at_the_most_common_labels():

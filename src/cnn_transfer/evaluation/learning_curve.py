@@ -206,9 +206,20 @@ def describe_labels_saved(saved: Mapping[str, Any]) -> list[str]:
         lines.append(f"{name.capitalize():<16}" + "  ".join(figures))
     worth = "; ".join(f"{row['labels']} are worth {row['text']}" for row in saved["rows"])
     lines += [f"Labels          {worth}", f"Headline        {saved['sentence']}"]
-    if verdict := saved["verdict_over_seeds"]:
+    verdict = saved["verdict_over_seeds"]
+    elsewhere = [row for row in saved["rows"] if row["difference"] is not None]
+    elsewhere = [row for row in elsewhere if verdict is None or row["labels"] != verdict["labels"]]
+    if elsewhere:
+        lines.append(f"Difference      {'; '.join(map(_difference, elsewhere))}")
+    if verdict:
         lines.append(f"Verdict         With {verdict['labels']} labels a class, {_lower(verdict['sentence'])}")
     return [*lines, *saved["statements"]]
+
+
+def _difference(row: Mapping[str, Any]) -> str:
+    """Of accuracies at the same number of labels, in words."""
+    points, low, high = (100 * row[f"difference{end}"] for end in ("", "_low", "_high"))
+    return f"with {row['labels']} labels a class {points:+.1f} points ({low:+.1f} to {high:+.1f})"
 
 
 def _lower(sentence: str) -> str:
