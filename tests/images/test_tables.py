@@ -375,6 +375,8 @@ def test_an_image_of_several_classes_is_an_error(tmp_path):
     text = "path,a,b,c\nimages/0.png,1,0,0\nimages/1.png,0,1,1\nimages/2.png,1,1,0\n"
     with pytest.raises(ValueError, match=r"must be of one class.*several in 2 of 3 rows: row 2, .* has b and c\."):
         list_images(manifest(tmp_path, text), columns={"label": "{a}{b}{c}"})
+    with pytest.raises(ValueError, match=r"must hold numbers\. .*list\.csv has 'yes' in b\."):
+        list_images(manifest(tmp_path, "path,a,b\nimages/0.png,1,\nimages/1.png,,yes\n"), columns={"label": "{a}{b}"})
     with pytest.raises(ValueError, match="has no column d, which was to say the label"):
         list_images(manifest(tmp_path, text), columns={"label": "{a}{d}"})
 

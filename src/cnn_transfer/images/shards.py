@@ -81,7 +81,7 @@ def list_shards(
         filesystem: Where they are.
         folder: What they lie in.
         shards: See `find_shards`; those without a column of images are set aside.
-        labelled: Whether images must have labels.
+        labelled: Whether there must be a column of labels.
         columns: As for `list_table`.
 
     Raises:

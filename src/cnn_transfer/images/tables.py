@@ -116,11 +116,9 @@ def _read_label_table(filesystem: Any, path: str) -> pd.DataFrame:
 
 def holds_images(filesystem: Any, path: str) -> bool:
     """Whether a file holds the images themselves; a manifest names them, and so does a damaged file."""
-    if path.lower().endswith(".csv"):
-        return False
     try:
-        return _image_column(_Reader(filesystem, path).schema) is not None
-    except (pa.ArrowInvalid, OSError):
+        return not path.lower().endswith(".csv") and has_image_column(filesystem, path)
+    except (UnusableSetError, OSError):
         return False
 
 
@@ -212,7 +210,15 @@ def _parts(role: str, source: str) -> list[str]:
 
 def _marked(frame: pd.DataFrame, origin: str) -> pd.Series:
     """The name of the column that is above 0 in each row; missing where none is."""
-    marks = frame.apply(pd.to_numeric, errors="coerce").fillna(0) > 0
+    texts = frame.apply(_strings)
+    numbers = frame.apply(pd.to_numeric, errors="coerce")
+    if (wrong := texts.notna() & numbers.isna()).to_numpy().any():
+        column = wrong.columns[wrong.any()][0]
+        raise UnusableSetError(
+            f"Columns that mark classes must hold numbers. {origin} has {texts[column][wrong[column]].iloc[0]!r} in "
+            f"{column}."
+        )
+    marks = numbers.fillna(0) > 0
     if (several := marks.sum(axis=1) > 1).any():
         row = int(several.to_numpy().argmax())
         raise UnusableSetError(
