@@ -1,5 +1,8 @@
 """Images to be labelled: listed once, and refused early when there are none."""
 
+import os
+import time
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -24,6 +27,17 @@ def test_fingerprint_changes_with_the_images(class_folder, tmp_path):
     before, again = (NewImagesDataset(filepath=str(tmp_path)).fingerprint() for _ in range(2))
     (tmp_path / "2.png").write_bytes(b"more")
     assert before == again != NewImagesDataset(filepath=str(tmp_path)).fingerprint()
+
+
+def test_fingerprint_changes_with_a_content_of_the_same_size_and_time(class_folder, tmp_path):
+    file = tmp_path / "image.png"
+    file.write_bytes(next((class_folder / "row").glob("*.png")).read_bytes())
+    before, times = NewImagesDataset(filepath=str(tmp_path)).fingerprint(), file.stat()
+    time.sleep(0.02)  # file systems tell times apart by a few milliseconds
+    file.write_bytes(file.read_bytes()[::-1])
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert (file.stat().st_size, file.stat().st_mtime_ns) == (times.st_size, times.st_mtime_ns)
+    assert NewImagesDataset(filepath=str(tmp_path)).fingerprint() != before
 
 
 def test_of_a_manifest_it_is_not_known_whether_its_images_changed(class_folder, tmp_path):

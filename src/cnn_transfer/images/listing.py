@@ -40,6 +40,8 @@ SPLIT_NAMES = {
 }
 
 
+# What file systems say of a file that changes with its content; on a local disk `created` is the time of its status.
+TELLING_FACTS = ("size", "mtime", "created", "LastModified", "ETag", "md5Hash")
 SIDES = ("test", "validation", "training")  # who keeps a picture that is on several
 
 
@@ -219,7 +221,8 @@ def fingerprint_of(location: str | Path, storage_options: Mapping[str, Any]) -> 
 
     Returns:
         A digest of the files' names, sizes, times of change and checksums; None where the images lie elsewhere, as
-        those that a manifest names.
+        those that a manifest names. A file whose content was replaced by one of the same size, and whose time of change
+        was set back, as editors of metadata do, still has another time of its status on a local disk.
 
     Raises:
         ModuleNotFoundError: When the file system needs a package that is not installed.
@@ -232,7 +235,7 @@ def fingerprint_of(location: str | Path, storage_options: Mapping[str, Any]) -> 
         return None
     total = hashlib.blake2b(digest_size=16)
     for name, info in sorted(filesystem.find(path, detail=True).items()):
-        known = [str(info[key]) for key in ("size", "mtime", "LastModified", "ETag", "md5Hash") if key in info]
+        known = [str(info[key]) for key in TELLING_FACTS if key in info]
         total.update("\0".join([name.removeprefix(path), *known, ""]).encode())
     return total.hexdigest()
 
