@@ -40,6 +40,31 @@ def test_fingerprint_changes_with_a_content_of_the_same_size_and_time(class_fold
     assert NewImagesDataset(filepath=str(tmp_path)).fingerprint() != before
 
 
+def test_fingerprint_changes_with_what_links_lead_to_and_with_whether_they_are_followed(class_folder, tmp_path):
+    (tmp_path / "mount").mkdir()
+    image = next((class_folder / "row").glob("*.png")).read_bytes()
+    (tmp_path / "mount/1.png").write_bytes(image)
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set/0.png").write_bytes(image)
+    (tmp_path / "set/cat").symlink_to(tmp_path / "mount")
+
+    def prints():
+        return [NewImagesDataset(str(tmp_path / "set"), follow_links=follow).fingerprint() for follow in (False, True)]
+
+    left, followed = prints()
+    assert left != followed
+    (tmp_path / "mount/2.png").write_bytes(image)
+    assert prints()[1] != followed
+
+
+def test_a_name_that_is_not_utf_8_has_a_fingerprint(tmp_path, class_folder):
+    image = next((class_folder / "row").glob("*.png")).read_bytes()
+    (tmp_path / os.fsdecode(b"Gr\xf6\xdfe.png")).write_bytes(image)
+    dataset = NewImagesDataset(str(tmp_path))
+    assert dataset.fingerprint() is not None
+    assert dataset.load().table["id"].tolist() == [r"Gr\xf6\xdfe.png"]
+
+
 def test_of_a_manifest_it_is_not_known_whether_its_images_changed(class_folder, tmp_path):
     pd.DataFrame({"path": [str(class_folder / "row/000.png")]}).to_csv(tmp_path / "images.csv", index=False)
     listing = NewImagesDataset(filepath=str(tmp_path / "images.csv")).load()

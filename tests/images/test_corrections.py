@@ -130,13 +130,14 @@ def test_labels_that_were_asked_for_keep_their_images_in_training(correct):
         "_unlabelled/1.png,cat,training_only",
         "cat/1.png,cat,training_only",  # it had this label, which nobody was to know
         "cat/2.png,dog,test",  # where it was, as suspected_labels.csv says
-        "dog/1.png,,training_only",  # of none of the classes
+        "dog/1.png,,training_only",  # of none of the classes, or nobody has answered
         columns="id,label,split",
     )
     splits = told.table.set_index("id")["split"]
     assert splits[["_unlabelled/1.png", "cat/1.png"]].tolist() == ["training_only", "training_too"]
     assert splits[["cat/2.png", "dog/1.png"]].isna().all()
-    assert told.notes["id"].tolist() == ["cat/2.png", "dog/1.png", "_unlabelled/1.png"]
+    assert told.table.set_index("id")["label"]["dog/1.png"] == "dog"
+    assert told.notes["id"].tolist() == ["cat/2.png", "_unlabelled/1.png"]
 
 
 def test_a_given_test_image_stays_one_whatever_was_asked(listing, tmp_path):
@@ -146,3 +147,14 @@ def test_a_given_test_image_stays_one_whatever_was_asked(listing, tmp_path):
     )
     told = correct_labels(given, str(tmp_path / "told.csv"), {})
     assert told.table["split"].tolist()[:2] == ["test", "training_too"]
+
+
+def test_a_second_round_may_answer_what_the_first_left_open(listing, tmp_path):
+    folder = tmp_path / "rounds"
+    folder.mkdir()
+    for name, label in (("1", ""), ("2", "cat")):
+        text = f"id,label,split\n_unlabelled/1.png,{label},training_only\n"
+        (folder / f"{name}.csv").write_text(text, encoding="utf-8")
+    (folder / "._2.csv").write_bytes(b"\xff\x00")  # as macOS leaves on other disks
+    told = correct_labels(listing, str(folder), {}).table.set_index("id")
+    assert told.loc["_unlabelled/1.png", ["label", "split"]].tolist() == ["cat", "training_only"]

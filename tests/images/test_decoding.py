@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from odd_images import FORMATS, bomb, chunk, encode, photograph, png, transparent, turned_jpeg
+from odd_images import FORMATS, bomb, chunk, encode, photograph, png, sixteen_bit_png, transparent, turned_jpeg
 from PIL import Image, ImageFile
 from pydantic import ValidationError
 
@@ -182,6 +182,21 @@ def test_sixteen_bits_of_grey_are_scaled_and_not_cut_off():
     encoded = encode(Image.fromarray(np.full((16, 16), 40_000, np.uint16)))
     np.testing.assert_allclose(pixels_of(encoded, GREY), 40_000 / 257, atol=1)
     np.testing.assert_allclose(pixels_of(encoded, COLOUR), 40_000 / 257, atol=1)
+
+
+def test_large_pictures_are_converted_in_bands_to_the_same_pixels(monkeypatch):
+    odd = sixteen_bit_png(0, 0, 1), encode(transparent(1)), encode(transparent(2, "L")), encode(transparent(3), "WEBP")
+    whole = [pixels_of(one, COLOUR) for one in odd]
+    monkeypatch.setattr("cnn_transfer.images.decoding.BAND_PX", 100)
+    for one, expected in zip(odd, whole, strict=True):
+        np.testing.assert_array_equal(pixels_of(one, COLOUR), expected)
+
+
+def test_every_value_of_sixteen_bits_is_rounded():
+    values = np.arange(2**16, dtype=np.uint16).reshape(256, 256)
+    image_format = with_change(GREY, image_size_px=256)
+    pixels = pixels_of(encode(Image.fromarray(values)), image_format)
+    np.testing.assert_array_equal(pixels[..., 0], np.rint(values / 257))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

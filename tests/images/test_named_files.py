@@ -99,3 +99,18 @@ def test_names_of_another_machine_are_told_from_names_of_nothing(tmp_path, name,
     for read in (list_images, list_unlabelled):
         with pytest.raises(ValueError, match=message):
             read(table)
+
+
+def test_what_is_said_of_an_image_may_lie_beside_it(tmp_path):
+    text = "key,label\n1,cat\n"
+    table = table_of(tmp_path, text, "images/1.png", "images/1.json")
+    assert list_images(table, columns={"file": "images/{key}.*"}).table["id"].tolist() == ["images/1.png"]
+    write(tmp_path / "images/1.jpg", PICTURE)
+    with pytest.raises(ValueError, match=r"fits .*1.jpg and .*1.png: say more of its folder or its extension"):
+        list_images(table, columns={"file": "images/{key}.*"})
+
+
+def test_the_remedy_has_one_extension(tmp_path):
+    table = table_of(tmp_path, "key,label\n1,cat\n2,dog\n", "images/1.png", "images/2.jpg")
+    with pytest.raises(ValueError, match=r"say so with target_columns.file=images/{key}\.\* \("):
+        list_images(table, columns={"file": "./{key}.*"})

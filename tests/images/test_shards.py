@@ -160,3 +160,79 @@ def test_a_folder_that_cannot_be_looked_into_is_left_to_the_listing(tmp_path, mo
     monkeypatch.setattr("cnn_transfer.images.shards.os.scandir", refuse)
     with pytest.raises(PermissionError):
         list_images(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("training", "test"),
+    [
+        ("mnist_train.parquet", "mnist_test.parquet"),
+        ("cifar10-train-0.parquet", "cifar10-test-0.parquet"),
+        ("train/data/0.parquet", "test/data/0.parquet"),
+        ("Train set.parquet", "Test set.parquet"),
+    ],
+)
+def test_any_word_of_a_name_and_any_folder_may_be_that_of_a_split(tmp_path, training, test):
+    put(rows(0, 4), tmp_path / training)
+    put(rows(4, 3), tmp_path / test)
+    splits = list_images(tmp_path).table.set_index("id")["split"]
+    assert set(splits[splits.index.str.startswith(training)]) == {"training"}
+    assert set(splits[splits.index.str.startswith(test)]) == {"test"}
+
+
+def test_a_name_with_words_of_two_splits_is_refused(tmp_path):
+    put(rows(0, 4), tmp_path / "train-test.parquet")
+    with pytest.raises(ValueError, match=r"train-test.parquet names train and test: rename it"):
+        list_images(tmp_path)
+
+
+def manifests(folder, **texts):
+    for index in range(6):
+        write(folder / f"images/{index}.png", PICTURES[index])
+    for name, text in texts.items():
+        write(folder / f"{name}.csv", text.encode())
+    return folder / "*.csv"
+
+
+def test_manifests_of_one_folder_are_one_set_with_the_splits_that_they_are_named_after(tmp_path):
+    listing = list_images(
+        manifests(
+            tmp_path / "shapes",
+            shapes_train="path,label,split\nimages/0.png,cat,\nimages/1.png,dog,validation\nimages/2.png,dog,\n",
+            shapes_test="path,label,site\nimages/3.png,cat,north\nimages/1.png,dog,south\n",
+            _more="path\nimages/4.png\n",
+        )
+    )
+    assert listing.name == "shapes"
+    found = listing.table.fillna("")
+    assert {row[0]: row[1:3] for row in found.to_numpy().tolist()} == {
+        "images/4.png": ["", ""],
+        "images/3.png": ["cat", "test"],
+        "images/1.png": ["dog", "test"],  # where it is in two tables
+        "images/0.png": ["cat", "training"],
+        "images/2.png": ["dog", "training"],
+    }
+    assert listing.rejected["reason"].tolist() == ["listed_twice"]
+    assert listing.attributes.set_index("id")["site"].dropna().to_dict() == {
+        "images/3.png": "north",
+        "images/1.png": "south",
+    }
+    assert len(decoded(listing, range(5))) == 5
+    unlabelled = list_unlabelled(tmp_path / "shapes/*test.csv")
+    assert unlabelled.table["id"].tolist() == ["images/3.png", "images/1.png"]
+
+
+def test_tables_of_images_of_one_folder_may_be_named_together(tmp_path):
+    for name in ("train", "test", "other"):
+        put(rows(0, 2), tmp_path / f"{name}.parquet")
+    table = list_images(tmp_path / "t*.parquet").table
+    assert table["id"].tolist() == [f"{name}.parquet/{index}.png" for name in ("test", "train") for index in (0, 1)]
+    with pytest.raises(FileNotFoundError, match=r"were expected at .*u\*.parquet, but nothing is there"):
+        list_images(tmp_path / "u*.parquet")
+    with pytest.raises(ValueError, match=r"A pattern of names is for folders of images; .* names tables"):
+        list_images(tmp_path / "t*.parquet", name_pattern="(.)")
+
+
+def test_columns_that_no_manifest_has_are_named(tmp_path):
+    pattern = manifests(tmp_path, train="path\nimages/0.png\n", test="path,text\nimages/1.png,x\n")
+    with pytest.raises(ValueError, match=r"\*.csv has no column label.*Found: path, text"):
+        list_images(pattern)

@@ -108,3 +108,16 @@ def test_test_images_are_parted_by_what_their_files_point_to():
     assert (guesses[table["id"][others]] == "b").all()
     nothing = ImageSet(files(400), rejected_table([]), CLASSES, (16, 16, 3), "", ())
     assert shortcut_guesses(nothing, splits).columns.tolist() == ["id"]
+
+
+def test_of_few_and_large_groups_some_images_each_are_looked_at():
+    table = files(7 * 2000, per_group=2000, width_px=sized)
+    table["label"] = np.array(CLASSES)[np.arange(len(table)) % 3]
+    table["width_px"] = sized(table.assign(width_px=np.random.default_rng(0).integers(100, 600, len(table))))
+    assert find_shortcut(table).by == "size"
+
+
+def test_one_large_group_leaves_the_others_to_be_looked_at():
+    table = files(MOST_IMAGES + 900, width_px=sized)
+    large = table["group"].where(np.arange(len(table)) < 600, "one camera")
+    assert find_shortcut(table.assign(group=large)).by == "size"

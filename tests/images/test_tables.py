@@ -422,3 +422,72 @@ def test_columns_of_images_in_a_table_may_have_other_names(tmp_path, form):
 def test_a_pattern_of_names_is_for_folders(tmp_path):
     with pytest.raises(ValueError, match=r"A pattern of names is for folders of images; .*list\.csv is a table, whose"):
         list_images(manifest(tmp_path, "path,label\nimages/0.png,cat\n"), name_pattern="(cat)")
+
+
+def test_a_large_group_of_rows_is_read_a_few_rows_at_a_time(tmp_path, monkeypatch):
+    images = [{"bytes": PICTURES[index % 6], "path": f"{index}.png"} for index in range(150)]
+    table = pa.table({"image": pa.array(images, STRUCT), "label": ["a", "b"] * 75})
+    listing = list_images(save(table, tmp_path / "all.parquet", row_group_size=150))
+    monkeypatch.setattr("cnn_transfer.images.tables.READ_AT_ONCE", 7)
+    sizes = []
+    batches = pq.ParquetFile.iter_batches
+
+    def counted(self, *arguments, **options):
+        for batch in batches(self, *arguments, **options):
+            sizes.append(len(batch))
+            yield batch
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", counted)
+    wanted = [0, 6, 7, 8, 100, 149]
+    assert list(listing.read(np.array(wanted))) == [PICTURES[row % 6] for row in wanted]
+    assert max(sizes) == 7
+
+
+@pytest.mark.parametrize("first", ["a.png,tree, oak\nb.png,stone", "a.png,stone\nb.png,tree, oak"])
+def test_a_row_of_a_csv_file_with_too_many_values_is_refused_wherever_it_is(tmp_path, first):
+    with pytest.raises(ValueError, match="and rows of as many values"):
+        list_images(manifest(tmp_path, f"path,label\n{first}\n"))
+
+
+def test_an_empty_last_column_is_no_value_too_many(tmp_path):
+    text = "path,label\nimages/0.png,cat,\nimages/1.png,dog,\n"
+    assert list_images(manifest(tmp_path, text)).table["label"].tolist() == ["cat", "dog"]
+
+
+def test_tables_with_tabs_may_be_called_so(tmp_path):
+    file = manifest(tmp_path, "path\tlabel\nimages/0.png\tcat, grey\n")
+    assert list_images(file.rename(tmp_path / "list.tsv")).table["label"].tolist() == ["cat, grey"]
+
+
+@pytest.mark.parametrize("form", ["parquet", "file"])
+def test_names_of_columns_may_have_dots_and_be_numbers(tmp_path, form):
+    for index in range(2):
+        write(tmp_path / f"images/{index}.png", PICTURES[index])
+    table = pa.table({"image.id": ["0", "1"], "0": ["images"] * 2, "label": ["cat", "dog"], "meta.age": [3, 4]})
+    listing = list_images(save(table, tmp_path / "list.parquet", form), columns={"file": "./{0}/{image.id}.png"})
+    assert listing.table["id"].tolist() == ["images/0.png", "images/1.png"]
+    assert listing.attributes["meta.age"].tolist() == [3, 4]
+
+
+@pytest.mark.parametrize("form", ["parquet", "file"])
+def test_categories_and_views_of_text_are_attributes_like_any_text(tmp_path, form):
+    if form == "parquet":
+        site = pa.array(["north", "south"]).dictionary_encode()
+        image = pa.array(PICTURES[:2])
+    else:
+        site = pa.array(["north", "south"], pa.string_view())
+        image = pa.array(PICTURES[:2], pa.binary_view())
+    listing = list_images(
+        save(pa.table({"image": image, "label": ["a", "b"], "site": site}), tmp_path / "t.parquet", form)
+    )
+    assert listing.attributes["site"].tolist() == ["north", "south"]
+    assert list(listing.read(np.arange(2))) == PICTURES[:2]
+
+
+def test_bytes_beside_paths_are_images_where_they_begin_like_some(tmp_path):
+    write(tmp_path / "images/0.png", PICTURES[0])
+    columns = {"path": ["images/0.png"], "label": ["cat"]}
+    hashes = save(pa.table(columns | {"hash": [b"\x00\x01"]}), tmp_path / "hashes.parquet")
+    assert [str(file) for file in list_images(hashes).read(np.arange(1))] == [str(tmp_path / "images/0.png")]
+    pictures = save(pa.table(columns | {"picture": [PICTURES[1]]}), tmp_path / "pictures.parquet")
+    assert list(list_images(pictures).read(np.arange(1))) == [PICTURES[1]]

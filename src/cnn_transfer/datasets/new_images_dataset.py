@@ -62,7 +62,7 @@ class NewImagesDataset(GivenDataset[ImageListing]):
                 "images must be a folder, a manifest, a table of images or one image. Received: nothing. Say which: "
                 "kedro run --pipelines predict --params images=PATH"
             )
-        digest = fingerprint_of(self._filepath, self._storage_options)
+        digest = fingerprint_of(self._filepath, self._storage_options, self._follow_links)
         if digest is not None and self._columns:
             digest = hashlib.blake2b(f"{digest}{json.dumps(self._columns)}".encode(), digest_size=16).hexdigest()
         listing = list_unlabelled(self._filepath, self._follow_links, self._columns, **self._storage_options)

@@ -16,6 +16,7 @@ from cnn_transfer.images import (
     correct_labels,
     fingerprint_of,
     holds_tables,
+    is_there,
     list_cifar10,
     list_images,
     open_location,
@@ -81,7 +82,7 @@ class RawImagesDataset(AbstractDataset[NoReturn, ImageListing]):
 
         And of how they are read, and what the tables of labels say. None for a manifest, whose images lie elsewhere.
         """
-        images = fingerprint_of(self.filepath, self._storage_options)
+        images = fingerprint_of(self.filepath, self._storage_options, self._follow_links)
         if images is None or not (self.labels or self.name_pattern or self.columns):
             return images
         digest = hashlib.blake2b(json.dumps([self.name_pattern, self.columns]).encode(), digest_size=16)
@@ -109,8 +110,7 @@ class RawImagesDataset(AbstractDataset[NoReturn, ImageListing]):
         return self._storage_options if protocols[0] == protocols[1] else {}
 
     def _exists(self) -> bool:
-        filesystem, path = open_location(self.filepath, self._storage_options)
-        return bool(filesystem.exists(path))
+        return is_there(*open_location(self.filepath, self._storage_options))
 
     def _describe(self) -> dict[str, Any]:
         more = {"labels": self.labels, "name_pattern": self.name_pattern, "columns": self.columns}

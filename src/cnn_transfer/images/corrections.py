@@ -20,7 +20,8 @@ def correct_labels(listing: ImageListing, location: str, storage_options: Mappin
     An empty label makes an image an unlabelled one. Each change is noted as `corrected_label`; rows that say what the
     set says change nothing. Rows whose `split` is `training_only`, such as those of `images_to_label.csv`, are for
     training: images that had no label for nothing else; those that had one, which `labels_per_class` left unused, are
-    dealt as before, and serve for training beyond it. What the set itself has in validation or test stays there.
+    dealt as before, and serve for training beyond it. What the set itself has in validation or test stays there. Such a
+    row without a label changes nothing, be it that nobody has answered yet, or that it is none of the classes.
 
     Args:
         listing: The images as they came.
@@ -37,6 +38,7 @@ def correct_labels(listing: ImageListing, location: str, storage_options: Mappin
     if not filesystem.exists(path):
         raise FileNotFoundError(f"Labels were expected at {location}, but nothing is there.")
     rows = read_labels(filesystem, path)
+    rows = rows[rows["label"].notna() | ~rows["training_only"]]
     told = rows[["id", "label"]].drop_duplicates()
     check_labels(told, listing.table["id"], sorted(listing.table["label"].dropna().unique()), location)
     table = listing.table

@@ -45,6 +45,7 @@ SIGNATURE = re.compile(
 HEIF = re.compile(rb"^.{4}ftyp(heic|heix|hevc|mif1|msf1)", re.DOTALL)
 EXIF_ORIENTATION = 0x0112
 UNSETTLED_NS = 2 * 10**9  # no file system counts time in longer steps
+BAND_PX = 2**20  # converted at once, of images that become several times as large on the way
 REMOTE_READS = 16  # at once and thread: most of the time of a small object is waiting for its first byte
 
 
@@ -103,6 +104,11 @@ def quiet_pillow() -> Iterator[None]:
             yield
     finally:
         Image.MAX_IMAGE_PIXELS = limit
+
+
+def is_image(encoded: bytes) -> bool:
+    """Whether it begins as files of images do; whether it can be read is another question."""
+    return bool(SIGNATURE.match(encoded) or HEIF.match(encoded))
 
 
 def read_encoded(images: Iterable[Encoded]) -> Iterator[bytes | np.ndarray | UnusableImageError]:
@@ -306,15 +312,28 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     low, high = values.min(), values.max()
     if image.mode == "F" or low < 0 or high > 65535:
         raise UnusableImageError("unsupported_depth", f"values from {low:g} to {high:g}; expected 8 or 16 bits")
-    return Image.fromarray(np.rint(values / 257).astype(np.uint8))
+    rounded = np.empty(values.shape, np.uint8)
+    for band in _bands(*image.size):
+        rounded[band] = (values[band].astype(np.uint32) + 128) // 257
+    return Image.fromarray(rounded)
 
 
 def _without_alpha(image: Image.Image, background: int, notes: list[str]) -> Image.Image:
     """Lay the image on the background; fully opaque images stay as they are."""
-    is_grey = image.mode in {"1", "L", "LA", "La"}
-    image = image.convert("RGBA")
+    result = "L" if image.mode in {"1", "L", "LA", "La"} else "RGB"
+    image = image if image.mode == "RGBA" else image.convert("RGBA")
     if image.getchannel("A").getextrema() == (255, 255):
-        return image.convert("L" if is_grey else "RGB")
+        return image.convert(result)
     notes.append("alpha")
-    ground = Image.new("RGBA", image.size, (background, background, background, 255))
-    return Image.alpha_composite(ground, image).convert("L" if is_grey else "RGB")
+    flat = Image.new(result, image.size)
+    for band in _bands(*image.size):
+        part = image.crop((0, band.start, image.width, band.stop))
+        ground = Image.new("RGBA", part.size, (background, background, background, 255))
+        flat.paste(Image.alpha_composite(ground, part).convert(result), (0, band.start))
+    return flat
+
+
+def _bands(width: int, height: int) -> Iterator[slice]:
+    """Rows of an image, as many at once as hold about `BAND_PX`."""
+    rows = max(1, BAND_PX // max(1, width))
+    return (slice(top, min(top + rows, height)) for top in range(0, height, rows))

@@ -60,7 +60,7 @@ def list_folder(filesystem: Any, folder: str, follow_links: bool, name_pattern: 
         ValueError: When there is no image in a class folder, or none that the pattern matches; when names of splits and
             classes are mixed, or a split is none.
     """
-    entries = _walk_local(Path(folder), follow_links) if is_local(filesystem) else _walk_remote(filesystem, folder)
+    entries = walk_local(Path(folder), follow_links) if is_local(filesystem) else _walk_remote(filesystem, folder)
     found = sorted(entries, key=lambda entry: entry.parts)
     folders = sorted({entry.parts[0] for entry in found if len(entry.parts) > 1 and not entry.reason} - {UNLABELLED})
     with_splits = _has_splits(folders, folder) if name_pattern is None else _has_splits(folders)
@@ -110,7 +110,7 @@ def list_flat(filesystem: Any, folder: str, follow_links: bool) -> ImageListing:
     Raises:
         ValueError: When there is none.
     """
-    entries = _walk_local(Path(folder), follow_links) if is_local(filesystem) else _walk_remote(filesystem, folder)
+    entries = walk_local(Path(folder), follow_links) if is_local(filesystem) else _walk_remote(filesystem, folder)
     names, files, rejected = [], [], []
     for entry in sorted(entries, key=lambda entry: entry.parts):
         name = _printable("/".join(entry.parts))
@@ -185,7 +185,7 @@ def is_unwanted(name: str) -> str:
     return "hidden_file" if name.startswith(".") else ""
 
 
-def _walk_local(root: Path, follow_links: bool) -> Iterator[_Entry]:
+def walk_local(root: Path, follow_links: bool) -> Iterator[_Entry]:
     """Everything below a folder; what is set aside as a folder is one entry."""
     real_root = os.path.realpath(root)
     pending: list[tuple[str, tuple[str, ...], frozenset[str]]] = [(str(root), (), frozenset({real_root}))]

@@ -14,6 +14,7 @@ A listing is opened, never loaded. Its table has one row an image, all columns s
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -40,8 +41,7 @@ SPLIT_NAMES = {
 }
 
 
-# What file systems say of a file that changes with its content; on a local disk `created` is the time of its status.
-TELLING_FACTS = ("size", "mtime", "created", "LastModified", "ETag", "md5Hash")
+TELLING_FACTS = ("size", "mtime", "LastModified", "ETag", "md5Hash")  # of a remote file, that change with its content
 SIDES = ("test", "validation", "training")  # who keeps a picture that is on several
 
 
@@ -118,7 +118,8 @@ def list_images(
     """List a folder of class folders, a manifest, or one or several tables with the images in them.
 
     Args:
-        location: Local path or fsspec address, such as `s3://bucket/photos`.
+        location: Local path or fsspec address, such as `s3://bucket/photos`; of several tables in one folder what their
+            names have in common, as in `photos/*.csv`.
         follow_links: Whether links in a local folder may lead out of it.
         name_pattern: Where classes have no folders: regular expression on the path below the folder, whose group
             `label`, or first group, is the class; groups `split` and `group` may be in it, too.
@@ -134,13 +135,16 @@ def list_images(
         ValueError: When it is none of these forms, or holds no image.
     """
     from cnn_transfer.images.folders import list_folder
-    from cnn_transfer.images.shards import find_shards, list_shards
-    from cnn_transfer.images.tables import TABLE_SUFFIXES, is_table, list_table
+    from cnn_transfer.images.shards import find_shards, list_fitting, list_shards
+    from cnn_transfer.images.tables import TABLE_SUFFIXES, fitting_tables, is_table, list_table
 
     filesystem, path = _open_existing(location, storage_options)
     if is_table(filesystem, path):
         _refuse_pattern(name_pattern, f"{location} is a table")
         listing = list_table(filesystem, path, columns=columns)
+    elif tables := fitting_tables(filesystem, path):
+        _refuse_pattern(name_pattern, f"{location} names tables")
+        listing = list_fitting(filesystem, path, tables, columns=columns)
     elif filesystem.isdir(path) and (shards := find_shards(filesystem, path)):
         _refuse_pattern(name_pattern, f"{location} is a folder of tables")
         listing = list_shards(filesystem, path, shards, columns=columns)
@@ -154,7 +158,7 @@ def list_images(
         )
     if listing.table["label"].isna().all():
         raise UnusableSetError(f"{location} lists no labelled image.")
-    return _named(listing, Path(path).stem)
+    return _named(listing, _name_of(path))
 
 
 def list_unlabelled(
@@ -174,11 +178,13 @@ def list_unlabelled(
         ValueError: When a table has no images, or a folder no file.
     """
     from cnn_transfer.images.folders import list_flat
-    from cnn_transfer.images.shards import find_shards, list_shards
-    from cnn_transfer.images.tables import TABLE_SUFFIXES, list_table
+    from cnn_transfer.images.shards import find_shards, list_fitting, list_shards
+    from cnn_transfer.images.tables import TABLE_SUFFIXES, fitting_tables, list_table
 
     filesystem, path = _open_existing(location, storage_options)
-    if filesystem.isdir(path) and (shards := find_shards(filesystem, path)):
+    if tables := fitting_tables(filesystem, path):
+        listing = list_fitting(filesystem, path, tables, labelled=False, columns=columns)
+    elif filesystem.isdir(path) and (shards := find_shards(filesystem, path)):
         listing = list_shards(filesystem, path, shards, labelled=False, columns=columns)
     elif filesystem.isdir(path):
         _refuse_columns(columns, location)
@@ -191,7 +197,20 @@ def list_unlabelled(
         listing = ImageListing(table, partial(_read_one, file))
     if listing.table.empty:
         raise UnusableSetError(f"There is no image in {location}: it lists none.")
-    return replace(listing, name=Path(path).stem)
+    return replace(listing, name=_name_of(path))
+
+
+def is_there(filesystem: Any, path: str) -> bool:
+    """Whether there is something of that name, or tables whose names fit it."""
+    from cnn_transfer.images.tables import fitting_tables
+
+    return bool(filesystem.exists(path) or fitting_tables(filesystem, path))
+
+
+def _name_of(path: str) -> str:
+    """What a set is called, after its file, or its folder."""
+    place = Path(path)
+    return place.parent.name if "*" in place.name else place.stem
 
 
 def _refuse_pattern(pattern: str | None, what: str) -> None:
@@ -211,13 +230,18 @@ def _read_one(file: Encoded, rows: np.ndarray) -> Iterator[Encoded]:
 def _open_existing(location: str | Path, storage_options: Mapping[str, Any]) -> tuple[Any, str]:
     filesystem, path = open_location(location, storage_options)
     filesystem.invalidate_cache()  # fsspec remembers what it listed earlier in this process
-    if not filesystem.exists(path):
+    if not is_there(filesystem, path):
         raise FileNotFoundError(f"Images were expected at {location}, but nothing is there.")
     return filesystem, path
 
 
-def fingerprint_of(location: str | Path, storage_options: Mapping[str, Any]) -> str | None:
+def fingerprint_of(location: str | Path, storage_options: Mapping[str, Any], follow_links: bool = False) -> str | None:
     """Digest of all that a file system says of the images at a place, without reading them.
+
+    Args:
+        location: Local path or fsspec address.
+        storage_options: For the file system of fsspec.
+        follow_links: As for `list_images`: the same files are found.
 
     Returns:
         A digest of the files' names, sizes, times of change and checksums; None where the images lie elsewhere, as
@@ -227,17 +251,35 @@ def fingerprint_of(location: str | Path, storage_options: Mapping[str, Any]) -> 
     Raises:
         ModuleNotFoundError: When the file system needs a package that is not installed.
     """
-    from cnn_transfer.images.tables import holds_images, is_table
+    from cnn_transfer.images.folders import walk_local
+    from cnn_transfer.images.tables import fitting_tables, holds_images, is_table
 
     filesystem, path = open_location(location, storage_options)
     filesystem.invalidate_cache()
-    if is_table(filesystem, path) and not holds_images(filesystem, path):
+    if fitting_tables(filesystem, path) or (is_table(filesystem, path) and not holds_images(filesystem, path)):
         return None
     total = hashlib.blake2b(digest_size=16)
-    for name, info in sorted(filesystem.find(path, detail=True).items()):
-        known = [str(info[key]) for key in TELLING_FACTS if key in info]
-        total.update("\0".join([name.removeprefix(path), *known, ""]).encode())
+    found: list[tuple[str, list[str]]]
+    if not is_local(filesystem):
+        files = sorted(filesystem.find(path, detail=True).items())
+        found = [(name, [str(info[key]) for key in TELLING_FACTS if key in info]) for name, info in files]
+    elif os.path.isdir(path):
+        entries = sorted(walk_local(Path(path), follow_links))
+        found = [(os.sep.join(entry.parts), [*_status(entry.file), entry.reason, entry.detail]) for entry in entries]
+    else:
+        found = [("", _status(path))]
+    for name, known in found:
+        total.update("\0".join([name.removeprefix(path), *known, ""]).encode("utf-8", "surrogateescape"))
     return total.hexdigest()
+
+
+def _status(file: Any) -> list[str]:
+    """Size and times of a local file, of what a link leads to; nothing where there is none."""
+    try:
+        status = os.stat(file)
+    except OSError:
+        return []
+    return [str(value) for value in (status.st_size, status.st_mtime_ns, status.st_ctime_ns)]
 
 
 def open_location(location: str | Path, storage_options: Mapping[str, Any]) -> tuple[Any, str]:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cnn_transfer.images.decoding import SUFFIXES
 from cnn_transfer.images.listing import Encoded, RemoteFile, is_local, open_location
 from cnn_transfer.images.reasons import UnusableSetError
 
@@ -48,12 +49,16 @@ def find_files(filesystem: Any, manifest: str, names: pd.Series) -> pd.Series:
         if root not in below:
             below[root] = _by_name(filesystem, root)
         fits = _folders_like(where)
-        match sorted(place for place in below[root].get(own, []) if fits.fullmatch(split(place)[0] + "/")):
+        places = sorted(place for place in below[root].get(own, []) if fits.fullmatch(split(place)[0] + "/"))
+        if len(places) > 1:  # beside an image may lie what is said of it, under the same name
+            places = [place for place in places if PurePosixPath(place).suffix.lower() in SUFFIXES] or places
+        match places:
             case [one]:
                 found[name] = one if name.startswith("/") else one.removeprefix(f"{folder}/")
             case [one, other, *_]:
                 raise UnusableSetError(
-                    f"A name in {manifest} must fit one file. {name} fits {one} and {other}: say more of its folder."
+                    f"A name in {manifest} must fit one file. {name} fits {one} and {other}: say more of its folder or "
+                    "its extension."
                 )
     return names.map(lambda name: found.get(name, name), na_action="ignore").astype("str")
 
@@ -115,7 +120,7 @@ def _remedy(filesystem: Any, folder: str, names: Sequence[str], column: str) -> 
     found: list[PurePosixPath] = []
     endings = set()
     for name in names[:MOST_LOOKED_FOR]:
-        own = PurePosixPath(name.replace("\\", "/")).name
+        own = PurePosixPath(name.replace("\\", "/")).name.removesuffix(".*")
         places = [PurePosixPath(place).relative_to(folder) for place in below.get(own) or below.get(f"{own}.*", [])]
         endings |= {place.name.removeprefix(own) for place in places}
         found += places
@@ -127,7 +132,7 @@ def _remedy(filesystem: Any, folder: str, names: Sequence[str], column: str) -> 
     folders = {str(place.parent) for place in found}
     where = folders.pop() if len(folders) == 1 else "./**"
     suffix = endings.pop() if len(endings) == 1 else ".*"
-    made = column.removeprefix("./") if "{" in column else f"{{{column}}}"
+    made = column.removeprefix("./").removesuffix(".*") if "{" in column else f"{{{column}}}"
     return (
         f"{told}: say so with target_columns.file={where}/{made}{suffix} (of a source: source_columns, of new images: "
         "images_columns)."

@@ -30,6 +30,7 @@ COMPARED_PX = 32  # side, about, of what is compared of each image
 COARSE_PX = 8
 LEVELS = 16  # of a histogram
 DIRECTIONS = 8  # of edges, over half a turn
+EDGES = 2  # the measure's number
 FAINT = 4.0  # length of a gradient, in levels of grey, below which an edge counts little
 LEAST_IN_SERIES = 0.2  # share of the images that have another of their series
 MOST_OF_SET = 0.2  # share of the images: what is larger is no series, but images of one camera
@@ -207,7 +208,7 @@ def find_successive_series(images: ImageSet, rows: np.ndarray) -> Series | None:
 
 def _alike(images: ImageSet, rows: np.ndarray, measure: int) -> np.ndarray:
     """Pairs of places at most `PLACES` apart, (m, 2), that are more alike than nearly all pairs far apart."""
-    vectors = _appearance(images, rows)[measure]
+    (vectors,) = _appearance(images, rows, [measure])
     first, second = np.random.default_rng(SEED).integers(0, len(rows), (2, FAR_PAIRS))
     far = np.abs(first - second) > FAR_APART
     if not far.any():
@@ -266,16 +267,22 @@ def _extract(ids: pd.Series, pattern: str) -> pd.Series:
     return pd.Series(pd.array(found, "str"), ids.index)
 
 
-def _appearance(images: ImageSet, rows: np.ndarray) -> tuple[np.ndarray, ...]:
-    """What images look like, by three measures, each n unit vectors whose products say how alike two images are.
+def _appearance(images: ImageSet, rows: np.ndarray, measures: Sequence[int] = (0, 1, 2)) -> tuple[np.ndarray, ...]:
+    """What images look like, by up to three measures, each n unit vectors whose products say how alike two images are.
 
     Levels of grey or colour survive mirroring, turning and moving; coarse pixels survive changes of the light; edges,
-    too, and they tell apart what is of one build, such as the chests of patients.
+    too, and they tell apart what is of one build, such as the chests of patients. A vector takes up to 2 KB.
     """
     step = max(1, images.image_shape[0] // COMPARED_PX)
-    parts = np.array_split(rows, -(-len(rows) // READ_AT_ONCE))
-    seen = np.concatenate([images.pixels(part)[:, step // 2 :: step, step // 2 :: step] for part in parts])
-    return _levels(seen), _coarse(seen), _edges(seen)
+    found: list[list[np.ndarray]] = [[] for _ in measures]
+    for part in np.array_split(rows, -(-len(rows) // READ_AT_ONCE)):
+        seen = images.pixels(part)[:, step // 2 :: step, step // 2 :: step]
+        for vectors, measure in zip(found, measures, strict=True):
+            vectors.append((_levels, _coarse, _edges)[measure](seen))
+    return tuple(
+        _units(np.concatenate(vectors), centred=measure == EDGES)  # all have edges where most have
+        for vectors, measure in zip(found, measures, strict=True)
+    )
 
 
 def _levels(seen: np.ndarray) -> np.ndarray:
@@ -293,11 +300,12 @@ def _coarse(seen: np.ndarray) -> np.ndarray:
     side = block * COARSE_PX
     blocks = seen[:, :side, :side].reshape(len(seen), COARSE_PX, block, COARSE_PX, block, -1)
     means = blocks.mean(axis=(2, 4), dtype=np.float32).reshape(len(seen), -1)
-    return _units(means - means.mean(axis=1, keepdims=True))
+    means -= means.mean(axis=1, keepdims=True)
+    return _units(means)
 
 
 def _edges(seen: np.ndarray) -> np.ndarray:
-    """Histograms of the directions of edges in 8 x 8 cells (Dalal and Triggs 2005), without their mean over all images.
+    """Histograms of the directions of edges in 8 x 8 cells (Dalal and Triggs 2005).
 
     An edge counts by its length; each cell has the same length, but for one without edges.
     """
@@ -316,13 +324,18 @@ def _edges(seen: np.ndarray) -> np.ndarray:
         len(seen) * COARSE_PX**2 * DIRECTIONS,
     )
     cells = lengths.reshape(-1, DIRECTIONS).astype(np.float32)
-    vectors = (cells / (np.linalg.norm(cells, axis=1, keepdims=True) + FAINT)).reshape(len(seen), -1)
-    return _units(vectors - vectors.mean(axis=0))
+    return np.asarray((cells / (np.linalg.norm(cells, axis=1, keepdims=True) + FAINT)).reshape(len(seen), -1))
 
 
-def _units(vectors: np.ndarray) -> np.ndarray:
-    """The rows with a length of 1; of one without a length, 0."""
-    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6))
+def _units(vectors: np.ndarray, centred: bool = False) -> np.ndarray:
+    """The rows with a length of 1, after their mean was taken off if they are to be centred; of one without, 0.
+
+    In place: they may take most of the memory.
+    """
+    if centred:
+        vectors -= vectors.mean(axis=0)
+    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
+    return vectors
 
 
 def _within_classes(series: np.ndarray, classes: np.ndarray) -> Iterator[_Unit]:

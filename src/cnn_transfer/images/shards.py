@@ -1,7 +1,7 @@
 """Tables of images in several files, as hubs and libraries for data write them.
 
 They are called `data/train-00000-of-00002.parquet`, or `train/data-00000-of-00001.arrow`, and each is read as `tables`
-does. Its name, or that of the folder it lies in, may be that of a split; a column `split` comes first.
+does. A word of its name, or the name of a folder it lies in, may be that of a split; a column `split` comes first.
 """
 
 from __future__ import annotations
@@ -20,14 +20,18 @@ import pandas as pd
 from cnn_transfer.images.decoding import SUFFIXES
 from cnn_transfer.images.folders import is_unwanted
 from cnn_transfer.images.listing import Encoded, ImageListing, is_local, read_split
-from cnn_transfer.images.reasons import rejected_table
+from cnn_transfer.images.reasons import UnusableSetError, rejected_table
 from cnn_transfer.images.tables import (
     ARROW_SUFFIXES,
     as_attributes,
+    fitting_tables,
     has_image_column,
     holds_images,
     is_table,
+    list_manifest,
     list_table,
+    read_manifest,
+    texts_of,
 )
 
 SHARD_SUFFIXES = {".parquet", *ARROW_SUFFIXES}
@@ -69,7 +73,9 @@ def find_shards(filesystem: Any, folder: str, depth: int = DEEPEST) -> list[str]
 
 def holds_tables(filesystem: Any, path: str) -> bool:
     """Whether images are listed by one table or several: that is soon done, and fails where columns are missing."""
-    return is_table(filesystem, path) or (filesystem.isdir(path) and bool(find_shards(filesystem, path)))
+    if filesystem.isdir(path):
+        return bool(find_shards(filesystem, path))
+    return is_table(filesystem, path) or bool(fitting_tables(filesystem, path))
 
 
 def list_shards(
@@ -85,7 +91,7 @@ def list_shards(
         columns: As for `list_table`.
 
     Raises:
-        ValueError: When one is damaged, lacks the column of labels, or names a split that is none.
+        ValueError: When one is damaged, lacks the column of labels, or names a split that is none, or several.
     """
     paths = {name: f"{folder}/{name}" for name in shards}
     kept = [name for name in shards if has_image_column(filesystem, paths[name])]
@@ -99,6 +105,38 @@ def list_shards(
         rejected=pd.concat([rejected_table(others), *(part.rejected for part in parts)], ignore_index=True),
         attributes=as_attributes(attributes["id"], attributes.drop(columns="id")),
     )
+
+
+def list_fitting(
+    filesystem: Any,
+    pattern: str,
+    tables: list[str],
+    labelled: bool = True,
+    columns: Mapping[str, str] | None = None,
+) -> ImageListing:
+    """List tables of one folder, named by a pattern, as one set: tables of images, or manifests.
+
+    Args:
+        filesystem: Where they are.
+        pattern: Such as `set/*.csv`.
+        tables: Their paths; see `fitting_tables`.
+        labelled: Whether there must be a column of labels; of several manifests one is enough.
+        columns: As for `list_table`.
+
+    Raises:
+        ValueError: As `list_shards` and `list_manifest` do.
+    """
+    if any(holds_images(filesystem, path) for path in tables):
+        folder = PurePosixPath(pattern).parent
+        names = [str(PurePosixPath(path).relative_to(folder)) for path in tables]
+        return list_shards(filesystem, str(folder), names, labelled, columns)
+    frames = []
+    for path in tables:
+        frame, side = read_manifest(filesystem, path, columns or {}), _split_of(PurePosixPath(path).name)
+        if side is not None:
+            frame["split"] = texts_of(frame["split"]).fillna(side) if "split" in frame else side
+        frames.append(frame)
+    return list_manifest(pd.concat(frames, ignore_index=True), filesystem, pattern, labelled, columns or {})
 
 
 def _visible(filesystem: Any, folder: str) -> Iterator[tuple[str, bool]]:
@@ -119,7 +157,7 @@ def _is_shard(name: str) -> bool:
 
 def _named_after(listing: ImageListing, shard: str) -> ImageListing:
     """The listing with the table's name before those of its images, and its split where they have none."""
-    side = next(filter(None, map(read_split, _words(shard))), None)
+    side = _split_of(shard)
     table = listing.table.assign(id=f"{shard}/" + listing.table["id"])
     if side is not None:
         table["split"] = table["split"].fillna(side)
@@ -127,10 +165,21 @@ def _named_after(listing: ImageListing, shard: str) -> ImageListing:
     return replace(listing, table=table, rejected=rejected, attributes=attributes)
 
 
-def _words(shard: str) -> list[str]:
-    """What may be the name of a split: how the file's name begins, or its folder's."""
+def _split_of(shard: str) -> str | None:
+    """The split that a word of the file's name names, or else the nearest folder that is called like one.
+
+    Raises:
+        UnusableSetError: When words of the name are of several splits.
+    """
     path = PurePosixPath(shard)
-    return [re.split(r"[-_.]", path.name)[0], path.parent.name]
+    found = {word: side for word in re.split(r"[-_. ]", path.name) if (side := read_split(word))}
+    if len({*found.values()}) > 1:
+        raise UnusableSetError(
+            f"The name of a table must be of one split. {shard} names {' and '.join(found)}: rename it; a column split "
+            "says of each image where it belongs."
+        )
+    folders = (read_split(folder.name) for folder in path.parents)
+    return next(iter(found.values()), None) or next(filter(None, folders), None)
 
 
 def _read(

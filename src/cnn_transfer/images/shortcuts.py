@@ -18,6 +18,7 @@ import pandas as pd
 from cnn_transfer.images.image_set import ImageSet
 
 MOST_IMAGES = 5000  # that are looked at
+MOST_OF_A_GROUP = 20  # where there are hundreds
 FEWEST_GROUPS = 5  # of a class that takes part
 FOLDS = 5
 EIGHTHS = 8
@@ -61,8 +62,13 @@ def find_shortcut(table: pd.DataFrame, seed: int = 0) -> Shortcut | None:
     groups = table.groupby("label")["group"].nunique()
     table = table[table["label"].isin(groups.index[groups >= FEWEST_GROUPS])]
     number = pd.factorize(table["group"])[0]
-    rank = np.random.default_rng(seed).permutation(number.max(initial=0) + 1)[number]
-    chosen = np.sort(np.argsort(rank, kind="stable")[:MOST_IMAGES])
+    rng = np.random.default_rng(seed)
+    rank = rng.permutation(number.max(initial=0) + 1)[number]
+    # Of few and large groups some of each, so that there are groups to leave out.
+    most = max(MOST_OF_A_GROUP, MOST_IMAGES // max(1, len(np.unique(number))))
+    turn = pd.Series(rng.permutation(len(table))).groupby(number).rank(method="first").to_numpy()
+    kept = np.flatnonzero(turn <= most)
+    chosen = np.sort(kept[np.argsort(rank[kept], kind="stable")[:MOST_IMAGES]])
     table, folds = table.iloc[chosen], rank[chosen] % FOLDS
     names = table["label"].unique()
     if len(names) < 2:

@@ -11,9 +11,12 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Hashable, Iterator, Mapping
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
+from posixpath import split
 from typing import Any
 
 import numpy as np
@@ -21,6 +24,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cnn_transfer.images.decoding import is_image
 from cnn_transfer.images.listing import (
     LISTING_COLUMNS,
     SPLIT_NAMES,
@@ -38,13 +42,27 @@ from cnn_transfer.parameters import did_you_mean
 
 FILE, COLUMN_OF_FILE = "file", "path"  # configurations of Kedro make what is called path absolute
 CSV_SEPARATORS = (",", ";", "\t")
+TEXT_SUFFIXES = {".csv", ".tsv"}
 ARROW_SUFFIXES = {".arrow", ".feather"}
-TABLE_SUFFIXES = {".csv", ".parquet", *ARROW_SUFFIXES}
+TABLE_SUFFIXES = {*TEXT_SUFFIXES, ".parquet", *ARROW_SUFFIXES}
+READ_AT_ONCE = 64  # images in memory, encoded as they are
+
+
+_PART = re.compile(r"{([^{}]*)}")  # a column, in a value that is made of several
 
 
 def is_table(filesystem: Any, path: str) -> bool:
     """Whether there is a file that is read as a table."""
     return Path(path).suffix.lower() in TABLE_SUFFIXES and bool(filesystem.isfile(path))
+
+
+def fitting_tables(filesystem: Any, pattern: str) -> list[str]:
+    """The tables of a folder whose names fit one with `*` in it, such as `set/*.csv`; none where it is no such name."""
+    folder, name = split(pattern)
+    if "*" not in name or filesystem.exists(pattern) or not filesystem.isdir(folder):
+        return []
+    inside = [path for path in filesystem.ls(folder, detail=False) if not split(path)[1].startswith(".")]
+    return sorted(path for path in inside if fnmatchcase(split(path)[1], name) and is_table(filesystem, path))
 
 
 def list_table(
@@ -62,15 +80,23 @@ def list_table(
         ValueError: When a needed column is missing, naming those found, or a split is none.
     """
     names = columns or {}
-    if path.lower().endswith(".csv"):
-        frame = _read_csv(filesystem, path)
-    else:
-        schema = _open_table(filesystem, path).schema
-        image_column = _image_column(schema)
-        if image_column is not None:
-            return _list_images(filesystem, path, schema, image_column, labelled, names)
-        frame = _Reader(filesystem, path).frame(schema.names)
-    return _list_manifest(_renamed(frame, names, path), filesystem, path, labelled, names.get(FILE, COLUMN_OF_FILE))
+    if not _is_text(path):
+        reader = _open_table(filesystem, path)
+        if (image_column := _image_column(reader)) is not None:
+            return _list_images(filesystem, path, reader.schema, image_column, labelled, names)
+    return list_manifest(read_manifest(filesystem, path, names), filesystem, path, labelled, names)
+
+
+def read_manifest(filesystem: Any, path: str, columns: Mapping[str, str]) -> pd.DataFrame:
+    """A manifest with its columns called as they are here; arguments as for `list_table`.
+
+    Raises:
+        ValueError: When it cannot be read, or lacks a column that is said to be there.
+    """
+    if _is_text(path):
+        return _renamed(_read_csv(filesystem, path), columns, path)
+    reader = _open_table(filesystem, path)
+    return _renamed(reader.frame(reader.schema.names), columns, path)
 
 
 def read_labels(filesystem: Any, path: str) -> pd.DataFrame:
@@ -85,7 +111,8 @@ def read_labels(filesystem: Any, path: str) -> pd.DataFrame:
     """
     if not filesystem.isdir(path):
         return _read_label_table(filesystem, path)
-    names = sorted(name for name in filesystem.ls(path, detail=False) if Path(name).suffix.lower() in TABLE_SUFFIXES)
+    inside = [name for name in filesystem.ls(path, detail=False) if not Path(name).name.startswith(".")]
+    names = sorted(name for name in inside if Path(name).suffix.lower() in TABLE_SUFFIXES)
     if not names:
         raise UnusableSetError(
             f"A folder of labels must have tables of them, {', '.join(sorted(TABLE_SUFFIXES))}. Received: {path}, "
@@ -95,7 +122,7 @@ def read_labels(filesystem: Any, path: str) -> pd.DataFrame:
 
 
 def _read_label_table(filesystem: Any, path: str) -> pd.DataFrame:
-    if path.lower().endswith(".csv"):
+    if _is_text(path):
         frame = _read_csv(filesystem, path)
     else:
         reader = _open_table(filesystem, path)
@@ -107,7 +134,7 @@ def _read_label_table(filesystem: Any, path: str) -> pd.DataFrame:
                 f"{path} has no column {column}. {did_you_mean(column, found)}Found: {', '.join(found)}. Needed: id "
                 "and label."
             )
-    table = pd.DataFrame({name: _strings(frame[name]) for name in ("id", "label")})
+    table = pd.DataFrame({name: texts_of(frame[name]) for name in ("id", "label")})
     if table["id"].isna().any():
         row = int(table["id"].isna().to_numpy().argmax()) + 1
         raise UnusableSetError(f"{path} has no id in row {row}, counted from 1 below the names of the columns.")
@@ -117,7 +144,7 @@ def _read_label_table(filesystem: Any, path: str) -> pd.DataFrame:
 def holds_images(filesystem: Any, path: str) -> bool:
     """Whether a file holds the images themselves; a manifest names them, and so does a damaged file."""
     try:
-        return not path.lower().endswith(".csv") and has_image_column(filesystem, path)
+        return not _is_text(path) and has_image_column(filesystem, path)
     except (UnusableSetError, OSError):
         return False
 
@@ -128,7 +155,11 @@ def has_image_column(filesystem: Any, path: str) -> bool:
     Raises:
         ValueError: When it is damaged.
     """
-    return _image_column(_open_table(filesystem, path).schema) is not None
+    return _image_column(_open_table(filesystem, path)) is not None
+
+
+def _is_text(path: str) -> bool:
+    return Path(path).suffix.lower() in TEXT_SUFFIXES
 
 
 def _read_csv(filesystem: Any, path: str) -> pd.DataFrame:
@@ -140,11 +171,20 @@ def _read_csv(filesystem: Any, path: str) -> pd.DataFrame:
         with filesystem.open(path, "rb") as stream, io.TextIOWrapper(stream, "utf-8-sig", newline="") as text:
             separator = max(CSV_SEPARATORS, key=text.readline().count)
             text.seek(0)
-            return pd.read_csv(text, sep=separator, dtype="str", keep_default_na=False, index_col=False)
+            with warnings.catch_warnings():  # of a first row with too many values the rest would be left out
+                warnings.simplefilter("error", pd.errors.ParserWarning)
+                return pd.read_csv(
+                    text, sep=separator, dtype="str", keep_default_na=False, na_values=[""], index_col=False
+                )
     except UnicodeDecodeError as error:
         raise UnusableSetError(
             f"{path} must be a CSV file in UTF-8. Received: other bytes ({error}). Save it anew in UTF-8; spreadsheets "
             "call that form CSV UTF-8."
+        ) from error
+    except pd.errors.ParserWarning as error:
+        raise UnusableSetError(
+            f"{path} must be a CSV file with a line of column names and rows of as many values. Its first row has "
+            "more: put values that hold the separator into quotation marks."
         ) from error
     except ValueError as error:  # no column, rows of several lengths
         raise UnusableSetError(
@@ -152,11 +192,24 @@ def _read_csv(filesystem: Any, path: str) -> pd.DataFrame:
         ) from error
 
 
-def _list_manifest(
-    frame: pd.DataFrame, filesystem: Any, manifest: str, labelled: bool, file_column: str
+def list_manifest(
+    frame: pd.DataFrame, filesystem: Any, manifest: str, labelled: bool, columns: Mapping[str, str]
 ) -> ImageListing:
+    """List the files that a manifest names.
+
+    Args:
+        frame: See `read_manifest`.
+        filesystem: Where the manifest is.
+        manifest: Its path, or of several in one folder what their names have in common.
+        labelled: Whether there must be a column of labels.
+        columns: As for `list_table`.
+
+    Raises:
+        ValueError: When a needed column is missing, a split is none, or none of the files is there.
+    """
+    file_column = columns.get(FILE, COLUMN_OF_FILE)
     _need(["path", "label"] if labelled else ["path"], list(frame.columns), manifest)
-    names = _strings(frame["path"])
+    names = texts_of(frame["path"])
     if "*" in file_column:
         names = find_files(filesystem, manifest, names)
     table = _common_columns(frame, manifest).assign(id=names)
@@ -196,21 +249,26 @@ def _renamed(frame: pd.DataFrame, names: Mapping[str, str], origin: str) -> pd.D
         if role == "label":
             made[name] = _marked(frame[parts], origin)
             continue
-        texts = frame[parts].apply(_strings)
-        joined = [source.format_map(row).removeprefix("./") for row in texts.fillna("").to_dict("records")]
+        texts = frame[parts].apply(texts_of)
+        joined = [_filled(source, row) for row in texts.fillna("").to_dict("records")]
         made[name] = pd.Series(joined, frame.index, dtype="str").where(texts.notna().all(axis=1))
     taken = {*made} | {part for role, source in names.items() for part in _parts(role, source)}
     return frame.drop(columns=[column for column in frame if column in taken]).assign(**made)
 
 
+def _filled(source: str, row: Mapping[Hashable, str]) -> str:
+    """What a row makes of a value in braces."""
+    return _PART.sub(lambda part: row[part[1]], source).removeprefix("./")
+
+
 def _parts(role: str, source: str) -> list[str]:
     """The columns that are to say something: of a file and a label it may be several, in braces."""
-    return (re.findall(r"{([^{}]*)}", source) if role in {FILE, "label"} else []) or [source]
+    return (_PART.findall(source) if role in {FILE, "label"} else []) or [source]
 
 
 def _marked(frame: pd.DataFrame, origin: str) -> pd.Series:
     """The name of the column that is above 0 in each row; missing where none is."""
-    texts = frame.apply(_strings)
+    texts = frame.apply(texts_of)
     numbers = frame.apply(pd.to_numeric, errors="coerce")
     if (wrong := texts.notna() & numbers.isna()).to_numpy().any():
         column = wrong.columns[wrong.any()][0]
@@ -256,7 +314,7 @@ def _list_images(
     if label in frame:
         frame[label] = _class_names(frame[label], schema, label)
     frame = _renamed(frame, names, path)
-    paths = _strings(frame["path"]) if "path" in frame else pd.Series(pd.NA, frame.index, dtype="str")
+    paths = texts_of(frame["path"]) if "path" in frame else pd.Series(pd.NA, frame.index, dtype="str")
     nameless = paths.isna() | paths.duplicated(keep=False)
     numbered = pd.Series([f"row {row:08d}" for row in range(len(frame))], frame.index, dtype="str")
     table = _common_columns(frame, path).assign(id=paths.where(~nameless, numbered))
@@ -265,16 +323,17 @@ def _list_images(
 
 
 def _read_images(filesystem: Any, path: str, column: str, rows: np.ndarray) -> Iterator[bytes]:
-    """Read one row group at a time, so that memory does not grow with the file."""
+    """Read a few rows at a time, so that memory does not grow with the file, nor with its groups of rows."""
     reader = _Reader(filesystem, path)
     start = 0
     for group, length in enumerate(reader.group_lengths):
         wanted = rows[(rows >= start) & (rows < start + length)] - start
-        if len(wanted):
-            images = reader.group(group, column).take(pa.array(wanted))
-            if pa.types.is_struct(images.type):
-                images = pa.compute.struct_field(images, "bytes")
-            yield from (value.as_py() or b"" for value in images)
+        first = 0
+        for images in reader.parts(group, column) if len(wanted) else ():
+            encoded = _bytes_of(images)
+            here = wanted[(wanted >= first) & (wanted < first + len(encoded))] - first
+            yield from (encoded[row].as_py() or b"" for row in here.tolist())
+            first += len(encoded)
         start += length
 
 
@@ -321,47 +380,68 @@ class _Reader:
             columns={name: name.rsplit(".", 1)[-1] for name in columns if name not in self.schema.names}
         )
 
-    def group(self, index: int, column: str) -> pa.ChunkedArray | pa.Array:
-        """One column of one group of rows."""
+    def parts(self, group: int, column: str) -> Iterator[pa.Array]:
+        """One column of one group of rows, a few rows after the other."""
         if self._parquet:
-            return self._file.read_row_group(index, [column]).column(column)
-        return self._batches[index].column(column)
+            for batch in self._file.iter_batches(READ_AT_ONCE, row_groups=[group], columns=[column]):
+                yield batch.column(column)
+        else:
+            yield self._batches[group].column(column)  # lies in the file, or was read with it
 
 
 def _nested(table: pa.Table, name: str) -> pa.ChunkedArray:
-    column, _, field = name.partition(".")
-    return pa.compute.struct_field(table[column], field) if field else table[column]
+    if name in table.schema.names:  # which may have a dot
+        return table[name]
+    column, _, field = name.rpartition(".")
+    return pa.compute.struct_field(table[column], field)
 
 
 def _is_plain(column: pa.Field) -> bool:
     """Whether a column holds one text, number or truth value a row."""
-    kinds = pa.types
-    tests = (kinds.is_string, kinds.is_large_string, kinds.is_integer, kinds.is_floating, kinds.is_boolean)
-    return any(test(column.type) for test in tests)
+    kinds, kind = pa.types, column.type
+    if kinds.is_dictionary(kind):
+        kind = kind.value_type
+    texts = (kinds.is_string, kinds.is_large_string, kinds.is_string_view)
+    return any(test(kind) for test in (*texts, kinds.is_integer, kinds.is_floating, kinds.is_boolean))
 
 
 def as_attributes(names: pd.Series, others: pd.DataFrame) -> pd.DataFrame:
     """`id`, and columns of numbers, or of text where something is none; an empty text is missing."""
     columns = {"id": names.astype("str")}
     for name, values in others.items():
-        text = _strings(values)
+        text = texts_of(values)
         numbers = pd.to_numeric(text, errors="coerce")
         columns[str(name)] = numbers if numbers.notna().equals(text.notna()) else text
     return pd.DataFrame(columns).reset_index(drop=True)
 
 
-def _image_column(schema: pa.Schema) -> str | None:
-    """The column `image`, or the only one that holds bytes."""
-    holding = [field.name for field in schema if _holds_bytes(field.type)]
+def _image_column(table: _Reader) -> str | None:
+    """The column `image`, or the only one that holds bytes; beside paths these must begin as an image does."""
+    holding = [field.name for field in table.schema if _holds_bytes(field.type)]
     if "image" in holding:
         return "image"
-    return holding[0] if len(holding) == 1 else None
+    if len(holding) != 1:
+        return None
+    return holding[0] if COLUMN_OF_FILE not in table.schema.names or _begins_as_image(table, holding[0]) else None
+
+
+def _begins_as_image(table: _Reader, column: str) -> bool:
+    """Whether the first value that is there does."""
+    for group in range(len(table.group_lengths)):
+        for part in table.parts(group, column):
+            if len(values := _bytes_of(part).drop_null()):
+                return is_image(values[0].as_py())
+    return False
+
+
+def _bytes_of(images: pa.Array) -> pa.Array:
+    return pa.compute.struct_field(images, "bytes") if pa.types.is_struct(images.type) else images
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
         return any(field.name == "bytes" and _holds_bytes(field.type) for field in kind)
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
 
 
 def _class_names(labels: pd.Series, schema: pa.Schema, column: str) -> pd.Series:
@@ -375,7 +455,7 @@ def _class_names(labels: pd.Series, schema: pa.Schema, column: str) -> pd.Series
 
 def _common_columns(frame: pd.DataFrame, origin: str) -> pd.DataFrame:
     """`LISTING_COLUMNS` with `id` still missing; empty strings are missing values."""
-    table = pd.DataFrame({name: _strings(frame[name]) for name in LISTING_COLUMNS[1:] if name in frame}, frame.index)
+    table = pd.DataFrame({name: texts_of(frame[name]) for name in LISTING_COLUMNS[1:] if name in frame}, frame.index)
     table = listing_table(table)
     splits = table["split"].map(read_split, na_action="ignore")
     if (unknown := table["split"].notna() & splits.isna()).any():
@@ -386,7 +466,8 @@ def _common_columns(frame: pd.DataFrame, origin: str) -> pd.DataFrame:
     return table.assign(split=splits.astype("str"))
 
 
-def _strings(column: pd.Series) -> pd.Series:
+def texts_of(column: pd.Series) -> pd.Series:
+    """The values as text, whole numbers without a point; missing where they are empty."""
     text = column.map(_text, na_action="ignore").astype("str")
     return text.where(text.str.strip() != "")
 
