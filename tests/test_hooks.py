@@ -7,7 +7,7 @@ import pytest
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 
-from cnn_transfer.datasets import JSONDataset, TextDataset
+from cnn_transfer.datasets import JSONDataset, RawImagesDataset, TextDataset
 from cnn_transfer.hooks import CheckHooks, IntakeHooks, SummaryHooks
 from cnn_transfer.hooks.summaries import wrapped
 
@@ -139,3 +139,66 @@ def test_the_report_is_where_to_look_when_the_run_wrote_one(tmp_path, capsys):
     nodes = [Node(double, "x", "summary"), Node(double, "summary", "report")]
     SummaryHooks().after_pipeline_run(Pipeline(nodes), DataCatalog({"summary": summary, "report": report}))
     assert f"Where to look   {tmp_path / 'report.html'}" in capsys.readouterr().out
+
+
+def raw_images(**changed):
+    return DataCatalog({"source_raw_images": RawImagesDataset(**{"filepath": "/p/set", "made_by": "make"} | changed)})
+
+
+@pytest.mark.parametrize("wanted", ["set", "./set", "set/", "/p/set", "/p//set/.", "\\p\\set"])
+def test_the_place_that_was_asked_for_may_be_written_in_several_ways(wanted):
+    hooks = CheckHooks()
+    hooks._project, hooks._parameters = Path("/p"), {"source_images": wanted}
+    assert hooks._unread("source", raw_images()) == ""
+
+
+@pytest.mark.parametrize("wanted", ["et", "p/set", "other", "s3://p/set"])
+def test_a_place_that_the_catalog_does_not_read_is_told(wanted):
+    hooks = CheckHooks()
+    hooks._project, hooks._parameters = Path("/p"), {"source_images": wanted}
+    assert f"source_images: {wanted} was asked for, but" in hooks._unread("source", raw_images())
+
+
+def test_an_address_is_a_place():
+    hooks = CheckHooks()
+    hooks._project, hooks._parameters = Path("/p"), {"source_images": "s3://bucket/set"}
+    assert hooks._unread("source", raw_images(filepath="s3://bucket/set")) == ""
+
+
+@pytest.mark.parametrize(
+    ("size", "images", "made_by", "told"),
+    [
+        (64, None, "make data", False),
+        (96, None, "make data", True),
+        (96, "x", "make data", False),
+        (96, None, None, False),
+    ],
+)
+def test_the_bundled_images_are_not_enlarged_for_hours(size, images, made_by, told):
+    hooks = CheckHooks()
+    image_format = {"image_size_px": size}
+    hooks._parameters = {"source_images": images, "preprocess": {"source": {"image_format": image_format}}}
+    assert ("--pipelines transfer_pretrained" in hooks._enlarged(raw_images(made_by=made_by))) == told
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        ({"source_images": None}, "nothing at /p/set. Check the parameter source_images, which is empty."),
+        ({"source_images": "set"}, "nothing at /p/set. Check the parameter source_images."),
+        ({}, "nothing at /p/set. Make it with: make"),
+    ],
+)
+def test_images_that_are_not_there_come_with_what_to_do(parameters, expected):
+    hooks = CheckHooks()
+    hooks._parameters = parameters
+    assert hooks._missing("source_raw_images", raw_images()) == f"source_raw_images: {expected}"
+
+
+def test_a_file_system_that_cannot_be_asked_is_named(monkeypatch):
+    def refuse(*_):
+        raise RuntimeError("Unable to locate credentials")
+
+    monkeypatch.setattr("cnn_transfer.datasets.raw_images_dataset.open_location", refuse)
+    told = CheckHooks()._missing("source_raw_images", raw_images())
+    assert told == "source_raw_images: /p/set cannot be looked at: Unable to locate credentials"

@@ -2,7 +2,7 @@ import click
 import pytest
 from kedro.pipeline import Pipeline, node
 
-from cnn_transfer.run_selection import check_selection
+from cnn_transfer.run_selection import check_options, check_selection
 
 
 def nothing(given):
@@ -52,3 +52,30 @@ def test_what_is_not_there_is_named_with_what_is(options, expected):
     with pytest.raises(click.ClickException) as refused:
         check_selection(options, REGISTERED)
     assert refused.value.message.startswith(expected)
+
+
+@click.command()
+@click.option("--params", "-p")
+@click.option("--tags", multiple=True)
+@click.option("--quiet", is_flag=True)
+def command(params, tags, quiet):
+    """What Kedro's has: options that hold one value, several, and none."""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--params", "seed=1"],
+        ["--params=seed=1,target_images=--params"],
+        ["--tags", "a", "--tags", "b", "--quiet", "--quiet"],
+    ],
+)
+def test_options_that_are_given_once_or_may_be_repeated_pass(arguments):
+    check_options(click.Context(command), arguments)
+    check_options(None, ["--params", "--params"])
+
+
+@pytest.mark.parametrize("arguments", [["--params", "a=1", "--params", "b=2"], ["--params=a=1", "-p", "b=2"]])
+def test_an_option_of_which_only_the_last_would_be_read_is_refused(arguments):
+    with pytest.raises(click.ClickException, match=r"--params was given 2 times, and Kedro reads the last alone"):
+        check_options(click.Context(command), arguments)

@@ -76,6 +76,11 @@ class ConfigLoader(OmegaConfigLoader):
         address = str(self["globals"]["store"])
         return address if "://" in address else str(project / address)
 
+    def local_files(self) -> list[str]:
+        """Names of the files of conf/local but for credentials, which are read in every environment."""
+        found = sorted(file.name for file in (Path(self.conf_source) / "local").glob("*.y*ml"))
+        return [name for name in found if not name.startswith("credentials")]
+
     def store_credentials(self) -> dict[str, Any]:
         """The block `store` of conf/local/credentials.yml, in every environment; none when there is no such file.
 

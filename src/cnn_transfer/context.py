@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from typing import Any
 
 import click
@@ -14,7 +15,7 @@ from kedro.runner import AbstractRunner, SequentialRunner
 from cnn_transfer.log_origin import ORIGIN
 from cnn_transfer.refusals import refusal
 from cnn_transfer.run_identity import given_run_id
-from cnn_transfer.run_selection import check_selection
+from cnn_transfer.run_selection import check_options, check_selection
 from cnn_transfer.runner import ResumingRunner
 from cnn_transfer.termination import EXIT_CODE, ended_by_signals
 from cnn_transfer.training.workers import WorkerLostError
@@ -58,6 +59,7 @@ class RunSession(KedroSession):
             runner = ResumingRunner(is_async=bool(runner and runner._is_async))
         logger = logging.getLogger("cnn_transfer")
         try:
+            check_options(click.get_current_context(silent=True), sys.argv[1:])
             check_selection(options, register_pipelines())
             with ended_by_signals(logger) as end_if_told:
                 if isinstance(runner, ResumingRunner):

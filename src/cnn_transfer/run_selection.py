@@ -1,8 +1,8 @@
-"""Which pipelines and nodes a command asks for: what is not there is told before Kedro raises somewhere within."""
+"""What a command asks for: what is not there, or would be dropped, is told before Kedro raises or does otherwise."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import click
@@ -12,6 +12,26 @@ from cnn_transfer.parameters import did_you_mean
 
 DEFAULT = "__default__"
 FILTERS = ("tags", "from_nodes", "to_nodes", "node_names", "from_inputs", "to_outputs")
+
+
+def check_options(context: click.Context | None, arguments: Sequence[str]) -> None:
+    """See whether no option was given twice: of such, Kedro keeps the last and drops the others.
+
+    Args:
+        context: Of the command; None where there is no command line.
+        arguments: Of the process.
+
+    Raises:
+        ClickException: When one was.
+    """
+    for option in context.command.params if context else ():
+        given = [argument for argument in arguments if argument.partition("=")[0] in option.opts]
+        if isinstance(option, click.Option) and not (option.multiple or option.count or option.is_flag) and given[1:]:
+            raise click.ClickException(
+                f"{given[0].partition('=')[0]} was given {len(given)} times, and Kedro reads the last alone; nothing "
+                f"was run. Put all into one, with commas between them: {option.opts[0]} "
+                f"{'seed=1,target_images=PATH' if option.name == 'params' else 'ONE,OTHER'}"
+            )
 
 
 def check_selection(options: Mapping[str, Any], registered: Mapping[str, Pipeline]) -> None:

@@ -119,3 +119,16 @@ def test_nothing_at_a_path_and_no_image_in_it_are_told_apart(tmp_path):
 def test_they_are_never_written(tmp_path):
     with pytest.raises(DatasetError, match="never written"):
         NewImagesDataset(filepath=str(tmp_path)).save("anything")
+
+
+@pytest.mark.parametrize("name", ["images.zip", "labels.xlsx"])
+def test_what_is_neither_image_table_nor_folder_is_refused(name, tmp_path):
+    (tmp_path / name).write_bytes(b"PK\x03\x04 and more")
+    with pytest.raises(ValueError, match=r"must be a folder, a table .* or an image. Received: .* Archives must be"):
+        NewImagesDataset(str(tmp_path / name)).check()
+
+
+def test_an_image_under_any_name_is_one(class_folder, tmp_path):
+    file = tmp_path / "upload.tmp"
+    file.write_bytes(next((class_folder / "row").glob("*.png")).read_bytes())
+    assert NewImagesDataset(str(file)).load().table["id"].tolist() == ["upload.tmp"]

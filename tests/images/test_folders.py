@@ -388,3 +388,35 @@ def test_a_pattern_that_matches_nothing_is_an_error_with_a_name_as_it_is(make):
 def test_names_of_columns_are_for_tables(make):
     with pytest.raises(ValueError, match=r"Names of columns are for tables; .*set is a folder"):
         list_images(make("cat/1.png"), columns={"label": "dx"})
+
+
+def test_folders_called_like_splits_in_other_words_are_no_classes(tmp_path):
+    for side in ("training_set", "test_set"):
+        for name in ("cat", "dog"):
+            write(tmp_path / side / name / "1.png", PICTURE)
+    with pytest.raises(
+        ValueError, match=r"folders test_set, training_set of .* are called like splits.* Rename them to"
+    ):
+        list_images(tmp_path)
+    listing = list_images(tmp_path, name_pattern="^([^/]+)/")
+    assert set(listing.table["label"]) == {"test_set", "training_set"}
+
+
+def test_classes_may_be_called_like_splits_where_they_have_no_folders(tmp_path):
+    for name in ("train_station", "test_tube"):
+        write(tmp_path / name / "1.png", PICTURE)
+    assert set(list_images(tmp_path).table["label"]) == {"train_station", "test_tube"}
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        (["archive/cat/1.png", "archive/dog/1.png"], "If they are the folders in it, give .*/archive instead"),
+        (["images/1.png", "labels.csv"], "If labels.csv says which they are, give .*/labels.csv instead"),
+    ],
+)
+def test_one_folder_alone_is_told_with_what_to_give_instead(tmp_path, files, told):
+    for name in files:
+        write(tmp_path / name, PICTURE)
+    with pytest.raises(ValueError, match=f"is one folder only, .*, and a classifier needs at least two.* {told}"):
+        list_images(tmp_path)

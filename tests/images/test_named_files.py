@@ -114,3 +114,17 @@ def test_the_remedy_has_one_extension(tmp_path):
     table = table_of(tmp_path, "key,label\n1,cat\n2,dog\n", "images/1.png", "images/2.jpg")
     with pytest.raises(ValueError, match=r"say so with target_columns.file=images/{key}\.\* \("):
         list_images(table, columns={"file": "./{key}.*"})
+
+
+@pytest.mark.parametrize(
+    ("path", "remedy"),
+    [
+        ("images/1", r"say so with target_columns.file=\./{path}\.png \("),
+        ("a/1", r"say so with target_columns.file=images/{path}\.png \("),
+        ("elsewhere/1.png", "paths must be relative to"),
+    ],
+)
+def test_paths_without_extension_or_beginning_come_with_the_rest(tmp_path, path, remedy):
+    file = "images/a/1.png" if path == "a/1" else "images/1.png"
+    with pytest.raises(ValueError, match=remedy):
+        list_images(table_of(tmp_path, f"path,label\n{path},cat\n", file))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
 from typing import Any
 
 import click
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.io import AbstractVersionedDataset, DataCatalog
-from kedro.io.core import VersionNotFoundError
+from kedro.io.core import DatasetError, VersionNotFoundError
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
@@ -37,6 +39,8 @@ USE_A_MODEL = {"export", "label_next", "predict"}  # stages that read a chosen p
 OWN_MODEL = "predictor"  # or that of their own run
 EARLIER_STAGES = "Run the stages before this one first, in this run, or all: kedro run"
 MOST_NAMED = 10
+LARGEST_BUNDLED_PX = 64  # the most for which networks of our own are made; the bundled images have 28
+logger = logging.getLogger(__name__)
 ReadAsTheyCome = ChosenPredictorDataset | LabelTableDataset | NewImagesDataset | OfModelDataset | RawImagesDataset
 
 
@@ -50,12 +54,22 @@ class CheckHooks:
 
     def __init__(self) -> None:
         self._parameters: dict[str, Any] = {}
+        self._project = Path()
         self._run_is_given = False
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
         """Keep the parameters for the check before the run."""
-        self._parameters = context.params
+        self._parameters, self._project = context.params, context.project_path
+        if context.env not in {None, "local"} and isinstance(context.config_loader, ConfigLoader):
+            for file in context.config_loader.local_files():
+                logger.warning(
+                    "conf/local/%s is not read with --env %s: beside conf/base Kedro reads one environment. What is to "
+                    "count here belongs into conf/%s.",
+                    file,
+                    context.env,
+                    context.env,
+                )
         try:
             self._run_is_given = given_run_id(context.params) is not None
         except ParameterError as error:
@@ -70,6 +84,8 @@ class CheckHooks:
         except ParameterError as error:
             raise click.ClickException(f"Wrong parameters; nothing was run.\n{error}") from error
         unread = [text for role in ("source", "target") if (text := self._unread(role, catalog))]
+        if "pretrain_source" in stages and (text := self._enlarged(catalog)):
+            unread.append(text)
         version = self._parameters.get("model_version")
         if version is not None and (USE_A_MODEL.isdisjoint(stages) or OWN_MODEL in pipeline.datasets()):
             unread.append(
@@ -98,24 +114,35 @@ class CheckHooks:
         for part, attribute in WHAT_RAW_IMAGES_READ.items():
             name = f"{role}_{part}"
             wanted, read = self._parameters.get(name), getattr(raw, attribute) if is_read else None
-            if wanted is not None and not (str(read).endswith(wanted) if isinstance(wanted, str) else read == wanted):
+            if wanted is not None and read != wanted and not (part == "images" and self._is_place(wanted, read)):
                 return (
                     f"{name}: {wanted} was asked for, but the catalog of this environment reads {raw}. Leave it out, "
                     f"take another --env, or put ${{runtime_params:{name}}} into the entry {role}_raw_images."
                 )
         return ""
 
+    def _is_place(self, wanted: str, read: str | None) -> bool:
+        """Whether a catalog that reads one place reads what was asked for; Kedro makes paths absolute."""
+        paths = [Path(place.replace("\\", "/")) for place in (wanted, read or "")]
+        return self._project / paths[0] == paths[1]
+
+    def _enlarged(self, catalog: DataCatalog) -> str:
+        """Why pretraining on the bundled images makes no sense at the size that is set, or nothing."""
+        raw, image_format = catalog.get("source_raw_images"), self._parameters["preprocess"]["source"]["image_format"]
+        is_bundled = isinstance(raw, RawImagesDataset) and raw.made_by and self._parameters.get("source_images") is None
+        if not is_bundled or image_format["image_size_px"] <= LARGEST_BUNDLED_PX:
+            return ""
+        return (
+            "preprocess.source.image_format.image_size_px: the bundled source images have 28 px a side; pretraining "
+            f"on them at {image_format['image_size_px']} px would take hours for nothing. Take a network that has been "
+            "pretrained (--pipelines transfer_pretrained), or give source_images=PATH."
+        )
+
     def _missing(self, name: str, catalog: DataCatalog) -> str:
         """What is missing and how to get it, or nothing when the dataset is there."""
         dataset = catalog.get(name)
-        if isinstance(dataset, RawImagesDataset) and not dataset.exists():
-            parameter = name.replace("_raw_images", "_images")
-            remedy = f"Make it with: {dataset.made_by}" if dataset.made_by else "Check its filepath in the catalog."
-            if self._parameters.get(parameter):
-                remedy = f"Check the parameter {parameter}."
-            return f"{name}: nothing at {dataset.filepath}. {remedy}"
-        if isinstance(dataset, RawImagesDataset) and not dataset.labels_exist():
-            return f"{name}: no labels at {dataset.labels}. Check the parameter target_labels."
+        if isinstance(dataset, RawImagesDataset) and (missing := self._missing_images(name, dataset)):
+            return missing
         if isinstance(dataset, ReadAsTheyCome):
             return self._unusable(name, dataset)
         if isinstance(dataset, AbstractVersionedDataset) and not dataset.exists():
@@ -123,6 +150,21 @@ class CheckHooks:
         if isinstance(dataset, AllVersionsDataset) and name == ALL_SUMMARIES and not dataset.exists():
             return f"{name}: no run has written a summary yet. Make one with: kedro run"
         return ""
+
+    def _missing_images(self, name: str, dataset: RawImagesDataset) -> str:
+        parameter = name.replace("_raw_images", "_images")
+        try:
+            is_there = dataset.exists()
+        except DatasetError as error:  # whatever a file system raises, for want of a package or of credentials
+            return f"{name}: {dataset.filepath} cannot be looked at: {error.__cause__ or error}"
+        if is_there:
+            told = f"{name}: no labels at {dataset.labels}. Check the parameter target_labels."
+            return "" if dataset.labels_exist() else told
+        remedy = f"Make it with: {dataset.made_by}" if dataset.made_by else "Check its filepath in the catalog."
+        if parameter in self._parameters:
+            path = self._parameters[parameter]
+            remedy = f"Check the parameter {parameter}{', which is empty' if path is None else ''}."
+        return f"{name}: nothing at {dataset.filepath}. {remedy}"
 
     @staticmethod
     def _unusable(name: str, dataset: ReadAsTheyCome) -> str:

@@ -16,6 +16,7 @@ from cnn_transfer.images.decoding import SUFFIXES
 from cnn_transfer.images.listing import (
     LISTING_COLUMNS,
     SPLIT_NAMES,
+    TABLE_SUFFIXES,
     Encoded,
     ImageListing,
     RemoteFile,
@@ -64,6 +65,8 @@ def list_folder(filesystem: Any, folder: str, follow_links: bool, name_pattern: 
     found = sorted(entries, key=lambda entry: entry.parts)
     folders = sorted({entry.parts[0] for entry in found if len(entry.parts) > 1 and not entry.reason} - {UNLABELLED})
     with_splits = _has_splits(folders, folder) if name_pattern is None else _has_splits(folders)
+    if name_pattern is None and not with_splits:
+        _check_depth(found, folders, folder)
     rows, files, rejected = [], [], []
     empty: dict[str, str] = {}
     for entry in found:
@@ -169,6 +172,36 @@ def _has_splits(folders: list[str], folder: str | None = None) -> bool:
     if folder is not None and splits and not others and not has_training:
         raise UnusableSetError(f"{folder} has the splits {', '.join(splits)} but no train folder beside them.")
     return has_training and not others
+
+
+def _check_depth(found: list[_Entry], folders: list[str], folder: str) -> None:
+    """See whether the top folders are classes, and not what archives of sets put above them.
+
+    Raises:
+        UnusableSetError: When there is one only, which has folders or beside which is a table, or all are called like
+            splits in other words, as `training_set` and `seg_test`, and have folders in them.
+    """
+    below = {entry.parts[0] for entry in found if len(entry.parts) > 2 and not entry.reason}
+    if len(folders) == 1:
+        tables = [
+            entry.parts[0]
+            for entry in found
+            if len(entry.parts) == 1 and Path(entry.parts[0]).suffix.lower() in TABLE_SUFFIXES
+        ]
+        one = f"In {folder} is one folder only, {folders[0]}, and a classifier needs at least two classes."
+        if tables:
+            raise UnusableSetError(f"{one} If {tables[0]} says which they are, give {folder}/{tables[0]} instead.")
+        if below:
+            raise UnusableSetError(f"{one} If they are the folders in it, give {folder}/{folders[0]} instead.")
+    sides = {name: {split for word in re.split(r"[-_. ]", name) if (split := read_split(word))} for name in folders}
+    told = set().union(*sides.values())
+    are_splits = "training" in told and len(told) > 1 and all(len(words) == 1 for words in sides.values())
+    if are_splits and below.issuperset(folders):
+        raise UnusableSetError(
+            f"The folders {', '.join(folders)} of {folder} are called like splits, and have folders in them. Rename "
+            "them to train, val and test, with the folders of the classes in each. If they are classes, say so: "
+            "target_name_pattern='^([^/]+)/' (of a source: source_name_pattern)."
+        )
 
 
 def _printable(name: str) -> str:

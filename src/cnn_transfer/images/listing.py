@@ -41,6 +41,9 @@ SPLIT_NAMES = {
 }
 
 
+TEXT_SUFFIXES = {".csv", ".tsv"}
+ARROW_SUFFIXES = {".arrow", ".feather"}
+TABLE_SUFFIXES = {*TEXT_SUFFIXES, ".parquet", *ARROW_SUFFIXES}
 TELLING_FACTS = ("size", "mtime", "LastModified", "ETag", "md5Hash")  # of a remote file, that change with its content
 SIDES = ("test", "validation", "training")  # who keeps a picture that is on several
 
@@ -136,7 +139,7 @@ def list_images(
     """
     from cnn_transfer.images.folders import list_folder
     from cnn_transfer.images.shards import find_shards, list_fitting, list_shards
-    from cnn_transfer.images.tables import TABLE_SUFFIXES, fitting_tables, is_table, list_table
+    from cnn_transfer.images.tables import fitting_tables, is_table, list_table
 
     filesystem, path = _open_existing(location, storage_options)
     if is_table(filesystem, path):
@@ -154,7 +157,7 @@ def list_images(
     else:
         raise UnusableSetError(
             f"Images must be a folder of class folders or of tables, or a file {', '.join(sorted(TABLE_SUFFIXES))}. "
-            f"Received: {location}."
+            f"Received: {location}. Archives must be unpacked, and tables of other forms saved as CSV."
         )
     if listing.table["label"].isna().all():
         raise UnusableSetError(f"{location} lists no labelled image.")
@@ -177,9 +180,10 @@ def list_unlabelled(
         ModuleNotFoundError: When the file system needs a package that is not installed.
         ValueError: When a table has no images, or a folder no file.
     """
+    from cnn_transfer.images.decoding import SUFFIXES, is_image
     from cnn_transfer.images.folders import list_flat
     from cnn_transfer.images.shards import find_shards, list_fitting, list_shards
-    from cnn_transfer.images.tables import TABLE_SUFFIXES, fitting_tables, list_table
+    from cnn_transfer.images.tables import fitting_tables, list_table
 
     filesystem, path = _open_existing(location, storage_options)
     if tables := fitting_tables(filesystem, path):
@@ -192,6 +196,11 @@ def list_unlabelled(
     elif Path(path).suffix.lower() in TABLE_SUFFIXES:
         listing = list_table(filesystem, path, labelled=False, columns=columns)
     else:
+        if Path(path).suffix.lower() not in SUFFIXES and not is_image(filesystem.read_block(path, 0, 32)):
+            raise UnusableSetError(
+                f"Images must be a folder, a table ({', '.join(sorted(TABLE_SUFFIXES))}) or an image. Received: "
+                f"{location}, which is none. Archives must be unpacked."
+            )
         file = Path(path) if is_local(filesystem) else RemoteFile(filesystem, path)
         table = listing_table(pd.DataFrame({"id": [Path(path).name]}))
         listing = ImageListing(table, partial(_read_one, file))

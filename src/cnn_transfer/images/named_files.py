@@ -127,9 +127,12 @@ def _remedy(filesystem: Any, folder: str, names: Sequence[str], column: str) -> 
     if not found:
         return f"Paths are looked for from {folder} on, and no file of that name is below it."
     told = f"There is {found[0]}"
-    if "/" in names[0].replace("\\", "/"):
-        return f"{told}: paths must be relative to {folder}, or absolute."
     folders = {str(place.parent) for place in found}
+    if "/" in names[0].replace("\\", "/"):
+        above, is_below, ending = str(found[0]).rpartition(names[0])
+        if not is_below or not ending:
+            return f"{told}: paths must be relative to {folder}, or absolute."
+        folders = {above.rstrip("/") or "."}
     where = folders.pop() if len(folders) == 1 else "./**"
     suffix = endings.pop() if len(endings) == 1 else ".*"
     made = column.removeprefix("./").removesuffix(".*") if "{" in column else f"{{{column}}}"

@@ -19,10 +19,9 @@ import pandas as pd
 
 from cnn_transfer.images.decoding import SUFFIXES
 from cnn_transfer.images.folders import is_unwanted
-from cnn_transfer.images.listing import Encoded, ImageListing, is_local, read_split
+from cnn_transfer.images.listing import ARROW_SUFFIXES, Encoded, ImageListing, is_local, read_split
 from cnn_transfer.images.reasons import UnusableSetError, rejected_table
 from cnn_transfer.images.tables import (
-    ARROW_SUFFIXES,
     as_attributes,
     fitting_tables,
     has_image_column,

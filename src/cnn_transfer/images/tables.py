@@ -26,8 +26,11 @@ import pyarrow.parquet as pq
 
 from cnn_transfer.images.decoding import is_image
 from cnn_transfer.images.listing import (
+    ARROW_SUFFIXES,
     LISTING_COLUMNS,
     SPLIT_NAMES,
+    TABLE_SUFFIXES,
+    TEXT_SUFFIXES,
     TRAINING_ONLY,
     Encoded,
     ImageListing,
@@ -42,9 +45,6 @@ from cnn_transfer.parameters import did_you_mean
 
 FILE, COLUMN_OF_FILE = "file", "path"  # configurations of Kedro make what is called path absolute
 CSV_SEPARATORS = (",", ";", "\t")
-TEXT_SUFFIXES = {".csv", ".tsv"}
-ARROW_SUFFIXES = {".arrow", ".feather"}
-TABLE_SUFFIXES = {*TEXT_SUFFIXES, ".parquet", *ARROW_SUFFIXES}
 READ_AT_ONCE = 64  # images in memory, encoded as they are
 
 
