@@ -132,3 +132,12 @@ def test_an_image_under_any_name_is_one(class_folder, tmp_path):
     file = tmp_path / "upload.tmp"
     file.write_bytes(next((class_folder / "row").glob("*.png")).read_bytes())
     assert NewImagesDataset(str(file)).load().table["id"].tolist() == ["upload.tmp"]
+
+
+def test_a_folder_without_any_image_is_refused_and_one_of_images_without_suffix_is_not(class_folder, tmp_path):
+    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "more.doc").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"There is no image in .* Found: 2 others, such as more.doc"):
+        NewImagesDataset(str(tmp_path)).check()
+    (tmp_path / "0001.dcm").write_bytes(next((class_folder / "row").glob("*.png")).read_bytes())
+    assert len(NewImagesDataset(str(tmp_path)).load().table) == 3
