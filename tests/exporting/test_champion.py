@@ -19,7 +19,7 @@ from cnn_transfer.exporting import (
     describe_champion,
     judge_both,
 )
-from cnn_transfer.exporting.challenge import check_not_worse
+from cnn_transfer.exporting.challenge import WorseReleaseError, check_not_worse
 from cnn_transfer.exporting.challenge_figures import draw_champion, draw_lost
 from cnn_transfer.exporting.champion import JUDGED_COLUMNS
 from cnn_transfer.prediction import Predictor
@@ -241,21 +241,51 @@ def knowing(predictor, *class_names):
     return replace(predictor, facts=predictor.facts.model_copy(update={"card": card}), digest="of other files")
 
 
-def test_new_classes_are_not_compared_and_gone_ones_named(predictor, shapes, shape_splits, compare):
-    champion = Champion("1", knowing(predictor, "blob", "column", "diagonal", "ring"))
+def test_new_classes_are_not_compared(predictor, shapes, shape_splits, compare):
+    champion = Champion("1", knowing(predictor, "blob", "column", "diagonal"))
     table = judge_both(predictor, champion, shapes, shape_splits)
     found, classes = compare(table, champion=champion)
     assert set(classes["class"]) == {"blob", "column", "diagonal"}
     assert (found["images"], found["unknown_classes"]) == (60, 20)
     assert "Not compared: classes that the release before does not know, row (20 test images)." in found["notes"]
-    assert "Classes that are not there any more: ring." in found["notes"]
+    assert (found["new_classes"], found["gone_classes"], found["passed"]) == (["row"], [], True)
+    assert "GONE" not in found["statement"]
+
+
+@pytest.mark.parametrize(
+    ("refuse", "passed"), [("clearly_worse", False), ("not_shown_as_good", False), ("never", True)]
+)
+def test_a_class_that_is_gone_is_refused_and_named(predictor, shapes, shape_splits, compare, refuse, passed):
+    champion = Champion("1", knowing(predictor, "blob", "column", "diagonal", "row", "ring"))
+    table = judge_both(predictor, champion, shapes, shape_splits)
+    found, classes = compare(table, Rule(refuse, 0.5, 0.95), champion=champion)
+    assert (found["gone_classes"], found["passed"], found["difference"]) == (["ring"], passed, 0)
+    assert (found["verdict"], found["worse_classes"]) == ("no clear difference", [])
+    assert found["statement"].endswith("no clear difference. GONE CLASS: ring.")
+    title = draw_champion(found, classes).get_suptitle()
+    assert title == f"Against the release before ({'released' if passed else 'REFUSED'})"
+    if passed:
+        check_not_worse(found)
+        return
+    message = (
+        r"have all of its classes; nothing is released, and 1 stays\. .* GONE CLASS: ring\. .*"
+        r"--params export\.champion\.refuse=never\. Where the classes were removed on purpose, once is enough"
+    )
+    with pytest.raises(WorseReleaseError, match=message):
+        check_not_worse(found)
 
 
 def test_no_common_image_is_said(predictor, shapes, shape_splits, compare):
     champion = Champion("1", knowing(predictor, "a", "b", "c", "d"))
     found, classes = compare(judge_both(predictor, champion, shapes, shape_splits), champion=champion)
-    assert found["statement"].endswith("no test image that it has not seen and whose class it knows.")
-    assert (found["passed"], found["verdict"], len(classes)) == (True, None, 0)
+    assert found["statement"].endswith("not seen and whose class it knows. GONE CLASSES: a, b, c, d.")
+    assert (found["passed"], found["verdict"], len(classes)) == (False, None, 0)
+    everything = predictor.facts.class_names
+    unseen = compare(judged((0, 0, 0, 0)), champion=Champion("1", knowing(predictor, *everything)))[0]
+    assert (unseen["statement"], unseen["passed"]) == (
+        found["statement"].removesuffix(" GONE CLASSES: a, b, c, d."),
+        True,
+    )
 
 
 def of_format(predictor, **changes):

@@ -3,7 +3,7 @@
 Both have labelled the same test images (`champion.judge_both`); labels are those of today. The difference of accuracies
 has the interval of `evaluation.paired_difference`, and so has that of each class, at a level for all classes together
 (Bonferroni): with intervals of 95% at most 2.5% of challengers as good as the champion seem clearly worse over all, and
-as many in some class.
+as many in some class. A class that is not there any more has no such images: losing one is refused without them.
 
 Test images decide nothing here but whether a release that is clearly worse is refused. `benchmarks/releases.py`
 measures what that does, release after release, to an accuracy that is stated on the same test images.
@@ -11,7 +11,7 @@ measures what that does, release after release, to an accuracy that is stated on
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -42,8 +42,9 @@ class Rule:
     """Which challenger is refused.
 
     Attributes:
-        refuse: `clearly_worse`: one whose accuracy, or that in a class, is shown to be lower by more than `most_loss`;
-            `not_shown_as_good`: also one whose accuracy is not shown to be lower by no more than that; `never`: none.
+        refuse: `clearly_worse`: one that lacks a class of the champion, or whose accuracy, or that in a class, is shown
+            to be lower by more than `most_loss`; `not_shown_as_good`: also one whose accuracy is not shown to be lower
+            by no more than that; `never`: none.
         most_loss: Of accuracy that is allowed, 0-1.
         confidence: Level of the intervals, 0-1.
     """
@@ -74,11 +75,13 @@ def compare_with_champion(
         `champion_accuracy`, `difference` with `_low` and `_high`, `verdict`.
     """
     figures, classes = weigh(judged, rule)
-    figures |= _class_changes(challenger, champion)
+    changes = _class_changes(challenger, champion)
+    passed = passes(figures, rule, changes["gone_classes"])
+    figures |= changes
     return {
         "champion": champion.version or None,
         "challenger": challenger.version,
-        "passed": passes(figures, rule) or not champion.version or same_network(challenger, champion),
+        "passed": passed or not champion.version or same_network(challenger, champion),
         "statement": _statement(challenger, champion, figures, classes),
         "notes": _notes(challenger, champion, figures),
         "rule": {"refuse": rule.refuse, "most_loss": rule.most_loss, "confidence": rule.confidence},
@@ -93,16 +96,17 @@ def weigh(judged: pd.DataFrame, rule: Rule) -> tuple[dict[str, Any], pd.DataFram
     return _figures(judged, rule) | {"worse_classes": worse}, classes
 
 
-def passes(figures: Mapping[str, Any], rule: Rule) -> bool:
+def passes(figures: Mapping[str, Any], rule: Rule, gone_classes: Sequence[str] = ()) -> bool:
     """Whether a challenger may take the champion's place.
 
     Args:
         figures: See `weigh`.
         rule: Which is refused.
+        gone_classes: Names of classes of the champion that the challenger does not have.
     """
     if rule.refuse == "never":
         return True
-    if figures["verdict"] == WORSE or figures["worse_classes"]:
+    if figures["verdict"] == WORSE or figures["worse_classes"] or gone_classes:
         return False
     low = figures["difference_low"]
     return rule.refuse == "clearly_worse" or (low is not None and low >= -rule.most_loss)
@@ -140,11 +144,17 @@ def check_not_worse(comparison: Mapping[str, Any]) -> None:
     }[comparison["rule"]["refuse"]]
     allowed = comparison["rule"]["most_loss"]
     loss = f" ({100 * allowed:g} points of loss are allowed)" if allowed else ""
+    classes, removed = "", ""
+    if comparison["gone_classes"]:
+        classes = " and must have all of its classes"
+        removed = (
+            " Where the classes were removed on purpose, once is enough: the next release is compared with this one."
+        )
     raise WorseReleaseError(
-        f"A release {asked}{loss}; nothing is released, and {comparison['champion']} stays. "
+        f"A release {asked}{loss}{classes}; nothing is released, and {comparison['champion']} stays. "
         f"{comparison['statement']} Look at champion_changes, its images in champion_sheet, and at what changed: kedro "
-        "run --pipelines compare_runs. Release it all the same with --params export.champion.refuse=never, or allow a "
-        "loss with export.champion.most_loss."
+        "run --pipelines compare_runs. Allow a loss of accuracy with export.champion.most_loss, or release it all the "
+        f"same with --params export.champion.refuse=never.{removed}"
     )
 
 
@@ -210,10 +220,12 @@ def _statement(challenger: Predictor, champion: Champion, figures: Mapping[str, 
         return f"Not compared with the release before, {champion.version}: {champion.problem}"
     if same_network(challenger, champion):
         return f"The network is that of the release before, {champion.version}."
+    gone = figures["gone_classes"]
+    lost = f" GONE {'CLASSES' if len(gone) > 1 else 'CLASS'}: {_named(gone)}." if gone else ""
     if not figures["images"]:
         return (
             f"Not compared with the release before, {champion.version}: there is no test image that it has not seen "
-            "and whose class it knows."
+            f"and whose class it knows.{lost}"
         )
     points = [f"{100 * figures[name]:+.1f}" for name in ("difference", "difference_low", "difference_high")]
     said = {BETTER: "better", WORSE: "WORSE", NO_DIFFERENCE: "no clear difference"}[figures["verdict"]]
@@ -230,7 +242,7 @@ def _statement(challenger: Predictor, champion: Champion, figures: Mapping[str, 
         ]
         more = f" and {len(worse) - MOST_NAMED} more" if len(worse) > MOST_NAMED else ""
         text += f" WORSE IN {'CLASSES' if len(worse) > 1 else 'CLASS'} {', '.join(named)}{more}."
-    return text
+    return text + lost
 
 
 def _notes(challenger: Predictor, champion: Champion, figures: Mapping[str, Any]) -> list[str]:
@@ -250,8 +262,6 @@ def _notes(challenger: Predictor, champion: Champion, figures: Mapping[str, Any]
             f"Not compared: classes that the release before does not know, {_named(figures['new_classes'])} "
             f"({figures['unknown_classes']:,} test images)."
         )
-    if figures["gone_classes"]:
-        notes.append(f"Classes that are not there any more: {_named(figures['gone_classes'])}.")
     now, before = challenger.facts.image_format, champion.predictor.facts.image_format
     if _sees_less(before, now):
         notes.append(
