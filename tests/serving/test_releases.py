@@ -22,8 +22,17 @@ def completed(folder, seconds):
 
 @pytest.fixture
 def slot(releases):
-    metrics = Metrics()
-    slot = ModelSlot(releases, lambda release: load_release(release, Settings(release=str(releases))), metrics)
+    """A slot whose seconds pass when `wait` is called; it pauses for 5 of them first."""
+    metrics, now = Metrics(), [0.0]
+
+    def load(release):
+        return load_release(release, Settings(release=str(releases)))
+
+    def wait(seconds):
+        now[0] += seconds
+
+    slot = ModelSlot(releases, load, metrics, 5, lambda: now[0])
+    slot.wait = wait
     slot.loads = lambda result: metrics.registry.get_sample_value("cnn_transfer_model_loads_total", {"result": result})
     assert slot.refresh()
     return slot
@@ -60,19 +69,54 @@ def test_a_new_release_is_swapped_in_and_pictures_of_the_last_one_stay(slot, cop
 
 
 @pytest.mark.parametrize("name", ["predictor.json", "model.onnx", "features.npz", "training.parquet", "exports.json"])
-def test_a_damaged_release_is_logged_and_the_old_one_stays(slot, copy_release, caplog, name):
+def test_a_damaged_release_is_logged_and_the_old_one_stays_until_it_is_whole(slot, copy_release, caplog, name):
     damaged = copy_release("damaged")
     content = (damaged / name).read_bytes()
     (damaged / name).write_bytes(content[: len(content) // 2])
+    written = (damaged / "exports.json").stat().st_mtime
     assert not slot.refresh()
-    assert not slot.refresh()  # it is not tried again
+    slot.wait(4.9)
+    assert not slot.refresh()  # it is not tried again yet
     assert slot.current.version == VERSION
     assert slot.loads("failed") == 1
-    assert f"damaged/release cannot be served; {VERSION} stays" in caplog.text
+    assert f"damaged/release cannot be served; {VERSION} stays; it is tried again in 5 s" in caplog.text
     (damaged / name).write_bytes(content)
-    completed(damaged, 4_000_000_000)  # written again
+    completed(damaged, written)  # as rsync leaves it
+    slot.wait(0.1)
     assert slot.refresh()
     assert slot.current.version == "damaged"
+
+
+def test_a_damaged_release_that_is_written_again_is_tried_at_once(slot, copy_release):
+    damaged = copy_release("damaged")
+    content = (damaged / "model.onnx").read_bytes()
+    (damaged / "model.onnx").write_bytes(b"no model")
+    assert not slot.refresh()
+    (damaged / "model.onnx").write_bytes(content)
+    completed(damaged, 4_000_000_000)
+    assert slot.refresh()
+
+
+def test_pauses_between_tries_double_up_to_ten_minutes(slot, copy_release, monkeypatch):
+    def time_out(_):
+        raise ConnectionError("Read timed out")
+
+    load = slot._load
+    monkeypatch.setattr(slot, "_load", time_out)
+    copy_release("second")
+    assert not slot.refresh()
+    for tries, pause in enumerate([5, 10, 20, 40, 80, 160, 320, 600, 600], 1):
+        slot.wait(pause - 1)
+        assert not slot.refresh()
+        assert slot.loads("failed") == tries
+        slot.wait(1)
+        assert not slot.refresh()
+        assert slot.loads("failed") == tries + 1
+    monkeypatch.setattr(slot, "_load", load)
+    assert not slot.refresh()
+    slot.wait(600)
+    assert slot.refresh()
+    assert slot.current.version == "second"
 
 
 @pytest.mark.parametrize("name", ["predictor.json", "model.onnx", "features.npz", "README.md"])
@@ -88,6 +132,10 @@ def test_exports_of_another_form_or_outside_their_tolerance_are_not_served(slot,
         content = json.loads((folder / "exports.json").read_text()) | change
         (folder / "exports.json").write_text(json.dumps(content))
         assert not slot.refresh()
+    slot.wait(1e9)
+    assert not slot.refresh()
+    assert slot.loads("failed") == 2  # neither is tried again
+    assert caplog.text.count("it is tried again when it is written again") == 2
     assert "is of the form 0, this program reads 2" in caplog.text
     assert "export onnx of the release bad is outside its tolerance" in caplog.text
 
@@ -107,7 +155,7 @@ def test_a_release_stays_in_memory_when_all_are_removed(slot, releases):
 
 
 def test_without_a_release_it_says_how_to_make_one(tmp_path):
-    slot = ModelSlot(tmp_path, None, Metrics())
+    slot = ModelSlot(tmp_path, None, Metrics(), 5)
     assert not slot.refresh()
     with pytest.raises(NoReleaseError, match=r"kedro run --pipelines export"):
         _ = slot.current

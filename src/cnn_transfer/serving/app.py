@@ -65,7 +65,9 @@ class Service:
 
     def __init__(self, settings: Settings) -> None:
         self.settings, self.metrics = settings, Metrics()
-        self.slot = ModelSlot(settings.release, lambda release: load_release(release, settings), self.metrics)
+        self.slot = ModelSlot(
+            settings.release, lambda release: load_release(release, settings), self.metrics, settings.watch_seconds
+        )
         self.labeller = Labeller(settings, self.metrics)
         self.memory = UploadMemory(settings.most_waiting_mb * 10**6)
         self.stopping = False
@@ -82,7 +84,7 @@ class Service:
         with threadpool_limits(self.settings.threads, "blas"), quiet_pillow():
             await asyncio.to_thread(self.slot.refresh)
             _ = self.slot.current
-            watch = asyncio.create_task(self.slot.watch(self.settings.watch_seconds))
+            watch = asyncio.create_task(self.slot.watch())
             async with self.labeller.running():
                 try:
                     yield

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import numpy as np
@@ -30,11 +31,16 @@ from cnn_transfer.serving.settings import Settings
 
 LOGGER = logging.getLogger(__name__)
 QUICK_SECONDS = 0.02  # for which a batch may hold requests up
+MOST_PAUSE_SECONDS = 600  # until a release that could not be loaded is tried again
 MOST_WAITING = 4  # wall time over processor time of a batch beside other work; more: it computes in other threads
 
 
 class NoReleaseError(RuntimeError):
     """There is no release to serve."""
+
+
+class UnfitReleaseError(ValueError):
+    """A release cannot be served by this program, however often it is tried."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,8 @@ def load_release(release: PublishedRelease, settings: Settings) -> ServedModel:
     """Load a release and label a few images with it, so that the first request is not the slow one.
 
     Raises:
-        ValueError: When it is damaged, of another form, or its export did not pass its checks.
+        UnfitReleaseError: When it is of another form, or its export did not pass its checks.
+        ValueError: When it is damaged.
         FileNotFoundError: When a file is missing.
         ModuleNotFoundError: When the runtime is not installed.
     """
@@ -140,12 +147,14 @@ def _quick_images(model: ServedModel, most: int) -> int:
 def _load(release: PublishedRelease, folder: Path, settings: Settings) -> ServedModel:
     exports = json.loads((folder / EXPORTS).read_text(encoding="utf-8"))
     if exports.get("form") != FORM:
-        raise ValueError(
+        raise UnfitReleaseError(
             f"The release {release.version} is of the form {exports.get('form')}, this program reads {FORM}: "
             "make it anew with kedro run --pipelines export"
         )
     if any(export["name"] == settings.runtime and not export["passed"] for export in exports["exports"]):
-        raise ValueError(f"The export {settings.runtime} of the release {release.version} is outside its tolerance")
+        raise UnfitReleaseError(
+            f"The export {settings.runtime} of the release {release.version} is outside its tolerance"
+        )
     predictor = Predictor.load(folder, settings.runtime, settings.threads)
     image_format = predictor.facts.image_format
     served = min(image_format.most_megapixels, settings.most_megapixels)
@@ -154,16 +163,31 @@ def _load(release: PublishedRelease, folder: Path, settings: Settings) -> Served
     )
 
 
+class _Failure(NamedTuple):
+    """A release could not be loaded: for how many seconds it is not tried again, and until when on the clock."""
+
+    pause: float
+    retry_at: float
+
+
 class ModelSlot:
     """Holds the model that is served, and exchanges it while requests are answered.
 
     A request takes `current` once and keeps it to its end; a model is given up when no request has it any more.
     """
 
-    def __init__(self, location: str | Path, load: Callable[[PublishedRelease], ServedModel], metrics: Metrics) -> None:
+    def __init__(
+        self,
+        location: str | Path,
+        load: Callable[[PublishedRelease], ServedModel],
+        metrics: Metrics,
+        watch_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._location, self._load, self._metrics = location, load, metrics
+        self._watch_seconds, self._clock = watch_seconds, clock
         self._model: ServedModel | None = None
-        self._failed: set[PublishedRelease] = set()
+        self._failed: dict[PublishedRelease, _Failure] = {}
         self._pictures: dict[str, Sequence[bytes]] = {}
 
     @property
@@ -191,27 +215,35 @@ class ModelSlot:
     def refresh(self) -> bool:
         """Serve the newest release that can be loaded; returns whether that is another one than before.
 
-        One that cannot is logged and counted, and not tried again before it is written again.
+        One that cannot is logged and counted. It may still be on its way here, or a store may not have answered: it is
+        tried again after a pause, which doubles each time. One that is unfit is not, before it is written again.
         """
         for release in find_releases(self._location):
             if self._model is not None and release == self._model.release:
                 return False
-            if release in self._failed:
+            failed = self._failed.get(release)
+            if failed and self._clock() < failed.retry_at:
                 continue
             try:
                 model = self._load(release)
-            except Exception:  # a damaged release makes its readers raise whatever their code meets
-                self._failed.add(release)
+            except Exception as error:  # a damaged release makes its readers raise whatever their code meets
+                pause = math.inf if isinstance(error, UnfitReleaseError) else self._next_pause(failed)
+                self._failed[release] = _Failure(pause, self._clock() + pause)
                 self._metrics.swaps.labels("failed").inc()
                 LOGGER.exception(
-                    "The release %s cannot be served; %s",
+                    "The release %s cannot be served; %s; it is tried again %s",
                     release.address,
                     f"{self._model.version} stays" if self._model else "an older one is tried",
+                    "when it is written again" if pause == math.inf else f"in {pause:g} s",
                 )
                 continue
+            self._failed.pop(release, None)
             self._swap(model)
             return True
         return False
+
+    def _next_pause(self, failed: _Failure | None) -> float:
+        return min(2 * failed.pause, MOST_PAUSE_SECONDS) if failed else self._watch_seconds
 
     def _swap(self, model: ServedModel) -> None:
         before = [] if self._model is None else [self._model.version]
@@ -225,10 +257,10 @@ class ModelSlot:
         self._metrics.swaps.labels("served").inc()
         LOGGER.info("Serving the release %s with %s", model.version, model.runtime)
 
-    async def watch(self, seconds: float) -> None:
+    async def watch(self) -> None:
         """Refresh for ever, in another thread."""
         while True:
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(self._watch_seconds)
             try:
                 await asyncio.to_thread(self.refresh)
             except Exception:  # the watch must not end; the next look may succeed
