@@ -14,13 +14,14 @@ import pytest
 from PIL import Image
 from services import VERSION, form, serving
 
+from cnn_transfer.images import ImageFormat
 from cnn_transfer.prediction import Predictor
 from cnn_transfer.serving import labelling, releases
 from cnn_transfer.serving.answers import Explanation, Predictions, Refusal
 from cnn_transfer.serving.app import API_PAGE_POLICY, POLICY
 from cnn_transfer.serving.metrics import Metrics
 from cnn_transfer.serving.settings import Settings
-from cnn_transfer.serving.uploads import SERVICE_CODES, UploadMemory
+from cnn_transfer.serving.uploads import SERVICE_CODES, Upload, UploadMemory
 from images.odd_images import harmful, odd, torn
 
 NOTED = ("withheld", "unlike", "predicted")  # what is counted of a labelled image
@@ -322,6 +323,54 @@ def test_a_small_file_of_many_pixels_is_decoded_in_a_thread(client, photos, monk
     threads.clear()
     assert client.send(("a.png", next(iter(photos.values())))).status == 200
     assert threads == [small, "Decoded"]
+
+
+def test_images_decoded_at_once_have_few_pixels_together_however_many_cores_there_are(monkeypatch):
+    stream, guard, pixels, most = io.BytesIO(), threading.Lock(), [0], [0]
+    Image.new("L", (4000, 3000)).save(stream, "PNG")
+
+    def watched(upload, *_):
+        declared = 12 * 10**6 if upload.name.isdigit() else 0
+        with guard:
+            pixels[0] += declared
+            most[0] = max(most[0], pixels[0])
+        time.sleep(0.05)
+        with guard:
+            pixels[0] -= declared
+        return labelling.Rejected(upload.name, "")
+
+    monkeypatch.setattr(labelling, "_decode", watched)
+    monkeypatch.setattr(labelling.os, "cpu_count", lambda: 16)
+    uploads = [Upload(f"{number}", stream.getvalue(), 10_000) for number in range(12)]
+    uploads.append(Upload("no image", b"text" * 2500, 10_000))
+    labeller, image_format = labelling.Labeller(Settings(), Metrics()), ImageFormat(image_size_px=28, channels=1)
+    decoded = asyncio.run(labeller._decode_all(uploads, image_format))
+    assert [image.reason for image in decoded] == [upload.name for upload in uploads]
+    assert most[0] == 48 * 10**6
+
+
+def test_an_image_larger_than_the_room_is_decoded_alone():
+    room = labelling.DecodingRoom(10)
+    with room.share(100):
+        assert room._used == 10
+    assert room._used == 0
+
+
+def test_a_large_image_is_not_overtaken_by_small_ones_that_come_later():
+    room, order = labelling.DecodingRoom(10), []
+
+    def decode(pixels):
+        with room.share(pixels):
+            order.append(pixels)
+
+    with ThreadPoolExecutor(2) as pool, room.share(4):
+        pool.submit(decode, 8)
+        while not room._first.locked():
+            time.sleep(0.001)
+        pool.submit(decode, 3)
+        time.sleep(0.05)
+        assert order == []
+    assert order == [8, 3]
 
 
 def test_only_what_takes_long_is_labelled_in_a_thread(client, photos, monkeypatch):

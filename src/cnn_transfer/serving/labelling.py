@@ -9,18 +9,21 @@ load a batch is one request. What takes only milliseconds is not handed to a thr
 from __future__ import annotations
 
 import asyncio
+import io
 import os
+import threading
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from cnn_transfer.images import ImageFormat, UnusableImageError, decode_image
-from cnn_transfer.images.decoding import Decoded
+from cnn_transfer.images.decoding import FORMATS, Decoded
 from cnn_transfer.serving.answers import explanation_json, images_json
 from cnn_transfer.serving.metrics import Metrics
 from cnn_transfer.serving.releases import ServedModel
@@ -28,6 +31,9 @@ from cnn_transfer.serving.settings import Settings
 from cnn_transfer.serving.uploads import FILE_TOO_LARGE, RefusedError, Upload
 
 SMALL_BYTES, SMALL_MEGAPIXELS = 2048, 0.07  # most of an image that is decoded at once; a bomb declares more pixels
+MOST_PIXELS = (
+    50 * 10**6
+)  # declared by the images that are decoded at once: each takes several bytes, whatever its file has
 ROUNDS = 2  # of the event loop, in which requests that have arrived get into the next batch
 MOST_EXPLANATIONS = 8  # on their way at once; each takes as long as a hundred images
 
@@ -54,6 +60,28 @@ class _Waiting:
     )
 
 
+class DecodingRoom:
+    """Pixels of images that are being decoded in threads, of all requests together."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._used = most, 0
+        self._first, self._left = threading.Lock(), threading.Condition()
+
+    @contextmanager
+    def share(self, pixels: int) -> Iterator[None]:
+        """Wait for room for an image, and keep it while the block runs; one larger than all of it gets all of it."""
+        pixels = min(pixels, self._most)
+        with self._first, self._left:  # one waits for room, the others to be the first: no small image overtakes it
+            self._left.wait_for(lambda: self._used + pixels <= self._most)
+            self._used += pixels
+        try:
+            yield
+        finally:
+            with self._left:
+                self._used -= pixels
+                self._left.notify()
+
+
 class Labeller:
     """Decodes and labels."""
 
@@ -62,6 +90,7 @@ class Labeller:
         self._waiting: asyncio.Queue[_Waiting] = asyncio.Queue()
         self._images = 0  # on their way
         self._explanations = 0  # likewise
+        self._room = DecodingRoom(MOST_PIXELS)
         self._decoders = ThreadPoolExecutor(os.cpu_count(), "decode")
         self._labeller = ThreadPoolExecutor(1, "label")
         self._explainer = ThreadPoolExecutor(1, "explain")
@@ -132,7 +161,7 @@ class Labeller:
         most_mb, loop = self._settings.most_file_mb, asyncio.get_running_loop()
         decoded = [_decode_small(upload, image_format, most_mb) for upload in uploads]
         larger = {
-            place: loop.run_in_executor(self._decoders, _decode, uploads[place], image_format, most_mb)
+            place: loop.run_in_executor(self._decoders, self._decode_large, uploads[place], image_format, most_mb)
             for place, image in enumerate(decoded)
             if image is None
         }
@@ -142,6 +171,10 @@ class Labeller:
                 self._metrics.images.labels("rejected").inc()
                 self._metrics.rejected.labels(image.reason).inc()
         return images
+
+    def _decode_large(self, upload: Upload, image_format: ImageFormat, most_mb: float) -> Decoded | Rejected:
+        with self._room.share(_declared_pixels(upload)):
+            return _decode(upload, image_format, most_mb)
 
     def _count(self, images: int) -> None:
         self._images += images
@@ -204,6 +237,15 @@ def _decode_small(upload: Upload, image_format: ImageFormat, most_mb: float) -> 
     limit = min(image_format.most_megapixels, SMALL_MEGAPIXELS)
     image = _decode(upload, image_format.model_copy(update={"most_megapixels": limit}), most_mb)
     return None if isinstance(image, Rejected) and image.reason == "too_large" else image
+
+
+def _declared_pixels(upload: Upload) -> int:
+    """What the header says; 0 where it cannot be read, which takes no memory either."""
+    try:
+        with Image.open(io.BytesIO(upload.content or b""), formats=FORMATS) as image:
+            return image.width * image.height
+    except Exception:  # damaged files make Pillow's plugins raise whatever they meet; `decode_image` says what it is
+        return 0
 
 
 def _decode(upload: Upload, image_format: ImageFormat, most_mb: float) -> Decoded | Rejected:
