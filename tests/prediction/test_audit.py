@@ -245,6 +245,11 @@ def test_what_was_said_of_an_image_is_known_in_every_later_audit():
     corrected = first.assign(label="cat", looked_at=first["id"] == "a0")
     later = find_known_labels(again, other, {"1": first, "2": corrected})
     assert later.set_index("id")["label"].to_dict() == {"a1": "cat", "a2": "dog", "a3": "cat", "a5": "cat"}
+    none = corrected.assign(label=None)
+    overruled = find_known_labels(again, other, {"1": first, "2": none})
+    assert overruled["id"].tolist() == ["a2", "a3", "a5"]  # what a0 was said to be at first does not come back
+    foxes = find_known_labels(again, other, {"1": first, "2": corrected.assign(label="fox")})  # of a network before
+    assert foxes["id"].tolist() == ["a2", "a3", "a5"]
     assert find_known_labels(again, other | {"class_names": ["fox"]}, {"1": first}).empty
     assert find_known_labels(again, other, {}).empty
 

@@ -140,7 +140,8 @@ def find_known_labels(
 ) -> pd.DataFrame:
     """What somebody said of images of a sample in earlier audits, of whatever network, by their content.
 
-    That an image is none of the classes is not taken over, since the classes may have been others.
+    That an image is none of the classes is not taken over, since the classes may have been others; but it overrules
+    what was said before.
 
     Args:
         pictures: Table of the pictures of the sample, see `ImageSet`.
@@ -148,12 +149,12 @@ def find_known_labels(
         earlier: See `measure_audit`.
 
     Returns:
-        `id` and `label`, the last one that was given, where it is a class.
+        `id` and `label`, the last one that was given, of the images where that is a class.
     """
     tables = [table[table["looked_at"]] for table in _tables_of(earlier.values())]
     said = pd.concat([pd.DataFrame(columns=["content_digest", "label"], dtype="str"), *tables])
-    said = said[said["content_digest"].notna() & said["label"].isin(population["class_names"])]
-    labels = said.drop_duplicates("content_digest", keep="last").set_index("content_digest")["label"]
+    said = said[said["content_digest"].notna()].drop_duplicates("content_digest", keep="last")
+    labels = said[said["label"].isin(population["class_names"])].set_index("content_digest")["label"]
     known = pictures[["id"]].assign(label=pictures["content_digest"].map(labels).astype("str"))
     return known.dropna(subset="label").reset_index(drop=True)
 
