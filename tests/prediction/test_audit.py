@@ -224,12 +224,27 @@ def test_an_image_of_several_audits_counts_once_as_it_was_said_to_be_last():
     assert "2 of this network, 2 images that lie in several counted once. " in " ".join(describe_audit(result))
 
 
+def test_the_same_file_twice_in_one_audit_counts_twice():
+    """Both were drawn, and stand for as many of the images that were labelled as any other."""
+    sample, digests = sample_of(6), ["one file"] * 4 + ["another", "a third"]
+    result, monday = measured(sample, population_of(), told(sample, 2), digests=digests)
+    assert [result["all_audits"][name] for name in ("looked_at", "right", "repeated")] == [6, 4, 0]
+    assert result["all_audits"]["accuracy"] == result["answered"]["accuracy"]
+    tuesday, _ = measured(
+        sample, population_of() | {"labels": "tuesday"}, told(sample), {"1": monday}, digests=[*"abcd", "one file", "f"]
+    )
+    together = tuesday["all_audits"]
+    assert [together[name] for name in ("looked_at", "right", "repeated")] == [8, 8, 4]
+
+
 def test_images_without_a_picture_are_counted_each_by_itself():
     sample = sample_of(10)
-    pictures = pd.DataFrame({"id": sample["id"][:4], "content_digest": list("abca")})
-    result, answers = measure_audit(sample, population_of(), pictures, NOTHING, told(sample), {})
+    pictures = pd.DataFrame({"id": sample["id"][:4], "content_digest": list("abcd")})
+    _, answers = measure_audit(sample, population_of(), pictures, NOTHING, told(sample), {})
     assert answers["content_digest"].isna().sum() == 6
-    assert (result["all_audits"]["looked_at"], result["all_audits"]["repeated"]) == (9, 1)
+    earlier = {"1": answers.assign(labels="of monday")}
+    result, _ = measure_audit(sample, population_of(), pictures, NOTHING, told(sample), earlier)
+    assert (result["all_audits"]["looked_at"], result["all_audits"]["repeated"]) == (16, 4)
 
 
 def test_what_was_said_of_an_image_is_known_in_every_later_audit():

@@ -218,8 +218,8 @@ def measure_audit(
         `right`, `none_of_the_classes`, `expected_right` (by the network's own confidence), `accuracy` with
         `accuracy_low` and `accuracy_high` (None where nobody looked); and the same three over both, as if every image
         were answered; `all_audits`: how many `audits` there are of this network, and of all their answered images
-        `looked_at` (`repeated`: the same file in several audits, counted once), `right`, `accuracy` with its interval,
-        `verdict` and `statement`.
+        `looked_at` (`repeated`: files that a later audit has, too, which are counted there), `right`, `accuracy` with
+        its interval, `verdict` and `statement`.
 
     Raises:
         UnusableSetError: When an id is not in the sample or has two labels, a label is no class, or no image was looked
@@ -274,7 +274,7 @@ def _together(result: Mapping[str, Any], audits: Iterable[Any]) -> dict[str, Any
     of_network = of_network[of_network["model_version"] == result["model_version"]]
     last = of_network[of_network["audit"] == of_network.groupby("labels")["audit"].transform("max")]
     answers = last[(last["stratum"] == ANSWERED) & last["looked_at"]]
-    repeated = answers["content_digest"].notna() & answers.duplicated("content_digest", keep="last")
+    repeated = answers["audit"] < answers.groupby("content_digest")["audit"].transform("max")  # False without a digest
     looked_at, right = int((~repeated).sum()), int(answers["right"][~repeated].sum())
     figures = {"looked_at": looked_at, "right": right, **_shares(right, looked_at, result["confidence"])}
     verdict = _verdict(result["promised_accuracy"], result["confidence"], figures)
