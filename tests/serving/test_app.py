@@ -117,7 +117,11 @@ def test_without_a_usable_image_there_is_one_code_or_several(client, photos):
             "multipart/form-data; boundary=limit",
             "malformed",
         ),
+        (form(("a.png", b"x"))[0][:-4], "multipart/form-data; boundary=limit", "malformed"),
+        (form(("a.png", b"x"), ("b.png", b"x" * 100))[0][:-50], "multipart/form-data; boundary=limit", "malformed"),
+        (b"", "multipart/form-data; boundary=limit", "malformed"),
         (b"--limit--\r\n", "multipart/form-data; boundary=limit", "no_file"),
+        (b"--limit--", "multipart/form-data; boundary=limit", "no_file"),
         (form(("", b""))[0], "multipart/form-data; boundary=limit", "no_file"),
         (form(*[("a.png", b"x")] * 5)[0], "multipart/form-data; boundary=limit", "too_many_files"),
         (form(*[("a.png", b"x")] * 10_000)[0], "multipart/form-data; boundary=limit", "too_many_files"),
@@ -128,6 +132,15 @@ def test_refuses_requests_with_a_code(client, path, body, kind, code):
     answer = client.ask("POST", path, body, {"content-type": kind})
     assert (answer.status, answer.json["error"]["code"]) == (SERVICE_CODES[code][0], code)
     Refusal.model_validate(answer.json)
+
+
+def test_images_of_a_form_that_was_cut_off_are_not_labelled(client, photos):
+    body, kind = form(*list(photos.items())[:2])
+    answer = client.ask("POST", "/predict", body[:-100], {"content-type": kind})
+    assert (answer.status, answer.json["images"]) == (400, [])
+    assert answer.json["error"]["detail"] == (
+        "The form must end with its closing boundary, and does not: it was cut off."
+    )
 
 
 def test_limits_hold_whatever_the_length_says(client):

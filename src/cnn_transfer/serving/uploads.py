@@ -6,11 +6,11 @@ What is refused has a code: those of the intake (`images.reasons`) for images, a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import ClassVar, NamedTuple
 
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
@@ -99,10 +99,26 @@ class MemoryShare:
         self.taken += size
 
 
-class _InMemory(MultiPartParser):
-    """Starlette's parser writes larger files to a disk, unless it is told not to."""
+class _WholeInMemory(MultiPartParser):
+    """Starlette's parser writes larger files to a disk, unless it is told not to, and takes a form that was cut off."""
 
     spool_max_size: ClassVar[int] = 2**62  # type: ignore[misc]
+    _ended = False
+
+    def on_end(self) -> None:
+        """Note that the closing boundary is there."""
+        self._ended = True
+
+    async def parse(self) -> FormData:
+        """Parse all of it; where that fails, files that have begun are closed."""
+        self.stream = self._to_the_end(self.stream)
+        return await super().parse()
+
+    async def _to_the_end(self, body: AsyncIterable[bytes]) -> AsyncGenerator[bytes]:
+        async for chunk in body:
+            yield chunk
+        if not self._ended:
+            raise MultiPartException("The form must end with its closing boundary, and does not: it was cut off.")
 
 
 async def read_uploads(request: Request, settings: Settings, share: MemoryShare) -> list[Upload]:
@@ -155,7 +171,7 @@ async def _limited(request: Request, most: int, settings: Settings, share: Memor
 
 
 async def _parse(request: Request, body: AsyncIterator[bytes], settings: Settings) -> Sequence[UploadFile]:
-    parser = _InMemory(
+    parser = _WholeInMemory(
         request.headers,
         body,  # type: ignore[arg-type]
         max_files=settings.most_files,
