@@ -120,6 +120,7 @@ def test_without_a_usable_image_there_is_one_code_or_several(client, photos):
         (form(("a.png", b"x"))[0][:-4], "multipart/form-data; boundary=limit", "malformed"),
         (form(("a.png", b"x"), ("b.png", b"x" * 100))[0][:-50], "multipart/form-data; boundary=limit", "malformed"),
         (b"", "multipart/form-data; boundary=limit", "malformed"),
+        (form(("a.png", b"x"))[0], "multipart/form-data; boundary=limit; charset=undefined", "malformed"),
         (b"--limit--\r\n", "multipart/form-data; boundary=limit", "no_file"),
         (b"--limit--", "multipart/form-data; boundary=limit", "no_file"),
         (form(("", b""))[0], "multipart/form-data; boundary=limit", "no_file"),

@@ -186,6 +186,10 @@ async def _parse(request: Request, body: AsyncIterator[bytes], settings: Setting
                 "too_many_files", f"A request may have {settings.most_files} files. Send them in several requests."
             ) from error
         raise RefusedError("malformed", error.message) from error
+    except UnicodeError as error:  # of codecs that are not for text on the wire, such as undefined
+        raise RefusedError(
+            "malformed", "Names in the form cannot be read in its charset. Send them in UTF-8."
+        ) from error
     return [part for _, part in form.multi_items() if isinstance(part, UploadFile)]
 
 
