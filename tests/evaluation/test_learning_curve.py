@@ -23,6 +23,7 @@ from cnn_transfer.evaluation.learning_curve import (
     labels_to_reach,
     monotone,
     predictions_by_seed,
+    saves_labels,
     verdict_over_seeds,
 )
 from cnn_transfer.evaluation.verdict import compare_over_seeds
@@ -49,7 +50,8 @@ def points(transfer, scratch=SCRATCH, seeds=2, wobble=0.0, **settings):
 
 
 def reach(accuracies, level):
-    return labels_to_reach(list(SCRATCH), np.array([accuracies]), np.array([level]))[0]
+    """First and last labels at the level."""
+    return tuple(float(end[0]) for end in labels_to_reach(list(SCRATCH), np.array([accuracies]), np.array([level])))
 
 
 def saved(transfer, scratch=SCRATCH, headline=5, seeds=2, **settings):
@@ -61,13 +63,29 @@ def saved(transfer, scratch=SCRATCH, headline=5, seeds=2, **settings):
     [(0.6, 10), (0.65, math.sqrt(10 * 20)), (0.5, 5), (0.8, 40), (0.81, math.inf), (0.49, 0.0), (0.775, 20 * 2**0.75)],
 )
 def test_the_curve_is_read_backwards_in_the_logarithm_of_the_labels(accuracy, labels):
-    assert reach(list(SCRATCH.values()), accuracy) == pytest.approx(labels)
+    assert reach(list(SCRATCH.values()), accuracy) == pytest.approx((labels, labels))
 
 
 def test_a_curve_that_falls_is_made_monotone_first():
-    # 0.75 and 0.625 become 0.6875 each, which is reached at the first of the two.
-    assert reach([0.5, 0.75, 0.625, 0.875], 0.6875) == pytest.approx(10)
-    assert reach([0.5, 0.75, 0.625, 0.875], 0.78125) == pytest.approx(20 * math.sqrt(2))
+    # 0.75 and 0.625 become 0.6875 each, which is reached at both.
+    assert reach([0.5, 0.75, 0.625, 0.875], 0.6875) == pytest.approx((10, 20))
+    assert reach([0.5, 0.75, 0.625, 0.875], 0.78125) == pytest.approx((20 * math.sqrt(2),) * 2)
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "level", "first", "last"),
+    [
+        ([1, 1, 1, 1], 1, 5, 40),
+        ([1, 1, 1, 1], 0.9, 0, 0),
+        ([0.9, 0.9, 0.9, 0.9], 1, math.inf, math.inf),
+        ([0.5, 1, 1, 1], 1, 10, 40),
+        ([0.7, 0.7, 0.8, 0.9], 0.7, 5, 10),
+        ([0.7, 0.7, 0.8, 0.9], 0.75, 10 * math.sqrt(2), 10 * math.sqrt(2)),
+        ([0.1, 0.2, 0.3, 0.3], 0.3, 20, 40),  # of which sums lose the last digits
+    ],
+)
+def test_a_plateau_is_reached_at_its_beginning_and_left_at_its_end(accuracies, level, first, last):
+    assert reach(accuracies, level) == pytest.approx((first, last))
 
 
 @given(st.lists(st.lists(st.floats(0, 1), min_size=5, max_size=5), min_size=1, max_size=4))
@@ -83,8 +101,10 @@ def test_curves_are_made_monotone_as_by_scikit_learn(curves):
 )
 def test_more_accuracy_is_worth_no_fewer_labels(accuracies, one, other):
     low, high = (reach(accuracies, level) for level in sorted((one, other)))
-    assert low <= high
-    assert low == 0 or 5 - 1e-9 <= low <= 40 + 1e-9 or low == math.inf
+    assert low[0] <= high[0]
+    assert low[1] <= high[1]
+    assert low[0] <= low[1] + 1e-9
+    assert all(end == 0 or 5 - 1e-9 <= end <= 40 + 1e-9 or end == math.inf for end in low)
 
 
 def test_the_headline_says_what_the_labels_are_worth():
@@ -129,6 +149,62 @@ def test_a_transfer_that_harms_is_called_that():
 
 def test_a_worth_that_may_be_what_was_given_is_called_unclear():
     assert "whether it saves labels is not clear" in saved({10: 0.61}, headline=10, wobble=0.02)["sentence"]
+
+
+ALWAYS_RIGHT = dict.fromkeys(SCRATCH, 1.0)
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("images", [40, 2000])
+def test_two_sides_that_are_always_right_save_and_cost_nothing(seeds, images):
+    result = saved({5: 1.0, 10: 1.0}, ALWAYS_RIGHT, headline=10, seeds=seeds, images=images)
+    for row in result["rows"]:
+        assert saves_labels(row) is None
+        assert (row["worth_is"], row["worth"], row["saved"]) == ("not_known", None, None)
+        assert row["text"] == "not known (5.0 to 40 as measured)"
+        assert row["accuracy_low"] < 1
+    assert result["sentence"] == (
+        "How many labels from scratch the transfer is worth with 10 labels a class is not known (5.0 to 40 as "
+        "measured): whether it saves labels is not clear."
+    )
+    assert any(
+        "before the curve from scratch, which begins at 5 labels a class" in text for text in result["statements"]
+    )
+    lines = describe_labels_saved(result | {"verdict_over_seeds": None})
+    assert sum("what 5 are worth is not known (5.0 to 40 as measured); what 10" in line for line in lines) == 1
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_one_image_does_not_tell_the_sides_apart(seeds):
+    scratch = {5: 0.925, 10: 0.975, 20: 0.975, 40: 0.975}  # of 40 images
+    better, worse = (saved({10: level}, scratch, 10, seeds, images=40)["headline"] for level in (1.0, 0.95))
+    for row in (better, worse):
+        assert saves_labels(row) is None
+        assert row["difference_low"] < 0 < row["difference_high"]
+    assert better["text"] == "not known (more than 40 as measured)"
+
+
+def test_what_the_sides_differ_by_clearly_is_told_with_few_images():
+    assert saves_labels(saved({10: 1.0}, {5: 0.5, 10: 0.6, 20: 0.8}, 10, images=40)["headline"]) is True
+    assert saves_labels(saved({10: 0.6}, {5: 0.9, 10: 1.0, 20: 1.0}, 10, images=40)["headline"]) is False
+
+
+def test_the_worth_of_a_plateau_is_all_of_it():
+    scratch = {5: 0.5, 10: 0.7, 20: 0.7, 40: 0.8}
+    row = saved({5: 0.7}, scratch, images=2000)["headline"]
+    assert (row["worth_is"], row["worth"], row["saved"]) == ("plateau", None, None)
+    assert 9 < row["worth_low"] < 10
+    assert 20 < row["worth_high"] < 22
+    assert re.fullmatch(r"10 to 20 \((9\.\d|10\.0) to 2\d\)", row["text"])
+    assert saves_labels(row) is True
+    for labels in (10, 20):  # the sides are the same
+        assert saves_labels(saved({labels: 0.7}, scratch, labels, images=2000)["headline"]) is None
+
+
+def test_an_interval_with_neither_end_is_not_told_as_a_bound():
+    row = saved({5: 0.9}, {5: 0.9, 10: 0.8, 14: 0.87}, seeds=2, wobble=0.1, images=48)["headline"]
+    assert (row["worth_low_is"], row["worth_high_is"]) == ("at_most", "more_than")
+    assert row["text"] == "not known (more than 14 as measured)"
 
 
 def test_a_headline_that_was_not_measured_is_replaced_and_said():
@@ -184,6 +260,32 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
     assert 0.83 <= held / repetitions <= 0.97
 
 
+def test_equal_sides_near_100_percent_of_few_images_seldom_seem_to_differ():
+    """Three seeds that share most mistakes, as of networks that find the same images hard."""
+    rng = np.random.default_rng(0)
+    images, repetitions, claims, missed = 40, 200, 0, 0
+    curve = {5: 0.95, 10: 0.97, 20: 0.98, 40: 0.985}
+    for _ in range(repetitions):
+        hardness, made = rng.random(images), []
+        for side, seed in itertools.product(("transfer", "scratch"), range(3)):
+            for labels, accuracy in curve.items():
+                hits = hardness + rng.normal(0, 0.01, images) < accuracy
+                table = {"id": np.arange(images), "label": "a", "predicted": np.where(hits, "a", "b")}
+                made.append(CurvePoint(side, labels, seed, pd.DataFrame(table)))
+        row = labels_saved(made, 10, 0.95, 200, seed=0)["headline"]
+        claims += saves_labels(row) is not None
+        missed += not row["accuracy_low"] <= curve[10] <= row["accuracy_high"]
+    assert claims / repetitions <= 0.05
+    assert missed / repetitions <= 0.07
+
+
+@pytest.mark.parametrize("images", [1, 20])
+def test_images_of_one_group_tell_nothing(images):
+    row = saved({5: 1.0}, ALWAYS_RIGHT, images=images, group=np.zeros(images))["headline"]
+    assert row["worth_is"] == "not_known"
+    assert row["accuracy_low"] < 0.2
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
@@ -214,12 +316,13 @@ def test_points_are_handed_out_for_a_paired_comparison():
     assert (pairs[0][0]["predicted"] == "a").mean() == 0.9
 
 
-@pytest.mark.parametrize("level", [0.65, 0.95, 0.3])
+@pytest.mark.parametrize("level", [0.65, 0.95, 0.3, 1])
 def test_the_picture_shows_both_sides_and_the_headline(level):
-    made = points({5: level})
+    made = points({5: level}, ALWAYS_RIGHT if level == 1 else SCRATCH)
     result = labels_saved(made, 5, 0.95, 200, seed=0)
     (axes,) = draw_learning_curve(curve_table(made, 0.95), result).axes
     assert result["headline"]["text"] in axes.get_title()
+    assert ("not known" in result["headline"]["text"]) == (level == 1)
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["transfer", "from scratch"]
     assert axes.get_xscale() == "log"
     svg = as_svg(axes.figure)

@@ -3,12 +3,15 @@
 The worth of a transfer with n labels a class is the number of labels with which training from scratch reaches the same
 accuracy: the curve of training from scratch, made monotone by isotonic regression, read backwards by linear
 interpolation in the logarithm of the labels. Beyond its ends nothing is read: the worth is then `more than` the most
-labels that were tried, or `at most` the fewest.
+labels that were tried, or `at most` the fewest. Where the curve is flat at that accuracy, the worth is all of the
+plateau.
 
 Intervals are percentiles of samples in which both sources of chance move. Test images are weighted anew, by group, the
-same for all points (Bayesian bootstrap, Rubin 1981). Seeds are too few to be drawn again: what they do is estimated
-from all points of a side together, on the scale of logits, where it is about as large for few labels as for many, and
-moves the whole curve of the side by a draw of Student's t. With 3 seeds, 95% intervals of the worth hold the truth in
+same for all points (Bayesian bootstrap, Rubin 1981). Weights alone never move an accuracy of 100%, nor the order of two
+networks where one is right wherever the other is: so two images join them, each of which only one side has right, as in
+`paired_difference` (Bonett and Price 2012). Seeds are too few to be drawn again: what they do is estimated from all
+points of a side together, on the scale of logits, where it is about as large for few labels as for many, and moves the
+whole curve of the side by a draw of Student's t. With 3 seeds, 95% intervals of the worth hold the truth in
 97% of simulated curves where each point has its own effect of a seed, in 93% where all points of a side share it
 (`benchmarks/labels_saved.py`).
 """
@@ -25,13 +28,13 @@ from scipy.special import expit, logit
 
 from cnn_transfer.evaluation.curve_points import SCRATCH, TRANSFER, CurvePoint
 from cnn_transfer.evaluation.figures import BASELINE_COLOUR, TRANSFER_COLOUR, Figure, new_figure
-from cnn_transfer.evaluation.intervals import proportion_interval
+from cnn_transfer.evaluation.intervals import Units, proportion_interval
 from cnn_transfer.evaluation.verdict import compare_over_seeds
 
 SAMPLES_AT_ONCE = 200  # of the bootstrap; a sample has a weight for each test image
 SIDES = {TRANSFER: "transfer", SCRATCH: "from scratch"}
 
-Reading = Literal["measured", "more_than", "at_most"]
+Reading = Literal["measured", "plateau", "more_than", "at_most", "not_known"]
 
 
 def curve_table(points: Sequence[CurvePoint], confidence: float) -> pd.DataFrame:
@@ -103,8 +106,8 @@ def verdict_over_seeds(points: Sequence[CurvePoint], confidence: float) -> dict[
     return None
 
 
-def labels_to_reach(labels: Sequence[int], accuracies: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """Labels at which curves reach accuracies.
+def labels_to_reach(labels: Sequence[int], accuracies: np.ndarray, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Labels at which curves reach accuracies, and up to which they stay there.
 
     Args:
         labels: n rising numbers of labels, at least two.
@@ -112,19 +115,25 @@ def labels_to_reach(labels: Sequence[int], accuracies: np.ndarray, levels: np.nd
         levels: (curves,) what each is to reach.
 
     Returns:
-        (curves,) numbers; infinite where a curve ends below its level, 0 where it begins above it.
+        First and last such labels, (curves,) each; they differ where a curve is flat at its level. Infinite where it
+        ends below its level, 0 where it begins above it.
     """
-    curves, levels = monotone(accuracies), np.asarray(levels)[:, None]
-    rows = np.arange(len(curves))
-    above = (curves >= levels).argmax(axis=1)
-    below = np.maximum(above - 1, 0)
-    rise = curves[rows, above] - curves[rows, below]
-    share = np.divide(levels[:, 0] - curves[rows, below], rise, out=np.zeros(len(rows)), where=rise > 0)
-    logs = np.log(labels)
-    reached = np.exp(logs[below] + share * (logs[above] - logs[below]))
-    reached[(levels > curves[:, -1:])[:, 0]] = np.inf
-    reached[(levels < curves[:, :1])[:, 0]] = 0.0
-    return np.asarray(reached)
+    curves, levels = np.round(monotone(accuracies), 9), np.round(levels, 9)[:, None]  # sums lose the last digits
+    first, last = (curves < levels).sum(axis=1), (curves <= levels).sum(axis=1)
+    logs, rows = np.log(labels), np.arange(len(curves))
+
+    def read(above: np.ndarray) -> np.ndarray:
+        upper = np.clip(above, 1, len(logs) - 1)
+        lower = upper - 1
+        rise = curves[rows, upper] - curves[rows, lower]
+        at_end = (above == len(logs)).astype(float)
+        share = np.divide(levels[:, 0] - curves[rows, lower], rise, out=at_end, where=rise > 0)
+        reached = np.exp(logs[lower] + np.clip(share, 0, 1) * (logs[upper] - logs[lower]))
+        reached[first == len(logs)] = np.inf
+        reached[last == 0] = 0.0
+        return np.asarray(reached)
+
+    return read(first), read(last)
 
 
 def labels_saved(
@@ -143,11 +152,11 @@ def labels_saved(
     Returns:
         `sentence` (the headline) and `statements` (what limits it); `headline` (its row of `rows`); `rows`: one a
         number of labels of the transfer: `labels`, `accuracy`, `worth` (labels from scratch) with `worth_is`
-        (`measured`; else None with `more_than` most_labels or `at_most` least_labels), `saved` (worth - labels), each
-        with `_low`, `_high` (and `worth_low_is`, `worth_high_is`), `text`; `difference` of accuracies at the same
-        number of labels, with its interval, or None; `curve`: one row a side and number of labels, the mean accuracy of
-        the seeds with its interval; `least_labels`, `most_labels` of the curve from scratch, `seeds`, `test_images`,
-        `confidence`.
+        (`measured`; else None with `plateau`, `more_than` most_labels, `at_most` least_labels, or `not_known` where
+        neither end of the interval was measured), `saved` (worth - labels), each with `_low`, `_high` (and
+        `worth_low_is`, `worth_high_is`), `text`; `difference` of accuracies at the same number of labels, with its
+        interval, or None; `curve`: one row a side and number of labels, the mean accuracy of the seeds with its
+        interval; `least_labels`, `most_labels` of the curve from scratch, `seeds`, `test_images`, `confidence`.
 
     Raises:
         ValueError: When a side is missing, training from scratch has fewer than two numbers of labels, or the points
@@ -157,15 +166,15 @@ def labels_saved(
     transfer, scratch = sides[TRANSFER], sides[SCRATCH]
     _check(sides)
     drawn = _samples(points[0].predictions, [transfer, scratch], samples, seed)
-    means = {side: part.hits.mean(axis=(1, 2)) for side, part in sides.items()}
+    means = {side: part.hits.mean(axis=(1, 2), dtype=float) for side, part in sides.items()}
     ends = (0.5 - confidence / 2, 0.5 + confidence / 2)
     rows = []
     for place, labels in enumerate(transfer.labels):
         level = float(means[TRANSFER][place])
-        worth = float(labels_to_reach(scratch.labels, means[SCRATCH][None], np.array([level]))[0])
+        worth = [float(end[0]) for end in labels_to_reach(scratch.labels, means[SCRATCH][None], np.array([level]))]
         worths = labels_to_reach(scratch.labels, drawn[SCRATCH], drawn[TRANSFER][:, place])
-        low, high = np.quantile(worths, ends, method="inverted_cdf")
-        row = _worth(labels, (worth, min(low, worth), max(high, worth)), scratch.labels, confidence)
+        low, high = (float(np.quantile(*each, method="inverted_cdf")) for each in zip(worths, ends, strict=True))
+        row = _worth(labels, worth, (min(low, worth[0]), max(high, worth[1])), scratch.labels, confidence)
         accuracy = _interval("accuracy", level, drawn[TRANSFER][:, place], ends)
         difference: dict[str, float | None] = dict.fromkeys(("difference", "difference_low", "difference_high"))
         if labels in scratch.labels:
@@ -204,7 +213,12 @@ def describe_labels_saved(saved: Mapping[str, Any]) -> list[str]:
     for side, name in SIDES.items():
         figures = [f"{accuracies.get((side, labels), ''):>{width}}" for labels in numbers]
         lines.append(f"{name.capitalize():<16}" + "  ".join(figures))
-    worth = "; ".join(f"{row['labels']} are worth {row['text']}" for row in saved["rows"])
+    worth = "; ".join(
+        f"what {row['labels']} are worth is {row['text']}"
+        if row["worth_is"] == "not_known"
+        else f"{row['labels']} are worth {row['text']}"
+        for row in saved["rows"]
+    )
     lines += [f"Labels          {worth}", f"Headline        {saved['sentence']}"]
     verdict = saved["verdict_over_seeds"]
     elsewhere = [row for row in saved["rows"] if row["difference"] is not None]
@@ -243,7 +257,7 @@ def draw_learning_curve(table: pd.DataFrame, saved: Mapping[str, Any]) -> Figure
         axes.plot(each["labels"], each["accuracy"], ".", ms=3, color=colour, alpha=0.6)
     headline = saved["headline"]
     ends = {"measured": headline["worth"], "more_than": saved["most_labels"], "at_most": saved["least_labels"]}
-    end = ends[headline["worth_is"]]
+    end = ends.get(headline["worth_is"], headline["labels"])
     if end != headline["labels"]:
         axes.annotate(
             "",
@@ -260,9 +274,11 @@ def draw_learning_curve(table: pd.DataFrame, saved: Mapping[str, Any]) -> Figure
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
     axes.set_xlabel("labels a class (logarithmic)")
     axes.set_ylabel(f"accuracy on {saved['test_images']:,} test images")
-    axes.set_title(
-        f"With {headline['labels']} labels a class the transfer is worth {headline['text']} from scratch", fontsize=10
-    )
+    given = f"With {headline['labels']} labels a class"
+    if headline["worth_is"] == "not_known":
+        axes.set_title(f"{given} the worth of the transfer is {headline['text']}", fontsize=10)
+    else:
+        axes.set_title(f"{given} the transfer is worth {headline['text']} from scratch", fontsize=10)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="best", title=f"bands: {saved['confidence']:.0%}", title_fontsize=8)
     return figure
@@ -307,17 +323,25 @@ def _check(sides: Mapping[str, _Side]) -> None:
 def _samples(predictions: pd.DataFrame, sides: Sequence[_Side], samples: int, seed: int) -> dict[str, np.ndarray]:
     """Mean accuracies of each side as other test images and seeds would give them: (samples, numbers of labels)."""
     rng = np.random.default_rng(seed)
-    groups = pd.factorize(predictions["group" if "group" in predictions else "id"])[0]
-    number = groups.max() + 1
+    (of_added,) = rng.spawn(1)
+    units = Units(predictions.get("group"), len(predictions))
     means = [part.hits.mean(axis=1).T for part in sides]  # (images, numbers of labels)
+    added = _design_effect(np.concatenate(means, axis=1).mean(axis=1), units)
     drawn: dict[str, list[np.ndarray]] = {part.side: [] for part in sides}
     for start in range(0, samples, SAMPLES_AT_ONCE):
         size = min(SAMPLES_AT_ONCE, samples - start)
-        weights = rng.standard_exponential((size, number), np.float32)[:, groups]
-        weights /= weights.sum(axis=1, keepdims=True)
-        for part, mean in zip(sides, means, strict=True):
-            drawn[part.side].append(weights @ mean)
-    return {part.side: _moved_by_seeds(np.concatenate(drawn[part.side]).astype(float), part, rng) for part in sides}
+        weights = rng.standard_exponential((size, units.number), np.float32)[:, units.codes]
+        only_one = added * of_added.standard_exponential((size, len(sides)))  # weights of what one side alone has right
+        total = weights.sum(axis=1, keepdims=True) + only_one.sum(axis=1, keepdims=True)
+        for part, mean, right in zip(sides, means, only_one.T, strict=True):
+            drawn[part.side].append((weights @ mean + right[:, None]) / total)
+    return {part.side: _moved_by_seeds(np.concatenate(drawn[part.side]), part, rng) for part in sides}
+
+
+def _design_effect(values: np.ndarray, units: Units) -> float:
+    """How many images tell as much as one that is independent; all of them where they are of one group."""
+    images = len(values)
+    return units.design_effect((values - values.mean()) / images) if units.number > 1 else float(images)
 
 
 def _moved_by_seeds(accuracies: np.ndarray, side: _Side, rng: np.random.Generator) -> np.ndarray:
@@ -325,11 +349,11 @@ def _moved_by_seeds(accuracies: np.ndarray, side: _Side, rng: np.random.Generato
     n_labels, n_seeds, n_images = side.hits.shape
     if n_seeds == 1:
         return accuracies
-    least = 0.5 / n_images  # so that an accuracy of 1 has a logit
-    scores = logit(np.clip(side.hits.mean(axis=2), least, 1 - least))
+    scores = logit((side.hits.sum(axis=2, dtype=float) + 1) / (n_images + 2))  # an accuracy of 1 has a logit, too
     freedom = n_labels * (n_seeds - 1)
     error = np.sqrt(scores.var(axis=1, ddof=1).mean() / n_seeds)
     moves = error * rng.standard_t(freedom, size=(len(accuracies), 1))
+    least = np.finfo(np.float32).eps  # weights are of single precision
     return np.asarray(expit(logit(np.clip(accuracies, least, 1 - least)) + moves))
 
 
@@ -338,23 +362,35 @@ def _interval(name: str, estimate: float, values: np.ndarray, ends: tuple[float,
     return {name: estimate, f"{name}_low": min(float(low), estimate), f"{name}_high": max(float(high), estimate)}
 
 
-def _worth(labels: int, worth: tuple[float, float, float], scratch: Sequence[int], confidence: float) -> dict[str, Any]:
+def _worth(
+    labels: int,
+    worth: Sequence[float],
+    interval: tuple[float, float],
+    scratch: Sequence[int],
+    confidence: float,
+) -> dict[str, Any]:
     """What a transfer is worth, beyond the ends of the curve without a number; for programs and as a text."""
     row: dict[str, Any] = {}
-    for name, value in zip(("", "_low", "_high"), worth, strict=True):
+    for name, value in zip(("", "_low", "_high"), (worth[0], *interval), strict=True):
         reading: Reading = "more_than" if value == math.inf else "at_most" if value == 0 else "measured"
-        row[f"worth{name}"] = float(value) if reading == "measured" else None
-        row[f"saved{name}"] = float(value) - labels if reading == "measured" else None
+        row[f"worth{name}"] = value if reading == "measured" else None
+        row[f"saved{name}"] = value - labels if reading == "measured" else None
         row[f"worth{name}_is"] = reading
-    texts = [_number(value, scratch) for value in worth]
-    if row["worth_is"] == "measured":
-        row["text"] = f"{texts[0]} ({texts[1]} to {texts[2]})"
+    estimate, low, high = (_number(value, scratch) for value in (worth[0], *interval))
+    if worth[0] != worth[1]:
+        estimate = f"{estimate} to {_number(worth[1], scratch)}"
+        row |= {"worth": None, "saved": None, "worth_is": "plateau"}
+    if interval == (0.0, math.inf):
+        row |= {"worth": None, "saved": None, "worth_is": "not_known"}
+        row["text"] = f"not known ({estimate} as measured)"
     elif row["worth_is"] == "more_than":
-        surely = f"at least {texts[1]}" if row["worth_low_is"] == "measured" else texts[1]
-        row["text"] = f"{texts[0]} ({surely} at {confidence:.0%} confidence)"
+        surely = f"at least {low}" if row["worth_low_is"] == "measured" else low
+        row["text"] = f"{estimate} ({surely} at {confidence:.0%} confidence)"
+    elif row["worth_is"] == "at_most":
+        surely = f"at most {high}" if row["worth_high_is"] == "measured" else high
+        row["text"] = f"{estimate} ({surely} at {confidence:.0%} confidence)"
     else:
-        surely = f"at most {texts[2]}" if row["worth_high_is"] == "measured" else texts[2]
-        row["text"] = f"{texts[0]} ({surely} at {confidence:.0%} confidence)"
+        row["text"] = f"{estimate} ({low} to {high})"
     return row
 
 
@@ -381,6 +417,10 @@ def saves_labels(row: Mapping[str, Any]) -> bool | None:
 
 def _sentence(row: Mapping[str, Any]) -> str:
     text = f"With {row['labels']} labels a class the transfer is worth {row['text']} labels from scratch"
+    if row["worth_is"] == "not_known":
+        text = (
+            f"How many labels from scratch the transfer is worth with {row['labels']} labels a class is {row['text']}"
+        )
     ends = {True: ".", False: ": IT IS WORTH FEWER THAN IT WAS GIVEN.", None: ": whether it saves labels is not clear."}
     return text + ends[saves_labels(row)]
 
@@ -391,12 +431,17 @@ def _statements(
     found = []
     if headline["labels"] != asked:
         found.append(f"{asked} labels a class were not measured; the sentence is about {headline['labels']}.")
-    if "more_than" in (headline["worth_is"], headline["worth_high_is"]):
+    if headline["worth_is"] == "not_known":
+        found.append(
+            f"The worth may lie before the curve from scratch, which begins at {scratch[0]} labels a class, as well as "
+            f"beyond its end at {scratch[-1]}: more test images or seeds narrow it down."
+        )
+    elif headline["worth_high_is"] == "more_than":
         found.append(
             f"The curve from scratch ends at {scratch[-1]} labels a class, and nothing is read beyond: give it more "
             "with scratch_labels_per_class, as far as there are labels."
         )
-    if "at_most" in (headline["worth_is"], headline["worth_low_is"]):
+    elif headline["worth_low_is"] == "at_most":
         found.append(f"The curve from scratch begins at {scratch[0]} labels a class, and nothing is read before.")
     if min(transfer_seeds, scratch_seeds) == 1:
         found.append("With one seed the intervals know nothing of other draws of labels and weights.")

@@ -65,6 +65,14 @@ def test_a_worth_beyond_the_curve_is_told_in_words():
     assert all(statement in page for statement in saved["statements"])
 
 
+def test_where_nothing_is_known_the_box_the_tile_and_the_verdict_agree():
+    page, saved = page_of({5: 1.0, 10: 1.0}, scratch=dict.fromkeys(SCRATCH, 1.0), headline=10)
+    assert box(page) == ("neutral", "● No clear saving of labels", saved["sentence"])
+    assert page.count('data-source="labels_saved">not known</span>') == 2
+    assert "5.0 to 40 as measured; from scratch" in page
+    assert saved["verdict_over_seeds"]["verdict"] == "neutral"
+
+
 def test_the_verdict_has_the_chance_of_training_in_it():
     page, saved = page_of({5: 0.65})
     verdict = saved["verdict_over_seeds"]
