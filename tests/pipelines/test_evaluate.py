@@ -20,7 +20,7 @@ from kedro.runner import SequentialRunner
 from matplotlib.figure import Figure
 
 from cnn_transfer.datasets import EnvironmentDataset, FeaturesDataset, ImageSetDataset
-from cnn_transfer.evaluation import as_svg, describe_summary
+from cnn_transfer.evaluation import as_svg, calibrate, describe_summary
 from cnn_transfer.images import count_splits, list_images
 from cnn_transfer.models import copy_network, reinitialise
 from cnn_transfer.pipeline_registry import register_pipelines
@@ -437,6 +437,25 @@ def test_negative_transfer_is_loud_and_advises_before_any_figure(usual):
     notice = re.search(r'<div class="notice".*?</div>', page, re.DOTALL)
     assert notice
     assert html.escape(summary["advice"][0], quote=False)[:40] in notice[0]
+
+
+def test_tables_are_of_the_answers_that_calibration_changed(usual):
+    bias = {"method": "temperature_and_bias", "temperature": 2.0, "bias": [2.0, 0.0, 0.0, 0.0]}
+    calibration, before = usual["calibration"] | bias, usual["delivered_predictions"]
+    answers = calibrate(before, calibration)
+    assert (answers["predicted"] != before["predicted"]).any()
+    data = run_again(usual, calibration=calibration, calibrated_predictions=answers)
+    check_honest(data)
+    right = answers["predicted"] == answers["label"]
+    recall = data["per_class_metrics"].set_index("label")["recall"]
+    np.testing.assert_allclose(recall, right.groupby(answers["label"]).mean()[recall.index])
+    counts = data["confusion_matrix"].set_index("label")
+    assert np.trace(counts.to_numpy()) == right.sum()
+    for pair in data["confused_pairs"].itertuples():
+        assert counts.loc[pair.label, pair.predicted] == pair.images
+    cameras = data["slices"][data["slices"]["attribute"] == "camera"]
+    assert np.average(cameras["accuracy"], weights=cameras["images"]) == pytest.approx(right.mean())
+    assert "The outputs of `delivered_model.keras` are not calibrated" in data["model_card"]
 
 
 def test_explanations_and_sets_can_be_left_out(usual, parameters):

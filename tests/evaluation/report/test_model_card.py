@@ -85,9 +85,20 @@ def test_class_without_test_images_has_no_figures(written):
 
 
 def test_calibration_is_told_when_there_is_one():
-    text = write_model_card(CARD, METRICS, PER_CLASS, SUMMARY, "They are left as they are.")
+    nothing = {"method": "none", "statement": "They are left as they are."}
+    text = write_model_card(CARD, METRICS, PER_CLASS, SUMMARY, nothing)
     assert "**Its probabilities**: They are left as they are." in text
+    assert "not calibrated" not in text
     assert "Its probabilities" not in write_model_card(CARD, METRICS, PER_CLASS, SUMMARY)
+
+
+@pytest.mark.parametrize("method", ["temperature", "temperature_and_bias"])
+def test_file_whose_outputs_are_not_calibrated_says_so_and_what_is(method):
+    calibration = {"method": method, "statement": "They are made surer."}
+    text = write_model_card(CARD, METRICS, PER_CLASS, SUMMARY, calibration)
+    assert "They are made surer.\nThe outputs of `delivered_model.keras` are not calibrated;" in text
+    assert "The predictor of the run and its exports give these." in text
+    assert "`softmax(log(probabilities) / temperature + bias)`" in text
 
 
 THRESHOLD = {"judged_on": "validation images", "threshold": 0.85, "wished_accuracy": 0.98, "promised_accuracy": 0.95}

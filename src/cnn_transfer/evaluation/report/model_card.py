@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from cnn_transfer.evaluation.calibration import NONE
 from cnn_transfer.evaluation.probabilities import confidence_text
 from cnn_transfer.evaluation.report.blocks import page_environment, share
 from cnn_transfer.images import ImageFormat
@@ -25,17 +26,17 @@ def write_model_card(
     metrics: Mapping[str, Any],
     per_class: pd.DataFrame,
     summary: Mapping[str, Any],
-    calibration: str = "",
+    calibration: Mapping[str, Any] | None = None,
     out_of_scope: Sequence[str] = (),
 ) -> str:
     """The card of the delivered network.
 
     Args:
         card: Its card.
-        metrics: Its metrics on the test images.
-        per_class: Its table by class.
+        metrics: Its metrics on the test images, calibrated.
+        per_class: Its table by class, of the same predictions.
         summary: The summary of the run.
-        calibration: What makes its probabilities honest, or why nothing does, in sentences; empty: not said.
+        calibration: What makes its probabilities honest, see `evaluation.fit_calibration`; None: not said.
         out_of_scope: See `limits_of_use`; empty: not said.
     """
     name = f"{card['architecture']} for {card['trained_on']}"
@@ -69,7 +70,8 @@ def write_model_card(
                 }
                 for row in per_class.to_dict("records")
             ],
-            calibration=_plain(calibration),
+            calibration=_plain(calibration["statement"]) if calibration else "",
+            is_calibrated=calibration is not None and calibration["method"] != NONE,
             out_of_scope=list(out_of_scope),
             limitations=_limitations(summary, per_class),
         )

@@ -66,7 +66,7 @@ def results_on_test_images(results: RunResults) -> Section:
             "per-class",
             results.per_class_metrics,
             PER_CLASS,
-            f"Figures by class of the delivered network, with {results.level} intervals",
+            f"Figures by class of the delivered network, calibrated, with {results.level} intervals",
             "per_class_metrics",
             most_rows=MOST_CLASSES,
         ),
@@ -74,8 +74,8 @@ def results_on_test_images(results: RunResults) -> Section:
             "confusion",
             results.confusion_plot,
             "Confusion matrix",
-            "The delivered network. Rows: true class; columns: predicted class; counts of test images. Colours by the "
-            "share of the row.",
+            "The delivered network, calibrated. Rows: true class; columns: predicted class; counts of test images. "
+            "Colours by the share of the row.",
             "Confusion matrix of the test images",
         ),
     ]
@@ -106,8 +106,8 @@ def _slices(results: RunResults) -> list[Any]:
             "slices",
             slices,
             SLICES,
-            "Accuracy of the delivered network by what is known of the images, and the difference in points. "
-            "Conspicuous: the difference is more than chance, corrected for all rows (Holm)",
+            "Accuracy of the delivered network, calibrated, by what is known of the images, and the difference in "
+            "points. Conspicuous: the difference is more than chance, corrected for all rows (Holm)",
             "slices",
             marked="conspicuous",
         ),

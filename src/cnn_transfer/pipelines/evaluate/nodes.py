@@ -388,7 +388,7 @@ def describe_delivered_model(
 ) -> str:
     """Write the card of the delivered model."""
     limits = limits_of_use(images.image_format, abstention["chosen"], familiarity)
-    return write_model_card(card, metrics, per_class_metrics, summary, calibration["statement"], limits)
+    return write_model_card(card, metrics, per_class_metrics, summary, calibration, limits)
 
 
 def pack_predictor(

@@ -43,18 +43,6 @@ def create_pipeline() -> Pipeline:
     nodes = [
         *(node for network in NETWORKS for node in _predict_and_measure(network)),
         Node(
-            tabulate,
-            inputs=["delivered_predictions", "delivered_model_card", "params:evaluate"],
-            outputs=["per_class_metrics", "confusion_matrix"],
-            name="tabulate",
-        ),
-        Node(
-            slice_accuracy,
-            inputs=["target_images", "target_splits", "delivered_predictions", "params:evaluate"],
-            outputs=["slices", "shortcut_reliance"],
-            name="slice",
-        ),
-        Node(
             predict_for_calibration,
             inputs=[
                 "delivered_model",
@@ -78,6 +66,18 @@ def create_pipeline() -> Pipeline:
             ],
             outputs=["calibration", "calibrated_predictions", "calibrated_metrics", "reliability"],
             name="calibrate",
+        ),
+        Node(
+            tabulate,
+            inputs=["calibrated_predictions", "delivered_model_card", "params:evaluate"],
+            outputs=["per_class_metrics", "confusion_matrix"],
+            name="tabulate",
+        ),
+        Node(
+            slice_accuracy,
+            inputs=["target_images", "target_splits", "calibrated_predictions", "params:evaluate"],
+            outputs=["slices", "shortcut_reliance"],
+            name="slice",
         ),
         Node(
             abstain,
