@@ -53,8 +53,16 @@ def test_wilson_s_interval_contains_the_estimate_and_follows_its_formula(trials,
 
 def test_the_confusion_counts_true_classes_in_rows_and_predictions_in_columns():
     confusion = confusion_table(table("aaabb", "aabba"), NAMES)
-    assert confusion.columns.tolist() == ["label", *NAMES]
+    assert confusion.columns.tolist() == ["label", *(f"predicted_{name}" for name in NAMES)]
     assert confusion.to_numpy().tolist() == [["a", 2, 1, 0], ["b", 1, 1, 0], ["c", 0, 0, 0]]
+
+
+def test_the_confusion_of_classes_that_are_called_like_columns_has_every_column_once():
+    names = ["id", "label", "path", "predicted", "split"]
+    confusion = confusion_table(pd.DataFrame({"label": names, "predicted": names}), names)
+    assert confusion.columns.is_unique
+    assert confusion["label"].tolist() == names
+    assert confusion["predicted_label"].tolist() == [0, 1, 0, 0, 0]
 
 
 def test_figures_of_each_class_are_scikit_learn_s(random_table):

@@ -55,7 +55,7 @@ def test_pairs_are_those_of_the_confusion_matrix(images, seed):
     pairs = confused_pairs(table, most=6)
     counts = confusion_table(table, NAMES).set_index("label") if images else pd.DataFrame()
     for row in pairs.itertuples():
-        assert row.images == counts.loc[row.label, row.predicted]
+        assert row.images == counts.loc[row.label, f"predicted_{row.predicted}"]
         assert len(row.examples) == min(8, row.images)
         chosen = table.set_index("id").loc[row.examples]
         assert (chosen["label"] == row.label).all()

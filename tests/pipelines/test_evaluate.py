@@ -8,6 +8,7 @@ import html
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -452,7 +453,7 @@ def test_tables_are_of_the_answers_that_calibration_changed(usual):
     counts = data["confusion_matrix"].set_index("label")
     assert np.trace(counts.to_numpy()) == right.sum()
     for pair in data["confused_pairs"].itertuples():
-        assert counts.loc[pair.label, pair.predicted] == pair.images
+        assert counts.loc[pair.label, f"predicted_{pair.predicted}"] == pair.images
     cameras = data["slices"][data["slices"]["attribute"] == "camera"]
     assert np.average(cameras["accuracy"], weights=cameras["images"]) == pytest.approx(right.mean())
     assert "The outputs of `delivered_model.keras` are not calibrated" in data["model_card"]
@@ -481,6 +482,38 @@ def test_class_names_survive_pages_cards_and_figures(usual, name):
     row = {"<b>": r"\<b\>", "a|b": r"a\|b"}.get(name, name)
     line = next(line for line in card.splitlines() if line.startswith(f"| {row} |"))
     assert len(re.findall(r"(?<!\\)\|", line)) == 5
+
+
+def test_classes_may_be_called_like_columns(usual):
+    names = dict(zip(NAMES.values(), ["id", "label", "predicted", "split"], strict=True))  # in the same order
+    images, splits, left_out = (usual[name] for name in ("target_images", "target_splits", "left_out_predictions"))
+    splits = splits.assign(label=splits["label"].map(names))
+    said = {name: left_out[name].map(names) for name in ("label", "predicted")}
+    cards = [f"{network}_model_card" for network in ("target", "baseline", "random", "delivered")]
+    data = with_splits(
+        usual,
+        splits,
+        target_images=replace(
+            images,
+            table=images.table.assign(label=images.table["label"].map(names)),
+            class_names=tuple(names.values()),
+        ),
+        left_out_predictions=left_out.assign(**said).rename(
+            columns={f"probability_{old}": f"probability_{new}" for old, new in names.items()}
+        ),
+        **{card: usual[card] | {"class_names": list(names.values())} for card in cards},
+    )
+    check_honest(data)
+    assert data["confusion_matrix"]["label"].tolist() == list(names.values())
+    pd.testing.assert_frame_equal(
+        data["confusion_matrix"].iloc[:, 1:].set_axis(range(4), axis=1),
+        usual["confusion_matrix"].iloc[:, 1:].set_axis(range(4), axis=1),
+    )
+    assert data["per_class_metrics"]["recall"].tolist() == usual["per_class_metrics"]["recall"].tolist()
+    assert data["summary"]["delivered_accuracy"] == usual["summary"]["delivered_accuracy"]
+    for name in names.values():
+        assert data["confusion_plot"].count(f">{name}<") >= 2
+        assert f"\n| {name} |" in data["model_card"]
 
 
 def test_names_of_sources_survive_pages_cards_and_figures(usual):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from cnn_transfer.evaluation.predictions import confident_mistakes
+from cnn_transfer.evaluation.predictions import PREDICTED, confident_mistakes
 from cnn_transfer.images import ImageSet
 from cnn_transfer.images.thumbnails import reduced
 
@@ -234,7 +234,7 @@ def draw_ranking(ranking: pd.DataFrame) -> Figure:
 
 def draw_confusion(confusion: pd.DataFrame) -> Figure:
     """Share of each true class that was predicted as each class; counts, and all names, where there is room."""
-    counts = confusion[confusion["label"].tolist()].to_numpy()
+    counts = confusion[(PREDICTED + confusion["label"]).tolist()].to_numpy()
     names = [short_name(name) for name in confusion["label"]]
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size = min(12.0, 2.5 + 0.4 * len(names))

@@ -35,7 +35,7 @@ from cnn_transfer.evaluation.intervals import (
     skewed_interval,
     wilson_interval,
 )
-from cnn_transfer.evaluation.predictions import PROBABILITY
+from cnn_transfer.evaluation.predictions import PREDICTED, PROBABILITY
 from cnn_transfer.evaluation.probabilities import probabilities_of
 from cnn_transfer.evaluation.verdict import paired_difference
 
@@ -52,11 +52,13 @@ SMALLEST_PROBABILITY = float(np.finfo(np.float32).eps)  # that log loss counts, 
 
 
 def confusion_table(predictions: pd.DataFrame, class_names: list[str]) -> pd.DataFrame:
-    """Counts of images: one row a true class (column `label`), one column a predicted class."""
+    """Counts of images: one row a true class (column `label`), one column `predicted_<class>` a predicted class."""
     from sklearn.metrics import confusion_matrix
 
     counts = confusion_matrix(predictions["label"], predictions["predicted"], labels=class_names)
-    return pd.DataFrame(counts, columns=class_names).assign(label=class_names)[["label", *class_names]]
+    table = pd.DataFrame(counts, columns=[PREDICTED + name for name in class_names])
+    table.insert(0, "label", class_names)
+    return table
 
 
 def per_class_table(predictions: pd.DataFrame, class_names: list[str], confidence: float) -> pd.DataFrame:

@@ -21,7 +21,7 @@ from cnn_transfer.models import predict_batches
 if TYPE_CHECKING:
     import keras
 
-PROBABILITY = "probability_"
+PROBABILITY, PREDICTED = "probability_", "predicted_"  # before names of classes: one may be called like a column
 VALIDATION_IMAGES, LEFT_OUT_IMAGES = "validation images", "left-out training images"  # what they are called
 
 
