@@ -411,10 +411,22 @@ def test_probe_changed_nothing(usual):
     card = usual["target_model_card"] | {"strategy": "probe"}
     data = run_again(usual, target_model=probe, delivered_model=probe, target_model_card=card)
     check_honest(data)
-    statement = "Nothing: the head in closed form is delivered as it is, on the weights of the source."
+    statement = "Nothing: the transferred network keeps the head in closed form as it is, on the weights of the source."
     assert data["map_similarity"]["statement"] == statement
     assert statement in seen(data)
     assert data["representation_similarity"].empty
+
+
+def test_a_delivered_network_that_was_not_transferred_is_described_as_what_it_is(usual):
+    about_another = "This is about the transferred network; another one is delivered."
+    assert about_another not in seen(usual)
+    assert "made by transfer learning" in usual["model_card"]
+    card = usual["baseline_model_card"]
+    data = run_again(usual, delivered_model=usual["baseline_model"], delivered_model_card=card)
+    check_honest(data)
+    assert about_another in seen(data)
+    assert "trained from scratch\nwith CNN Transfer" in data["model_card"]
+    assert "transfer learning" not in data["model_card"]
 
 
 def test_negative_transfer_is_loud_and_advises_before_any_figure(usual):

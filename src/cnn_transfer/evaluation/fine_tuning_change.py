@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 MOST_COMPARED, MOST_MAPPED = 256, 64  # images
 NO_DEPTHS = pd.DataFrame(columns=["layer", "depth", "cka", "cka_low", "cka_high"])
-UNCHANGED = "Nothing: the head in closed form is delivered as it is, on the weights of the source."
+UNCHANGED = "Nothing: the transferred network keeps the head in closed form as it is, on the weights of the source."
 NOTHING = {"correlation": None, "correlation_low": None, "correlation_high": None, "images": 0, "undefined": 0}
 
 

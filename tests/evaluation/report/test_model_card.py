@@ -101,6 +101,31 @@ def test_file_whose_outputs_are_not_calibrated_says_so_and_what_is(method):
     assert "`softmax(log(probabilities) / temperature + bias)`" in text
 
 
+@pytest.mark.parametrize(
+    ("origin", "made"),
+    [
+        ("random weights", "trained from scratch"),
+        ("random weights up to block3", "made from random weights by the method of transfer learning"),
+    ],
+)
+def test_network_that_was_not_transferred_is_described_as_what_it_is(origin, made):
+    head, body = front_matter(write_model_card(CARD | {"initialised_from": origin}, METRICS, PER_CLASS, SUMMARY))
+    assert head["tags"] == ["image-classification", "cnn-transfer"]
+    assert f"{made}\nwith CNN Transfer." in body
+    assert "A ridge." not in body
+    assert "No weights of a source are in it." in body
+    assert r"which is not this one, the run found: Transfer is \*better\*." in body
+
+
+def test_transferred_network_has_its_plan_and_its_verdict(written):
+    head, body = front_matter(written)
+    assert "transfer-learning" in head["tags"]
+    assert "made by transfer learning\nwith CNN Transfer." in body
+    assert "\n- A ridge.\n\n## Evaluation" in body
+    assert "\n\nTransfer is \\*better\\*.\n\n|" in body
+    assert "not this one" not in body
+
+
 THRESHOLD = {"judged_on": "validation images", "threshold": 0.85, "wished_accuracy": 0.98, "promised_accuracy": 0.95}
 FAMILIARITY = {"limit": 2.4, "false_alarm_rate": 0.01}
 

@@ -98,8 +98,10 @@ def _backgrounds(results: RunResults) -> list[Any]:
 
 def _change(results: RunResults) -> list[Any]:
     depths = results.representation_similarity
+    other = results.delivered_model_card != results.target_model_card
     return [
         Heading("What the fine-tuning changed"),
+        *([Text("This is about the transferred network; another one is delivered.")] if other else []),
         Text(results.map_similarity["statement"]),
         *(
             [

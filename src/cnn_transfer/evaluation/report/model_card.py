@@ -17,6 +17,7 @@ from cnn_transfer.evaluation.probabilities import confidence_text
 from cnn_transfer.evaluation.report.blocks import page_environment, share
 from cnn_transfer.images import ImageFormat
 
+RANDOM_WEIGHTS = "random weights"  # where a network comes from that nothing was transferred to
 METRICS = {"accuracy": "Accuracy", "macro_f1": "Macro F1", "balanced_accuracy": "Balanced accuracy"}
 MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\|`*_<>[]#"} | {"\n": " "})
 
@@ -53,6 +54,8 @@ def write_model_card(
                 "class_names": [_plain(label) for label in card["class_names"]],
             },
             counts=summary,
+            made=_how_made(card),
+            is_transferred=_is_transferred(card),
             plan=_plain(summary["plan"]),
             verdict=_plain(summary["sentence"]),
             figures=[
@@ -136,7 +139,7 @@ def _front_matter(name: str, card: Mapping[str, Any], metrics: Mapping[str, Any]
         "license": str(card["licence"]).lower(),
         "library_name": "keras",
         "pipeline_tag": "image-classification",
-        "tags": ["image-classification", "transfer-learning", "cnn-transfer"],
+        "tags": ["image-classification", *["transfer-learning"] * _is_transferred(card), "cnn-transfer"],
         "datasets": [card["trained_on"]],
         "metrics": [entry["type"] for entry in found],
         "model-index": [
@@ -146,6 +149,19 @@ def _front_matter(name: str, card: Mapping[str, Any], metrics: Mapping[str, Any]
             }
         ],
     }
+
+
+def _is_transferred(card: Mapping[str, Any]) -> bool:
+    """Whether it holds weights of a source; what is delivered may be a network that the transfer is compared with."""
+    return not card["initialised_from"].startswith(RANDOM_WEIGHTS)
+
+
+def _how_made(card: Mapping[str, Any]) -> str:
+    if _is_transferred(card):
+        return "made by transfer learning"
+    if card["initialised_from"] == RANDOM_WEIGHTS:
+        return "trained from scratch"
+    return "made from random weights by the method of transfer learning"
 
 
 def _limitations(summary: Mapping[str, Any], per_class: pd.DataFrame) -> list[str]:
