@@ -218,7 +218,9 @@ def test_what_a_threshold_does_is_measured_with_intervals():
     share, accuracy = wilson_interval(40, 50, 0.9), wilson_interval(38, 40, 0.9)
     assert [measured[f"answered_share{end}"] for end in ("", "_low", "_high")] == list(share)
     assert [measured[f"accuracy{end}"] for end in ("", "_low", "_high")] == list(accuracy)
-    assert measured["statement"].startswith("Of 50 test images 80.0% are answered, 95.0% of them right")
+    assert measured["statement"].startswith(
+        "The network is sure enough of 80.0% of 50 test images, 95.0% of these right"
+    )
 
 
 @pytest.mark.parametrize(("threshold", "words"), [(None, "Without a threshold"), (0.99, "None of 10 test images")])

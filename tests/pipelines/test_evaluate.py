@@ -191,7 +191,7 @@ def test_usual_run_is_honest(usual):
 def test_unknown_threshold_answers_an_unknown_share(usual):
     assert usual["summary"]["threshold"] is None
     assert usual["summary"]["answered_share"] is None
-    assert "Answered by itself – no threshold is known to reach an accuracy of 98%" in seen(usual)
+    assert "Sure enough to answer – no threshold is known to reach an accuracy of 98%" in seen(usual)
 
 
 def test_unknown_familiarity_counts_nothing(usual):

@@ -1,11 +1,12 @@
 """Knowing when not to answer: accuracy of the images that a network is sure enough of, and the threshold for a wish.
 
-An image is answered when its confidence, the highest of its probabilities, is at least the threshold. The threshold for
-a wished accuracy is chosen on validation images by fixed-sequence testing (Angelopoulos et al. 2021, "Learn then test",
-arXiv 2110.01052, section 4): thresholds of a list that was fixed before are tried from the strictest down, each by an
-exact binomial test at the full level, until one fails. Among all looks the chance of a threshold that misses the wish
-stays below one minus the confidence. It rests on test images being drawn like the validation images, on validation
-images having no part in the training, and on accuracy not rising as the threshold falls.
+An image is answered when its confidence, the highest of its probabilities, is at least the threshold. (One that is
+unlike the training images gets no answer either: that is the business of `familiarity`.) The threshold for a wished
+accuracy is chosen on validation images by fixed-sequence testing (Angelopoulos et al. 2021, "Learn then test", arXiv
+2110.01052, section 4): thresholds of a list that was fixed before are tried from the strictest down, each by an exact
+binomial test at the full level, until one fails. Among all looks the chance of a threshold that misses the wish stays
+below one minus the confidence. It rests on test images being drawn like the validation images, on validation images
+having no part in the training, and on accuracy not rising as the threshold falls.
 
 Few validation images cannot show a high accuracy: 0.98 takes 149 of them without a mistake. Where they are fewer, the
 search is for the highest of a list of levels that so many could show, which their number alone decides. Where the first
@@ -197,7 +198,8 @@ def measure_threshold(test: pd.DataFrame, threshold: float | None, confidence: f
         confidence: Level of Wilson's intervals, 0-1, which respect groups.
 
     Returns:
-        `threshold`, `images`, `answered`, `answered_share` and `accuracy` (of the answered) with `…_low` and `…_high`
+        `threshold`, `images`, `answered` (sure enough, be they familiar or not: the promise is about these),
+        `answered_share` and `accuracy` (of the answered) with `…_low` and `…_high`
         (None where there is nothing to measure), `statement`.
     """
     data = read_probabilities(test)
@@ -216,7 +218,7 @@ def measure_threshold(test: pd.DataFrame, threshold: float | None, confidence: f
         statement = f"None of {n:,} test images is at least {confidence_text(threshold)} sure, none is answered."
     else:
         statement = (
-            f"Of {n:,} test images {share[0]:.1%} are answered, {accuracy[0]:.1%} of them right "
+            f"The network is sure enough of {share[0]:.1%} of {n:,} test images, {accuracy[0]:.1%} of these right "
             f"({accuracy[1]:.1%}–{accuracy[2]:.1%})."
         )
     return {

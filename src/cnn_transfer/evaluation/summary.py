@@ -49,7 +49,8 @@ def summarise(
         random_metrics: Those of the same method on random weights; empty without.
         delivered_metrics: Those of the network that is delivered.
         calibrated_metrics: The same after calibration.
-        abstention: A threshold for a wished accuracy (`chosen`), and what it does (`on_test`).
+        abstention: A threshold for a wished accuracy (`chosen`), and what it does (`on_test`): `answered_share` and
+            `answered_accuracy` are of images that are sure enough, unfamiliar ones among them.
         set_coverage: How often its prediction sets hold the true class; empty without.
         unfamiliar: How many test images are unlike the training images.
         explanations: Tests of the attribution methods.

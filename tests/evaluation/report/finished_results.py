@@ -99,7 +99,7 @@ def make_results(classes):
         "on_test": {
             "threshold": 0.9,
             **with_interval({"answered_share": 0.6, "accuracy": 0.985}),
-            "statement": "Of 300 test images 60% are answered.",
+            "statement": "The network is sure enough of 60% of 300 test images.",
         },
     }
     verdict = {
@@ -156,6 +156,7 @@ def make_results(classes):
         "threshold": 0.9,
         "answered_share": 0.6,
         "answered_accuracy": 0.985,
+        "unfamiliar_share": 0.02,
         "statements": [],
         "n_train": 40,
         "n_test": 300,
@@ -189,7 +190,10 @@ def make_results(classes):
             "statement": "The sets of 300 images hold the true class in 96% of them.",
         },
         unfamiliar_images={"statement": "1 of 300 images is unfamiliar."},
-        familiarity={"statement": "An image is called unfamiliar when it is far from the training images."},
+        familiarity={
+            "limit": 2.5,
+            "statement": "An image is called unfamiliar when it is far from the training images.",
+        },
         familiarity_of_test_images=pd.DataFrame(
             {
                 "id": ["near.png", "far.png"],

@@ -110,7 +110,8 @@ def test_the_summary_has_each_key_figure(results):
         "Training cost against scratch 76.0%",
         "Same method, random weights 65.0%",
         "off by 0.7% on average; 8.0% before calibration",
-        "Answered by itself 60.0% of the images; 98.5% of these right, 98% wished",
+        "Sure enough to answer 60.0% of the images; 98.5% of these right, 98% wished; 2.0% are unlike the training "
+        "images and get no answer",
         "Delivered lp_ft, from many parts",
     ):
         assert part in text
@@ -341,9 +342,21 @@ def test_without_a_threshold_the_network_answers_nothing_and_the_page_says_so(re
     text = said(none, "probabilities")
     assert "No threshold keeps it. None is answered." in text
     assert "Threshold none found" in text
-    assert "Right, of the answered –" in text
-    assert "Answered nothing of the test images" in text
-    assert "Answered by itself – no threshold is known to reach an accuracy of 98%" in said(none, "summary")
+    assert "Right, of these –" in text
+    assert "Sure enough to answer nothing of the test images" in text
+    assert "Sure enough to answer – no threshold is known to reach an accuracy of 98%" in said(none, "summary")
+
+
+def test_being_sure_enough_is_not_called_answered_where_unfamiliar_images_get_no_answer(results):
+    withheld = "Images unlike the training images get no answer, however sure."
+    assert withheld in said(results, "probabilities")
+    knows_nothing = replace(
+        results,
+        familiarity=results.familiarity | {"limit": None},
+        summary={**results.summary, "unfamiliar_share": None},
+    )
+    assert withheld not in said(knows_nothing, "probabilities")
+    assert "98.5% of these right, 98% wished Delivered" in said(knows_nothing, "summary")
 
 
 def test_a_promise_below_the_wish_stands_beside_it(results):

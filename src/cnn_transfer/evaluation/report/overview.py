@@ -106,7 +106,7 @@ def _accuracies(results: RunResults) -> list[Tile]:
 
 
 def _trust(results: RunResults) -> list[Tile]:
-    """How far the probabilities can be trusted, and how much the network answers by itself."""
+    """How far the probabilities can be trusted, and of how much the network is sure enough."""
     summary = results.summary
     wished = f"{100 * summary['wished_accuracy']:.3g}%"
     promised = summary["promised_accuracy"]
@@ -114,9 +114,11 @@ def _trust(results: RunResults) -> list[Tile]:
     right = (
         "" if summary["answered_accuracy"] is None else f"{share(summary['answered_accuracy']).text} of these right, "
     )
-    answered = f"of the images; {right}{wished} wished{less}"
+    sure = f"of the images; {right}{wished} wished{less}"
+    if summary["unfamiliar_share"]:
+        sure += f"; {share(summary['unfamiliar_share']).text} are unlike the training images and get no answer"
     if summary["answered_share"] is None:
-        answered = f"no threshold is known to reach an accuracy of {wished}"
+        sure = f"no threshold is known to reach an accuracy of {wished}"
     return [
         Tile(
             "Its probabilities are off by",
@@ -124,5 +126,5 @@ def _trust(results: RunResults) -> list[Tile]:
             f"on average; {share(summary['calibration_error_before']).text} before calibration",
             "calibration_error",
         ),
-        Tile("Answered by itself", share(summary["answered_share"]), answered, "answered_share"),
+        Tile("Sure enough to answer", share(summary["answered_share"]), sure, "answered_share"),
     ]

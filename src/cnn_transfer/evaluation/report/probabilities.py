@@ -45,8 +45,8 @@ RELIABILITY = [
 ]
 RISK = [
     Column("threshold", "at least so sure", probability),
-    Column("coverage", "answered", share),
-    Column("accuracy", "right of the answered", share),
+    Column("coverage", "of all images", share),
+    Column("accuracy", "right of these", share),
     Column("images", "images", count),
 ]
 FAMILIARITY = [
@@ -116,9 +116,11 @@ def _calibration(results: RunResults) -> list[Any]:
 def _abstention(results: RunResults) -> list[Any]:
     chosen, measured = results.abstention["chosen"], results.abstention["on_test"]
     promised = chosen["promised_accuracy"]
+    withholds = results.familiarity["limit"] is not None and chosen["threshold"] is not None
     return [
         Heading("When it had better not answer"),
         Text(f"{chosen['statement']} {measured['statement']}"),
+        *([Text("Images unlike the training images get no answer, however sure.")] if withholds else []),
         Tiles(
             [
                 Tile(
@@ -128,7 +130,7 @@ def _abstention(results: RunResults) -> list[Any]:
                     source="abstention",
                 ),
                 Tile(
-                    "Answered",
+                    "Sure enough to answer",
                     words("nothing")
                     if chosen["threshold"] is None
                     else share(
@@ -138,7 +140,7 @@ def _abstention(results: RunResults) -> list[Any]:
                     source="abstention",
                 ),
                 Tile(
-                    "Right, of the answered",
+                    "Right, of these",
                     share(measured["accuracy"], measured["accuracy_low"], measured["accuracy_high"]),
                     f"wished: {chosen['wished_accuracy']:.1%}"
                     + ("" if promised is None else f"; promised: {promised:.1%}"),
@@ -160,7 +162,7 @@ def _abstention(results: RunResults) -> list[Any]:
                     "risk-coverage-table",
                     _some(results.risk_coverage),
                     RISK,
-                    "Test images that are answered at each of some thresholds",
+                    "Test images of which the network is at least so sure, at some thresholds",
                     "risk_coverage",
                 )
             ],
