@@ -14,7 +14,7 @@ from cnn_transfer.evaluation.attribution import (
     integrated_gradients,
     reference_images,
 )
-from cnn_transfer.models import add_head, add_linear_head
+from cnn_transfer.models import add_head, add_linear_head, flatten, reinitialise
 
 
 @pytest.fixture(scope="module")
@@ -175,6 +175,19 @@ def test_softmax_as_a_layer_of_its_own_is_left_away_too():
     split.set_weights(network.get_weights())
     pixels = random_pixels(3, (6, 5, 3))
     np.testing.assert_allclose(LogitNetwork(split).logits(pixels), LogitNetwork(network).logits(pixels), atol=1e-5)
+
+
+def test_pixels_are_normalised_as_the_network_was_adapted():
+    pixels = random_pixels(4, (9, 9, 3))
+    normalization = keras.layers.Normalization()
+    normalization.adapt(pixels.astype(np.float32))
+    inputs, raw = keras.Input((9, 9, 3)), keras.Input((9, 9, 3), dtype="uint8")
+    theirs = keras.Model(inputs, keras.layers.Conv2D(4, 3, activation="relu")(normalization(inputs)))
+    network = add_head(flatten(theirs, raw, keras.layers.Rescaling(1.0)(raw)), n_classes=3, seed=0)
+    prepared = LogitNetwork(network)
+    np.testing.assert_allclose(prepared.probabilities(pixels), network(pixels), rtol=1e-4)
+    with prepared.reinitialised(1) as drawn:
+        np.testing.assert_allclose(drawn.probabilities(pixels), reinitialise(network, 1)(pixels), rtol=1e-4)
 
 
 def test_grad_cam_says_why_a_network_without_convolution_has_none():

@@ -142,3 +142,23 @@ def test_the_layers_left_out_return_what_they_get():
         layer = kind(*(4 if name == "RandomPosterization" else 0.2 for _ in needed))
         np.testing.assert_array_equal(layer(images, training=False), images, err_msg=name)
     assert {name for name in dir(keras.layers) if name.startswith("Random")} - _AUGMENTATION == {"RandomCrop"}
+
+
+@pytest.mark.parametrize(
+    "arguments", [{}, {"axis": None}, {"axis": (3, 1)}, {"axis": 3, "invert": True}, {"dtype": "float64"}], ids=str
+)
+def test_statistics_that_were_adapted_become_constants(images, arguments):
+    normalization = keras.layers.Normalization(**arguments)
+    normalization.adapt(3 + 5 * images * np.arange(1, 4))
+    network = sequential("mine", convolution("first"), sequential("inner", normalization), convolution("second"))
+    result = flat(network)
+    for same in (result, renumber(result)):
+        np.testing.assert_allclose(same(images).numpy(), network(images).numpy(), rtol=1e-5, atol=1e-6)
+    inputs = keras.Input(SHAPE)
+    alone = keras.Model(inputs, normalization(inputs))
+    np.testing.assert_allclose(renumber(alone)(images).numpy(), alone(images).numpy(), rtol=1e-5, atol=1e-6)
+    assert len(result.get_weights()) == 4  # mean, variance and count are none
+    drawn = reinitialise(result, 0)
+    rebuilt, original = (found.get_layer(normalization.name) for found in (drawn, result))
+    np.testing.assert_array_equal(rebuilt(images), original(images))
+    np.testing.assert_allclose(original(images), normalization(images), rtol=1e-5, atol=1e-6)

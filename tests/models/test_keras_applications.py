@@ -65,6 +65,22 @@ def test_computes_what_keras_computes_on_preprocessed_pixels_with_weights_from_a
     np.testing.assert_allclose(network(pixels).numpy(), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("layout", ["efficientnet.h5", "efficientnet.weights.h5"])
+def test_statistics_of_pixels_that_lie_in_the_weights_are_kept_in_every_copy(pixels, tmp_path, layout):
+    original = keras.applications.EfficientNetB0(include_top=False, weights=None, input_shape=(64, 64, 3))
+    normalization = original.get_layer(index=2)
+    normalization.adapt_mean.assign([0.485, 0.456, 0.406])  # as in the published weights
+    normalization.adapt_variance.assign([0.052, 0.05, 0.051])
+    normalization.finalize_state()
+    (original.save_weights if ".weights." in layout else original.save)(tmp_path / layout)
+    expected = original(pixels.astype("float32")).numpy()
+    network = keras_applications("EfficientNetB0", (64, 64, 3), tmp_path / layout)
+    for copy in (network, copy_network(network), with_precision(network, "float32")):
+        np.testing.assert_allclose(copy(pixels).numpy(), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+    with pytest.raises(UnusableNetworkError, match="do not fit the network efficientnetb1"):
+        keras_applications("EfficientNetB1", (64, 64, 3), tmp_path / layout)
+
+
 @pytest.mark.parametrize("name", [FAST["caffe"], FAST["inside"]])  # both have operations that are no layers
 def test_is_one_flat_graph_that_surgery_can_work_on(name, pixels, tmp_path):
     network = keras_applications(name, (64, 64, 3), None)

@@ -7,9 +7,19 @@ import h5py
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from cnn_transfer.models import load_keras_file, tap_layers
+from cnn_transfer.models import (
+    copy_network,
+    load_keras_file,
+    predict_batches,
+    reinitialise,
+    tap_layers,
+    with_precision,
+    write_keras_file,
+)
 from cnn_transfer.models.keras_file import read_keras_file
+from cnn_transfer.models.surgery import synchronised
 
 SHAPE = (20, 20, 3)
 
@@ -60,6 +70,31 @@ def test_a_network_that_scales_gets_pixels_as_they_are(save, pixels):
     network = build(keras.layers.Rescaling(1 / 255))
     result = load_keras_file(save(network), SHAPE)
     np.testing.assert_allclose(result(pixels).numpy(), network(pixels.astype("float32")).numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_network_that_was_adapted_to_its_images_computes_the_same_in_every_copy(save, pixels, tmp_path):
+    normalization = keras.layers.Normalization()
+    normalization.adapt(pixels.astype("float32"))
+    network = build(normalization)
+    expected = network(pixels.astype("float32")).numpy()
+    loaded = load_keras_file(save(network), SHAPE)
+    write_keras_file(loaded, tmp_path / "again.keras")
+    batches = tf.data.Dataset.from_tensors(pixels)
+    same = {
+        "loaded": loaded(pixels),
+        "copied": copy_network(loaded)(pixels),
+        "traced": predict_batches(loaded, batches),
+        "traced before": predict_batches(loaded, batches),
+        "saved": keras.models.load_model(tmp_path / "again.keras")(pixels),
+        "cast": with_precision(with_precision(loaded, "mixed_bfloat16"), "float32")(pixels),
+        "synchronised": synchronised(loaded)(pixels),
+    }
+    for name, outputs in same.items():
+        np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5, err_msg=name)
+    np.testing.assert_allclose(with_precision(loaded, "mixed_bfloat16")(pixels), expected, atol=0.1)
+    drawn = reinitialise(loaded, 0)
+    assert not np.allclose(drawn(pixels), expected, atol=0.1)
+    np.testing.assert_array_equal(drawn.get_layer(normalization.name).mean, normalization.mean)
 
 
 def test_a_network_of_this_project_comes_back_as_it_was(save, tiny_network):

@@ -6,7 +6,10 @@ Transfer learning in Keras's guides calls a base like a layer. Cuts, taps and gr
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from cnn_transfer.models.surgery import copy_network
 from cnn_transfer.models.unusable import UnusableNetworkError
@@ -27,8 +30,9 @@ def flatten(network: keras.Model, inputs: Any, x: Any) -> keras.Model:
     """The same computation on another input, as one flat functional graph with the same weights, shared with nobody.
 
     Layers keep their names; where two have the same, the inner one's is preceded by that of its network. Layers that
-    change pictures in training only are left out, since a run has its own augmentation. Whether a nested network was
-    called in training or inference mode is not kept, and everything is trainable.
+    change pictures in training only are left out, since a run has its own augmentation. Statistics that a
+    `Normalization` was adapted to become constants. Whether a nested network was called in training or inference mode
+    is not kept, and everything is trainable.
 
     Args:
         network: A functional or Sequential model with one input, with others nested as layers to any depth.
@@ -43,8 +47,7 @@ def flatten(network: keras.Model, inputs: Any, x: Any) -> keras.Model:
     before = keras.Model(inputs, x)
     copies: list[tuple[Any, Any]] = []
     flat = _flat_clone(network, {operation.name for operation in before.operations}, copies)
-    for original, copy in copies:
-        copy.set_weights(original.get_weights())
+    _hand_over_weights(copies)
     # Each layer is now called twice, on its clone's input and on x; another copy has the second call alone.
     joined = copy_network(keras.Model(inputs, keras.Function.call(flat, x), name=network.name))
     shared = [entry["name"] for entry in joined.get_config()["layers"] if len(entry["inbound_nodes"]) > 1]
@@ -57,21 +60,28 @@ def flatten(network: keras.Model, inputs: Any, x: Any) -> keras.Model:
 
 
 def renumber(network: keras.Model) -> keras.Model:
-    """A copy in which names that Keras made up count from the beginning (`add`, `add_1`), not from earlier networks."""
+    """A copy in which names that Keras made up count from the beginning (`add`, `add_1`), not from earlier networks.
+
+    Statistics that a `Normalization` was adapted to become constants, as in `flatten`.
+    """
     import keras
 
     used: set[str] = set()
+    copies: list[tuple[Any, Any]] = []
 
     def clone(operation: keras.Operation) -> keras.Operation:
-        config = operation.get_config()
+        config = _configuration(operation)
         kind = _snake_case(type(operation).__name__)
         name = kind if re.fullmatch(rf"{kind}(_\d+)?", operation.name) else operation.name
         config["name"] = _unused(name, used)
-        return operation.__class__.from_config(config)
+        copy = operation.__class__.from_config(config)
+        if isinstance(operation, keras.Layer):
+            copies.append((operation, copy))
+        return copy
 
-    copy = keras.models.clone_model(network, clone_function=clone)
-    copy.set_weights(network.get_weights())
-    return copy
+    renumbered = keras.models.clone_model(network, clone_function=clone)
+    _hand_over_weights(copies)
+    return renumbered
 
 
 def _flat_clone(network: keras.Model, used: set[str], copies: list[tuple[Any, Any]]) -> keras.Model:
@@ -83,7 +93,7 @@ def _flat_clone(network: keras.Model, used: set[str], copies: list[tuple[Any, An
     def clone(operation: Any) -> Any:
         if isinstance(operation, keras.Model):
             return _flat_clone(operation, used, copies)
-        config = operation.get_config()
+        config = _configuration(operation)
         if operation.name in used:
             config["name"] = f"{network.name}_{operation.name}"
         if "name" in config:
@@ -103,6 +113,29 @@ def _flat_clone(network: keras.Model, used: set[str], copies: list[tuple[Any, An
         return operation(*arguments, **keywords)
 
     return keras.models.clone_model(network, clone_function=clone, call_function=call)
+
+
+def _configuration(operation: Any) -> dict[str, Any]:
+    """What an operation is made from again, with the statistics that a `Normalization` was adapted to as constants.
+
+    Keras keeps these as weights, but computes with them only after `adapt` or loading a file: where `set_weights` gives
+    them to a copy, it computes with mean 0 and variance 1. And new random weights must not reset them.
+    """
+    import keras
+
+    config: dict[str, Any] = operation.get_config()
+    if isinstance(operation, keras.layers.Normalization) and operation.input_mean is None:
+        config["mean"], config["variance"] = (
+            np.asarray(statistic).tolist() for statistic in (operation.adapt_mean, operation.adapt_variance)
+        )
+    return config
+
+
+def _hand_over_weights(copies: Sequence[tuple[Any, Any]]) -> None:
+    """Give each copy of a layer the weights of its original, unless what they say is in its configuration."""
+    for original, copy in copies:
+        if copy.weights:
+            copy.set_weights(original.get_weights())
 
 
 def _unused(name: str, used: set[str]) -> str:
