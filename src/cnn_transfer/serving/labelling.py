@@ -31,9 +31,7 @@ from cnn_transfer.serving.settings import Settings
 from cnn_transfer.serving.uploads import FILE_TOO_LARGE, RefusedError, Upload
 
 SMALL_BYTES, SMALL_MEGAPIXELS = 2048, 0.07  # most of an image that is decoded at once; a bomb declares more pixels
-MOST_PIXELS = (
-    50 * 10**6
-)  # declared by the images that are decoded at once: each takes several bytes, whatever its file has
+MOST_PIXELS = 50 * 10**6  # declared by the images that are decoded at once: each takes several bytes of memory
 ROUNDS = 2  # of the event loop, in which requests that have arrived get into the next batch
 MOST_EXPLANATIONS = 8  # on their way at once; each takes as long as a hundred images
 
