@@ -26,12 +26,20 @@ def test_releases_are_those_of_the_store_unless_a_folder_is_named():
         (["--port", "100000"], {}, "port: Input should be less than or equal to 65535. Received: '100000'"),
         ([], {"CNN_TRANSFER_MOST_FILE": "2"}, "most_file is not a parameter. Did you mean most_files"),
         (["--most-files", "many"], {}, "most_files: .* Received: 'many'"),
+        (["--most-request-mb", "300"], {}, r"most_waiting_mb: must be at least most_request_mb, 300, .* Received: 256"),
+        ([], {"CNN_TRANSFER_MOST_WAITING_MB": "31"}, "most_request_mb, 32, .* Raise it, .* Received: '31'"),
+        (["--most-request-mb", "-1", "--most-waiting-mb", "1"], {}, "^most_request_mb: [^\n]*$"),
         (["--runtime", "onx"], {}, "runtime must be one of .* Did you mean onnx"),
     ],
 )
 def test_wrong_values_are_named(arguments, variables, message):
     with pytest.raises(ParameterError, match=message):
         Settings.read(arguments, variables)
+
+
+def test_as_much_may_wait_as_one_request_has():
+    settings = Settings.read(["--most-request-mb", "300", "--most-waiting-mb", "300"], {})
+    assert settings.most_waiting_mb == settings.most_request_mb
 
 
 def test_help_explains_every_setting(capsys):

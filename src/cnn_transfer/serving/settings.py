@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from cnn_transfer.parameters import Parameters, did_you_mean
 from cnn_transfer.prediction import RUNTIMES
@@ -41,7 +41,10 @@ class Settings(Parameters):
         default=128, ge=1, le=100_000, description="images that wait at once; further requests get 503"
     )
     most_waiting_mb: float = Field(
-        default=256, gt=0, le=100_000, description="megabytes of uploads in memory at once; further ones get 503"
+        default=256,
+        gt=0,
+        le=100_000,
+        description="megabytes of uploads in memory at once, at least those of a request; further get 503",
     )
     most_batch: int = Field(default=64, ge=1, le=1024, description="images that are labelled together")
     watch_seconds: float = Field(default=5, gt=0, le=3600, description="time between two looks for a new release")
@@ -60,6 +63,17 @@ class Settings(Parameters):
             near = did_you_mean(name, list(RUNTIMES))
             raise ValueError(f"runtime must be one of {', '.join(RUNTIMES)}. {near}".strip())
         return name
+
+    @field_validator("most_waiting_mb")
+    @classmethod
+    def _holds_a_request(cls, waiting: float, info: ValidationInfo) -> float:
+        request = info.data.get("most_request_mb", 0)  # not there where it is out of bounds itself
+        if waiting < request:
+            raise ValueError(
+                f"must be at least most_request_mb, {request:g}, or the largest requests are always refused. Raise it, "
+                "or lower most_request_mb"
+            )
+        return waiting
 
     @classmethod
     def read(cls, arguments: Sequence[str], environment: Mapping[str, str]) -> Self:
