@@ -1,6 +1,6 @@
 import pytest
 
-from cnn_transfer.evaluation.probabilities import confidence_text
+from cnn_transfer.evaluation.probabilities import confidence_text, percent_text
 
 
 @pytest.mark.parametrize(
@@ -9,3 +9,11 @@ from cnn_transfer.evaluation.probabilities import confidence_text
 )
 def test_less_than_certain_is_never_called_certain(confidence, text):
     assert confidence_text(confidence) == text
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(0.0, "0%"), (0.0004, "0.04%"), (0.95, "95%"), (0.998, "99.8%"), (0.99999, "99.999%"), (1.0, "100%")],
+)
+def test_only_the_whole_is_written_as_one_hundred_per_cent(share, text):
+    assert percent_text(share) == text

@@ -212,6 +212,12 @@ def test_a_promise_is_broken_no_more_often_than_stated(images):
     assert broken / 400 < 0.1 + 3 * np.sqrt(0.1 * 0.9 / 400)
 
 
+def test_a_confidence_below_everything_is_not_rounded_to_everything():
+    right = table_of([0.99] * 1000, [True] * 1000)
+    assert "with 99.9% confidence" in choose_threshold(right, 0.95, 0.999)["statement"]
+    assert "with 99.9% confidence" in choose_threshold(right.head(10), 0.95, 0.999)["statement"]
+
+
 def test_what_a_threshold_does_is_measured_with_intervals():
     table = table_of([0.9] * 40 + [0.6] * 10, [True] * 38 + [False] * 12)
     measured = measure_threshold(table, 0.8, 0.9)

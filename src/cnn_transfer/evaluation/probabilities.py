@@ -23,6 +23,15 @@ def confidence_text(confidence: float) -> str:
     return text
 
 
+def percent_text(share: float) -> str:
+    """A share of 0-1 in per cent, in four digits, or in as many as it takes not to call everything what is less."""
+    for digits in range(4, 17):
+        text = f"{100 * share:.{digits}g}"
+        if text != "100" or share == 1:
+            break
+    return f"{text}%"
+
+
 class Probabilities(NamedTuple):
     """What a table of n predictions among c classes says.
 

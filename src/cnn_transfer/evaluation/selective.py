@@ -34,7 +34,7 @@ import pandas as pd
 from cnn_transfer.evaluation.figures import Figure, new_figure
 from cnn_transfer.evaluation.intervals import Units, proportion_interval
 from cnn_transfer.evaluation.predictions import judged_on, left_out_rows, units_of
-from cnn_transfer.evaluation.probabilities import Probabilities, confidence_text, read_probabilities
+from cnn_transfer.evaluation.probabilities import Probabilities, confidence_text, percent_text, read_probabilities
 
 MOST_ROWS = 200
 # Fixed, so that the labels of validation images have no part in it; dense where calibrated confidences lie.
@@ -121,21 +121,19 @@ def choose_threshold(
     result = {"judged_on": what, "threshold": None, "wished_accuracy": wished_accuracy, "promised_accuracy": promised}
     result |= {"confidence": confidence, "images": n, "groups": groups}
     nothing = {"answered": 0, "answered_share": 0.0, "accuracy": None, "accuracy_low": None}
-    needed, statement = None, ""
+    needed, statement, surely = None, "", f"with {percent_text(confidence)} confidence"
     if promised != wished_accuracy:
         look = first if aim == wished_accuracy else None
         needed, reason = _what_is_missing(look, n, independent, wished_accuracy, confidence, what)
-        statement = (
-            f"No threshold reaches an accuracy of {wished_accuracy:.4g} with {confidence:.0%} confidence: {reason}."
-        )
+        statement = f"No threshold reaches an accuracy of {wished_accuracy:.4g} {surely}: {reason}."
     if chosen:
-        sure = (
+        those = (
             f"those that are at least {confidence_text(chosen['threshold'])} sure"
             if chosen["threshold"]
             else "all images"
         )
         kept = (
-            f"Answering {sure} keeps an accuracy of at least {promised:.4g} with {confidence:.0%} confidence: "
+            f"Answering {those} keeps an accuracy of at least {promised:.4g} {surely}: "
             f"of {n:,} {what} {chosen['answered']:,} are answered, {chosen['accuracy']:.1%} of them right "
             f"(lower bound {chosen['accuracy_low']:.1%})."
         )

@@ -220,7 +220,7 @@ def _trust(summary: Mapping[str, Any]) -> str:
     if errors[0] != errors[1]:
         calibrated += f", by {errors[1]:.1f} before calibration"
     if summary["threshold"] is None:
-        wished = f"{summary['wished_accuracy']:.3g}"
+        wished = confidence_text(summary["wished_accuracy"])
         return f"{calibrated}; no threshold is known to reach an accuracy of {wished}, or less that is worth a promise"
     promise = _promise(summary)
     if summary["answered_accuracy"] is None:
@@ -235,8 +235,8 @@ def _trust(summary: Mapping[str, Any]) -> str:
 
 def _promise(summary: Mapping[str, Any]) -> str:
     """What accuracy of the answered images was wished, and what can be promised instead."""
-    wished, promised = summary["wished_accuracy"], summary["promised_accuracy"]
-    return f"{wished:.3g} wished" if promised == wished else f"{wished:.3g} wished, {promised:.3g} promised"
+    wished, promised = (confidence_text(summary[f"{name}_accuracy"]) for name in ("wished", "promised"))
+    return f"{wished} wished" if promised == wished else f"{wished} wished, {promised} promised"
 
 
 def describe_ranking(ranking: pd.DataFrame, choice: Mapping[str, Any], command: str = "kedro run") -> list[str]:

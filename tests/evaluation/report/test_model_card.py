@@ -136,9 +136,19 @@ def test_out_of_scope_is_what_the_code_enforces():
     _, body = front_matter(write_model_card(CARD, METRICS, PER_CLASS, SUMMARY, out_of_scope=limits))
     scope = body.partition("## Out of scope")[2].partition("## Limitations")[0]
     assert "a side below 12 px, or of more than 50 megapixels, are rejected" in scope
-    assert "than all but 1.0% of ordinary images are." in scope
+    assert "than all but 1% of ordinary images are." in scope
     assert "less than 0.85 sure get no answer (`unsure`); above it an accuracy of 95% is promised" in scope
     assert scope.count("\n- ") == len(limits)
+
+
+@pytest.mark.parametrize("threshold", [0.85, 0.0])
+def test_promise_below_everything_is_not_rounded_to_everything(threshold):
+    high = THRESHOLD | {"threshold": threshold, "promised_accuracy": 0.998}
+    limits = " ".join(limits_of_use(None, high, FAMILIARITY | {"false_alarm_rate": 0.0004}))
+    assert "an accuracy of 99.8% is promised" in limits
+    assert "all but 0.04% of ordinary images" in limits
+    nothing = THRESHOLD | {"threshold": None, "wished_accuracy": 0.9999}
+    assert "an accuracy of 99.99%, or one" in " ".join(limits_of_use(None, nothing, FAMILIARITY))
 
 
 def test_out_of_scope_says_what_cannot_be_told():
@@ -148,7 +158,10 @@ def test_out_of_scope_says_what_cannot_be_told():
         in text
     )
     every = limits_of_use(None, THRESHOLD | {"threshold": 0.0}, FAMILIARITY)
-    assert "However unsure the model is, it answers: over all images an accuracy of 95% is promised." in every
+    assert (
+        "No image is withheld because the model is unsure of it: over all images an accuracy of 95% is promised."
+        in every
+    )
     left_out = THRESHOLD | {"threshold": None, "judged_on": "left-out training images"}
     assert "the left-out training images show for no confidence" in limits_of_use(None, left_out, FAMILIARITY)[2]
     assert "none is withheld for that" in text

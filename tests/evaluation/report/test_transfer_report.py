@@ -366,7 +366,7 @@ def test_a_promise_below_the_wish_stands_beside_it(results):
         abstention=results.abstention | {"chosen": chosen},
         summary={**results.summary, "promised_accuracy": 0.95},
     )
-    assert "wished: 98.0%; promised: 95.0%" in said(less, "probabilities")
+    assert "wished: 98%; promised: 95%" in said(less, "probabilities")
     assert "98% wished, 95% promised" in said(less, "summary")
     assert "95% promised" not in said(results, "summary")
 

@@ -13,7 +13,7 @@ import pandas as pd
 import yaml
 
 from cnn_transfer.evaluation.calibration import NONE
-from cnn_transfer.evaluation.probabilities import confidence_text
+from cnn_transfer.evaluation.probabilities import confidence_text, percent_text
 from cnn_transfer.evaluation.report.blocks import page_environment, share
 from cnn_transfer.images import ImageFormat
 
@@ -106,22 +106,22 @@ def limits_of_use(
         limits.append(
             "Images unlike the training images get no answer (`unfamiliar`): those farther from them, by what the "
             "network sees and by how they were taken (brightness, contrast, detail, noise, colour), than all but "
-            f"{familiarity['false_alarm_rate']:.1%} of ordinary images are."
+            f"{percent_text(familiarity['false_alarm_rate'])} of ordinary images are."
         )
     if threshold["threshold"] is None:
         limits.append(
             f"No image gets an answer (`no_threshold`): the {threshold['judged_on']} show for no confidence that an "
-            f"accuracy of {threshold['wished_accuracy']:.0%}, or one that is worth a promise, is kept."
+            f"accuracy of {percent_text(threshold['wished_accuracy'])}, or one that is worth a promise, is kept."
         )
     elif threshold["threshold"] == 0:
         limits.append(
-            "However unsure the model is, it answers: over all images an accuracy of "
-            f"{threshold['promised_accuracy']:.0%} is promised."
+            "No image is withheld because the model is unsure of it: over all images an accuracy of "
+            f"{percent_text(threshold['promised_accuracy'])} is promised."
         )
     else:
         limits.append(
             f"Images of which the model is less than {confidence_text(threshold['threshold'])} sure get no answer "
-            f"(`unsure`); above it an accuracy of {threshold['promised_accuracy']:.0%} is promised."
+            f"(`unsure`); above it an accuracy of {percent_text(threshold['promised_accuracy'])} is promised."
         )
     return [*limits, "A model file that brings code of its own is not opened."]
 

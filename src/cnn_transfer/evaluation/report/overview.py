@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from cnn_transfer.evaluation.probabilities import percent_text
 from cnn_transfer.evaluation.report.blocks import (
     Cell,
     Heading,
@@ -108,9 +109,9 @@ def _accuracies(results: RunResults) -> list[Tile]:
 def _trust(results: RunResults) -> list[Tile]:
     """How far the probabilities can be trusted, and of how much the network is sure enough."""
     summary = results.summary
-    wished = f"{100 * summary['wished_accuracy']:.3g}%"
+    wished = percent_text(summary["wished_accuracy"])
     promised = summary["promised_accuracy"]
-    less = "" if promised in {None, summary["wished_accuracy"]} else f", {100 * promised:.3g}% promised"
+    less = "" if promised in {None, summary["wished_accuracy"]} else f", {percent_text(promised)} promised"
     right = (
         "" if summary["answered_accuracy"] is None else f"{share(summary['answered_accuracy']).text} of these right, "
     )

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cnn_transfer.evaluation.probabilities import percent_text
 from cnn_transfer.evaluation.report.blocks import (
     Column,
     Details,
@@ -142,8 +143,8 @@ def _abstention(results: RunResults) -> list[Any]:
                 Tile(
                     "Right, of these",
                     share(measured["accuracy"], measured["accuracy_low"], measured["accuracy_high"]),
-                    f"wished: {chosen['wished_accuracy']:.1%}"
-                    + ("" if promised is None else f"; promised: {promised:.1%}"),
+                    f"wished: {percent_text(chosen['wished_accuracy'])}"
+                    + ("" if promised is None else f"; promised: {percent_text(promised)}"),
                     source="abstention",
                 ),
             ]

@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from cnn_transfer.evaluation.probabilities import percent_text
+
 NETWORKS = {
     "target_metrics": "transfer",
     "baseline_metrics": "from scratch",
@@ -82,7 +84,7 @@ class RunResults:
     @property
     def level(self) -> str:
         """Of the intervals."""
-        return f"{100 * self.run_provenance['parameters']['evaluate']['confidence']:.3g}%"
+        return percent_text(self.run_provenance["parameters"]["evaluate"]["confidence"])
 
     @property
     def networks(self) -> dict[str, Mapping[str, Any]]:
