@@ -94,6 +94,25 @@ def test_what_a_point_is_made_from_is_in_its_name(planned, tuning, migration, sh
     assert changed(splits=other) == {"transfer": True, "scratch": True}
 
 
+@pytest.mark.parametrize(
+    ("images", "allowed", "remedy"),
+    [
+        (6, 3, r"Begin below that, such as with \[1, 3\]\. Or lower validation_ratio, or add images with labels\."),
+        (3, 1, r"Lower validation_ratio, or add images with labels\."),
+    ],
+)
+def test_labels_too_few_for_a_curve_from_scratch_are_said_before_anything_is_measured(
+    network, shapes, shape_splits, migration, images, allowed, remedy
+):
+    labelled = shape_splits[shape_splits["split"] != "test"]
+    kept = labelled.groupby("label").head(images)
+    splits = shape_splits[(shape_splits["split"] == "test") | shape_splits["id"].isin(kept["id"])]
+    curve = CURVE | {"scratch_labels_per_class": [5, 10]}
+    expected = rf"scratch_labels_per_class \[5, 10\], of which the labels allow {allowed} a class .*{remedy}"
+    with pytest.raises(ValueError, match=expected):
+        extract_curve_features(network, shapes, splits, curve, migration, 0)
+
+
 def test_one_more_number_or_seed_leaves_the_other_points_as_they_are(planned):
     before = planned()
     more = planned(CURVE | {"labels_per_class": [3, 5, 10], "seeds": 3, "headline_labels": 5})

@@ -74,6 +74,27 @@ class Training:
         return head | steps | {name: part.model_dump(mode="json") for name, part in parts.items()}
 
 
+def check_scratch_labels(splits: pd.DataFrame, labels: Sequence[int], validation_ratio: float) -> None:
+    """Say before anything is measured that the labels are too few for a curve of training from scratch.
+
+    Args:
+        splits: The run's table of splits.
+        labels: Wanted numbers of labels a class from scratch.
+        validation_ratio: Validation images per training image.
+
+    Raises:
+        ValueError: When fewer than two of these numbers are left where the labels end.
+    """
+    most = most_labels(splits, validation_ratio)
+    if len(labels_that_exist(labels, most)) < 2:
+        fewer = f"Begin below that, such as with {[most // 2, most]}. Or lower" if most > 1 else "Lower"
+        raise ValueError(
+            "The worth of a transfer is read from the curve of training from scratch, which needs at least two numbers "
+            f"of labels. Received: scratch_labels_per_class {list(labels)}, of which the labels allow {most} a class "
+            f"beside the validation images. {fewer} validation_ratio, or add images with labels."
+        )
+
+
 def draws_of_curve(
     splits: pd.DataFrame,
     labels: Sequence[int],

@@ -316,7 +316,7 @@ def _check(sides: Mapping[str, _Side]) -> None:
     if len(sides[SCRATCH].labels) < 2:
         raise ValueError(
             "The worth of a transfer is read from the curve of training from scratch, which needs at least two numbers "
-            f"of labels. Received: {sides[SCRATCH].labels}. Raise scratch_labels_per_class, or add images with labels."
+            f"of labels. Received: {sides[SCRATCH].labels}. Name two in scratch_labels_per_class that the labels allow."
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from cnn_transfer.evaluation import Figure
-from cnn_transfer.evaluation.curve_plan import Draws, Training, draws_of_curve, plan_points
+from cnn_transfer.evaluation.curve_plan import Draws, Training, check_scratch_labels, draws_of_curve, plan_points
 from cnn_transfer.evaluation.curve_points import CurvePoint, PlannedPoint
 from cnn_transfer.evaluation.learning_curve import (
     curve_table,
@@ -35,6 +35,7 @@ def extract_curve_features(
 ) -> FeatureExtraction:
     """Say which features all points of the transfer need together; they are computed while they are written."""
     block = LearningCurveParameters.parse(parameters, "learning_curve")
+    check_scratch_labels(splits, block.scratch_labels_per_class, block.validation_ratio)
     rule = _rule(migration)
     return plan_curve_extraction(source_model, images, _transfer_draws(splits, block, rule, seed).values(), rule)
 
