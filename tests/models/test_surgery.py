@@ -151,6 +151,43 @@ def test_reinitialising_does_not_depend_on_the_weights_and_forgets_statistics(ne
     assert_equal(reinitialise(network, 7).get_weights(), untrained)
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [
+        keras.layers.SeparableConv2D(4, 3),
+        keras.layers.SpectralNormalization(keras.layers.Conv2D(4, 3)),
+        keras.layers.Conv2D(4, 3, bias_initializer="random_normal"),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_the_seed_decides_all_that_is_drawn(layer):
+    inputs = keras.Input((8, 8, 3))
+    network = keras.Model(inputs, layer(inputs))
+    first, same, other = (reinitialise(network, seed).get_weights() for seed in (7, 7, 8))
+    assert_equal(first, same)
+    drawn = [index for index, weights in enumerate(first) if weights.std() > 0]
+    assert len(drawn) == 2
+    for index in drawn:
+        assert not np.array_equal(first[index], other[index])
+    assert not np.array_equal(*(first[index].ravel()[:4] / first[index].ravel()[0] for index in drawn))
+
+
+@pytest.mark.parametrize("initializer", ["zeros", "ones"])
+def test_weights_that_begin_with_one_number_are_reset_to_it(initializer):
+    inputs = keras.Input((8, 8, 3))
+    network = keras.Model(inputs, keras.layers.Conv2D(4, 3, kernel_initializer=initializer)(inputs))
+    begin = network.get_weights()
+    network.set_weights([weights + 5 for weights in begin])
+    assert_equal(reinitialise(network, 7).get_weights(), begin)
+
+
+def test_a_layer_that_cannot_be_frozen_by_its_configuration_is_rebuilt():
+    inputs = keras.Input((8, 8, 3))
+    network = keras.Model(inputs, keras.layers.SpatialDropout2D(0.2)(keras.layers.Conv2D(4, 3)(inputs)))
+    freeze(network)
+    assert all(layer.trainable for layer in reinitialise(network, 0).layers)
+
+
 def test_reinitialising_makes_everything_trainable(network):
     freeze(network)
     assert all(layer.trainable for layer in reinitialise(network, 0).layers)

@@ -6,7 +6,7 @@ attribution methods reach every layer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cnn_transfer.models.fused_normalisation import fused_batch_normalisation
@@ -112,14 +112,32 @@ def copy_network(network: keras.Model) -> keras.Model:
 
 def reinitialise(network: keras.Model, seed: int) -> keras.Model:
     """The same architecture with new random weights, everything trainable."""
+    import keras
 
     def reseed(index: int, config: dict[str, Any]) -> None:
-        config["trainable"] = True
-        for name in ("kernel_initializer", "depthwise_initializer"):
-            if config.get(name) is not None:
-                config[name]["config"]["seed"] = 1000 * seed + index
+        for number, initialiser in enumerate(_random_initialisers(config)):
+            initialiser["seed"] = 1000 * seed + index + 1_000_003 * number
 
-    return _rebuild(network, reseed)
+    new = _rebuild(network, reseed)
+    for index, layer in enumerate(new.layers):
+        layer.trainable = True  # not in its configuration: that of SpatialDropout2D takes no such entry
+        if isinstance(layer, keras.layers.SpectralNormalization):  # its vector has an initialiser that cannot be named
+            drawn = keras.initializers.TruncatedNormal(stddev=0.02, seed=1000 * seed + index)
+            layer.vector_u.assign(drawn(layer.vector_u.shape))
+    return new
+
+
+def _random_initialisers(part: Any) -> Iterator[dict[str, Any]]:
+    """Configurations of the initialisers that draw numbers, in that of a layer and of layers nested in it."""
+    if isinstance(part, dict):
+        for name, value in part.items():
+            if str(name).endswith("_initializer") and isinstance(value, dict) and "seed" in value["config"]:
+                yield value["config"]
+            else:
+                yield from _random_initialisers(value)
+    elif isinstance(part, list | tuple):
+        for value in part:
+            yield from _random_initialisers(value)
 
 
 def randomise_head(network: keras.Model, seed: int) -> keras.Model:
