@@ -4,7 +4,15 @@ import keras
 import numpy as np
 import pytest
 
-from cnn_transfer.models import cut_layers, flatten, keras_applications, reinitialise, tap_layers, with_precision
+from cnn_transfer.models import (
+    UnusableNetworkError,
+    cut_layers,
+    flatten,
+    keras_applications,
+    reinitialise,
+    tap_layers,
+    with_precision,
+)
 from cnn_transfer.models.flat_graph import renumber
 
 SHAPE = (16, 16, 3)
@@ -104,6 +112,7 @@ def test_names_made_up_by_keras_count_from_the_beginning():
 @pytest.fixture(scope="module")
 def guided():
     """What Keras's guide to transfer learning makes: augmentation, arithmetic, a frozen base, a head."""
+    keras.utils.set_random_seed(0)
     base = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(32, 32, 3))
     base.trainable = False
     inputs = keras.Input((32, 32, 3))
@@ -162,3 +171,19 @@ def test_statistics_that_were_adapted_become_constants(images, arguments):
     rebuilt, original = (found.get_layer(normalization.name) for found in (drawn, result))
     np.testing.assert_array_equal(rebuilt(images), original(images))
     np.testing.assert_allclose(original(images), normalization(images), rtol=1e-5, atol=1e-6)
+
+
+def test_layers_whose_configuration_says_nothing_of_training_are_taken_over(images):
+    network = sequential("mine", convolution("first"), keras.layers.SpatialDropout2D(0.2), convolution("second"))
+    network.trainable = False
+    result = flat(network)
+    np.testing.assert_allclose(result(images).numpy(), network(images).numpy(), rtol=1e-5, atol=1e-6)
+    assert all(layer.trainable for layer in result.layers)
+
+
+def test_layers_in_a_pipeline_are_refused_by_name():
+    network = sequential("mine", keras.layers.Pipeline([keras.layers.Rescaling(2.0)], name="prepare"), convolution())
+    with pytest.raises(
+        UnusableNetworkError, match=r"mine has prepare, a Pipeline.* Call its layers one after the other"
+    ):
+        flat(network)

@@ -10,7 +10,9 @@ import pytest
 import tensorflow as tf
 
 from cnn_transfer.models import (
+    UnusableNetworkError,
     copy_network,
+    keras_file,
     load_keras_file,
     predict_batches,
     reinitialise,
@@ -117,6 +119,17 @@ def test_images_too_small_for_the_network_are_refused(save):
     network = build(keras.layers.Rescaling(1 / 255), keras.layers.MaxPooling2D(9), shape=(None, None, 3))
     with pytest.raises(ValueError, match="cannot take images of 16 × 16 px"):
         load_keras_file(save(network), (16, 16, 3))
+
+
+def test_whatever_stops_the_flat_graph_is_told_as_an_unusable_network(save, monkeypatch):
+    def fail(*_):
+        raise TypeError("unexpected keyword argument")
+
+    monkeypatch.setattr(keras_file, "flatten", fail)
+    with pytest.raises(
+        UnusableNetworkError, match=r"mine\.keras cannot .* one flat graph: unexpected keyword argument"
+    ):
+        load_keras_file(save(build(keras.layers.Rescaling(1 / 255))), SHAPE)
 
 
 def test_a_trained_network_is_read_without_its_training(save, pixels):
@@ -228,6 +241,7 @@ def test_a_class_that_names_a_module_is_never_imported(save, tmp_path):
 def test_looking_at_a_file_needs_no_tensorflow(save):
     code = f"""
 import sys
+from cnn_transfer.models import keras_file
 from cnn_transfer.models.keras_file import read_keras_file
 read_keras_file({str(save(build()))!r}).check({SHAPE}, (0, 1))
 print("tensorflow" in sys.modules or "keras" in sys.modules)

@@ -40,7 +40,7 @@ def flatten(network: keras.Model, inputs: Any, x: Any) -> keras.Model:
         x: What takes the place of the network's input, computed from `inputs`.
 
     Raises:
-        UnusableNetworkError: When a layer is used more than once, so that it has no single output.
+        UnusableNetworkError: When a layer is used more than once, so that it has no single output, or is a `Pipeline`.
     """
     import keras
 
@@ -93,15 +93,19 @@ def _flat_clone(network: keras.Model, used: set[str], copies: list[tuple[Any, An
     def clone(operation: Any) -> Any:
         if isinstance(operation, keras.Model):
             return _flat_clone(operation, used, copies)
+        if isinstance(operation, keras.layers.Pipeline):
+            raise UnusableNetworkError(
+                f"{network.name} has {operation.name}, a Pipeline, whose layers are out of reach. Call its layers one "
+                "after the other instead."
+            )
         config = _configuration(operation)
         if operation.name in used:
             config["name"] = f"{network.name}_{operation.name}"
         if "name" in config:
             config["name"] = _unused(config["name"], used)
-        if isinstance(operation, keras.Layer):
-            config["trainable"] = True
         copy = operation.__class__.from_config(config)
         if isinstance(operation, keras.Layer):
+            copy.trainable = True
             copies.append((operation, copy))
         return copy
 

@@ -155,7 +155,7 @@ def load_keras_file(
     inputs = keras.Input(image_shape, dtype="uint8", name="pixels")
     try:
         return flatten(network, inputs, _scaled(inputs, file, pixel_range))
-    except ValueError as error:
+    except Exception as error:  # whatever its layers raise
         raise UnusableNetworkError(
             f"The network in {path} cannot take images of {image_shape[0]} × {image_shape[1]} px or be made one flat "
             f"graph: {error}"
