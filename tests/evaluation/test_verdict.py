@@ -393,6 +393,7 @@ def test_a_baseline_no_better_than_the_most_common_class_is_called_failed(predic
     target, baseline = (balanced(predictions_table, np.arange(200) < right) for right in (180, 100))
     verdict = compare(target, baseline, NOTHING, TARGET_LOG, BASELINE_LOG, 100, 0.95)
     assert (verdict["verdict"], verdict["baseline_failed"]) == ("positive", True)
+    assert not verdict["baseline_unproven"]
     assert verdict["sentence"].startswith(
         "THE BASELINE FAILED: 50.0% right is not better than always saying a (50.0%)."
     )
@@ -406,6 +407,7 @@ def test_a_baseline_that_too_few_images_speak_for_is_not_called_failed_but_unpro
     target, baseline = (balanced(predictions_table, np.arange(20) < right) for right in (18, 12))
     verdict = compare(target, baseline, NOTHING, TARGET_LOG, BASELINE_LOG, 100, 0.95)
     assert verdict["baseline_failed"]
+    assert verdict["baseline_unproven"]
     assert verdict["sentence"].startswith(
         "THE BASELINE IS NOT SHOWN TO HAVE LEARNT ANYTHING: 60.0% right is not clearly"
     )

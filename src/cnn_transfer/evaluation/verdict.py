@@ -261,7 +261,8 @@ def compare(
     Returns:
         `difference` with `difference_low` and `difference_high` (accuracy, 0-1), `verdict` (`positive`, `neutral`,
         `negative`, or None without a baseline), `mcnemar_p` (a second opinion; see `mcnemar`), `baseline_failed`
-        (whether nothing shows that it learnt; None without one), `baseline_gain` (as given), `training_cost` (see
+        (whether nothing shows that it learnt; None without one), `baseline_unproven` (whether that is so because too
+        few images speak for it; None likewise), `baseline_gain` (as given), `training_cost` (see
         `training_cost_ratio`; no `ratio` to one that learnt nothing), `knowledge` (transferred minus random weights:
         what the source's weights bring), `method` (random weights minus from scratch: what the method brings by
         itself), each with its interval or None, a `sentence`, and `advice`: sentences on what to try when the transfer
@@ -285,7 +286,15 @@ def compare(
     result: dict[str, Any]
     if difference is None:
         result = dict.fromkeys(
-            ("difference", "difference_low", "difference_high", "verdict", "mcnemar_p", "baseline_failed")
+            (
+                "difference",
+                "difference_low",
+                "difference_high",
+                "verdict",
+                "mcnemar_p",
+                "baseline_failed",
+                "baseline_unproven",
+            )
         )
         sentence = "No baseline was trained: nothing to compare with." + _origin(knowledge, None)
     else:
@@ -297,6 +306,7 @@ def compare(
             "verdict": verdict,
             "mcnemar_p": mcnemar(_correct(target), _correct(baseline), target.get("group")),
             "baseline_failed": bool(failure),
+            "baseline_unproven": bool(failure) and not failed,
         }
         limit = _unfinished(baseline_gain)
         cheaper = "" if failed else f" {_cheaper(cost)}"

@@ -107,6 +107,7 @@ def make_results(classes):
         "verdict": "positive",
         "mcnemar_p": 0.0123,
         "baseline_failed": False,
+        "baseline_unproven": False,
         "training_cost": {
             "baseline_validation_accuracy": 0.9,
             "standard_error": 0.02,

@@ -183,6 +183,14 @@ def test_a_baseline_that_failed_is_no_ground_for_a_verdict(results):
     assert "Positive transfer" not in page
 
 
+def test_a_baseline_that_is_not_shown_to_have_learnt_is_not_called_failed(results):
+    states = {"baseline_failed": True, "baseline_unproven": True}
+    page = write_report(replace(results, transfer_verdict=results.transfer_verdict | states))
+    title = "▲ Positive transfer, but training from scratch is not shown to have learnt"
+    assert f'<div class="verdict positive"><strong>{title}</strong>' in page
+    assert "training from scratch failed" not in page
+
+
 def test_the_level_of_the_intervals_is_the_run_s(results):
     parameters = results.run_provenance["parameters"] | {"evaluate": {"confidence": 0.9}}
     page = write_report(replace(results, run_provenance=results.run_provenance | {"parameters": parameters}))

@@ -23,6 +23,7 @@ VERDICTS = {
     "failed": "○ No verdict: training from scratch failed",
     None: "○ No verdict",
 }
+UNPROVEN = "training from scratch is not shown to have learnt"
 SECTIONS = (
     overview,
     data,
@@ -40,15 +41,16 @@ SECTIONS = (
 def write_report(results: RunResults) -> str:
     """The report of a transfer as one HTML page without any reference to another file."""
     summary, card = results.summary, results.delivered_model_card
-    failed = results.transfer_verdict["baseline_failed"]
-    verdict = "failed" if failed else summary["verdict"]
+    compared = results.transfer_verdict
+    unproven = compared["baseline_unproven"]
+    verdict = "failed" if compared["baseline_failed"] and not unproven else summary["verdict"]
     return render(
         title=f"Transfer from {summary['source']} to {card['trained_on']}",
         subtitle=f"{summary['n_train']:,} labelled training images of {len(card['class_names'])} classes, judged on "
         f"{summary['n_test']:,} test images that nothing was chosen on.",
         verdict={
             "kind": verdict or "none",
-            "title": VERDICTS[verdict],
+            "title": f"{VERDICTS[verdict]}, but {UNPROVEN}" if unproven else VERDICTS[verdict],
             "sentence": summary["sentence"],
         },
         sections=[section(results) for section in SECTIONS],
