@@ -156,6 +156,18 @@ def test_a_trained_network_is_read_without_its_training(save, pixels):
         (lambda: build(shape=(20, 30, 3)), {}, "20 × 30 px only.*Images are prepared as squares"),
         (lambda: build(shape=(20, 20, 4)), {}, r"1 or 3 channels\. Received: inputs of \(20, 20, 4\)"),
         (lambda: build(TheirLayer()), {}, "not Keras's own: theirs>TheirLayer. Code from a model file is not run"),
+        (
+            lambda: build(
+                keras.layers.Rescaling(1 / 255),
+                keras.layers.Permute((3, 1, 2)),
+                keras.Sequential(
+                    [keras.Input((3, 20, 20)), keras.layers.Conv2D(4, 3, data_format="channels_first", name="turned")]
+                ),
+                keras.layers.Permute((2, 3, 1)),
+            ),
+            {},
+            r"channels as the last axis .* Received: data_format channels_first in turned\. Build .* channels_last",
+        ),
         (lambda: build(keras.layers.Lambda(lambda x: x + 1)), {}, "not Keras's own: a Lambda layer"),
         (
             lambda: build(keras.Sequential([keras.Input(SHAPE), keras.layers.Activation(their_activation)])),

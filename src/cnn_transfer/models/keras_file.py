@@ -91,7 +91,8 @@ def read_keras_file(path: str | Path) -> KerasFile:
 
     Raises:
         FileNotFoundError: When there is no such file.
-        UnusableNetworkError: When it is no `.keras` file, brings code of its own, or does not take one image.
+        UnusableNetworkError: When it is no `.keras` file, brings code of its own, does not take one image, or has
+            layers that take channels before rows and columns.
     """
     path = Path(path)
     if path.is_dir():
@@ -116,6 +117,7 @@ def read_keras_file(path: str | Path) -> KerasFile:
             "keras.Model(inputs, outputs)."
         )
     shape, dtype = _input_of(path, config)
+    _refuse_channels_first(path, config)
     layers = {str(value) for key, value in _entries(config) if key == "class_name"}
     normalises = dtype == "uint8" or bool(layers & {"Rescaling", "Normalization"})
     return KerasFile(path, str(config["config"].get("name", path.stem)), shape, dtype, normalises, config)
@@ -213,6 +215,17 @@ def _refuse_code(path: Path, config: Mapping[str, Any]) -> None:
         raise UnusableNetworkError(
             f"{path} needs code that is not Keras's own: {', '.join(sorted(own))}. Code from a model file is not run. "
             "Build the network with Keras's layers, copy the weights, and save that."
+        )
+
+
+def _refuse_channels_first(path: Path, config: Mapping[str, Any]) -> None:
+    """Outputs of other layers are read as (n, h, w, channels), and nothing in a shape says which axis is which."""
+    settings = [value for _, value in _entries(config) if isinstance(value, Mapping)]
+    turned = [str(value.get("name")) for value in settings if value.get("data_format") == "channels_first"]
+    if turned:
+        raise UnusableNetworkError(
+            f"{path} must keep channels as the last axis in all of its layers. Received: data_format channels_first in "
+            f"{', '.join(turned)}. Build the network with channels_last, copy the weights, and save that."
         )
 
 
