@@ -7,6 +7,7 @@ import pytest
 from cnn_transfer.models import (
     ModelCard,
     NetworkSource,
+    UnusableNetworkError,
     build_efficientnet_lite,
     efficientnet_lite,
     keras_applications,
@@ -93,6 +94,17 @@ def test_a_model_of_an_earlier_run_is_cut_to_its_features_and_keeps_its_card(sav
     assert read_network(source(str(path)), SHAPE).card == card
     (path.parent / "source_model_card.json").write_text("{}")
     with pytest.raises(ValueError, match="is not one of this project's"):
+        read_network(source(str(path)), SHAPE)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused_with_their_name(saved, value):
+    network, path = saved
+    kernel, bias = network.get_layer("conv2").get_weights()
+    kernel[0, 0, 0, :2] = value
+    network.get_layer("conv2").set_weights([kernel, bias])
+    network.save(path)
+    with pytest.raises(UnusableNetworkError, match=rf"infinity in 2 of {kernel.size} numbers of conv2/kernel\. .*state"):
         read_network(source(str(path)), SHAPE)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cnn_transfer.images import Augmentation, middle_of, move_copies
-from cnn_transfer.models import reinitialise, tap_network
+from cnn_transfer.models import UnusableNetworkError, copy_network, reinitialise, tap_network
 from cnn_transfer.transfer import features as module
 from cnn_transfer.transfer.features import FeatureExtraction, draws_of, open_features, plan_extraction, write_features
 
@@ -126,6 +126,22 @@ def test_the_newest_of_the_same_network_is_used(extraction, folder, tmp_path):
     write_features(replace(extraction, grids=(1,)), tmp_path / "newer")
     write_features(extraction, tmp_path / "same", [tmp_path / "newer", folder])
     assert computed(tmp_path / "same") == 0
+
+
+@pytest.mark.parametrize("taps", [TAPS, TAPS[::-1]])
+def test_features_that_are_not_finite_are_refused_with_their_layer(extraction, tmp_path, monkeypatch, taps):
+    network = copy_network(extraction.network)
+    kernel, bias = network.get_layer("conv2").get_weights()
+    network.get_layer("conv2").set_weights([kernel * np.float32(1e38), bias])
+    changed = replace(extraction, network=network, taps=taps)
+    expected = r"must be finite\. Received NaN or infinity from .* after its layer block2, for \d+ of \d+ looked at"
+    with pytest.raises(UnusableNetworkError, match=expected):
+        write_features(changed, tmp_path / "computed")
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_finite", lambda values, _: values)  # as earlier versions wrote them
+        write_features(changed, tmp_path / "earlier")
+    with pytest.raises(UnusableNetworkError, match=expected):
+        write_features(changed, tmp_path / "taken", [tmp_path / "earlier"])
 
 
 def test_a_network_without_pictures_inside_is_refused(shapes, shape_splits):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+import numpy as np
 from pydantic import ValidationError, field_validator, model_validator
 
 from cnn_transfer.models.card import ModelCard
@@ -133,7 +134,7 @@ def read_network(source: NetworkSource, image_shape: tuple[int, int, int]) -> Im
         ValueError: When the network does not take such images, or the weights do not fit.
         FileNotFoundError: When a file is missing.
         ModuleNotFoundError: When the package with the weights is not installed.
-        UnusableNetworkError: When Keras has not got the weights and cannot download them.
+        UnusableNetworkError: When Keras has not got the weights and cannot download them, or some are not finite.
     """
     source.check(image_shape)
     card = None
@@ -156,6 +157,7 @@ def read_network(source: NetworkSource, image_shape: tuple[int, int, int]) -> Im
         origin = source.weights or "Keras Applications"
         trained_on = Path(source.weights).stem if source.weights else "imagenet"
     features = _features(network, source.network)
+    _refuse_infinite(features, source.network)
     return ImportedNetwork(features, architecture, f"{origin}, {_digest(features)}", trained_on, licence, card)
 
 
@@ -169,6 +171,17 @@ def _features(network: keras.Model, name: str) -> keras.Model:
             "transfer. Take a convolutional network."
         )
     return keras.Model(network.input, network.get_layer(taps[-1]).output, name=network.name)
+
+
+def _refuse_infinite(network: keras.Model, name: str) -> None:
+    for variable in network.weights:
+        infinite = ~np.isfinite(np.asarray(variable))
+        if infinite.any():
+            raise UnusableNetworkError(
+                f"The weights of {name} must be finite. Received NaN or infinity in {infinite.sum()} of "
+                f"{infinite.size} numbers of {variable.path}. Its training has failed: take a state from before, or "
+                "train it again with a lower learning rate."
+            )
 
 
 def _digest(network: keras.Model) -> str:

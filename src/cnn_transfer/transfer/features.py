@@ -29,7 +29,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from cnn_transfer.images import DRAWS, Augmentation, ImageSet, images_a_batch, move_copies
-from cnn_transfer.models import frozen, tap_layers, tap_network, tap_widths
+from cnn_transfer.models import UnusableNetworkError, frozen, tap_layers, tap_network, tap_widths
 from cnn_transfer.transfer.standardised import Rows, StoredRows
 
 if TYPE_CHECKING:
@@ -210,6 +210,9 @@ def write_features(extraction: FeatureExtraction, folder: Path, earlier: Iterabl
         extraction: What to compute.
         folder: A folder that does not exist yet.
         earlier: Features, the newest first; the first of the same network saves computing what it holds.
+
+    Raises:
+        UnusableNetworkError: When a feature is NaN or infinite.
     """
     folder.mkdir(parents=True)
     digest, table = extraction.network_digest, extraction.table()
@@ -220,7 +223,7 @@ def write_features(extraction: FeatureExtraction, folder: Path, earlier: Iterabl
     if known is not None:
         stored = pd.Index(known.table["key"]).get_indexer(table["key"])
         for rows in np.array_split(np.flatnonzero(stored >= 0), max(1, len(table) // CHUNK_ROWS)):
-            values[rows] = known.values[stored[rows]]
+            values[rows] = _finite(known.values[stored[rows]], extraction)
     _compute(extraction, table, np.flatnonzero(stored < 0), values)
     values.flush()
     table.drop(columns=["row", "background"]).to_parquet(folder / "table.parquet")
@@ -273,6 +276,20 @@ def _known(network_digest: str, earlier: Iterable[Path]) -> FeatureSet | None:
     return None
 
 
+def _finite(values: np.ndarray, extraction: FeatureExtraction) -> np.ndarray:
+    """The same features (n, features), none of which is NaN or infinite."""
+    infinite = ~np.isfinite(values)
+    if not infinite.any():
+        return values
+    widths = np.array(list(extraction.widths.values()))
+    first = np.searchsorted(np.cumsum(widths), infinite.any(axis=0).argmax(), side="right")
+    raise UnusableNetworkError(
+        f"Features must be finite. Received NaN or infinity from {extraction.network.name} after its layer "
+        f"{extraction.taps[first % len(extraction.taps)]}, for {infinite.any(axis=1).sum()} of {len(values)} looked at. "
+        "Say with pixel_range what it takes for black and white; where it computes in float16, save it in float32."
+    )
+
+
 def _compute(extraction: FeatureExtraction, table: pd.DataFrame, rows: np.ndarray, values: np.ndarray) -> None:
     if not len(rows):
         return
@@ -293,5 +310,6 @@ def _compute(extraction: FeatureExtraction, table: pd.DataFrame, rows: np.ndarra
                     backgrounds = extraction.images.pixels(part["background"].to_numpy()[padded])
                 copies = move_copies(pixels[padded], draws[padded], extraction.augmentation, backgrounds)
                 pixels[moved] = copies[: len(pixels)][moved]
-            values[rows[start : start + batch]] = network(pixels[padded]).numpy()[: len(pixels)]
+            computed = network(pixels[padded]).numpy()[: len(pixels)]
+            values[rows[start : start + batch]] = _finite(computed, extraction)
             progress.update(len(pixels))
