@@ -343,7 +343,13 @@ def test_what_is_unfamiliar_is_measured_with_an_interval():
     measured = measure_familiarity(table, familiarity, 0.9)
     keys = ("unfamiliar_share", "unfamiliar_share_low", "unfamiliar_share_high")
     assert [measured[key] for key in keys] == list(wilson_interval(1, 10, 0.9))
-    assert measured["statement"].startswith("1 of 10 images are unfamiliar: 10.0%")
+    assert measured["statement"].startswith("1 of 10 images is unfamiliar: 10.0%")
+    for unfamiliar, words in (
+        (0, "None of 10 images is unfamiliar: 0.0%"),
+        (2, "2 of 10 images are unfamiliar: 20.0%"),
+    ):
+        counted = measure_familiarity(pd.DataFrame({"unfamiliar": np.arange(10) < unfamiliar}), familiarity, 0.9)
+        assert counted["statement"].startswith(words)
     nothing = measure_familiarity(table.iloc[:0], familiarity, 0.9)
     assert nothing["unfamiliar_share"] is None
     assert nothing["statement"] == "There are no images to judge."

@@ -113,6 +113,8 @@ def test_the_confusion_shows_counts_other_than_zero():
     counts = {(text.get_position()[1], text.get_position()[0]): text.get_text() for text in axes.texts}
     assert counts == {(0, 0): "2", (0, 1): "1", (1, 1): "2", (2, 2): "1"}
     assert axes.get_title() == "Confusion on 6 test images"
+    (alone,) = draw_confusion(confusion_table(predictions.head(1), ["a", "b", "c"])).axes
+    assert alone.get_title() == "Confusion on 1 test image"
     np.testing.assert_allclose(axes.images[0].get_array() ** 2, [[2 / 3, 1 / 3, 0], [0, 1, 0], [0, 0, 1]])
 
 

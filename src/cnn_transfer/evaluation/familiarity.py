@@ -351,9 +351,11 @@ def measure_familiarity(table: pd.DataFrame, familiarity: Mapping[str, Any], con
     elif familiarity["limit"] is None:
         statement = familiarity["statement"]
     else:
+        counts = f"{unfamiliar:,} of {n:,}" if unfamiliar else f"None of {n:,}"
         statement = (
-            f"{unfamiliar:,} of {n:,} images are unfamiliar: {share[0]:.1%} ({share[1]:.1%}–{share[2]:.1%}), "
-            f"where {100 * rate:.3g}% are expected of images like the {familiarity['images']:,} compared ones."
+            f"{counts} images {'are' if unfamiliar > 1 else 'is'} unfamiliar: {share[0]:.1%} "
+            f"({share[1]:.1%}–{share[2]:.1%}), where {100 * rate:.3g}% are expected of images "
+            f"like the {familiarity['images']:,} compared ones."
         )
         if share[1] > familiarity["false_alarm_high"]:
             statement += " These images differ from them."

@@ -256,7 +256,8 @@ def draw_confusion(confusion: pd.DataFrame) -> Figure:
         for true, predicted in zip(*np.nonzero(counts), strict=True):
             colour = "white" if shares[true, predicted] > 0.4 else "black"
             axes.text(predicted, true, counts[true, predicted], ha="center", va="center", color=colour, fontsize=8)
-    axes.set_title(f"Confusion on {counts.sum():,} test images", fontsize=10)
+    images = counts.sum()
+    axes.set_title(f"Confusion on {images:,} test image{'' if images == 1 else 's'}", fontsize=10)
     return figure
 
 

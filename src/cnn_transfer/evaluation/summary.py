@@ -122,9 +122,10 @@ def summarise(
 
 def describe_summary(summary: Mapping[str, Any]) -> list[str]:
     """The summary in a few lines for the terminal."""
+    images = f"{summary['n_test']:,} test image{'' if summary['n_test'] == 1 else 's'}"
     accuracy = (
         f"{summary['target_accuracy']:.1%} ({summary['target_accuracy_low']:.1%} to "
-        f"{summary['target_accuracy_high']:.1%}) on {summary['n_test']:,} test images, trained on "
+        f"{summary['target_accuracy_high']:.1%}) on {images}, trained on "
         f"{summary['n_train']:,} and "
         + (f"validated on {summary['n_validation']:,}" if summary["n_validation"] else "chosen on those left out")
     )

@@ -395,10 +395,11 @@ def _advice(
     helps = knowledge.low > 0 if knowledge else (plan or {}).get("source_helps")
     mistakes = len(correct) - int(correct.sum())
     if helps is False and verdict != "negative" and mistakes < FEWEST_MISTAKES:
+        mistaken = f"{mistakes or 'none'} of {len(correct):,} {'are' if mistakes > 1 else 'is'} mistaken"
         return [
             *advice,
-            f"On these test images no other source or cut could be clearly better: {mistakes} of {len(correct):,} are "
-            "mistaken. More test images would tell.",
+            f"On these test images no other source or cut could be clearly better: {mistaken}. More test images would "
+            "tell.",
         ]
     if helps is False:
         harm = "harms" if knowledge and knowledge.high < 0 else "adds nothing that is clear"

@@ -69,7 +69,7 @@ def test_body_names_figures_classes_and_limits(written):
     assert "f00d" in body
     assert "A ridge." in body
     assert "60 labelled training images" in body
-    assert r"Classes recognised least well: \<i\> (50%), a\|b (100%)." in body
+    assert r"Classes recognised least well: \<i\> (50.0%)." in body
     assert "- No test image is of class c: averages over classes leave it out." in body
 
 
@@ -78,6 +78,20 @@ def test_names_cannot_break_the_markdown(written):
     assert r"| a\|b | 20 | 100.0% | 70.0% |" in body
     assert "<i>" not in body.replace(r"\<i\>", "")
     assert r"Transfer is \*better\*." in body
+
+
+def test_no_class_is_called_the_weakest_where_all_images_are_right():
+    text = write_model_card(CARD, METRICS, PER_CLASS.assign(recall=[1.0, 1.0, None]), SUMMARY)
+    assert "- No test image is mistaken: none says which class is recognised least well." in text
+    assert "Classes recognised least well" not in text
+
+
+def test_one_image_is_no_images():
+    few = SUMMARY | {"n_train": 1, "n_validation": 1, "n_test": 1}
+    text = write_model_card(CARD, METRICS, PER_CLASS, few)
+    assert "- 1 labelled training image, 1 validation image of parts" in text
+    assert "On 1 test image that nothing" in text
+    assert "Trained on 1 labelled image;" in text
 
 
 def test_class_without_test_images_has_no_figures(written):

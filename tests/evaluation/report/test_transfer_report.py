@@ -99,6 +99,8 @@ def test_the_title_names_source_target_and_the_numbers_of_images(results):
     text = shown(write_report(results).partition("<main")[0])
     assert "Transfer from many parts to few parts" in text
     assert "40 labelled training images of 2 classes, judged on 300 test images" in text
+    one = replace(results, summary={**results.summary, "n_test": 1})
+    assert "judged on 1 test image that nothing was chosen on" in shown(write_report(one))
 
 
 def test_the_summary_has_each_key_figure(results):

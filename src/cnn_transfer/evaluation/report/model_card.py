@@ -14,7 +14,7 @@ import yaml
 
 from cnn_transfer.evaluation.calibration import NONE
 from cnn_transfer.evaluation.probabilities import confidence_text, percent_text
-from cnn_transfer.evaluation.report.blocks import page_environment, share
+from cnn_transfer.evaluation.report.blocks import counted, page_environment, share
 from cnn_transfer.images import ImageFormat
 
 RANDOM_WEIGHTS = "random weights"  # where a network comes from that nothing was transferred to
@@ -53,7 +53,9 @@ def write_model_card(
                 **{key: _plain(card[key]) for key in ("architecture", "trained_on", "initialised_from", "strategy")},
                 "class_names": [_plain(label) for label in card["class_names"]],
             },
-            counts=summary,
+            training_images=counted(summary["n_train"], "labelled training image"),
+            validation_images=counted(summary["n_validation"], "validation image"),
+            test_images=counted(summary["n_test"], "test image"),
             made=_how_made(card),
             is_transferred=_is_transferred(card),
             plan=_plain(summary["plan"]),
@@ -165,12 +167,14 @@ def _how_made(card: Mapping[str, Any]) -> str:
 
 
 def _limitations(summary: Mapping[str, Any], per_class: pd.DataFrame) -> list[str]:
-    weakest = per_class.dropna(subset=["recall"]).nsmallest(3, "recall")
-    named = ", ".join(f"{_plain(row['label'])} ({row['recall']:.0%})" for row in weakest.to_dict("records"))
+    weakest = per_class[per_class["recall"] < 1].nsmallest(3, "recall").to_dict("records")
+    named = ", ".join(f"{_plain(row['label'])} ({share(row['recall']).text})" for row in weakest)
     return [
-        f"Trained on {summary['n_train']:,} labelled images; those from another camera, place or time may be "
+        f"Trained on {counted(summary['n_train'], 'labelled image')}; those from another camera, place or time may be "
         "recognised less well than the figures say.",
-        f"Classes recognised least well: {named}.",
+        f"Classes recognised least well: {named}."
+        if weakest
+        else "No test image is mistaken: none says which class is recognised least well.",
         "The intervals hold for test images drawn like these; they do not cover another training of the model.",
         *map(_plain, summary["statements"]),
     ]

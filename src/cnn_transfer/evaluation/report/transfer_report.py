@@ -3,7 +3,7 @@
 Every number of the page is in the summary or in a table that the run keeps; the tables of the page name theirs.
 """
 
-from cnn_transfer.evaluation.report.blocks import render
+from cnn_transfer.evaluation.report.blocks import counted, render
 from cnn_transfer.evaluation.report.damage import damage
 from cnn_transfer.evaluation.report.data import data
 from cnn_transfer.evaluation.report.explanations import explanations
@@ -46,8 +46,8 @@ def write_report(results: RunResults) -> str:
     verdict = "failed" if compared["baseline_failed"] and not unproven else summary["verdict"]
     return render(
         title=f"Transfer from {summary['source']} to {card['trained_on']}",
-        subtitle=f"{summary['n_train']:,} labelled training images of {len(card['class_names'])} classes, judged on "
-        f"{summary['n_test']:,} test images that nothing was chosen on.",
+        subtitle=f"{counted(summary['n_train'], 'labelled training image')} of {len(card['class_names'])} classes, "
+        f"judged on {counted(summary['n_test'], 'test image')} that nothing was chosen on.",
         verdict={
             "kind": verdict or "none",
             "title": f"{VERDICTS[verdict]}, but {UNPROVEN}" if unproven else VERDICTS[verdict],
