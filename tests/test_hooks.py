@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 import pytest
-from kedro.io import DataCatalog, MemoryDataset
+from kedro.io import DataCatalog, MemoryDataset, Version
 from kedro.pipeline import Node, Pipeline
 
-from cnn_transfer.datasets import JSONDataset, RawImagesDataset, TextDataset
+from cnn_transfer.datasets import JSONDataset, RawImagesDataset, RunRecordsDataset, TextDataset
 from cnn_transfer.hooks import CheckHooks, IntakeHooks, SummaryHooks
 from cnn_transfer.hooks.summaries import wrapped
 
@@ -61,6 +61,25 @@ def test_model_version_is_refused_where_no_model_of_another_run_is_used(stage, i
             hooks.before_pipeline_run(Pipeline([node]), catalog)
     else:
         hooks.before_pipeline_run(Pipeline([node]), catalog)
+
+
+@pytest.mark.parametrize(("asked", "refused"), [("yesterday", True), ("today", False)])
+def test_another_version_of_what_the_run_makes_itself_is_refused(asked, refused, whole_parameters, tmp_path):
+    hooks = CheckHooks()
+    hooks._parameters, hooks._run_is_given = whole_parameters, True
+    catalog = DataCatalog(
+        {
+            **{name: MemoryDataset(1) for name in ("x", "source_raw_images", "target_raw_images")},
+            "made": JSONDataset(filepath=str(tmp_path / "made.json"), version=Version(asked, "today")),
+            "run_records": RunRecordsDataset(filepath=str(tmp_path / "records"), version=Version("today", "today")),
+        }
+    )
+    graph = Pipeline([Node(double, "x", "made", name="do", namespace="evaluate")])
+    if refused:
+        with pytest.raises(click.ClickException, match="--load-versions made:yesterday was asked for, but this run"):
+            hooks.before_pipeline_run(graph, catalog)
+    else:
+        hooks.before_pipeline_run(graph, catalog)
 
 
 @pytest.fixture

@@ -240,6 +240,24 @@ def test_a_run_that_was_named_takes_nothing_by_itself_and_says_what_is_there(cat
     assert hooks._missing("halved", catalog("c")).startswith("halved: no version in")
 
 
+def load_another(catalog, name, run):
+    """As --load-versions does."""
+    dataset = catalog.get(name)
+    dataset._version = Version(run, dataset._version.save)
+
+
+def test_what_was_loaded_from_another_run_counts_and_not_what_this_one_made_of_the_same_name(catalog, run):
+    run(GRAPH, catalog("a", number=2))
+    run(stage(node(parity, "params:number", "odd")), catalog("b", number=3))
+    mixed = catalog("b", number=3)
+    load_another(mixed, "odd", "a")
+    rest = stage(node(double, "odd", "doubled"))
+    assert run(rest, mixed) == []
+    assert mixed.load("doubled") == 0, "of a"
+    assert run(GRAPH, catalog("c", number=3)) == ["double", "describe"], "parity is taken from b, which doubled another"
+    assert catalog("c").load("doubled") == 2
+
+
 def test_a_catalog_without_records_runs_as_kedro_runs_it():
     for _ in range(2):
         CALLS.clear()

@@ -71,7 +71,7 @@ class Fingerprints:
         return Fingerprint(node.name, {"code": self._code_of(node.func.__module__), **inputs}, outside)
 
     def _digest(self, name: str) -> str | None:
-        if name in self._records.digests():
+        if self._is_of_this_run(name) and name in self._records.digests():
             return self._records.digests()[name]
         if name not in self._records.contents:
             self._records.contents[name] = self._read_digest(name)
@@ -89,6 +89,11 @@ class Fingerprints:
             return versions.digest(dataset, str(dataset.resolve_load_version()))
         known = getattr(dataset, "fingerprint", None)
         return known() if known else None
+
+    def _is_of_this_run(self, name: str) -> bool:
+        """Whether what is loaded is what this run makes: the command line may name another version."""
+        dataset = self._catalog.get(name)
+        return versions.asked_for(dataset) in (None, self._records.run_id)
 
     def _is_outside(self, name: str) -> bool:
         if name == "parameters" or name.startswith("params:"):

@@ -104,7 +104,9 @@ def test_weights_that_are_not_finite_are_refused_with_their_name(saved, value):
     kernel[0, 0, 0, :2] = value
     network.get_layer("conv2").set_weights([kernel, bias])
     network.save(path)
-    with pytest.raises(UnusableNetworkError, match=rf"infinity in 2 of {kernel.size} numbers of conv2/kernel\. .*state"):
+    with pytest.raises(
+        UnusableNetworkError, match=rf"infinity in 2 of {kernel.size} numbers of conv2/kernel\. .*state"
+    ):
         read_network(source(str(path)), SHAPE)
 
 

@@ -105,6 +105,11 @@ def version_folder(dataset: Dataset, version: str) -> PurePosixPath:
     return dataset._get_versioned_path(version).parent
 
 
+def asked_for(dataset: Any) -> str | None:
+    """The version that a dataset is to load, whether it is there or not; None: the newest, or it has no versions."""
+    return dataset._version.load if isinstance(dataset, AbstractVersionedDataset) and dataset._version else None
+
+
 def address_of(dataset: Dataset) -> str:
     """Where the version lies that a dataset loads: a path of this machine, or an address."""
     path, filesystem = str(dataset._get_load_path()), _filesystem(dataset)

@@ -99,6 +99,8 @@ class CheckHooks:
                 "TF_CONFIG names several machines, which must be given the id of their run: set TRANSFER_RUN_ID to the "
                 "same on all of them."
             )
+        if own := [text for name in sorted(pipeline.all_outputs()) if (text := self._loads_another(name, catalog))]:
+            raise click.ClickException("Wrong versions to load; nothing was run.\n" + "\n".join(own))
         missing = [text for name in sorted(pipeline.inputs()) if (text := self._missing(name, catalog))]
         if missing:
             raise click.ClickException(
@@ -136,6 +138,17 @@ class CheckHooks:
             "preprocess.source.image_format.image_size_px: the bundled source images have 28 px a side; pretraining "
             f"on them at {image_format['image_size_px']} px would take hours for nothing. Take a network that has been "
             "pretrained (--pipelines transfer_pretrained), or give source_images=PATH."
+        )
+
+    @staticmethod
+    def _loads_another(name: str, catalog: DataCatalog) -> str:
+        """That what this run makes would be loaded in the version of another run; nothing when its own is."""
+        records, version = run_records(catalog), versions.asked_for(catalog.get(name))
+        if records is None or version in (None, records.run_id):
+            return ""
+        return (
+            f"--load-versions {name}:{version} was asked for, but this run makes {name} itself. Leave it out, or run "
+            "only the nodes after the one that makes it (--from-nodes, --pipelines)."
         )
 
     def _missing(self, name: str, catalog: DataCatalog) -> str:
