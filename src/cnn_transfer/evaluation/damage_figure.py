@@ -60,8 +60,8 @@ def draw_damage(images: ImageSet, splits: pd.DataFrame, table: pd.DataFrame, mos
         grid.axes.barh([0], [0], color=colour, label=name)
     grid.axes.plot([], [], ls="", marker="|", ms=10, color="k", label="right, were all answered")
     figure.legend(fontsize=8, ncols=4, loc="outside lower center", frameon=False)
-    images = table["images"].iloc[0]
-    figure.suptitle(f"{images:,} test image{'' if images == 1 else 's'}, damaged", fontsize=10)
+    number = int(table["images"].iloc[0])
+    figure.suptitle(f"{number:,} test image{'' if number == 1 else 's'}, damaged", fontsize=10)
     return figure
 
 

@@ -348,7 +348,7 @@ def measure_familiarity(table: pd.DataFrame, familiarity: Mapping[str, Any], con
         share = proportion_interval(table["unfamiliar"].to_numpy(bool), confidence, table.get("group"))
     if not n:
         statement = "There are no images to judge."
-    elif familiarity["limit"] is None:
+    elif unfamiliar is None:
         statement = familiarity["statement"]
     else:
         counts = f"{unfamiliar:,} of {n:,}" if unfamiliar else f"None of {n:,}"

@@ -285,8 +285,8 @@ def _finite(values: np.ndarray, extraction: FeatureExtraction) -> np.ndarray:
     first = np.searchsorted(np.cumsum(widths), infinite.any(axis=0).argmax(), side="right")
     raise UnusableNetworkError(
         f"Features must be finite. Received NaN or infinity from {extraction.network.name} after its layer "
-        f"{extraction.taps[first % len(extraction.taps)]}, for {infinite.any(axis=1).sum()} of {len(values)} looked at. "
-        "Say with pixel_range what it takes for black and white; where it computes in float16, save it in float32."
+        f"{extraction.taps[first % len(extraction.taps)]}, for {infinite.any(axis=1).sum()} of {len(values)} looked at."
+        " Say with pixel_range what it takes for black and white; where it computes in float16, save it in float32."
     )
 
 
