@@ -8,8 +8,9 @@ import pytest
 from kedro.framework.hooks.manager import _create_hook_manager
 from kedro.io import DataCatalog, MemoryDataset, Version
 from kedro.pipeline import Node, Pipeline
+from PIL import Image
 
-from cnn_transfer.datasets import JSONDataset, RunRecordsDataset
+from cnn_transfer.datasets import JSONDataset, NewImagesDataset, RunRecordsDataset
 from cnn_transfer.hooks import CheckHooks, RecordHooks, take_over_inputs
 from cnn_transfer.runner import ResumingRunner
 
@@ -167,6 +168,59 @@ def test_a_run_refuses_to_change_what_it_has_made(catalog, run):
         run(GRAPH, catalog("a", word="other"))
     assert "The run a has made text with other word." in refused.value.message
     assert catalog("a").load("text")["y"] == "a"
+
+
+def count(images):
+    CALLS.append("count")
+    return len(images.table)
+
+
+@pytest.fixture
+def labels(catalog, run, tmp_path):
+    """Run a node that reads new images from a place."""
+    for place, images in (("A", 1), ("B", 2)):
+        (tmp_path / place).mkdir()
+        for number in range(images):
+            Image.new("L", (8, 8), number).save(tmp_path / place / f"{number}.png")
+
+    def run_with(name, place):
+        entries = catalog(name, names=("counted",))
+        entries["new_images"] = NewImagesDataset(filepath=str(tmp_path / place))
+        return run(stage(node(count, "new_images", "counted")), entries), entries.load("counted")
+
+    return run_with
+
+
+def test_a_run_refuses_images_of_another_place_and_does_not_say_that_it_could_go_on(labels, caplog):
+    assert labels("a", "A") == (["count"], 1)
+    with pytest.raises(click.ClickException, match=r"The run a has made counted with other new_images\.filepath"):
+        labels("a", "B")
+    assert "To go on from here" not in caplog.text
+
+
+def test_what_lies_at_a_place_may_change_while_a_run_goes_on(labels, tmp_path):
+    labels("a", "A")
+    Image.new("L", (8, 8), 9).save(tmp_path / "A/9.png")
+    assert labels("a", "A") == ([], 1)
+    assert labels("b", "A") == (["count"], 2)
+
+
+def test_what_is_taken_over_from_the_same_images_elsewhere_keeps_to_where_they_lie_now(labels, tmp_path):
+    labels("a", "A")
+    (tmp_path / "link").symlink_to(tmp_path / "A")
+    assert labels("b", "link") == ([], 1)
+    assert labels("b", "link") == ([], 1)
+    with pytest.raises(click.ClickException, match=r"with other new_images\.filepath"):
+        labels("b", "A")
+
+
+def test_records_without_what_was_chosen_are_still_taken(labels, tmp_path):
+    labels("a", "A")
+    file = tmp_path / "records/a/stage.count.json"
+    record = json.loads(file.read_text())
+    assert record.pop("identities") == {"new_images": {"filepath": str(tmp_path / "A"), "columns": {}}}
+    file.write_text(json.dumps(record))
+    assert labels("a", "B") == ([], 1)
 
 
 def test_other_code_makes_other_fingerprints(catalog, run, monkeypatch):

@@ -18,6 +18,7 @@ from typing import Any
 
 from kedro.io import AbstractVersionedDataset, CatalogProtocol
 from kedro.pipeline.node import Node
+from kedro.utils import find_kedro_project
 
 from cnn_transfer.datasets import RunRecordsDataset, versions
 from cnn_transfer.evaluation.provenance import OF_A_PROCESS
@@ -35,21 +36,28 @@ class Fingerprint:
         node: Its name.
         inputs: Digest of each input and, by the name `code`, of the code; None where the content is not known.
         outside: Those inputs that no run makes, such as raw images: they may change while a run lasts.
+        identities: Of those that people choose, what was chosen, such as the place of the images: a run keeps to it.
     """
 
     node: str
     inputs: dict[str, str | None]
     outside: frozenset[str]
+    identities: dict[str, dict[str, Any]]
 
     @property
     def value(self) -> str | None:
         """The digest; None when the content of an input is not known."""
         return None if None in self.inputs.values() else digest_of([self.node, self.inputs])
 
-    def changes(self, made_with: Mapping[str, str | None]) -> list[str]:
-        """Names of what differs from the inputs that a record holds, but for what comes from outside."""
+    def changes(self, record: Mapping[str, Any]) -> list[str]:
+        """Names of what differs from the inputs of a record; of what comes from outside, of what was chosen."""
+        made_with = record["inputs"]
         names = [name for name in self.inputs.keys() | made_with.keys() if name not in self.outside]
-        return sorted(name for name in names if self.inputs.get(name) != made_with.get(name))
+        changed = [name for name in names if self.inputs.get(name) != made_with.get(name)]
+        for name, chosen in record.get("identities", {}).items():
+            now = self.identities.get(name, {})
+            changed += [f"{name}.{part}" for part in chosen.keys() | now.keys() if chosen.get(part) != now.get(part)]
+        return sorted(changed)
 
 
 class Fingerprints:
@@ -68,7 +76,8 @@ class Fingerprints:
         """The fingerprint of a node; all that it reads from this run must be there."""
         inputs = {name: self._digest(name) for name in sorted(set(node.inputs))}
         outside = frozenset(name for name in inputs if self._is_outside(name))
-        return Fingerprint(node.name, {"code": self._code_of(node.func.__module__), **inputs}, outside)
+        identities = {name: chosen for name in sorted(outside) if (chosen := self._identity(name))}
+        return Fingerprint(node.name, {"code": self._code_of(node.func.__module__), **inputs}, outside, identities)
 
     def _digest(self, name: str) -> str | None:
         if self._is_of_this_run(name) and name in self._records.digests():
@@ -90,6 +99,15 @@ class Fingerprints:
         known = getattr(dataset, "fingerprint", None)
         return known() if known else None
 
+    def _identity(self, name: str) -> dict[str, Any]:
+        """What was chosen; paths in the project are relative to it, which may lie elsewhere on another machine."""
+        known = getattr(self._catalog.get(name), "identity", None)
+        chosen: dict[str, Any] = known() if known else {}
+        return {
+            part: value.removeprefix(self._project) if isinstance(value, str) else value
+            for part, value in chosen.items()
+        }
+
     def _is_of_this_run(self, name: str) -> bool:
         """Whether what is loaded is what this run makes: the command line may name another version."""
         dataset = self._catalog.get(name)
@@ -109,6 +127,10 @@ class Fingerprints:
             sources = {name: _source(name) for name in sorted(used)}
             self._code[module] = digest_of([sources, {name: _release(name) for name in LIBRARIES}])
         return self._code[module]
+
+    @cached_property
+    def _project(self) -> str:
+        return f"{find_kedro_project(Path.cwd())}/"
 
     @cached_property
     def _imports(self) -> Any:

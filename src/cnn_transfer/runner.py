@@ -66,6 +66,10 @@ def take_part(team: Team, pipeline: Pipeline, catalog: CatalogProtocol[str, Any]
         nodes[name].run({dataset: catalog.load(dataset) for dataset in nodes[name].inputs})
 
 
+class ChangedRunError(click.ClickException):
+    """A run has made something from other inputs than those that it is given now."""
+
+
 class ResumingRunner(SequentialRunner):
     """Kedro's sequential runner, for catalogs that keep `run_records`; with others it is that runner.
 
@@ -109,7 +113,7 @@ class ResumingRunner(SequentialRunner):
                 self._release_datasets(node, catalog, uses_left, pipeline)
         except BaseException as error:
             progress.tell()
-            if leaves_the_run_whole(error):
+            if leaves_the_run_whole(error) and not isinstance(error, ChangedRunError):
                 LOGGER.warning(
                     "What is done is kept. To go on from here, give the same command with TRANSFER_RUN_ID=%s.",
                     records.run_id,
@@ -145,14 +149,14 @@ class _Progress:
         """Whether this run has made the node's outputs, from what it would make them from now.
 
         Raises:
-            ClickException: When it has made them from something else.
+            ChangedRunError: When it has made them from something else.
         """
         record = self.records.records().get(node.name)
         if record is None or not self._exist(node, self.records.run_id):
             return False
-        changes = self._fingerprints.of(node).changes(record["inputs"])
+        changes = self._fingerprints.of(node).changes(record)
         if changes:
-            raise click.ClickException(
+            raise ChangedRunError(
                 f"The run {self.records.run_id} has made {', '.join(node.outputs)} with other "
                 f"{', '.join(name.removeprefix('params:') for name in changes)}. What a run has made stays as it is: "
                 "give this run another id (TRANSFER_RUN_ID), or none. What has not changed is taken over from the "
@@ -163,8 +167,8 @@ class _Progress:
 
     def take_over(self, node: Node) -> bool:
         """Make the outputs of another run that were made from the same this run's; False when there are none."""
-        fingerprint = self._fingerprints.of(node).value
-        found = self.records.find(fingerprint) if self._reuses and fingerprint else None
+        fingerprint = self._fingerprints.of(node)
+        found = self.records.find(fingerprint.value) if self._reuses and fingerprint.value else None
         if found is None:
             return False
         run, record = found
@@ -177,7 +181,8 @@ class _Progress:
         except VersionNotFoundError:  # somebody deletes that run just now
             return False
         maker = record["reused_from"] or run
-        self.records.save({node.name: record | {"reused_from": maker, "finished": time.time()}})
+        mine = {"identities": fingerprint.identities, "reused_from": maker, "finished": time.time()}
+        self.records.save({node.name: record | mine})
         self._note(TAKEN_OVER, node)
         return True
 

@@ -11,10 +11,14 @@ from kedro.io import DatasetError, Version
 from test_atomic import listing
 
 from cnn_transfer.datasets import (
+    ChosenPredictorDataset,
     CSVDataset,
     FeaturesDataset,
     ImageSetDataset,
     KerasModelDataset,
+    LabelTableDataset,
+    NewImagesDataset,
+    OfModelDataset,
     RawImagesDataset,
 )
 from cnn_transfer.images.reasons import UnusableSetError
@@ -194,3 +198,27 @@ def test_a_table_of_raw_images_is_checked_before_it_is_read_and_a_folder_is_not(
 def test_raw_images_are_never_written(tmp_path):
     with pytest.raises(DatasetError, match="never written"):
         RawImagesDataset(filepath=str(tmp_path)).save("anything")
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [
+        (RawImagesDataset, {"filepath": "b"}),
+        (RawImagesDataset, {"labels": "b.csv"}),
+        (RawImagesDataset, {"name_pattern": "(.)"}),
+        (RawImagesDataset, {"columns": {"label": "dx"}}),
+        (NewImagesDataset, {"filepath": "b"}),
+        (NewImagesDataset, {"columns": {"file": "name"}}),
+        (LabelTableDataset, {"filepath": "b"}),
+        (ChosenPredictorDataset, {"model_version": 7}),
+    ],
+)
+def test_what_people_choose_is_told_apart_whatever_is_there(kind, arguments, tmp_path):
+    usual = {"filepath": str(tmp_path / "a")}
+    assert kind(**usual).identity() == kind(**usual).identity() != kind(**usual | arguments).identity()
+
+
+def test_what_belongs_to_a_chosen_model_is_chosen_with_it():
+    entry = {"type": "cnn_transfer.datasets.JSONDataset", "filepath": "facts.json"}
+    chosen = [OfModelDataset(entry, {"filepath": "predictor", "model_version": run}).identity() for run in ("a", "b")]
+    assert chosen == [{"model_version": "a"}, {"model_version": "b"}]

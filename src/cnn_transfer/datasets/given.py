@@ -36,6 +36,10 @@ class GivenDataset(AbstractDataset[NoReturn, T]):
     def save(self, data: NoReturn) -> None:
         raise DatasetError(f"{self._filepath} is never written. Received: {type(data).__name__}.")
 
+    def identity(self) -> dict[str, Any]:
+        """What was chosen, whatever is there."""
+        return {"filepath": self._filepath}
+
     def _exists(self) -> bool:
         if self._filepath is None:
             return False

@@ -55,6 +55,10 @@ class NewImagesDataset(GivenDataset[ImageListing]):
         """
         return self._listing.fingerprint
 
+    def identity(self) -> dict[str, Any]:
+        """What was chosen, whatever is there."""
+        return super().identity() | {"columns": self._columns}
+
     @cached_property
     def _listing(self) -> ImageListing:
         if self._filepath is None:

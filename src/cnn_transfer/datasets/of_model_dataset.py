@@ -40,6 +40,10 @@ class OfModelDataset(AbstractDataset[NoReturn, Any]):
         """Digest of the version's content."""
         return versions.digest(self._of_version(), self._chosen.version())
 
+    def identity(self) -> dict[str, Any]:
+        """What was chosen, whatever is there."""
+        return self._chosen.identity()
+
     def check(self) -> None:
         """See whether the version is there.
 

@@ -88,6 +88,10 @@ class ChosenPredictorDataset(AbstractDataset[NoReturn, Predictor]):
         """Digest of the predictor's content."""
         return versions.digest(self._versioned, self.version())
 
+    def identity(self) -> dict[str, Any]:
+        """What was chosen, whatever is there: another version may be the newest when the same command goes on."""
+        return {"model_version": self._model_version}
+
     def version(self) -> str:
         """Name of the version that is read.
 

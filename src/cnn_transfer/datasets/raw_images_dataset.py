@@ -93,6 +93,12 @@ class RawImagesDataset(AbstractDataset[NoReturn, ImageListing]):
             digest.update(filesystem.cat_file(name))
         return f"{images} {digest.hexdigest()}"
 
+    def identity(self) -> dict[str, Any]:
+        """What was chosen, whatever is there."""
+        return {
+            "filepath": self.filepath, "labels": self.labels, "name_pattern": self.name_pattern, "columns": self.columns
+        }  # fmt: skip
+
     def save(self, data: NoReturn) -> None:
         raise DatasetError(f"Raw images are never written. Received: {type(data).__name__} for {self.filepath}.")
 
@@ -136,6 +142,10 @@ class CIFAR10Dataset(AbstractDataset[NoReturn, ImageListing]):
     def fingerprint(self) -> str:
         """The archive's digest."""
         return self._sha256
+
+    def identity(self) -> dict[str, Any]:
+        """What was chosen."""
+        return {"sha256": self._sha256}
 
     def save(self, data: NoReturn) -> None:
         raise DatasetError(f"CIFAR-10 is never written. Received: {type(data).__name__}.")

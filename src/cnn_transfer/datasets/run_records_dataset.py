@@ -30,8 +30,9 @@ class RunRecordsDataset(AbstractDataset[Mapping[str, Record], dict[str, Record]]
     """The records of the nodes of one run, by the node's name; saving adds to them.
 
     A record has the keys `node`, `fingerprint` (None where an input's content is not known), `inputs` and `outputs`
-    (digest by name), `seconds`, `peak_memory_mb`, `images_per_second` (each None where it is not known), `reused_from`
-    (the run that made the outputs, or None), `finished` (seconds since 1970).
+    (digest by name), `identities` (what people chose of what comes from outside, by name), `seconds`, `peak_memory_mb`,
+    `images_per_second` (each None where it is not known), `reused_from` (the run that made the outputs, or None),
+    `finished` (seconds since 1970).
 
     Args:
         filepath: Folder, local or an address; it should be versioned, each version a run.

@@ -80,6 +80,7 @@ class RecordHooks:
             "node": node.name,
             "fingerprint": fingerprint.value,
             "inputs": fingerprint.inputs,
+            "identities": fingerprint.identities,
             "outputs": {name: self._digest(name) for name in node.outputs},
             "seconds": round(seconds, 3),
             "peak_memory_mb": self._memory.peak_mb(),
