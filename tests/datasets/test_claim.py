@@ -4,7 +4,9 @@ import json
 import multiprocessing
 import os
 import signal
+import socket
 import threading
+import time
 
 import fsspec
 import pytest
@@ -84,6 +86,39 @@ def test_only_what_a_dead_process_of_this_machine_holds_is_cleared(place):
     Claim(filesystem, path, "work").clear()
     assert not filesystem.exists(path)
     Claim(filesystem, path, "work").clear()
+
+
+def test_a_process_of_another_container_on_this_host_is_not_looked_for_in_the_own_table(place, quick, monkeypatch):
+    with monkeypatch.context() as container:
+        container.setattr(claim, "_pid_namespace", lambda: "pid:[1]")
+        container.setattr(claim, "_process_started", lambda process: "when its machine started")
+        holder = Claim(*place, "work")
+    monkeypatch.setattr(claim, "PATIENCE_SECONDS", 60)
+    with holder:
+        Claim(*place, "work").clear()
+        with pytest.raises(ClaimedError, match="is being worked on"), Claim(*place, "work"):
+            pass
+
+
+def test_a_claim_of_this_host_in_the_older_form_is_waited_for(place, quick):
+    filesystem, path = place
+    other_machine(place)
+    older = json.loads(filesystem.cat_file(path)) | {"host": socket.gethostname(), "process": os.getpid()}
+    filesystem.pipe_file(path, json.dumps(older).encode())
+    start = time.monotonic()
+    with Claim(*place, "work"):
+        assert time.monotonic() - start >= 0.5
+
+
+def test_a_claim_that_another_process_has_taken_over_is_not_renewed(tmp_path, quick, caplog):
+    place = fsspec.filesystem("file"), str(tmp_path / "node.claim")
+    with Claim(*place, "work"):
+        other_machine(place)
+        theirs = (tmp_path / "node.claim").read_text()
+        time.sleep(0.4)
+        assert (tmp_path / "node.claim").read_text() == theirs
+    assert (tmp_path / "node.claim").read_text() == theirs
+    assert "The claim on work was lost to process 7 on far" in caplog.text
 
 
 def other_machine(place, beat=0):

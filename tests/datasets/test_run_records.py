@@ -1,8 +1,6 @@
 """What a run has made, told across processes."""
 
 import json
-import os
-import socket
 
 import pytest
 from kedro.io import DatasetError, Version
@@ -44,9 +42,11 @@ def test_records_of_a_run_add_up_over_processes_in_the_order_of_their_ends(place
 def test_a_claim_that_a_killed_process_left_on_a_node_that_is_done_goes_as_the_run_goes_on(tmp_path):
     place = tmp_path / "records"
     records(str(place), "a").save({"done": record()})
-    holder = {"host": socket.gethostname(), "process": os.getpid(), "process_started": "0", "claim": "c", "since": ""}
     for node in ("done", "begun"):
-        (place / f"a/{node}.claim").write_text(json.dumps(holder))
+        with records(str(place), "a").claim(node):
+            file = place / f"a/{node}.claim"
+            left = json.loads(file.read_text()) | {"process_started": "0"}
+        file.write_text(json.dumps(left))
     assert list(records(str(place), "a").records()) == ["done"]
     assert [file.name for file in place.glob("a/*.claim")] == ["begun.claim"]
 

@@ -1,9 +1,10 @@
 """A claim on a piece of work that only one process may do at a time, as a small file on any file system of fsspec.
 
 The file says who holds it and is written anew every few seconds. A process that was killed leaves it behind; then the
-next one takes over: at once when it can see that the holder is gone (same machine), else when the file has not been
-written for `PATIENCE_SECONDS`. Locks of the operating system would be gone with the process, but they do not exist in
-object stores, and on network drives they cannot be relied on.
+next one takes over: at once when it can see that the holder is gone (same machine and table of processes: each
+container has a table of its own), else when the file has not been written for `PATIENCE_SECONDS`. Locks of the
+operating system would be gone with the process, but they do not exist in object stores, and on network drives they
+cannot be relied on.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from cnn_transfer.datasets.versions import is_local
 LOGGER = logging.getLogger("cnn_transfer")
 
 BEAT_SECONDS, PATIENCE_SECONDS = 5.0, 20.0
+TABLE = ("host", "boot", "pid_namespace")  # what tells tables of processes apart; older claims say the host only
 
 
 class ClaimedError(RuntimeError):
@@ -48,6 +50,8 @@ class Claim:
         self._filesystem, self._path, self._what = filesystem, path, what
         self._me = {
             "host": socket.gethostname(),
+            "boot": _boot(),
+            "pid_namespace": _pid_namespace(),
             "process": os.getpid(),
             "process_started": _process_started(os.getpid()),
             "claim": uuid.uuid4().hex,
@@ -77,7 +81,7 @@ class Claim:
     def clear(self) -> None:
         """Remove the file where a process of this machine left it behind."""
         holder = self._read()
-        if holder is not None and holder["host"] == self._me["host"] and self._is_gone(holder):
+        if holder is not None and self._can_see(holder) and self._is_gone(holder):
             self._remove()
 
     def _create(self) -> bool:
@@ -99,7 +103,17 @@ class Claim:
         while not self._done.wait(BEAT_SECONDS):
             beat += 1
             try:
-                self._filesystem.pipe_file(self._path, self._content(beat))
+                holder = self._read()
+                if holder is not None and holder["claim"] not in {"", self._me["claim"]}:
+                    LOGGER.warning(
+                        "The claim on %s was lost to process %s on %s, which saw no sign of life of this one.",
+                        self._what, holder["process"], holder["host"],
+                    )  # fmt: skip
+                    return
+                if holder is None:  # removed, perhaps by one that is about to claim it
+                    self._create()
+                else:
+                    self._filesystem.pipe_file(self._path, self._content(beat))
             except OSError as error:
                 LOGGER.warning("The claim on %s cannot be renewed (%s); it is tried again.", self._what, error)
 
@@ -122,7 +136,7 @@ class Claim:
         Raises:
             ClaimedError: When it is alive.
         """
-        if holder["host"] == self._me["host"] and holder["process"]:
+        if self._can_see(holder):
             if self._is_gone(holder):
                 return
             raise self._claimed(holder)
@@ -140,9 +154,13 @@ class Claim:
                 raise self._claimed(now)
             holder = now
 
+    def _can_see(self, holder: Mapping[str, Any]) -> bool:
+        """Whether the holder's process is in the table of processes that this one sees."""
+        return all(holder.get(name) == self._me[name] for name in TABLE)
+
     @staticmethod
     def _is_gone(holder: Mapping[str, Any]) -> bool:
-        """Whether a process of this machine has ended."""
+        """Whether a process that can be seen has ended."""
         return bool(_process_started(holder["process"]) != holder["process_started"])
 
     def _claimed(self, holder: Mapping[str, Any]) -> ClaimedError:
@@ -154,6 +172,20 @@ class Claim:
     def _remove(self) -> None:
         with contextlib.suppress(FileNotFoundError):
             self._filesystem.rm_file(self._path)
+
+
+def _boot() -> str:
+    """Identity of the boot of this machine; an empty text where the system does not say."""
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return ""
+
+
+def _pid_namespace() -> str:
+    """Identity of the table of processes, which each container has of its own; as `_boot` where it is not known."""
+    with contextlib.suppress(OSError):
+        return os.readlink("/proc/self/ns/pid")
+    return ""
 
 
 def _process_started(process: int) -> str:
