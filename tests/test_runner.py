@@ -10,7 +10,7 @@ from kedro.io import DataCatalog, MemoryDataset, Version
 from kedro.pipeline import Node, Pipeline
 from PIL import Image
 
-from cnn_transfer.datasets import JSONDataset, NewImagesDataset, RunRecordsDataset
+from cnn_transfer.datasets import JSONDataset, NewImagesDataset, RunRecordsDataset, TextDataset
 from cnn_transfer.hooks import CheckHooks, RecordHooks, take_over_inputs
 from cnn_transfer.runner import ResumingRunner
 
@@ -155,6 +155,26 @@ def test_what_was_taken_over_stays_when_its_origin_is_deleted(catalog, run, tmp_
         (tmp_path / f"{name}.json/a/{name}.json").unlink()
     assert catalog("b").load("text") == {"x": 2, "y": "a"}
     assert run(GRAPH, catalog("c")) == [], "the run that took it over has it"
+
+
+def tell(x):
+    CALLS.append("tell")
+    return f"number {x}"
+
+
+def test_what_somebody_has_written_in_is_not_taken_over(catalog, run, tmp_path, caplog):
+    def entries(name):
+        made = catalog(name)
+        made["page"] = TextDataset(filepath=str(tmp_path / "page.html"), version=Version(name, name))
+        return made
+
+    graph = stage(node(tell, "params:number", "page"))
+    assert [run(graph, entries(name)) for name in ("a", "b")] == [["tell"], []]
+    (tmp_path / "page.html/b/page.html").write_text("number 3, and a remark")
+    caplog.set_level(logging.INFO)
+    assert run(graph, entries("c")) == ["tell"]
+    assert "page of the run b was edited since it was made; it is made anew." in caplog.text
+    assert [entries(name).load("page") for name in "abc"] == ["number 3", "number 3, and a remark", "number 3"]
 
 
 def test_nothing_is_taken_over_when_that_is_not_wanted(catalog, run):

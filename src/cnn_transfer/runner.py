@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from itertools import chain
 from typing import Any
@@ -175,6 +175,9 @@ class _Progress:
         if run == self.records.run_id or not self._exist(node, run):
             return False
         try:
+            if edited := self._edited(node, run, record):
+                LOGGER.info("%s of the run %s was edited since it was made; it is made anew.", edited, run)
+                return False
             for dataset in filter(None, self._outputs(node)):
                 versions.discard(dataset, self.records.run_id)
                 versions.adopt(dataset, run, self.records.run_id)
@@ -203,6 +206,13 @@ class _Progress:
 
     def _exist(self, node: Node, run: str) -> bool:
         return all(dataset is not None and versions.exists(dataset, run) for dataset in self._outputs(node))
+
+    def _edited(self, node: Node, run: str, record: Mapping[str, Any]) -> str:
+        """The names of those outputs that somebody has written in."""
+        by_name = zip(node.outputs, self._outputs(node), strict=True)
+        return ", ".join(
+            name for name, dataset in by_name if dataset and versions.was_edited(dataset, run, record["outputs"][name])
+        )
 
     def _outputs(self, node: Node) -> list[AbstractVersionedDataset[Any, Any] | None]:
         return [versioned(self.catalog, name) for name in node.outputs]

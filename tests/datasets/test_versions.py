@@ -77,6 +77,18 @@ def test_all_files_of_a_version_are_adopted(tmp_path):
     assert os.path.samefile(old, new), "on one disk it takes no space"
 
 
+@pytest.mark.parametrize("name", ["labels.csv", "page.html"])
+def test_what_people_write_in_is_copied(name, tmp_path):
+    store = dataset(tmp_path, "old", TextDataset, name)
+    store.save("as it was made")
+    made = versions.digest(store, "old")
+    versions.adopt(store, "old", "new")
+    assert not versions.was_edited(store, "new", made)
+    (tmp_path / name / "new" / name).write_text("edited")
+    assert versions.was_edited(store, "new", made)
+    assert store.load() == "as it was made"
+
+
 def test_two_processes_may_adopt_the_same(tmp_path):
     dataset(tmp_path, "old").save({"a": 1})
     versions.adopt(dataset(tmp_path, "old"), "old", "new")

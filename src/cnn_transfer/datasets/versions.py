@@ -10,7 +10,8 @@ It is complete, and exists for every reader, when its last file is there: `<name
 that comes with a rename; an object store has none, and the last file is uploaded last.
 
 A run has the version of everything it works with under its own name. What it takes from another run becomes a version
-of its own, so that each run can be read, moved and deleted by itself; on a local disk that costs no space (hard links).
+of its own, so that each run can be read, moved and deleted by itself; on a local disk that costs no space (hard links),
+but for the tables and pages that people write in, which are copied.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ PARTIAL = ".partial-"  # begins the names of what is being written, or was when 
 TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d)\.(\d\d)\.(\d\d\.\d+)Z")  # Kedro's versions, in UTC
 PART_BYTES = 256 * 2**20  # files below two parts are uploaded at once: an object store's checksum is of their content
 MOST_LISTED = 10  # versions named in an error
+WRITTEN_IN = {".csv", ".html"}  # by people: in place, which would change all links
 
 Dataset = AbstractVersionedDataset[Any, Any]
 Info = dict[str, Any]
@@ -138,6 +140,20 @@ def digest(dataset: Dataset, version: str) -> str:
             content = info.get("ETag") or _content_digest(_filesystem(dataset), info["name"])
             whole.update(f"{name}\0{info['size']}\0{content}\0".encode())
     return whole.hexdigest()
+
+
+def was_edited(dataset: Dataset, version: str, made: str) -> bool:
+    """Whether somebody has written in a version since it was made; of what nobody writes in, it is not looked.
+
+    Args:
+        dataset: A dataset of the catalog.
+        version: A version of it.
+        made: The digest that it had.
+
+    Raises:
+        VersionNotFoundError: When there is no such version.
+    """
+    return PurePosixPath(dataset._filepath).suffix in WRITTEN_IN and digest(dataset, version) != made
 
 
 def adopt(dataset: Dataset, version: str, as_version: str) -> None:
@@ -270,10 +286,7 @@ def _link_folder(dataset: Dataset, names: list[str], origin: Path, goal: Path) -
     try:
         for name in names:
             (partial / name).parent.mkdir(parents=True, exist_ok=True)
-            try:
-                os.link(origin / name, partial / name)
-            except OSError:
-                shutil.copy2(origin / name, partial / name)
+            _link(origin / name, partial / name)
         try:
             partial.rename(goal)
         except OSError:
@@ -282,3 +295,11 @@ def _link_folder(dataset: Dataset, names: list[str], origin: Path, goal: Path) -
                 partial.rename(goal)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _link(file: Path, link: Path) -> None:
+    if file.suffix not in WRITTEN_IN:
+        with contextlib.suppress(OSError):  # another disk, or one without links
+            os.link(file, link)
+            return
+    shutil.copy2(file, link)
