@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, StrictBool, field_validator, model_validator
 
 from cnn_transfer.models import SMALLEST_IMAGE_PX
 from cnn_transfer.parameters import ParameterError, Parameters, check_pattern
@@ -38,9 +38,13 @@ class ColumnNames(Parameters):
 
 
 class RunParameters(Parameters):
-    """The top level of `parameters*.yml`: one block a stage, and what all stages share."""
+    """The top level of `parameters*.yml`: one block a stage, and what all stages share.
 
-    seed: int = Field(ge=0, lt=2**31)
+    What nodes and hooks are given as it stands in the files, not as part of a block that they parse, is strict: "false"
+    would be true there.
+    """
+
+    seed: int = Field(ge=0, lt=2**31, strict=True)
     source_images: str | None = None  # path or address, read by the catalog; None: the bundled set
     target_images: str | None = None
     source_name_pattern: str | None = None  # what names of images say of their classes, read by the catalog
@@ -53,10 +57,10 @@ class RunParameters(Parameters):
     audit_labels: str | None = None  # table of what people say that new images are, or folder of such tables
     model_version: str | int | None = None  # of the predictor that is used, read by the catalog; None: the newest
     precision: Precision
-    workers: int = Field(ge=1, le=1024)  # machines that train together
+    workers: int = Field(ge=1, le=1024, strict=True)  # machines that train together
     run_id: str | int | None = None  # see run_identity; None: from the environment, or made
-    mlflow: bool  # read by the hooks of tracking
-    reuse: bool  # what earlier runs made from the same
+    mlflow: StrictBool  # read by the hooks of tracking
+    reuse: StrictBool  # what earlier runs made from the same
     preprocess: PreprocessParameters
     pretrain_source: PretrainParameters
     import_source: ImportParameters

@@ -27,18 +27,20 @@ class BackgroundParameters(Parameters):
 
 
 class EvaluateParameters(Parameters):
-    """Levels and sizes of the evaluation."""
+    """Levels and sizes of the evaluation; those that nodes are given one by one are strict."""
 
-    confidence: float = Field(gt=0.5, lt=1)
-    bootstrap_samples: int = Field(ge=100, le=1_000_000)
+    confidence: float = Field(gt=0.5, lt=1, strict=True)
+    bootstrap_samples: int = Field(ge=100, le=1_000_000, strict=True)
     reliability_bins: int = Field(ge=1, le=100)
     wished_accuracy: float = Field(gt=0.5, lt=1)  # of the images that are answered
     least_accuracy: float = Field(ge=0.5, le=1)  # of them, where the wish cannot be shown; 1: the wish
     set_coverage: float | None = Field(gt=0.5, lt=1)  # None: no prediction sets
     false_alarm_rate: float = Field(gt=0, lt=0.5)  # share of ordinary images that may be called unfamiliar
     most_false_alarms: float = Field(ge=0, lt=0.5)  # of them, where too few images cannot keep that rate; 0: never
-    tried_copies: int = Field(ge=0, le=100_000)  # of validation images, damaged at random
-    damaged_images: int = Field(ge=0, le=10_000)  # test images that are damaged, in every way and degree; 0: none
+    tried_copies: int = Field(ge=0, le=100_000, strict=True)  # of validation images, damaged at random
+    damaged_images: int = Field(
+        ge=0, le=10_000, strict=True
+    )  # test images that are damaged, in every way and degree; 0: none
     backgrounds: BackgroundParameters
     mistakes_shown: int = Field(ge=1, le=200)
     explanations: ExplanationParameters
