@@ -24,6 +24,17 @@ def test_each_run_has_a_folder_of_its_own(tmp_path):
     assert not (tmp_path / "kept/one").exists()
 
 
+def test_only_the_states_of_a_run_are_deleted_whatever_its_address(bucket):
+    kept = [
+        CheckpointsDataset(filepath=f"s3://{bucket}/store [1]/kept", version=Version(None, run)).load()
+        for run in ("one", "two")
+    ]
+    for checkpoints in kept:
+        checkpoints.write("key", STATE)
+    kept[0].clear()
+    assert [checkpoints.read("key") for checkpoints in kept] == [None, STATE]
+
+
 def test_it_is_always_there_and_never_saved(tmp_path):
     entry = {"type": "cnn_transfer.datasets.CheckpointsDataset", "filepath": str(tmp_path / "kept"), "versioned": True}
     catalog = DataCatalog.from_config({"checkpoints": entry}, save_version="run")

@@ -1,6 +1,7 @@
 """What a run has made, told across processes."""
 
 import json
+import time
 
 import pytest
 from kedro.io import DatasetError, Version
@@ -11,8 +12,8 @@ from cnn_transfer.datasets import RunRecordsDataset
 @pytest.fixture(params=["folder", "s3"])
 def place(request, tmp_path):
     if request.param == "folder":
-        return str(tmp_path / "records")
-    return f"s3://{request.getfixturevalue('bucket')}/records"
+        return str(tmp_path / "store [1]/records")
+    return f"s3://{request.getfixturevalue('bucket')}/store [1]/records"
 
 
 def records(place, run):
@@ -77,12 +78,13 @@ def test_inputs_taken_over_count_as_the_runs_own_and_bring_their_costs(place):
     assert {node: entry["reused_from"] for node, entry in told.items()} == {"stage.node": "a", "stage.next": None}
 
 
-def test_without_a_run_the_latest_one_is_read(tmp_path):
+def test_without_a_run_the_latest_one_is_read(place):
     for run in ("z", "a"):
-        records(str(tmp_path), run).save({run: record()})
-    assert list(RunRecordsDataset(filepath=str(tmp_path), version=Version(None, "new")).load()) == ["a"]
+        records(place, run).save({run: record()})
+        time.sleep(1)  # stores know seconds
+    assert list(RunRecordsDataset(filepath=place, version=Version(None, "new")).load()) == ["a"]
     with pytest.raises(DatasetError, match="no run has finished a node"):
-        RunRecordsDataset(filepath=str(tmp_path / "none"), version=Version(None, "new")).load()
+        RunRecordsDataset(filepath=f"{place}/none", version=Version(None, "new")).load()
 
 
 def test_a_half_written_record_is_not_read(tmp_path):

@@ -88,7 +88,7 @@ def test_an_address_that_is_no_store_is_refused(tmp_path, address, expected):
 
 
 def test_a_store_that_can_be_used_is_left_as_it_was(bucket, tmp_path):
-    for address in (f"s3://{bucket}/prefix", str(tmp_path / "new/folder")):
+    for address in (f"s3://{bucket}/prefix [1]", str(tmp_path / "new [1]/folder")):
         check_store(address)
         filesystem, path = fsspec.core.url_to_fs(address)
         filesystem.invalidate_cache()

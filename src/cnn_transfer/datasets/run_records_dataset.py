@@ -20,10 +20,10 @@ from kedro.io import AbstractDataset, Version
 from kedro.io.core import DatasetError
 
 from cnn_transfer.datasets.claim import Claim
-from cnn_transfer.datasets.versions import PARTIAL, open_path, write_whole
+from cnn_transfer.datasets.versions import PARTIAL, find_files, open_path, write_whole
 
 Record = dict[str, Any]
-INPUTS = ".inputs"
+INPUTS, MADE = ".inputs", ".made"
 
 
 class RunRecordsDataset(AbstractDataset[Mapping[str, Record], dict[str, Record]]):
@@ -69,7 +69,7 @@ class RunRecordsDataset(AbstractDataset[Mapping[str, Record], dict[str, Record]]
         for node, record in data.items():
             self._write(f"{self.run_id}/{node}.json", record)
             if record.get("fingerprint"):
-                self._write(f".made/{record['fingerprint']}.json", {"run": self.run_id, "node": node})
+                self._write(f"{MADE}/{record['fingerprint']}.json", {"run": self.run_id, "node": node})
             if self._known is not None:
                 self._known[node] = record
 
@@ -105,7 +105,7 @@ class RunRecordsDataset(AbstractDataset[Mapping[str, Record], dict[str, Record]]
 
     def find(self, fingerprint: str) -> tuple[str, Record] | None:
         """The run that has made what has this fingerprint, and its record; None when none has, or it was deleted."""
-        pointer = self._read_file(f".made/{fingerprint}.json")
+        pointer = self._read_file(f"{MADE}/{fingerprint}.json")
         if pointer is None:
             return None
         record = self._read_file(f"{pointer['run']}/{pointer['node']}.json")
@@ -143,8 +143,15 @@ class RunRecordsDataset(AbstractDataset[Mapping[str, Record], dict[str, Record]]
             ]
         except FileNotFoundError:
             return {}
-        contents = self._fs.cat(paths, on_error="omit") if paths else {}
-        return {PurePosixPath(path).stem: json.loads(contents[path]) for path in contents}
+        found = {}
+        contents = self._fs.cat_ranges(paths, None, None)  # many at once; `cat` takes brackets in a path for a pattern
+        for path, content in zip(paths, contents, strict=True):
+            if isinstance(content, FileNotFoundError):  # deleted meanwhile
+                continue
+            if isinstance(content, Exception):
+                raise content
+            found[PurePosixPath(path).stem] = json.loads(content)
+        return found
 
     def _read_file(self, name: str) -> Record | None:
         try:
@@ -158,7 +165,11 @@ class RunRecordsDataset(AbstractDataset[Mapping[str, Record], dict[str, Record]]
 
     def _latest(self) -> str:
         """The run that was worked on last."""
-        files = [file for file in self._fs.glob(str(self._filepath / "*" / "*.json")) if "/.made/" not in file]
+        files = [
+            path
+            for path in find_files(self._fs, self._filepath)
+            if path.endswith(".json") and PARTIAL not in path and f"/{MADE}/" not in path
+        ]
         if not files:
             raise DatasetError(f"There are no records in {self._filepath}: no run has finished a node yet.")
         return PurePosixPath(max(files, key=self._fs.modified)).parent.name

@@ -25,7 +25,7 @@ from fsspec import AbstractFileSystem
 from fsspec.config import conf
 
 from cnn_transfer.datasets.cache import cache_folder, check_cache
-from cnn_transfer.datasets.versions import is_local
+from cnn_transfer.datasets.versions import is_local, remove
 
 CHECK_SECONDS = 30
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -121,7 +121,7 @@ def _try(filesystem: AbstractFileSystem, path: str, errors: list[Exception]) -> 
         filesystem.pipe_file(f"{folder}/file", b"written")
         if filesystem.find(folder) != [f"{folder}/file"] or filesystem.cat_file(f"{folder}/file") != b"written":
             raise OSError("it does not give back what was written")
-        filesystem.rm(folder, recursive=True)
+        remove(filesystem, folder)
     except Exception as error:  # whatever a file system raises, somebody has to be told
         errors.append(error)
 

@@ -1,8 +1,8 @@
 """The states of unfinished fits, and the results of finished ones, so that a process that was killed goes on.
 
 A checkpoint is one file a fit, `<key>.npz`, where the key is a digest of all that the fit depends on: a fit finds its
-own state or none. It holds plain arrays, never code. It is written under a temporary name and renamed, so that a
-half-written one is never read.
+own state or none. It holds plain arrays, never code. On a disk it is written under a temporary name and renamed, so
+that a half-written one is never read.
 """
 
 from __future__ import annotations
@@ -135,13 +135,18 @@ class Checkpoints:
     def clear(self) -> None:
         """Delete all states."""
         self._newest = None
-        if self._fs.exists(self._folder):
-            self._fs.rm(self._folder, recursive=True)
+        for file in self._fs.find(self._folder):  # `rm` takes brackets in a path for a pattern
+            self._fs.rm_file(file)
+        if self._fs.exists(self._folder):  # on a disk
+            self._fs.rmdir(self._folder)
 
     def _path(self, key: str) -> str:
         return f"{self._folder}/{key}.npz"
 
     def _write(self, path: str, content: bytes) -> None:
+        if not _is_local(self._fs):  # an object is there when all of it is
+            self._fs.pipe_file(path, content)
+            return
         partial = f"{self._folder}/.partial-{path.rsplit('/', 1)[1]}"
         try:
             self._fs.pipe_file(partial, content)
@@ -209,6 +214,12 @@ def _code() -> str:
     package = Path(__file__).parents[1]
     sources = sorted(file for name in ("images", "models", "training") for file in (package / name).glob("*.py"))
     return "\0".join([keras.__version__, tf.__version__, *(file.read_text() for file in sources)])
+
+
+def _is_local(filesystem: Any) -> bool:
+    from fsspec.implementations.local import LocalFileSystem
+
+    return isinstance(filesystem, LocalFileSystem)
 
 
 def _pack(state: FitState) -> bytes:
