@@ -38,9 +38,7 @@ class EvaluateParameters(Parameters):
     false_alarm_rate: float = Field(gt=0, lt=0.5)  # share of ordinary images that may be called unfamiliar
     most_false_alarms: float = Field(ge=0, lt=0.5)  # of them, where too few images cannot keep that rate; 0: never
     tried_copies: int = Field(ge=0, le=100_000, strict=True)  # of validation images, damaged at random
-    damaged_images: int = Field(
-        ge=0, le=10_000, strict=True
-    )  # test images that are damaged, in every way and degree; 0: none
+    damaged_images: int = Field(ge=0, le=10_000, strict=True)  # of the test, in every way and degree; 0: none
     backgrounds: BackgroundParameters
     mistakes_shown: int = Field(ge=1, le=200)
     explanations: ExplanationParameters
