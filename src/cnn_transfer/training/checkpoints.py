@@ -137,7 +137,7 @@ class Checkpoints:
         self._newest = None
         for file in self._fs.find(self._folder):  # `rm` takes brackets in a path for a pattern
             self._fs.rm_file(file)
-        if self._fs.exists(self._folder):  # on a disk
+        if _is_local(self._fs) and self._fs.exists(self._folder):  # a store has no folders
             self._fs.rmdir(self._folder)
 
     def _path(self, key: str) -> str:
