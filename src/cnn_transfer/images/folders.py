@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from cnn_transfer.images.decoding import SUFFIXES, is_image
+from cnn_transfer.images.decoding import SUFFIXES, UnusableImageError, is_image, read_encoded
 from cnn_transfer.images.listing import (
     LISTING_COLUMNS,
     SPLIT_NAMES,
@@ -28,7 +28,6 @@ from cnn_transfer.images.reasons import UnusableSetError, note_table, rejected_t
 
 UNLABELLED = "_unlabelled"
 MOST_LOOKED_INTO = 20  # files of a folder in which none is called like an image
-BEGINNING = 32  # bytes, by which formats are told
 EMPTY_FOLDER = "empty_folder"  # no reason to set anything aside: nothing is there
 SYSTEM_NAMES = {
     "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin", "lost+found",
@@ -125,7 +124,7 @@ def list_flat(filesystem: Any, folder: str, follow_links: bool) -> ImageListing:
         elif entry.reason != EMPTY_FOLDER:
             rejected.append((name, None, entry.reason, entry.detail))
     is_called_so = any(Path(name).suffix.lower() in SUFFIXES for name in names)
-    if not is_called_so and not any(map(_begins_as_image, files[:MOST_LOOKED_INTO])):
+    if not is_called_so and not any(map(_may_be_image, read_encoded(files[:MOST_LOOKED_INTO]))):
         others = f" Found: {len(files):,} others, such as {names[0]}." if files else ""
         raise UnusableSetError(
             f"There is no image in {folder}. Expected image files in it, or in folders below it.{others}"
@@ -134,15 +133,9 @@ def list_flat(filesystem: Any, folder: str, follow_links: bool) -> ImageListing:
     return ImageListing(table, partial(_read, tuple(files)), rejected=rejected_table(rejected))
 
 
-def _begins_as_image(file: str | RemoteFile) -> bool:
-    """Whether it does; True where it cannot be read, which is told of each image."""
-    try:
-        if isinstance(file, RemoteFile):
-            return is_image(file.filesystem.cat_file(file.path, 0, BEGINNING))
-        with open(file, "rb") as stream:
-            return is_image(stream.read(BEGINNING))
-    except Exception:
-        return True
+def _may_be_image(read: bytes | np.ndarray | UnusableImageError) -> bool:
+    """Whether what was read begins like one; what could not be read is told of each image."""
+    return not isinstance(read, bytes) or is_image(read)
 
 
 def _said_by_folder(side: tuple[str, ...], place: tuple[str, ...]) -> _Said | None:
