@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge as SklearnRidge
 
+from cnn_transfer.transfer import ridge
 from cnn_transfer.transfer.ridge import class_targets, class_weights, fit_ridge, fit_ridge_at
 
 SHAPES = [(40, 100, 1), (60, 15, 1), (40, 100, 4), (60, 15, 4)]  # rows, features, copies: more features, more rows
@@ -118,6 +119,30 @@ def test_single_precision_gives_the_head_of_double_precision():
         single = fit_ridge(features.astype(np.float32), class_targets(classes, 5))
         np.testing.assert_allclose(single.kernel, exact.kernel, rtol=1e-3, atol=1e-5)
         np.testing.assert_allclose(single.left_out, exact.left_out, atol=1e-3)
+
+
+@pytest.mark.parametrize("width", [20, 300])
+def test_few_images_with_copies_are_left_out_as_exactly_in_single_precision(width):
+    rng = np.random.default_rng(0)
+    classes = np.arange(2).repeat(5)
+    images = (rng.normal(size=(10, width)) + 3 * rng.normal(size=(2, width))[classes]).repeat(9, axis=0)
+    features = ((images + 0.02 * rng.normal(size=images.shape)) / np.arange(1, width + 1) ** 1.5).astype(np.float32)
+    targets = class_targets(classes, 2).repeat(9, axis=0)
+    single, exact = (fit_ridge(part, targets, copies=9) for part in (features, features.astype(float)))
+    np.testing.assert_allclose(single.path, exact.path, rtol=1e-5)
+    np.testing.assert_allclose(single.left_out, exact.left_out, atol=1e-5)
+    np.testing.assert_allclose(single.kernel, exact.kernel, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("width", [20, 300])
+def test_many_rows_keep_their_precision(width, monkeypatch):
+    classes = np.arange(5).repeat(60)
+    features = (np.random.default_rng(0).normal(size=(300, width)) + classes[:, None]).astype(np.float32)
+    few = fit_ridge(features, class_targets(classes, 5))
+    monkeypatch.setattr(ridge, "MOST_DOUBLE_ROWS", 299)
+    many = fit_ridge(features, class_targets(classes, 5))
+    assert not np.array_equal(many.kernel, few.kernel)
+    np.testing.assert_allclose(many.kernel, few.kernel, rtol=1e-2, atol=1e-4)
 
 
 def test_whole_numbers_give_the_head_of_the_same_numbers_with_fractions():
