@@ -44,10 +44,19 @@ def test_a_system_that_does_not_say_it_is_no_error(monkeypatch, tmp_path):
 
 def test_images_are_those_trained_else_predicted_else_read(shapes):
     log = pd.DataFrame({"phase": "fit", "images_processed": [0, 320, 640]})
-    search = pd.DataFrame({"phase": "fit", "trial": [0, 0, 1], "images_processed": [0, 100, 50]})
+    search = pd.DataFrame({"phase": "fit", "trial": [0, 0, 1, 1], "images_processed": [0, 100, 0, 50]})
     predictions = pd.DataFrame({"id": ["a", "b"], "probability_x": [0.5, 0.5]})
     assert count_images({"images": shapes}, {"log": log, "predictions": predictions}) == 640
     assert count_images({}, {"log": search}) == 150
     assert count_images({"images": shapes}, {"one": predictions, "two": predictions}) == 4
     assert count_images({"images": shapes}, {"text": "none"}) == len(shapes.table)
     assert count_images({}, {"text": "none"}) is None
+
+
+def test_what_a_fit_goes_on_from_and_networks_that_were_only_judged_are_not_trained(shapes):
+    trials = {"probe": [30], "fit": [30, 130], "goes on": [150, 250], "50% fit": [250], "75% fit": [250]}
+    rows = [(trial, "fine-tuning", images) for trial in trials for images in trials[trial]]
+    log = pd.DataFrame(rows, columns=["trial", "phase", "images_processed"])
+    assert count_images({}, {"log": log}) == 200
+    judged = log[log["trial"] == "probe"]
+    assert count_images({"images": shapes}, {"log": judged}) == len(shapes.table)

@@ -75,7 +75,11 @@ def count_images(inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> int |
 
 
 def _trained(table: pd.DataFrame) -> int:
-    """Of a training log; that of a search holds several fits, a table of trials has one row a fit."""
-    if "trial" in table:
-        return int(table.groupby("trial")["images_processed"].max().sum())
-    return int(table["images_processed"].max()) if "phase" in table and len(table) else 0
+    """Of a training log, whose fits begin with a row before any step; a table of trials has one row a fit.
+
+    What a fit goes on from was counted before: images of another fit, and those that gave the head its features.
+    """
+    if "phase" not in table or table.empty:
+        return 0
+    fits = table.groupby("trial" if "trial" in table else "phase")["images_processed"]
+    return int((fits.max() - fits.min()).sum())
