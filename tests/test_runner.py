@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 
 import click
 import pytest
@@ -157,6 +158,15 @@ def test_what_was_taken_over_stays_when_its_origin_is_deleted(catalog, run, tmp_
     assert run(GRAPH, catalog("c")) == [], "the run that took it over has it"
 
 
+@pytest.mark.parametrize("deleted", ["records/b", "odd.json/b"])
+def test_when_the_latest_run_is_deleted_an_earlier_one_serves(catalog, run, tmp_path, deleted):
+    run(GRAPH, catalog("a"))
+    run(GRAPH, catalog("b"))
+    shutil.rmtree(tmp_path / deleted)
+    assert run(GRAPH, catalog("c")) == []
+    assert catalog("c").load("run_records")["stage.parity"]["reused_from"] == "a"
+
+
 def tell(x):
     CALLS.append("tell")
     return f"number {x}"
@@ -172,9 +182,12 @@ def test_what_somebody_has_written_in_is_not_taken_over(catalog, run, tmp_path, 
     assert [run(graph, entries(name)) for name in ("a", "b")] == [["tell"], []]
     (tmp_path / "page.html/b/page.html").write_text("number 3, and a remark")
     caplog.set_level(logging.INFO)
-    assert run(graph, entries("c")) == ["tell"]
-    assert "page of the run b was edited since it was made; it is made anew." in caplog.text
+    assert run(graph, entries("c")) == [], "a has it as it was made"
+    assert "page of the run b was edited since it was made, and is not taken over." in caplog.text
     assert [entries(name).load("page") for name in "abc"] == ["number 3", "number 3, and a remark", "number 3"]
+    for name in "ac":
+        (tmp_path / f"page.html/{name}/page.html").write_text("number 3!")
+    assert run(graph, entries("d")) == ["tell"]
 
 
 def test_nothing_is_taken_over_when_that_is_not_wanted(catalog, run):

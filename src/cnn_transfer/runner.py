@@ -168,25 +168,30 @@ class _Progress:
     def take_over(self, node: Node) -> bool:
         """Make the outputs of another run that were made from the same this run's; False when there are none."""
         fingerprint = self._fingerprints.of(node)
-        found = self.records.find(fingerprint.value) if self._reuses and fingerprint.value else None
-        if found is None:
+        if not self._reuses or fingerprint.value is None:
             return False
-        run, record = found
-        if run == self.records.run_id or not self._exist(node, run):
-            return False
+        for run, record in self.records.find(fingerprint.value):
+            if run != self.records.run_id and self._adopt(node, run, record):
+                maker = record["reused_from"] or run
+                mine = {"identities": fingerprint.identities, "reused_from": maker, "finished": time.time()}
+                self.records.save({node.name: record | mine})
+                self._note(TAKEN_OVER, node)
+                return True
+        return False
+
+    def _adopt(self, node: Node, run: str, record: Mapping[str, Any]) -> bool:
+        """Make a run's outputs of a node this run's, unless they are gone or no longer as they were made."""
         try:
+            if not self._exist(node, run):
+                return False
             if edited := self._edited(node, run, record):
-                LOGGER.info("%s of the run %s was edited since it was made; it is made anew.", edited, run)
+                LOGGER.info("%s of the run %s was edited since it was made, and is not taken over.", edited, run)
                 return False
             for dataset in filter(None, self._outputs(node)):
                 versions.discard(dataset, self.records.run_id)
                 versions.adopt(dataset, run, self.records.run_id)
         except VersionNotFoundError:  # somebody deletes that run just now
             return False
-        maker = record["reused_from"] or run
-        mine = {"identities": fingerprint.identities, "reused_from": maker, "finished": time.time()}
-        self.records.save({node.name: record | mine})
-        self._note(TAKEN_OVER, node)
         return True
 
     def tell_once(self) -> None:

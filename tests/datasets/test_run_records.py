@@ -54,8 +54,15 @@ def test_a_claim_that_a_killed_process_left_on_a_node_that_is_done_goes_as_the_r
 
 def test_a_fingerprint_tells_the_run_that_made_it(place):
     records(place, "a").save({"node": record(fingerprint="f00d")})
-    assert records(place, "b").find("f00d") == ("a", record(fingerprint="f00d"))
-    assert records(place, "b").find("beef") is None
+    assert list(records(place, "b").find("f00d")) == [("a", record(fingerprint="f00d"))]
+    assert list(records(place, "b").find("beef")) == []
+
+
+def test_all_runs_that_made_the_same_are_found_the_latest_first(place):
+    for number, run in enumerate("bacd"):
+        records(place, run).save({"node": record(float(number), "f00d")})
+    records(place, "e").save({"node": record(9.0, "other")})
+    assert [run for run, _ in records(place, "f").find("f00d")] == ["d", "c", "a", "b"]
 
 
 def test_a_run_that_was_deleted_or_did_it_anew_is_not_found(tmp_path):
@@ -63,9 +70,9 @@ def test_a_run_that_was_deleted_or_did_it_anew_is_not_found(tmp_path):
     kept.save({"node": record(fingerprint="f00d")})
     file = tmp_path / "a/node.json"
     file.write_text(json.dumps(record(fingerprint="other")))
-    assert records(str(tmp_path), "b").find("f00d") is None
+    assert list(records(str(tmp_path), "b").find("f00d")) == []
     file.unlink()
-    assert records(str(tmp_path), "b").find("f00d") is None
+    assert list(records(str(tmp_path), "b").find("f00d")) == []
 
 
 def test_inputs_taken_over_count_as_the_runs_own_and_bring_their_costs(place):

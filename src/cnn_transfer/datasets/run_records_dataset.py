@@ -103,13 +103,23 @@ class RunRecordsDataset(AbstractDataset[Mapping[str, Record], dict[str, Record]]
         """Digests of all that the run has made or taken over, by name."""
         return {name: value for record in self.records().values() for name, value in record["outputs"].items()}
 
-    def find(self, fingerprint: str) -> tuple[str, Record] | None:
-        """The run that has made what has this fingerprint, and its record; None when none has, or it was deleted."""
+    def find(self, fingerprint: str) -> Iterator[tuple[str, Record]]:
+        """The runs that have made what has this fingerprint, and their records: first the one that did it last.
+
+        The others are looked for when they are asked for, since that one may have been deleted.
+        """
         pointer = self._read_file(f"{MADE}/{fingerprint}.json")
         if pointer is None:
-            return None
-        record = self._read_file(f"{pointer['run']}/{pointer['node']}.json")
-        return (pointer["run"], record) if record and record["fingerprint"] == fingerprint else None
+            return
+        last, file = pointer["run"], f"{pointer['node']}.json"
+        record = self._read_file(f"{last}/{file}")
+        if record is not None and record["fingerprint"] == fingerprint:
+            yield last, record
+        runs = {PurePosixPath(path).name for path in self._fs.ls(str(self._filepath), detail=False)} - {last, MADE}
+        records = self._read_files([str(self._filepath / run / file) for run in sorted(runs)])
+        for path in sorted(records, key=lambda path: records[path]["finished"], reverse=True):
+            if records[path]["fingerprint"] == fingerprint:
+                yield PurePosixPath(path).parent.name, records[path]
 
     @contextmanager
     def claim(self, node: str) -> Iterator[Claim]:
@@ -143,14 +153,18 @@ class RunRecordsDataset(AbstractDataset[Mapping[str, Record], dict[str, Record]]
             ]
         except FileNotFoundError:
             return {}
+        return {PurePosixPath(path).stem: record for path, record in self._read_files(paths).items()}
+
+    def _read_files(self, paths: list[str]) -> dict[str, Record]:
+        """Those that are there, many at once."""
         found = {}
-        contents = self._fs.cat_ranges(paths, None, None)  # many at once; `cat` takes brackets in a path for a pattern
+        contents = self._fs.cat_ranges(paths, None, None)  # `cat` takes brackets in a path for a pattern
         for path, content in zip(paths, contents, strict=True):
-            if isinstance(content, FileNotFoundError):  # deleted meanwhile
+            if isinstance(content, (FileNotFoundError, NotADirectoryError)):
                 continue
             if isinstance(content, Exception):
                 raise content
-            found[PurePosixPath(path).stem] = json.loads(content)
+            found[path] = json.loads(content)
         return found
 
     def _read_file(self, name: str) -> Record | None:
