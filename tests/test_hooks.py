@@ -7,7 +7,13 @@ import pytest
 from kedro.io import DataCatalog, MemoryDataset, Version
 from kedro.pipeline import Node, Pipeline
 
-from cnn_transfer.datasets import JSONDataset, RawImagesDataset, RunRecordsDataset, TextDataset
+from cnn_transfer.datasets import (
+    ChosenPredictorDataset,
+    JSONDataset,
+    RawImagesDataset,
+    RunRecordsDataset,
+    TextDataset,
+)
 from cnn_transfer.hooks import CheckHooks, IntakeHooks, SummaryHooks
 from cnn_transfer.hooks.summaries import wrapped
 
@@ -80,6 +86,14 @@ def test_another_version_of_what_the_run_makes_itself_is_refused(asked, refused,
             hooks.before_pipeline_run(graph, catalog)
     else:
         hooks.before_pipeline_run(graph, catalog)
+
+
+@pytest.mark.parametrize(("version", "hint"), [(20261125, True), ("2026_11_25", False)])
+def test_a_model_version_that_yaml_has_read_as_a_number_is_told_with_how_to_give_it(version, hint, tmp_path):
+    hooks = CheckHooks()
+    hooks._parameters = {"model_version": version}
+    catalog = DataCatalog({"chosen_predictor": ChosenPredictorDataset(str(tmp_path), model_version=version)})
+    assert ("reads 0123 as 83, 2026_11_25 as 20261125" in hooks._missing("chosen_predictor", catalog)) == hint
 
 
 @pytest.fixture
@@ -176,6 +190,13 @@ def test_a_place_that_the_catalog_does_not_read_is_told(wanted):
     hooks = CheckHooks()
     hooks._project, hooks._parameters = Path("/p"), {"source_images": wanted}
     assert f"source_images: {wanted} was asked for, but" in hooks._unread("source", raw_images())
+
+
+@pytest.mark.parametrize(("wanted", "told"), [("set.csv", False), ("./set.csv", False), ("t.csv", True)])
+def test_labels_lie_in_the_project_too(wanted, told):
+    hooks = CheckHooks()
+    hooks._project, hooks._parameters = Path("/p"), {"source_labels": wanted}
+    assert ("was asked for, but" in hooks._unread("source", raw_images(labels="/p/set.csv"))) == told
 
 
 def test_an_address_is_a_place():

@@ -44,6 +44,7 @@ def test_characters_that_are_no_folder_everywhere_are_refused_with_the_nearest_v
     assert nearest in str(told.value)
 
 
-def test_a_number_with_a_fraction_is_refused():
-    with pytest.raises(ParameterError, match=r"The parameter run_id must .* Received: 1\.5"):
-        given_run_id({"run_id": 1.5})
+@pytest.mark.parametrize("read", [1.5, True])
+def test_what_yaml_has_made_of_an_id_is_refused_with_how_to_give_it_as_it_stands(read):
+    with pytest.raises(ParameterError, match=rf"The parameter run_id must .* Received: {read}.*\"run_id='0123'\""):
+        given_run_id({"run_id": read})

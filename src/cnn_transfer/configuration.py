@@ -17,6 +17,8 @@ from cnn_transfer.parameters import did_you_mean
 def environment(name: str, otherwise: str | None = None) -> str:
     """The value of an environment variable; Kedro keeps OmegaConf's own resolver to credentials.
 
+    A `~` at its beginning is the home folder: a shell expands it in few places only.
+
     Args:
         name: Of the variable.
         otherwise: What stands for one that is not set, or empty; None: it must be set.
@@ -25,7 +27,7 @@ def environment(name: str, otherwise: str | None = None) -> str:
         InterpolationResolutionError: When it must be set and is not.
     """
     if value := os.environ.get(name) or otherwise:
-        return value
+        return os.path.expanduser(value)
     raise InterpolationResolutionError(
         f"The environment variable {name} must be set and is not; this environment's configuration reads it. "
         f"For instance: export {name}=s3://bucket/prefix"

@@ -12,6 +12,7 @@ from kedro.framework.session import KedroSession
 from kedro.io import CatalogProtocol, DataCatalog
 from kedro.runner import AbstractRunner, SequentialRunner
 
+from cnn_transfer.datasets import RawImagesDataset
 from cnn_transfer.log_origin import ORIGIN
 from cnn_transfer.refusals import refusal
 from cnn_transfer.run_identity import given_run_id
@@ -41,8 +42,14 @@ class RunContext(KedroContext):
             load_versions: Versions that the command line asks for, which are loaded as they are.
         """
         run_id = given_run_id(self._runtime_params) or save_version
+        entries = self.config_loader["catalog"]
+        for entry in entries.values():
+            if isinstance(entry, dict) and str(entry.get("type")).endswith(RawImagesDataset.__name__):
+                labels = entry.get("labels")
+                if labels and "://" not in labels:
+                    entry["labels"] = str(self.project_path / labels)  # as Kedro does with `filepath`
+        self.config_loader["catalog"] = entries
         if run_id is not None:
-            entries = self.config_loader["catalog"]
             versioned = [name for name, entry in entries.items() if isinstance(entry, dict) and entry.get("versioned")]
             load_versions = dict.fromkeys(versioned, run_id) | (load_versions or {})
         return super()._get_catalog(catalog_class, run_id, load_versions)

@@ -27,7 +27,9 @@ def loader(tmp_path):
 
 @pytest.mark.parametrize("env", ["local", "production"])
 def test_the_store_is_that_of_the_environment_variable(loader, monkeypatch, tmp_path, env):
-    for address, expected in (("s3://b/c", "s3://b/c"), ("out", str(tmp_path / "out")), ("/out", "/out")):
+    monkeypatch.setenv("HOME", "/home/me")
+    places = {"s3://b/c": "s3://b/c", "out": str(tmp_path / "out"), "/out": "/out", "~/out": "/home/me/out"}
+    for address, expected in places.items():
         monkeypatch.setenv("TRANSFER_STORE", address)
         assert loader(env).store(tmp_path) == expected
 

@@ -20,6 +20,11 @@ def test_releases_are_those_of_the_store_unless_a_folder_is_named():
     assert Settings.read(["--release", "here"], store).release == "here"
 
 
+def test_a_tilde_in_the_name_of_the_store_is_the_home_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert Settings.read([], {"TRANSFER_STORE": "~/x"}).release == "/home/me/x/06_models/release"
+
+
 @pytest.mark.parametrize(
     ("arguments", "variables", "message"),
     [

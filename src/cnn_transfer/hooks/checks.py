@@ -27,7 +27,7 @@ from cnn_transfer.datasets import (
 from cnn_transfer.datasets.store import StoreError, check_store, configure_store
 from cnn_transfer.hooks.take_over import take_over_inputs
 from cnn_transfer.parameters import ParameterError
-from cnn_transfer.run_identity import given_run_id
+from cnn_transfer.run_identity import AS_A_NUMBER, given_run_id
 from cnn_transfer.run_parameters import parse_run_parameters
 from cnn_transfer.runner import run_records
 from cnn_transfer.training.workers import role
@@ -35,6 +35,7 @@ from cnn_transfer.training.workers import role
 ALL_SUMMARIES = "all_summaries"
 # Parameters that the catalog passes on, after "source_" or "target_", and attributes of RawImagesDataset.
 WHAT_RAW_IMAGES_READ = {"images": "filepath", "labels": "labels", "name_pattern": "name_pattern", "columns": "columns"}
+PLACES = {"images", "labels"}  # among them: their paths lie in the project
 USE_A_MODEL = {"export", "label_next", "predict"}  # stages that read a chosen predictor
 OWN_MODEL = "predictor"  # or that of their own run
 EARLIER_STAGES = "Run the stages before this one first, in this run, or all: kedro run"
@@ -116,7 +117,7 @@ class CheckHooks:
         for part, attribute in WHAT_RAW_IMAGES_READ.items():
             name = f"{role}_{part}"
             wanted, read = self._parameters.get(name), getattr(raw, attribute) if is_read else None
-            if wanted is not None and read != wanted and not (part == "images" and self._is_place(wanted, read)):
+            if wanted is not None and read != wanted and not (part in PLACES and self._is_place(wanted, read)):
                 return (
                     f"{name}: {wanted} was asked for, but the catalog of this environment reads {raw}. Leave it out, "
                     f"take another --env, or put ${{runtime_params:{name}}} into the entry {role}_raw_images."
@@ -179,16 +180,22 @@ class CheckHooks:
             remedy = f"Check the parameter {parameter}{', which is empty' if path is None else ''}."
         return f"{name}: nothing at {dataset.filepath}. {remedy}"
 
-    @staticmethod
-    def _unusable(name: str, dataset: ReadAsTheyCome) -> str:
+    def _unusable(self, name: str, dataset: ReadAsTheyCome) -> str:
         """Why new images or labels cannot be read, or a model not be used; nothing when they can."""
         try:
             dataset.check()
         except VersionNotFoundError as error:  # told once, whatever is missing of it
-            return f"{error} Name one with --params model_version=RUN, or make one with: kedro run"
+            return f"{error} {self._misread()}Name one with --params model_version=RUN, or make one with: kedro run"
         except (OSError, ValueError, ModuleNotFoundError) as error:
             return f"{name}: {error}"
         return ""
+
+    def _misread(self) -> str:
+        """That the command line has made a number of a version's name, or nothing."""
+        version = self._parameters.get("model_version")
+        if version is None or isinstance(version, str):
+            return ""
+        return f"{AS_A_NUMBER.format('model_version')} "
 
     def _missing_version(self, name: str, dataset: AbstractVersionedDataset[Any, Any], catalog: DataCatalog) -> str:
         """The same of a version; what an earlier run has is there for a run that begins, which takes it over."""

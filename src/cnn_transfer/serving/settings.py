@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Mapping, Sequence
 from typing import Literal, Self
 
@@ -98,6 +99,6 @@ class Settings(Parameters):
         variables = {
             name.removeprefix(PREFIX).lower(): value for name, value in environment.items() if name.startswith(PREFIX)
         }
-        store = environment.get(STORE)
+        store = os.path.expanduser(environment.get(STORE, ""))  # as the runs do
         in_store = {"release": f"{store.rstrip('/')}/{RELEASES}"} if store else {}
         return cls.parse(in_store | variables | given, "")
