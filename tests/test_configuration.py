@@ -244,6 +244,13 @@ def test_every_reason_and_note_is_explained_to_users():
         assert f"| `{code}` | {explanation} |" in text
 
 
+def test_what_contributors_are_told_to_change_is_there():
+    names = re.findall(r"`(_\w+|[A-Z]\w+)`", (ROOT / "CONTRIBUTING.md").read_text())
+    code = " ".join(file.read_text() for file in (ROOT / "src").rglob("*.py"))
+    assert "ARCHITECTURES" in names
+    assert set(names) - set(re.findall(r"\w+", code)) == set()
+
+
 def test_new_images_are_refused_where_none_are_labelled():
     parameters = load("base")["parameters"] | {"images": "photos"}
     parse_run_parameters(parameters, {"predict"})
