@@ -1,9 +1,12 @@
 """Settings come from the command line, from variables, or are the defaults; what is wrong is named."""
 
+from unittest.mock import Mock
+
 import pytest
 
 from cnn_transfer.parameters import ParameterError
 from cnn_transfer.serving import Settings
+from cnn_transfer.serving.__main__ import main
 
 
 def test_the_command_line_goes_before_variables_and_these_before_defaults():
@@ -18,6 +21,13 @@ def test_releases_are_those_of_the_store_unless_a_folder_is_named():
     assert Settings.read([], store).release == "s3://bucket/prefix/06_models/release"
     assert Settings.read([], store | {"CNN_TRANSFER_RELEASE": "there"}).release == "there"
     assert Settings.read(["--release", "here"], store).release == "here"
+
+
+def test_a_store_that_cannot_be_looked_at_is_told_with_where_credentials_come_from(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["serving", "--release", "s3://bucket/06_models/release"])
+    monkeypatch.setattr("cnn_transfer.serving.releases.find_releases", Mock(side_effect=OSError("no credentials.")))
+    with pytest.raises(SystemExit, match=r"release cannot be looked at: OSError no credentials\. .* AWS_ACCESS_KEY_ID"):
+        main()
 
 
 def test_a_tilde_in_the_name_of_the_store_is_the_home_folder(monkeypatch):

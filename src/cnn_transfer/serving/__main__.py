@@ -7,6 +7,11 @@ import sys
 
 from cnn_transfer.parameters import ParameterError
 
+CREDENTIALS = (
+    "Credentials and endpoint of the service come from the variables AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and "
+    "AWS_ENDPOINT_URL, or ~/.aws; conf/local/credentials.yml is read by runs alone."
+)
+
 
 def main() -> None:
     """Read the settings and serve."""
@@ -23,7 +28,8 @@ def main() -> None:
     try:
         found = find_releases(settings.release)
     except Exception as error:  # networks fail in many ways
-        sys.exit(f"{settings.release} cannot be looked at: {type(error).__name__} {error}")
+        said = f"{settings.release} cannot be looked at: {type(error).__name__} {error}".rstrip(".")
+        sys.exit(f"{said}. {CREDENTIALS}" if settings.release.startswith("s3://") else said)
     if not found:
         sys.exit(
             f"There is no release in {settings.release}. Make one: kedro run, then kedro run --pipelines export "
