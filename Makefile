@@ -19,7 +19,7 @@ export DAGSTER_HOME ?= $(CURDIR)/.dagster
 .PHONY: help transfer serve test test-integration test-nightly lint format viz airflow airflow-dag dagster bench notebooks data lock clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z.-]+):.*## */\1\t/' | expand -t 14
+	@grep -hE '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z.-]+):.*## */\1\t/' | expand -t 18
 
 .venv/.ready: requirements.lock pyproject.toml
 # The lock is complete, so nothing is resolved (--no-deps): pip's resolver would look at newer releases for a
