@@ -178,9 +178,10 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="without real runs")
+    quick = parser.parse_args().quick
     print(pairs().to_string(index=False, float_format="{:.3f}".format), "\n", flush=True)
     print(sequences().to_string(index=False, float_format="{:.4f}".format), "\n", flush=True)
-    if not parser.parse_args().quick:
+    if not quick:
         print(real().to_string(index=False, float_format="{:.3f}".format))
 
 
