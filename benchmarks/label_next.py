@@ -1,6 +1,6 @@
 """Labels that are asked for against labels of images drawn at random: what each of them is worth.
 
-    python benchmarks/label_next.py [--seeds 8] [--runs 2]
+    python benchmarks/label_next.py [--seeds 8] [--runs 4]
 
 The head: EfficientNet-Lite0 at 96 px on the bundled digits and Fashion-MNIST, 5 labels a class, 1,000 images without a
 label, 2,000 test images, the splits of `few_labels.py`. Twice 50 of the 1,000 get their label: those that
