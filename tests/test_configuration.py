@@ -260,6 +260,14 @@ def test_new_images_are_refused_where_none_are_labelled():
         parse_run_parameters(parameters, {"evaluate"})
 
 
+def test_a_folder_of_configuration_needs_no_local_one(tmp_path):
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base/globals.yml").write_text("store: elsewhere")
+    (tmp_path / "base/parameters.yml").write_text("seed: 3")
+    config = ConfigLoader(str(tmp_path), **CONFIG_LOADER_ARGS)
+    assert (config["globals"], config["parameters"]) == ({"store": "elsewhere"}, {"seed": 3})
+
+
 def test_files_are_read_once_and_nobody_changes_what_others_get():
     arguments = CONFIG_LOADER_ARGS | {"default_run_env": "base"}
     config = ConfigLoader(str(ROOT / "conf"), env="base", **arguments)

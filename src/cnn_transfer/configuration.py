@@ -34,7 +34,7 @@ def environment(name: str, otherwise: str | None = None) -> str:
     )
 
 
-def _check_environment(conf_source: str, env: str | None = None, **_: Any) -> None:
+def _check_environment(conf_source: str, env: str | None) -> None:
     """See whether the folder of an environment is there; archives and stores are left to Kedro.
 
     Raises:
@@ -56,11 +56,13 @@ class ConfigLoader(OmegaConfigLoader):
     Files are read once: Kedro asks for the parameters several times a run, each of which takes a tenth of a second.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, conf_source: str, env: str | None = None, **settings: Any) -> None:
         self._known: dict[str, dict[str, Any]] = {}
-        _check_environment(*args, **kwargs)
+        _check_environment(conf_source, env)
+        if env is None and Path(conf_source).is_dir() and not (Path(conf_source) / "local").is_dir():
+            env = settings.get("base_env")  # a folder of one's own (--conf-source) may have no local
         try:
-            super().__init__(*args, **kwargs)  # reads globals.yml
+            super().__init__(conf_source, env=env, **settings)  # reads globals.yml
         except InterpolationResolutionError as error:
             raise click.ClickException(str(error).splitlines()[0]) from error
 
