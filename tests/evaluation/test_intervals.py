@@ -146,6 +146,18 @@ def test_a_proportion_of_grouped_images_is_covered_as_often_as_promised(groups, 
     assert 0.92 < covered / 400 < 0.985  # 93-97%, give or take a standard error (1.1%) of 400 draws
 
 
+def test_a_proportion_is_covered_where_few_groups_are_large_and_the_others_single_images():
+    rng = np.random.default_rng(0)
+    members = np.repeat(np.arange(22), [50, 30] + 20 * [1])
+    truth, missed = stats.norm.cdf(1), 0
+    for _ in range(300):
+        _, low, high = proportion_interval(rng.normal(size=22)[members] < 1, 0.95, members)
+        missed += not low <= truth <= high
+    assert missed / 300 < 0.05  # 24% with one degree of freedom less than there are groups
+    assert Units(np.repeat(np.arange(6), 7), 42).freedom == pytest.approx(5)
+    assert Units(np.array([0] * 99 + [1]), 100).freedom == 1
+
+
 def test_as_many_units_are_drawn_as_there_are_each_as_often():
     weights = resampling_weights(50, 4000, np.random.default_rng(0))
     assert weights.shape == (50, 4000)

@@ -340,6 +340,17 @@ def test_the_interval_of_a_difference_covers_with_groups_and_the_careless_one_do
     assert covered[False] / 400 < 0.85
 
 
+def test_two_large_groups_beside_single_images_do_not_tell_equal_networks_apart():
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(22), [50, 30] + 20 * [1])
+    told = 0
+    for _ in range(200):
+        first, second = rng.normal(size=(2, 22))[:, groups] > 0
+        _, low, high = paired_difference(first, second, 0.95, groups)
+        told += not low <= 0 <= high
+    assert told / 200 < 0.05
+
+
 @pytest.mark.parametrize(("images", "differing"), [(25, 0.4), (40, 0.3), (100, 0.3), (200, 0.1)])
 def test_two_equal_networks_are_told_apart_in_at_most_one_case_in_twenty(images, differing):
     """Counted exactly: of the images that only one has right, each has any number with its binomial probability."""

@@ -3,7 +3,8 @@
 Without groups every image is one observation. With groups the observations are the groups: variances add up what the
 images of a group have in common (the infinitesimal jackknife over groups, "cluster-robust"), a proportion counts as
 many images as its variance is worth (Kish 1965; Korn and Graubard 1998), and quantiles are Student's with one degree
-of freedom less than there are groups. `benchmarks/intervals.py` shows how often each interval holds what it promises.
+of freedom less than there are groups, or than groups of one size that unequal ones are worth (Kish again).
+`benchmarks/intervals.py` shows how often each interval holds what it promises.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ class Units:
         from scipy import stats
 
         level = 0.5 + confidence / 2
-        return float(stats.t.ppf(level, self.number - 1) if self.grouped else stats.norm.ppf(level))
+        return float(stats.t.ppf(level, self.freedom) if self.grouped else stats.norm.ppf(level))
 
     @cached_property
     def shares(self) -> np.ndarray:
@@ -89,6 +90,14 @@ class Units:
     def least_effective(self) -> float:
         """Images that these are worth if those of a group are all alike (Kish)."""
         return float(1 / np.sum(self.shares**2))
+
+    @property
+    def freedom(self) -> float:
+        """Degrees of freedom of a variance, at least 1: one less than there are units, or than these are worth (Kish).
+
+        Where few groups are large and the others single images, it is the few that a variance rests on.
+        """
+        return max(1.0, self.least_effective - 1)
 
     def design_effect(self, influences: np.ndarray) -> float:
         """How many times larger the groups make a variance, at least 1; as large as can be where nothing varies."""
@@ -232,7 +241,7 @@ def mean_interval(
     mean = float(np.mean(values))
     if units.number == 1:
         return Interval(mean, least, most)
-    quantile = float(stats.t.ppf(0.5 + confidence / 2, units.number - 1))
+    quantile = float(stats.t.ppf(0.5 + confidence / 2, units.freedom))
     return skewed_interval(mean, (values - mean) / len(values), units, quantile, least, most)
 
 

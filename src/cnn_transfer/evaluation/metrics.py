@@ -261,7 +261,7 @@ class _Judged:
         rarer = np.minimum(self.true.sum(axis=0), (~self.true).sum(axis=0))[list(classes)]
         own = np.maximum(rarer - 1, 1)
         together = float(np.sum(variances) ** 2 / np.sum(variances**2 / own))
-        return min(together, self.units.number - 1)
+        return min(together, self.units.freedom)
 
     @cached_property
     def gaps(self) -> sparse.csr_matrix:

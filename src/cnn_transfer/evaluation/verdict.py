@@ -55,7 +55,7 @@ def paired_difference(
     effect = units.design_effect(errors / images)
     b, c, n = only_first / effect + 1, only_second / effect + 1, images / effect + 2
     centre = (b - c) / n
-    quantile = float(stats.t.ppf(0.5 + confidence / 2, units.number - 1))
+    quantile = float(stats.t.ppf(0.5 + confidence / 2, units.freedom))
     margin = quantile * math.sqrt((b + c) - (b - c) ** 2 / n) / n
     return Interval(estimate, min(estimate, max(-1.0, centre - margin)), max(estimate, min(1.0, centre + margin)))
 
@@ -106,7 +106,7 @@ def paired_difference_over_seeds(
     if units.number == 1:
         return Interval(estimate, -1.0, 1.0)
     level = 0.5 + confidence / 2
-    of_seeds, of_images = (float(stats.t.ppf(level, n - 1)) for n in (len(first_correct), units.number))
+    of_seeds, of_images = (float(stats.t.ppf(level, n)) for n in (len(first_correct) - 1, units.freedom))
     margin = math.sqrt(of_seeds**2 * between_seeds + of_images**2 * between_images)
     margin = max(margin, of_images / (units.least_effective + 2))  # where the two never differ
     return Interval(estimate, max(-1.0, estimate - margin), min(1.0, estimate + margin))
