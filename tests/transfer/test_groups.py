@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cnn_transfer.transfer.groups import mean_and_error, rows_left_out
+from cnn_transfer.transfer.groups import clear_errors, mean_and_error, rows_left_out
 
 
 def test_rows_of_an_image_and_of_its_group_are_left_out_together():
@@ -30,3 +30,19 @@ def test_the_error_is_the_deviation_of_means_over_draws_of_groups():
     draws = [rng.normal(size=30)[groups] + rng.normal(size=len(groups)) for _ in range(2000)]
     found = [mean_and_error(values, groups) for values in draws]
     assert np.sqrt(np.mean([error**2 for _, error in found])) == pytest.approx(np.std([m for m, _ in found]), rel=0.06)
+
+
+@pytest.mark.parametrize("sizes", [[20, 20], [20] * 5, [50, 10, 10, 5], [80] + 9 * [2], [50, 30] + 20 * [1]])
+def test_a_mean_over_few_groups_is_seldom_clear_where_it_is_0(sizes):
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    clear = clear_errors(len(groups), groups)
+    draws = [rng.normal(size=len(sizes))[groups] + rng.normal(size=len(groups)) for _ in range(400)]
+    seemed = [mean > clear * error for mean, error in (mean_and_error(values, groups) for values in draws)]
+    assert np.mean(seemed) <= 0.045  # 2.5%, and three standard errors of so many draws
+
+
+def test_a_gain_is_clear_from_students_quantile_on_for_all_tests_together():
+    assert clear_errors(100_000) == pytest.approx(1.96, abs=1e-3)
+    assert clear_errors(40, np.repeat(np.arange(10), 4)) == pytest.approx(2.262, abs=1e-3)
+    assert clear_errors(100_000, tests=10) == pytest.approx(2.807, abs=1e-3)

@@ -103,6 +103,14 @@ def test_a_source_without_a_clear_gain_is_said_to_add_nothing(source, features, 
     assert f"{100 * plan.evidence['knowledge']['gain']:+.1f} ± " in plan.sentence
 
 
+def test_a_gain_in_two_groups_alone_is_not_clear(source, features, head):
+    several = dataclasses.replace(head, groups=np.arange(len(head.hits)) % 2)
+    plan = plan_transfer(source, CARD, features, several, worse(several, 60))
+    gain = plan.evidence["knowledge"]
+    assert 1.96 < gain["gain"] / gain["standard_error"] < 12.7  # Student's quantile of one degree of freedom
+    assert plan.source_helps is False
+
+
 def test_the_sentence_says_what_the_head_reads_and_gets_right(source, features, head):
     sentence = plan_transfer(source, CARD, features, head, None).sentence
     assert sentence.startswith(f"A ridge on {len(head.taps)} of 2 depths ({head.grid} x {head.grid} cells each) gets ")

@@ -11,6 +11,8 @@ import numpy as np
 
 from cnn_transfer.images.reasons import UnusableSetError
 
+CHANCE = 0.025  # that a mean seems clearly above 0 when it is not
+
 
 def rows_left_out(images: int, copies: int = 1, groups: np.ndarray | None = None) -> list[np.ndarray]:
     """Rows of features that are left out together.
@@ -51,7 +53,9 @@ def rows_left_out(images: int, copies: int = 1, groups: np.ndarray | None = None
 def mean_and_error(values: np.ndarray, groups: np.ndarray | None = None) -> tuple[float, float]:
     """A mean over images and its standard error, in which images of one group are not independent.
 
-    The sum over groups of the squared sums of deviations (Liang and Zeger 1986, Biometrika 73, 13-22).
+    The jackknife that leaves one group out, and at least the error of as many images by themselves: the sum over groups
+    of the squared sums of deviations (Liang and Zeger 1986) is too small where groups are few and unequal (MacKinnon,
+    Nielsen and Webb 2023).
 
     Args:
         values: (n,), of at least two groups.
@@ -59,5 +63,23 @@ def mean_and_error(values: np.ndarray, groups: np.ndarray | None = None) -> tupl
     """
     mean = float(values.mean())
     codes = np.arange(len(values)) if groups is None else np.unique(groups, return_inverse=True)[1]
-    sums = np.bincount(codes, values - mean)
-    return mean, float(np.sqrt(len(sums) / (len(sums) - 1) * (sums**2).sum()) / len(values))
+    off, sizes = values - mean, np.bincount(codes)
+    left_out = np.bincount(codes, off) / (1 - sizes / len(values))
+    squares = max((left_out**2).sum() * (len(sizes) - 1) / len(sizes), (off**2).sum())
+    return mean, float(np.sqrt(squares) / len(values))
+
+
+def clear_errors(images: int, groups: np.ndarray | None = None, tests: int = 1) -> float:
+    """Standard errors from which on a mean over images is clearly above 0: 1.96 of many groups, more of few.
+
+    Student's quantile, with one degree of freedom less than groups of one size that these are worth (Kish 1965).
+
+    Args:
+        images: How many.
+        groups: (images,) a number for each group; None: every image is one of its own.
+        tests: Means of which none should seem clear by chance (Bonferroni).
+    """
+    from scipy.special import stdtrit
+
+    number = images if groups is None else images**2 / (np.unique(groups, return_counts=True)[1] ** 2).sum()
+    return float(stdtrit(max(1.0, number - 1), 1 - CHANCE / tests))

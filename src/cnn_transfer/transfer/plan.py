@@ -11,12 +11,11 @@ from pydantic import BaseModel, ConfigDict
 
 from cnn_transfer.models import ModelCard, add_linear_head, copy_network
 from cnn_transfer.transfer.features import FeatureSet
+from cnn_transfer.transfer.groups import clear_errors
 from cnn_transfer.transfer.head import Head
 
 if TYPE_CHECKING:
     import keras
-
-CLEAR_GAIN = 1.96  # standard errors: a chance of 2.5 % of being taken for knowledge when there is none
 
 
 class TransferPlan(BaseModel):
@@ -83,7 +82,7 @@ def plan_transfer(
         gain, error = head.gain_over(random_head)
         evidence["random_weights"] = random_head.describe()
         evidence["knowledge"] = {"gain": gain, "standard_error": error}
-        helps = gain > CLEAR_GAIN * error
+        helps = gain > clear_errors(len(head.hits), head.groups) * error
     return TransferPlan(
         source=card.trained_on,
         source_fingerprint=card.training_fingerprint,
@@ -147,7 +146,8 @@ def _sentence(head: Head, features: FeatureSet, evidence: dict[str, Any], helps:
         parts.append(f"{course['unlabelled']:,}{drawn} images without a label {verb}")
     if helps is not None:
         gain, error = (evidence["knowledge"][key] for key in ("gain", "standard_error"))
-        difference = f"{100 * gain:+.1f} ± {100 * CLEAR_GAIN * error:.1f} points"
+        margin = clear_errors(len(head.hits), head.groups) * error
+        difference = f"{100 * gain:+.1f} ± {100 * margin:.1f} points"
         if helps:
             parts.append(f"the source's weights are worth {difference} over random ones")
         else:

@@ -30,9 +30,8 @@ import numpy as np
 import pandas as pd
 
 from cnn_transfer.models import NetworkSource
-from cnn_transfer.transfer.groups import mean_and_error
+from cnn_transfer.transfer.groups import clear_errors, mean_and_error
 from cnn_transfer.transfer.head import Head
-from cnn_transfer.transfer.plan import CLEAR_GAIN
 
 Verdict = Literal["as good as the best", "clearly worse", "adds nothing over random weights"]
 
@@ -73,7 +72,7 @@ def rank_sources(heads: Mapping[str, Head], random: Mapping[str, Head]) -> Ranki
     rows = [_row(rank, name, heads[name], best, random[name]) for rank, name in enumerate(ranked, start=1)]
     table = pd.DataFrame(rows)
     chosen = ranked[0] if table["verdict"].iloc[0] == "as good as the best" else None
-    return Ranking(table, chosen, _sentence(table, chosen))
+    return Ranking(table, chosen, _sentence(table, chosen, clear_errors(len(best.hits), best.groups)))
 
 
 def describe_choice(ranking: Ranking, candidates: Mapping[str, NetworkSource]) -> dict[str, Any]:
@@ -119,9 +118,9 @@ def _row(rank: int, name: str, head: Head, best: Head, random: Head) -> dict[str
     gain, gain_error = mean_and_error(random.least_errors - losses, head.least_groups)
     accuracy_gain, accuracy_gain_error = head.gain_over(random)
     verdict: Verdict = "as good as the best"
-    if gain <= CLEAR_GAIN * gain_error:
+    if gain <= clear_errors(len(losses), head.least_groups) * gain_error:
         verdict = "adds nothing over random weights"
-    elif behind > CLEAR_GAIN * behind_error:
+    elif behind > clear_errors(len(losses), head.least_groups) * behind_error:
         verdict = "clearly worse"
     return {
         "rank": rank,
@@ -143,9 +142,9 @@ def _row(rank: int, name: str, head: Head, best: Head, random: Head) -> dict[str
     }
 
 
-def _sentence(table: pd.DataFrame, chosen: str | None) -> str:
+def _sentence(table: pd.DataFrame, chosen: str | None, clear: float) -> str:
     best = table.iloc[0]
-    gain = f"{100 * best['accuracy_gain']:+.1f} ± {100 * CLEAR_GAIN * best['accuracy_gain_error']:.1f} points"
+    gain = f"{100 * best['accuracy_gain']:+.1f} ± {100 * clear * best['accuracy_gain_error']:.1f} points"
     if chosen is None:
         return (
             f"No candidate adds anything clear over random weights: the best, {best['candidate']}, is worth {gain} of "
