@@ -15,6 +15,10 @@ order, 10 labels a class, 30 trials each (`benchmarks/rank_sources.py`, 3 networ
 An image that is right by far and one that is just right count the same in an accuracy, whose standard error on 100
 images is 3 to 5 points, as much as the sources differ by. A difference of scores is known several times as well.
 
+The best of many candidates is so by luck, too: of ten that are equal, some one is 1.96 standard errors behind it in two
+of three rankings. So differences are called clear at a level for all candidates together (Bonferroni): of equal ones
+none is called clearly worse in 95% of rankings, of useless ones none is said to help in 97.5%.
+
 What is not known: how much another draw of labelled images would change. Standard errors are those of the images at
 hand, at most `depths.MOST_IMAGES`; of 360 pairs in those trials none that was clear (1.96 standard errors) had the
 wrong sign. The depths are chosen on the same left-out images; random weights of an architecture have the same choice.
@@ -69,10 +73,10 @@ def rank_sources(heads: Mapping[str, Head], random: Mapping[str, Head]) -> Ranki
     _check(heads, random)
     ranked = sorted(heads, key=lambda name: heads[name].least_errors.mean())
     best = heads[ranked[0]]
-    rows = [_row(rank, name, heads[name], best, random[name]) for rank, name in enumerate(ranked, start=1)]
+    rows = [_row(rank, name, heads[name], best, random[name], len(heads)) for rank, name in enumerate(ranked, start=1)]
     table = pd.DataFrame(rows)
     chosen = ranked[0] if table["verdict"].iloc[0] == "as good as the best" else None
-    return Ranking(table, chosen, _sentence(table, chosen, clear_errors(len(best.hits), best.groups)))
+    return Ranking(table, chosen, _sentence(table, chosen, clear_errors(len(best.hits), best.groups, len(heads))))
 
 
 def describe_choice(ranking: Ranking, candidates: Mapping[str, NetworkSource]) -> dict[str, Any]:
@@ -112,15 +116,16 @@ def _check(heads: Mapping[str, Head], random: Mapping[str, Head]) -> None:
             )
 
 
-def _row(rank: int, name: str, head: Head, best: Head, random: Head) -> dict[str, object]:
+def _row(rank: int, name: str, head: Head, best: Head, random: Head, candidates: int) -> dict[str, object]:
     losses = head.least_errors
     behind, behind_error = mean_and_error(losses - best.least_errors, head.least_groups)
     gain, gain_error = mean_and_error(random.least_errors - losses, head.least_groups)
     accuracy_gain, accuracy_gain_error = head.gain_over(random)
+    pairs = max(1, candidates * (candidates - 1) // 2)  # which of them is the best was seen on the same images
     verdict: Verdict = "as good as the best"
-    if gain <= clear_errors(len(losses), head.least_groups) * gain_error:
+    if gain <= clear_errors(len(losses), head.least_groups, candidates) * gain_error:
         verdict = "adds nothing over random weights"
-    elif behind > clear_errors(len(losses), head.least_groups) * behind_error:
+    elif behind > clear_errors(len(losses), head.least_groups, pairs) * behind_error:
         verdict = "clearly worse"
     return {
         "rank": rank,
