@@ -156,6 +156,12 @@ def test_the_verdict_is_the_interval_beside_the_promise(answered, wrong, verdict
     assert shares == anytime_interval(answered - wrong, answered, 0.95)
 
 
+def test_a_promise_of_nearly_everything_is_not_called_everything():
+    sample = sample_of(90)
+    statement = measured(sample, population_of(promised=0.9996), told(sample))[0]["statement"]
+    assert "the promise of 99.96%: 90 of 90 answers are right (95.1% to 100.0%)" in statement
+
+
 def test_so_many_more_without_a_mistake_show_it():
     sample = sample_of(40)
     result, _ = measured(sample, population_of(), told(sample, 1))

@@ -25,6 +25,7 @@ import pandas as pd
 from cnn_transfer.evaluation import Figure
 from cnn_transfer.evaluation.figures import draw_sheet, draw_words, short_name
 from cnn_transfer.evaluation.intervals import Interval, anytime_bound, anytime_interval
+from cnn_transfer.evaluation.probabilities import percent_text
 from cnn_transfer.evaluation.report.label_page import MOST_PX, Question, write_label_page
 from cnn_transfer.evaluation.selective import fewest_images
 from cnn_transfer.images import DecodedImages, ImageFormat, ImageListing, ImageSet, UnusableSetError
@@ -433,4 +434,5 @@ def _interval(shares: Mapping[str, Any]) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{share:.1%}"
+    text = f"{share:.1%}"
+    return percent_text(share) if text == "100.0%" and share < 1 else text
