@@ -192,6 +192,7 @@ def test_of_groups_as_many_are_needed_as_of_single_images():
     assert enough["rank"] is not None
     assert "like the 40 validation images of 10 groups that the sets rest on" in enough["statement"]
     assert "with so many groups the true coverage lies" in enough["statement"]
+    assert enough["statement"].endswith(" in 95% of cases.")
 
 
 def test_what_is_measured_of_sets_respects_groups():

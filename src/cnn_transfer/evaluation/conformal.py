@@ -78,7 +78,7 @@ def fit_sets(validation: pd.DataFrame, coverage: float) -> dict[str, Any]:
         f"A set holds the true class of a new image with a probability of at least {100 * coverage:.4g}%, if the image "
         f"is drawn like the {n:,} {judged_on(validation)}{units.words} that the sets rest on. {use}, which makes the "
         f"guarantee approximate; with so many {'groups' if units.grouped else 'images'} the true coverage lies between "
-        f"{low:.1%} and {high:.1%}."
+        f"{low:.1%} and {high:.1%} in {SPREAD_LEVEL:.0%} of cases."
     )
     return common | {
         "rank": rank,
