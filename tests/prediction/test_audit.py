@@ -1,6 +1,7 @@
 """Random samples of labelled images, and what somebody's labels show of the promise."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import fsspec
 import numpy as np
@@ -10,6 +11,7 @@ from scipy.stats import binom
 
 from cnn_transfer.evaluation.intervals import anytime_interval
 from cnn_transfer.images import UnusableSetError, list_unlabelled, open_image_set, write_image_set
+from cnn_transfer.pipelines.audit.nodes import measure
 from cnn_transfer.prediction import labelling
 from cnn_transfer.prediction.audit import (
     STRATA,
@@ -273,6 +275,23 @@ def test_what_was_said_of_an_image_is_known_in_every_later_audit():
     assert foxes["id"].tolist() == ["a2", "a3", "a5"]
     assert find_known_labels(again, other | {"class_names": ["fox"]}, {"1": first}).empty
     assert find_known_labels(again, other, {}).empty
+    same = find_known_labels(again, population_of() | {"labels": "other"}, {"1": first})
+    assert same["id"].tolist() == ["a1", "a2", "a3", "a4", "a5"]
+    assert same["label"].isna().tolist() == [False, False, False, True, False]
+
+
+def test_what_two_people_said_of_one_sample_adds_up():
+    sample, earlier, results = sample_of(6), {}, []
+    images = SimpleNamespace(table=pictures_of(sample))
+    labels = told(sample, 1)
+    labels.loc[2, "label"] = None
+    for rows in ([0, 1, 2], [3, 4, 5], [0], []):  # one person, the other, a correction, and nobody
+        now = labels.iloc[rows].replace({"label": {"dog": "cat"}} if rows == [0] else {})
+        result, answers = measure(sample, population_of(), images, now, dict(earlier))
+        earlier[f"audit {len(earlier)}"] = answers
+        results.append([result["answered"][name] for name in ("looked_at", "known", "right", "none_of_the_classes")])
+        assert (result["passed_over"], result["all_audits"]["audits"]) == (0, 1)
+    assert results == [[3, 0, 1, 1], [6, 3, 4, 1], [6, 5, 5, 1], [6, 6, 5, 1]]
 
 
 def test_known_labels_count_up_to_where_somebody_stopped_or_all_when_nothing_is_left():

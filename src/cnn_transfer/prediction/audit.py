@@ -141,8 +141,8 @@ def find_known_labels(
 ) -> pd.DataFrame:
     """What somebody said of images of a sample in earlier audits, of whatever network, by their content.
 
-    That an image is none of the classes is not taken over, since the classes may have been others; but it overrules
-    what was said before.
+    That an image is none of the classes is taken over from audits of the same network alone, since the classes of
+    another may have been others; but it overrules what was said before.
 
     Args:
         pictures: Table of the pictures of the sample, see `ImageSet`.
@@ -150,14 +150,15 @@ def find_known_labels(
         earlier: See `measure_audit`.
 
     Returns:
-        `id` and `label`, the last one that was given, of the images where that is a class.
+        `id` and `label`, the last one that was given, of the images where that is a class, or missing: none of them.
     """
     tables = [table[table["looked_at"]] for table in _tables_of(earlier.values())]
-    said = pd.concat([pd.DataFrame(columns=["content_digest", "label"], dtype="str"), *tables])
+    said = pd.concat([pd.DataFrame(columns=["content_digest", "label", "model_version"], dtype="str"), *tables])
     said = said[said["content_digest"].notna()].drop_duplicates("content_digest", keep="last")
-    labels = said[said["label"].isin(population["class_names"])].set_index("content_digest")["label"]
-    known = pictures[["id"]].assign(label=pictures["content_digest"].map(labels).astype("str"))
-    return known.dropna(subset="label").reset_index(drop=True)
+    none = said["label"].isna() & said["model_version"].eq(population["model_version"])
+    labels = said[said["label"].isin(population["class_names"]) | none].set_index("content_digest")["label"]
+    known = pictures[pictures["content_digest"].isin(labels.index)].reset_index(drop=True)
+    return known[["id"]].assign(label=known["content_digest"].map(labels).astype("str"))
 
 
 def write_audit_page(images: ImageSet, sample: pd.DataFrame, population: Mapping[str, Any], known: pd.DataFrame) -> str:

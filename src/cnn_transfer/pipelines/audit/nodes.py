@@ -46,11 +46,11 @@ def measure(
     sample: pd.DataFrame,
     population: Mapping[str, Any],
     images: ImageSet,
-    known: pd.DataFrame,
     told: pd.DataFrame,
     earlier: Mapping[str, Any],
 ) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Compare what the network said with what somebody said, here and in earlier audits."""
+    """Compare what the network said with what somebody said, here and in audits until now, also of this sample."""
+    known = find_known_labels(images.table, population, earlier)
     return measure_audit(sample, population, images.table, known, told, earlier)
 
 

@@ -25,14 +25,7 @@ def create_pipeline() -> Pipeline:
     result = [
         Node(
             measure,
-            inputs=[
-                "audit_sample",
-                "audit_population",
-                "audit_images",
-                "audit_known",
-                "audit_labels",
-                "earlier_answers",
-            ],
+            inputs=["audit_sample", "audit_population", "audit_images", "audit_labels", "earlier_answers"],
             outputs=["audit_result", "audit_answers"],
             name="measure",
         ),
