@@ -109,6 +109,20 @@ def test_the_choice_says_how_it_is_used(pixel_range):
         assert "Write pixel_range: [0.0, 1.0] into a file, under import_source." in choice["sentence"]
 
 
+@pytest.mark.parametrize(
+    ("network", "params", "said"),
+    [
+        ("my nets/a.keras", "'import_source.network=my nets/a.keras,import_source.weights=null,", "."),
+        ("v1,v2/a.keras", "import_source.weights=null,", " Write network: v1,v2/a.keras into a file, under"),
+    ],
+)
+def test_a_path_with_a_blank_is_quoted_and_one_with_a_comma_goes_into_a_file(network, params, said):
+    ranking = rank_sources({"mine": head(0.2)}, {"mine": RANDOM})
+    choice = describe_choice(ranking, {"mine": NetworkSource(network=network, weights=None, pixel_range=None)})
+    assert choice["params"].startswith(f"--params {params}import_source.pixel_range=null")
+    assert said in choice["sentence"]
+
+
 def test_heads_of_other_images_are_refused():
     heads = {"a": head(0.2), "b": head(0.2, classes=np.arange(40) % 2)}
     with pytest.raises(ValueError, match="b has 40 images, others 60"):

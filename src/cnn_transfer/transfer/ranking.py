@@ -26,6 +26,7 @@ wrong sign. The depths are chosen on the same left-out images; random weights of
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -93,12 +94,13 @@ def describe_choice(ranking: Ranking, candidates: Mapping[str, NetworkSource]) -
     if ranking.chosen is None:
         return {"candidate": None, "sentence": ranking.sentence, "import_source": None, "params": None}
     source = candidates[ranking.chosen].model_dump(mode="json")
-    values = {key: "null" if value is None else value for key, value in source.items() if not isinstance(value, list)}
-    params = ",".join(f"import_source.{key}={value}" for key, value in values.items())
+    in_file = {key: value for key, value in source.items() if "," in str(value)}  # where Kedro's --params would end it
+    values = {key: "null" if value is None else value for key, value in source.items() if key not in in_file}
+    params = "--params " + shlex.quote(",".join(f"import_source.{key}={value}" for key, value in values.items()))
     sentence = ranking.sentence
-    if source["pixel_range"] is not None:  # Kedro's --params splits lists at their commas
-        sentence += f" Write pixel_range: {source['pixel_range']} into a file, under import_source."
-    return {"candidate": ranking.chosen, "sentence": sentence, "import_source": source, "params": f"--params {params}"}
+    for key, value in in_file.items():
+        sentence += f" Write {key}: {value} into a file, under import_source."
+    return {"candidate": ranking.chosen, "sentence": sentence, "import_source": source, "params": params}
 
 
 def _check(heads: Mapping[str, Head], random: Mapping[str, Head]) -> None:
