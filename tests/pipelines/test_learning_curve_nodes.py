@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from cnn_transfer.datasets import CurvePointsDataset
+from cnn_transfer.images import UnusableSetError
+from cnn_transfer.models import UnusableNetworkError
 from cnn_transfer.parameters import ParameterError
 from cnn_transfer.pipelines.learning_curve.nodes import draw, extract_curve_features, measure, plan
 
@@ -109,8 +111,16 @@ def test_labels_too_few_for_a_curve_from_scratch_are_said_before_anything_is_mea
     splits = shape_splits[(shape_splits["split"] == "test") | shape_splits["id"].isin(kept["id"])]
     curve = CURVE | {"scratch_labels_per_class": [5, 10]}
     expected = rf"scratch_labels_per_class \[5, 10\], of which the labels allow {allowed} a class .*{remedy}"
-    with pytest.raises(ValueError, match=expected):
+    with pytest.raises(UnusableSetError, match=expected):
         extract_curve_features(network, shapes, splits, curve, migration, 0)
+
+
+def test_a_network_of_other_classes_is_refused_before_anything_is_measured(
+    network, shapes, shape_splits, migration, tuning
+):
+    three = shape_splits[shape_splits["label"] != shape_splits["label"].iloc[0]]
+    with pytest.raises(UnusableNetworkError, match="has 4 classes, the images have 3"):
+        plan(network, network, shapes, three, None, CURVE, migration, tuning, "float32", 0)
 
 
 def test_one_more_number_or_seed_leaves_the_other_points_as_they_are(planned):

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cnn_transfer.images import SplitRule, assign_splits
+from cnn_transfer.images import SplitRule, UnusableSetError, assign_splits
 from cnn_transfer.transfer import open_features, write_features
 from cnn_transfer.transfer.label_draws import (
     digest_of,
@@ -90,7 +90,7 @@ def test_most_labels_is_what_a_draw_can_give(images, ratio, most):
 
 def test_one_image_of_a_class_is_too_few_for_a_curve():
     with pytest.raises(
-        ValueError, match=r"one image for training and one for validation in each class\. Received: 1 of"
+        UnusableSetError, match=r"one image for training and one for validation in each class\. Received: 1 of"
     ):
         most_labels(grouped([1, 1]), 1.0)
 

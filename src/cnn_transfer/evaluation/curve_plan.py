@@ -17,7 +17,8 @@ import pandas as pd
 
 from cnn_transfer.evaluation.curve_points import SCRATCH, TRANSFER, PlannedPoint
 from cnn_transfer.evaluation.predictions import as_predictions, predict
-from cnn_transfer.images import Augmentation, ImageSet, split_examples
+from cnn_transfer.images import Augmentation, ImageSet, UnusableSetError, class_names, split_examples
+from cnn_transfer.models import UnusableNetworkError
 from cnn_transfer.transfer import Baseline, FeatureSet, FineTuning, HeadRule, PseudoLabels, train_baseline
 from cnn_transfer.transfer.label_draws import (
     digest_of,
@@ -83,12 +84,12 @@ def check_scratch_labels(splits: pd.DataFrame, labels: Sequence[int], validation
         validation_ratio: Validation images per training image.
 
     Raises:
-        ValueError: When fewer than two of these numbers are left where the labels end.
+        UnusableSetError: When fewer than two of these numbers are left where the labels end.
     """
     most = most_labels(splits, validation_ratio)
     if len(labels_that_exist(labels, most)) < 2:
         fewer = f"Begin below that, such as with {[most // 2, most]}. Or lower" if most > 1 else "Lower"
-        raise ValueError(
+        raise UnusableSetError(
             "The worth of a transfer is read from the curve of training from scratch, which needs at least two numbers "
             f"of labels. Received: scratch_labels_per_class {list(labels)}, of which the labels allow {most} a class "
             f"beside the validation images. {fewer} validation_ratio, or add images with labels."
@@ -138,7 +139,17 @@ def plan_points(
         transfer_draws: Draws of the transfer.
         scratch_draws: Draws of training from scratch.
         training: How the networks are trained.
+
+    Raises:
+        UnusableNetworkError: When training from scratch is to take the architecture of a network with another number of
+            classes than the draws have.
     """
+    outputs, classes = migrated.output_shape[-1], len(class_names(next(iter(scratch_draws.values()))))
+    if training.baseline.architecture is None and outputs != classes:
+        raise UnusableNetworkError(
+            f"The target's network, whose architecture is trained from scratch, has {outputs} classes, the images have "
+            f"{classes}: it was made with others. Make it anew, with the stages from preprocess to migrate_model."
+        )
     points = []
     for side, draws in ((TRANSFER, transfer_draws), (SCRATCH, scratch_draws)):
         if side == TRANSFER:

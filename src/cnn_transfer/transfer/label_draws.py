@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from cnn_transfer.images import Augmentation, ImageSet, SplitRule, assign_splits, split_examples
+from cnn_transfer.images import Augmentation, ImageSet, SplitRule, UnusableSetError, assign_splits, split_examples
 from cnn_transfer.images.listing import hash_ranks
 from cnn_transfer.models import add_linear_head, copy_network, tap_layers
 from cnn_transfer.transfer.features import FeatureExtraction, FeatureSet
@@ -37,7 +37,7 @@ def most_labels(splits: pd.DataFrame, validation_ratio: float) -> int:
         validation_ratio: Validation images per training image, above 0.
 
     Raises:
-        ValueError: When a class has not even one for training and one for validation.
+        UnusableSetError: When a class has not even one for training and one for validation.
     """
     pool = _pool(splits)
     counts = pool["label"].dropna().value_counts()
@@ -46,7 +46,7 @@ def most_labels(splits: pd.DataFrame, validation_ratio: float) -> int:
     while labels and labels + _validation_images(labels, validation_ratio) > least:
         labels -= 1
     if not labels:
-        raise ValueError(
+        raise UnusableSetError(
             "A learning curve needs at least one image for training and one for validation in each class. Received: "
             f"{least} of {counts.idxmin() if len(counts) else 'no class'}. Add images with labels."
         )
