@@ -121,9 +121,10 @@ def test_digests_tell_draws_and_parts_apart(shape_splits):
     draw = draw_labels(shape_splits, labels=5, validation_ratio=1.0, seed=0)
     shuffled = draw.sample(frac=1, random_state=0)
     assert digest_of_draw(draw) == digest_of_draw(shuffled)
-    changed = draw.copy()
-    changed.loc[changed.index[changed["split"] == "training"][0], "label"] = "another"
-    assert digest_of_draw(draw) != digest_of_draw(changed)
+    for column, side in (("label", "training"), ("group", "test")):  # intervals and left-out images respect groups
+        changed = draw.copy()
+        changed.loc[changed.index[changed["split"] == side][0], column] = "another"
+        assert digest_of_draw(draw) != digest_of_draw(changed)
     assert digest_of(a=1, b=[2.0]) == digest_of(b=[2.0], a=1) != digest_of(a=1, b=[2.5])
 
 

@@ -154,8 +154,8 @@ def fine_tune_draw(
 
 
 def digest_of_draw(draw: pd.DataFrame) -> str:
-    """Digest of which image serves for what under which label, independent of the order of the rows."""
-    table = draw[["id", "label", "split"]].fillna("").sort_values("id").to_numpy(str)
+    """Digest of which image serves for what under which label and in which group, whatever the order of the rows."""
+    table = draw[["id", "label", "split", "group"]].fillna("").sort_values("id").to_numpy(str)
     return hashlib.blake2b("\0".join(table.ravel()).encode(), digest_size=16).hexdigest()
 
 
