@@ -11,7 +11,7 @@ from scipy.stats import binom
 
 from cnn_transfer.evaluation.intervals import anytime_interval
 from cnn_transfer.images import UnusableSetError, list_unlabelled, open_image_set, write_image_set
-from cnn_transfer.pipelines.audit.nodes import measure
+from cnn_transfer.pipelines.audit.nodes import draw, measure
 from cnn_transfer.prediction import labelling
 from cnn_transfer.prediction.audit import (
     STRATA,
@@ -66,6 +66,7 @@ def population_of(answered=1000, withheld=0, promised=0.95):
         "confidence": 0.95,
         "images": {"answered": answered, "withheld": withheld},
         "training_images": 0,
+        "images_changed": False,
     }
 
 
@@ -468,6 +469,21 @@ def test_the_end_of_a_run_says_what_to_do_and_what_was_found():
     assert "Withheld        10 of 10 would have been right" in lines
     assert "would be right if every image were answered" in lines
     assert "none of the classes" not in lines
+
+
+def test_images_that_are_not_as_they_were_labelled_are_told_beside_the_sample_and_the_verdict(new_images):
+    listing = ImagesToLabel(SimpleNamespace(), new_images).listing_digest
+    labelled = Labels(labels_of(new_images.table["id"]), listing=listing)
+    rules = {"answered": 5, "withheld": 0}
+    notes = []
+    for images in (new_images, replace(new_images, fingerprint="of files that were replaced")):
+        sample, population = draw(labelled, images, rules, 0)
+        result, _ = measured(sample, population, told(sample))
+        ends = [describe_audit_sample(sample, population, NOTHING, "kedro run"), describe_audit(result)]
+        notes.append(["for what was there before: label them anew" in " ".join(lines) for lines in ends])
+        assert result["images_changed"] == population["images_changed"]
+    assert notes == [[False, False], [True, True]]
+    assert not Labels().have_changed(new_images)  # labels of an earlier version of this program
 
 
 def test_strata_are_what_the_labels_say(monkeypatch, drawn):

@@ -42,6 +42,10 @@ LEAST_PX = 16
 SHOWN = 48  # wrong answers on the sheet
 NAME = 14  # characters of a class above a picture
 COLUMNS = ["id", "predicted", "confidence", "withheld", "width_px", "height_px"]
+CHANGED = (
+    "Note            the images are no longer those that were labelled, or not as they were. If one was replaced by "
+    "another of its name, its answer is for what was there before: label them anew (--pipelines predict,audit_sample)"
+)
 TOLD = ["stratum", "content_digest", "model_version", "labels", "looked_at", "label", "right"]  # for later audits
 
 
@@ -202,7 +206,7 @@ def measure_audit(
 
     Args:
         sample: See `draw_audit`.
-        population: Likewise.
+        population: Likewise; and `images_changed`, whether images are not as they were when they were labelled.
         pictures: Table of the pictures of the sample, see `ImageSet`.
         known: See `find_known_labels`. Where not all of the sample has been looked at, these count up to the last
             image that was: who stopped half-way has seen a random half, and they are none of the rest.
@@ -215,9 +219,9 @@ def measure_audit(
         nobody looked), `known` (in earlier audits), `content_digest` (of the encoded image), `model_version` and
         `labels`. The result has `verdict` (`kept`: at least the promised accuracy is shown; `broken`: less is; `open`:
         neither; `no_promise`) and `statement`; `promised_accuracy`, `confidence` (of the intervals, at all looks
-        together), `model_version`, `labels`, `training_images` (left out), `passed_over` (not looked at though others
-        after them were); for each stratum `images`, `drawn`, `looked_at` (`known`: of these in earlier audits),
-        `right`, `none_of_the_classes`, `expected_right` (by the network's own confidence), `accuracy` with
+        together), `model_version`, `labels`, `images_changed`, `training_images` (left out), `passed_over` (not looked
+        at though others after them were); for each stratum `images`, `drawn`, `looked_at` (`known`: of these in earlier
+        audits), `right`, `none_of_the_classes`, `expected_right` (by the network's own confidence), `accuracy` with
         `accuracy_low` and `accuracy_high` (None where nobody looked); and the same three over both, as if every image
         were answered; `all_audits`: how many `audits` there are of this network, and of all their answered images
         `looked_at` (`repeated`: files that a later audit has, too, which are counted there), `right`, `accuracy` with
@@ -258,6 +262,7 @@ def measure_audit(
         "confidence": confidence,
         "model_version": population["model_version"],
         "labels": population["labels"],
+        "images_changed": population.get("images_changed", False),  # not known to an earlier version of this program
         "training_images": population["training_images"],
         "passed_over": int((~answers["looked_at"][:last]).sum()),
         **strata,
@@ -390,6 +395,8 @@ def describe_audit_sample(
         lines.append(
             f"                what {len(known):,} of them are was said in earlier audits, and is not asked again"
         )
+    if population["images_changed"]:
+        lines.append(CHANGED)
     if len(known) == len(sample):
         return [*lines, f"Next            Nothing is left to say: {command} --pipelines audit"]
     return [
@@ -406,6 +413,8 @@ def describe_audit(result: Mapping[str, Any]) -> list[str]:
         result: See `measure_audit`.
     """
     lines = [f"Verdict         {result['statement']}"]
+    if result["images_changed"]:
+        lines.append(CHANGED)
     if (together := result["all_audits"])["audits"] > 1:
         once = f", {together['repeated']:,} images that lie in several counted once" if together["repeated"] else ""
         lines.append(f"All audits      {together['audits']:,} of this network{once}. {together['statement']}")

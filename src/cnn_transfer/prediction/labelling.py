@@ -73,7 +73,7 @@ class ImagesToLabel:
     @cached_property
     def listing_digest(self) -> str:
         """Of the images, whatever labels them."""
-        return _digest_of([f"{self.listing.fingerprint}", *self.listing.table["id"]])
+        return _digest_of_listing(self.listing)
 
     def parts(self, first: int, labelled: Callable[[int], object]) -> Iterator[Labelled]:
         """Label the parts from one on; what is no image of the listing at all is rejected with the first.
@@ -124,6 +124,13 @@ class LabelledImages:
         """Of that predictor."""
         return list(self.contents["class_names"])
 
+    def have_changed(self, listing: ImageListing) -> bool:
+        """Whether images that are there now are surely not as they were when they were labelled.
+
+        Files may have been added, taken away, copied, or replaced by others of the same name.
+        """
+        return self.contents.get("listing") not in (None, _digest_of_listing(listing))
+
     def parts(self) -> Iterator[pd.DataFrame]:
         """See `Labelled.predictions`."""
         return (self._read(name) for name in self.contents["parts"])
@@ -135,6 +142,10 @@ class LabelledImages:
     def _read(self, name: str) -> pd.DataFrame:
         with self.filesystem.open(f"{self.path}/{name}", "rb") as file:
             return pd.read_parquet(file)
+
+
+def _digest_of_listing(listing: ImageListing) -> str:
+    return _digest_of([f"{listing.fingerprint}", *listing.table["id"]])
 
 
 def _digest_of(names: Iterable[str]) -> str:

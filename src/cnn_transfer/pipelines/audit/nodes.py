@@ -23,10 +23,13 @@ from cnn_transfer.prediction.audit import (
 from cnn_transfer.prediction.labelling import LabelledImages
 
 
-def draw(labelled: LabelledImages, parameters: Mapping[str, Any], seed: int) -> tuple[pd.DataFrame, dict[str, Any]]:
+def draw(
+    labelled: LabelledImages, images: ImageListing, parameters: Mapping[str, Any], seed: int
+) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Draw images at random from those that were answered, and from those that were not."""
     block = AuditParameters.parse(parameters, "audit")
-    return draw_audit(labelled, {ANSWERED: block.answered, WITHHELD: block.withheld}, seed)
+    sample, population = draw_audit(labelled, {ANSWERED: block.answered, WITHHELD: block.withheld}, seed)
+    return sample, population | {"images_changed": labelled.have_changed(images)}
 
 
 def collect(images: ImageListing, sample: pd.DataFrame) -> DecodedImages:

@@ -10,7 +10,7 @@ def create_pipeline() -> Pipeline:
     sample = [
         Node(
             draw,
-            inputs=["predictions", "params:audit", "params:seed"],
+            inputs=["predictions", "new_images", "params:audit", "params:seed"],
             outputs=["audit_sample", "audit_population"],
             name="draw",
         ),
