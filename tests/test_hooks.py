@@ -69,6 +69,15 @@ def test_model_version_is_refused_where_no_model_of_another_run_is_used(stage, i
         hooks.before_pipeline_run(Pipeline([node]), catalog)
 
 
+@pytest.mark.parametrize(("read", "told"), [("x", True), ("target_raw_images", False)])
+def test_labels_that_no_part_of_the_run_reads_are_told(read, told, whole_parameters, caplog):
+    hooks = CheckHooks()
+    hooks._parameters, hooks._command_line = whole_parameters, {"target_labels": "labels.csv"}
+    catalog = DataCatalog({name: MemoryDataset(1) for name in ("x", "source_raw_images", "target_raw_images")})
+    hooks.before_pipeline_run(Pipeline([Node(double, read, "made", name="do", namespace="label_next")]), catalog)
+    assert ("target_labels: labels.csv was asked for, but nothing of this run reads" in caplog.text) == told
+
+
 @pytest.mark.parametrize(("asked", "refused"), [("yesterday", True), ("today", False)])
 def test_another_version_of_what_the_run_makes_itself_is_refused(asked, refused, whole_parameters, tmp_path):
     hooks = CheckHooks()

@@ -55,6 +55,7 @@ class CheckHooks:
 
     def __init__(self) -> None:
         self._parameters: dict[str, Any] = {}
+        self._command_line: dict[str, Any] = {}
         self._project = Path()
         self._run_is_given = False
 
@@ -62,6 +63,7 @@ class CheckHooks:
     def after_context_created(self, context: KedroContext) -> None:
         """Keep the parameters for the check before the run."""
         self._parameters, self._project = context.params, context.project_path
+        self._command_line = context.config_loader.runtime_params or {}
         if context.env not in {None, "local"} and isinstance(context.config_loader, ConfigLoader):
             for file in context.config_loader.local_files():
                 logger.warning(
@@ -108,7 +110,20 @@ class CheckHooks:
                 "Inputs that are missing or cannot be used; nothing was run.\n" + "\n".join(_told_once(missing))
             )
         if not self._run_is_given:
+            self._tell_what_is_not_read(pipeline)
             take_over_inputs(pipeline, catalog)
+
+    def _tell_what_is_not_read(self, pipeline: Pipeline) -> None:
+        """Warn of images and labels that the command line names, and that this part of the graph does not read."""
+        for name in (f"{side}_{part}" for side in ("source", "target") for part in sorted(PLACES)):
+            wanted, read_from = self._command_line.get(name), f"{name.partition('_')[0]}_raw_images"
+            if wanted is not None and read_from not in pipeline.inputs():
+                logger.warning(
+                    "%s: %s was asked for, but nothing of this run reads images to learn from: it goes on with those "
+                    "of an earlier run, under the labels that they had. To change them, run all: kedro run",
+                    name,
+                    wanted,
+                )
 
     def _unread(self, role: str, catalog: DataCatalog) -> str:
         """What is wrong with a path, or how to read it, that this environment's catalog does not read, or nothing."""
