@@ -85,7 +85,16 @@ def test_parquet_is_read_as_well(listing, tmp_path):
     [
         (["cat/3.png,dog", "x,cat"], "id,label", r"a label for cat/3.png and 1 more, .* Did you mean cat/2.png\?"),
         (["cat/1.png,dgo"], "id,label", r"the label dgo, .* Did you mean dog\? Classes: cat, dog\."),
-        (["cat/1.png,dog", "cat/1.png,cat"], "id,label", r"two labels for cat/1.png. Leave one."),
+        (
+            ["cat/1.png,dog", "cat/2.png,", "cat/1.png,cat", "cat/2.png,dog"],
+            "id,label",
+            r"two labels for cat/1.png: dog and cat; cat/2.png: none and dog\. Leave one of each\.",
+        ),
+        (
+            [f"{number},{label}" for number in range(23) for label in ("dog", "cat")],
+            "id,label",
+            r"; 19: dog and cat; and 3 more\. Leave",
+        ),
         (
             ["cat/1.png,dog"],
             "id,lable",
@@ -116,7 +125,7 @@ def test_a_folder_of_tables_is_read_as_one(listing, tmp_path):
     labels = correct_labels(listing, str(folder), {}).table["label"]
     assert labels.tolist()[:3] == ["dog", "dog", "dog"]
     (folder / "third.csv").write_text("id,label\ncat/1.png,cat\n", encoding="utf-8")
-    with pytest.raises(UnusableSetError, match=r"told has two labels for cat/1.png. Leave one."):
+    with pytest.raises(UnusableSetError, match=r"told has two labels for cat/1.png: \w+ and \w+. Leave one of each."):
         correct_labels(listing, str(folder), {})
 
 

@@ -13,6 +13,8 @@ from cnn_transfer.images.reasons import UnusableSetError, note_table
 from cnn_transfer.images.tables import read_labels
 from cnn_transfer.parameters import did_you_mean
 
+MOST_NAMED = 20  # images with two labels
+
 
 def correct_labels(listing: ImageListing, location: str, storage_options: Mapping[str, Any]) -> ImageListing:
     """The listing with the labels of a table, such as `suspected_labels.csv` after somebody has gone over it.
@@ -73,8 +75,11 @@ def check_labels(told: pd.DataFrame, ids: pd.Series, classes: Sequence[str], loc
 
 
 def _check_ids(told: pd.DataFrame, known: pd.Series, location: str) -> None:
-    if (twice := told["id"].duplicated()).any():
-        raise UnusableSetError(f"{location} has two labels for {told['id'][twice].iloc[0]}. Leave one.")
+    if len(twice := told[told["id"].duplicated(keep=False)]):
+        labels = twice.fillna({"label": "none"}).groupby("id", sort=False)["label"].agg(" and ".join)
+        named = "; ".join(f"{name}: {said}" for name, said in labels.head(MOST_NAMED).items())
+        more = f"; and {len(labels) - MOST_NAMED:,} more" if len(labels) > MOST_NAMED else ""
+        raise UnusableSetError(f"{location} has two labels for {named}{more}. Leave one of each.")
     if (unknown := told["id"][~told["id"].isin(known)]).any():
         raise UnusableSetError(
             f"{location} has a label for {unknown.iloc[0]}"
