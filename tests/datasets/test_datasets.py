@@ -16,7 +16,6 @@ from cnn_transfer.datasets import (
     FeaturesDataset,
     ImageSetDataset,
     KerasModelDataset,
-    LabelTableDataset,
     NewImagesDataset,
     OfModelDataset,
     RawImagesDataset,
@@ -209,7 +208,6 @@ def test_raw_images_are_never_written(tmp_path):
         (RawImagesDataset, {"columns": {"label": "dx"}}),
         (NewImagesDataset, {"filepath": "b"}),
         (NewImagesDataset, {"columns": {"file": "name"}}),
-        (LabelTableDataset, {"filepath": "b"}),
         (ChosenPredictorDataset, {"model_version": 7}),
     ],
 )

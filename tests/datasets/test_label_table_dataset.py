@@ -51,6 +51,17 @@ def test_what_is_not_there_or_no_table_of_labels_is_refused(tmp_path):
         LabelTableDataset(filepath=str(tmp_path / "other.csv")).check()
 
 
+def test_a_run_keeps_to_what_a_table_says_in_whatever_form(tmp_path):
+    file = tmp_path / "labels.csv"
+    said = []
+    for text in ("id,label\na.png,cat\n", "\ufefflabel;id\r\ncat;a.png\r\n", "id,label\na.png,cat\nb.png,cat\n"):
+        file.write_text(text, encoding="utf-8")
+        said.append(LabelTableDataset(filepath=str(file)).identity())
+    assert said[0] == said[1] != said[2]
+    other = file.rename(tmp_path / "other.csv")
+    assert LabelTableDataset(filepath=str(other)).identity() == said[2] | {"filepath": str(other)}
+
+
 def test_they_are_never_written(tmp_path):
     with pytest.raises(DatasetError, match="never written"):
         LabelTableDataset(filepath=str(tmp_path / "labels.csv")).save(pd.DataFrame())
