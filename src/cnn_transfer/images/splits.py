@@ -85,7 +85,7 @@ class SplitRule(Parameters):
             elif groups < len(sides):
                 found[str(label)] = f"{groups} groups, needed {len(sides)}, since a group stays on one side"
             elif empty:
-                found[str(label)] = f"no image in the given {empty[0]} split"
+                found[str(label)] = _none_given(empty[0])
         return found
 
 
@@ -199,12 +199,23 @@ def _limit(side: np.ndarray, name: str, beyond: str, ranking: np.ndarray, table:
 
 
 def _too_few(shortages: dict[str, str], rule: SplitRule) -> str:
+    """What is missing, and what helps: an empty side that was given is not filled by lower numbers."""
+    beside = sorted({side for side in DRAWN_SIDES for shortage in shortages.values() if shortage == _none_given(side)})
+    remedies = []
+    if any(shortage not in map(_none_given, DRAWN_SIDES) for shortage in shortages.values()):
+        most = "" if rule.labels_per_class is None else f"labels_per_class (now {rule.labels_per_class}), "
+        fractions = f"validation_ratio ({rule.validation_ratio}) or test_fraction ({rule.test_fraction})"
+        remedies.append(f"Lower {most}{fractions}, add images")
+    remedies += [f"Give {side} images of each class, or none at all: then they are drawn" for side in beside]
     return (
         "Too few images in "
         + "; ".join(f"{label}: {shortage}" for label, shortage in shortages.items())
-        + f". Lower labels_per_class (now {rule.labels_per_class}), validation_ratio ({rule.validation_ratio}) or "
-        f"test_fraction ({rule.test_fraction}), add images, or set small_classes to set_aside."
+        + f". {'. '.join(remedies)}, or set small_classes to set_aside."
     )
+
+
+def _none_given(side: str) -> str:
+    return f"no image in the given {side} split"
 
 
 def count_splits(splits: pd.DataFrame) -> pd.DataFrame:
