@@ -413,6 +413,10 @@ def test_classes_may_be_called_like_splits_where_they_have_no_folders(tmp_path):
     [
         (["archive/cat/1.png", "archive/dog/1.png"], "If they are the folders in it, give .*/archive instead"),
         (["images/1.png", "labels.csv"], "If labels.csv says which they are, give .*/labels.csv instead"),
+        (
+            ["train/food/milk/1.png", "test/food/tea/old/1.png"],
+            r"say so: target_name_pattern='\(\[\^/\]\+\)/\[\^/\]\+\$'",
+        ),
     ],
 )
 def test_one_folder_alone_is_told_with_what_to_give_instead(tmp_path, files, told):

@@ -66,8 +66,11 @@ def list_folder(filesystem: Any, folder: str, follow_links: bool, name_pattern: 
     found = sorted(entries, key=lambda entry: entry.parts)
     folders = sorted({entry.parts[0] for entry in found if len(entry.parts) > 1 and not entry.reason} - {UNLABELLED})
     with_splits = _has_splits(folders, folder) if name_pattern is None else _has_splits(folders)
-    if name_pattern is None and not with_splits:
-        _check_depth(found, folders, folder)
+    if name_pattern is None:
+        if with_splits:
+            _check_depth_below_splits(found, folder)
+        else:
+            _check_depth(found, folders, folder)
     rows, files, rejected = [], [], []
     empty: dict[str, str] = {}
     for entry in found:
@@ -211,6 +214,22 @@ def _check_depth(found: list[_Entry], folders: list[str], folder: str) -> None:
             f"The folders {', '.join(folders)} of {folder} are called like splits, and have folders in them. Rename "
             "them to train, val and test, with the folders of the classes in each. If they are classes, say so: "
             "target_name_pattern='^([^/]+)/' (of a source: source_name_pattern)."
+        )
+
+
+def _check_depth_below_splits(found: list[_Entry], folder: str) -> None:
+    """See whether the folders of the splits hold one folder alone, with folders in it.
+
+    Raises:
+        UnusableSetError: When they do, so that the classes lie deeper.
+    """
+    depths = {(entry.parts[1], len(entry.parts)) for entry in found if len(entry.parts) > 2 and not entry.reason}
+    classes = {name for name, _ in depths} - {UNLABELLED}
+    if len(classes) == 1 and any(depth > 3 for name, depth in depths if name in classes):
+        raise UnusableSetError(
+            f"In the splits of {folder} is one folder only, {classes.pop()}, and a classifier needs at least two "
+            "classes. If they are the folders that the images lie in, say so: target_name_pattern='([^/]+)/[^/]+$' "
+            "(of a source: source_name_pattern)."
         )
 
 
