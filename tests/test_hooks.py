@@ -122,8 +122,9 @@ def test_summary_is_silent_when_the_run_made_none(capsys):
 
 
 def test_what_is_doubtful_about_images_is_said_before_anything_is_trained(caplog):
-    intake = {"listed": 40, "used": 30, "alike": 12, "set_aside": {"duplicate": 10}, "notes": {"near_duplicate": 6},
-              "series": [], "shortcut": None, "similar_labels": ["'Dog', 'dog'"]}  # fmt: skip
+    intake = {"listed": 40, "used": 30, "classes": 3, "alike": 12, "set_aside": {"duplicate": 10},
+              "notes": {"near_duplicate": 6}, "series": [], "shortcut": None,
+              "similar_labels": ["'Dog', 'dog'"]}  # fmt: skip
     with caplog.at_level("INFO", "cnn_transfer"):
         IntakeHooks().after_dataset_saved("target_intake", intake)
         IntakeHooks().after_dataset_saved("target_splits", intake)
@@ -131,7 +132,7 @@ def test_what_is_doubtful_about_images_is_said_before_anything_is_trained(caplog
         IntakeHooks().after_dataset_saved("source_intake", intake | {"similar_labels": []})
     levels, lines = zip(*[(record.levelname, record.getMessage()) for record in caplog.records], strict=True)
     assert levels == ("INFO", "WARNING", "WARNING", "INFO", "INFO", "WARNING")
-    assert lines[0] == "target: 40 listed, 30 used; set aside: 10 duplicate; noted: 6 near_duplicate"
+    assert lines[0] == "target: 40 listed, 30 used, of 3 classes; set aside: 10 duplicate; noted: 6 near_duplicate"
     assert lines[1].startswith(
         "target: Classes whose names differ only by case or white space are classes of their own"
     )

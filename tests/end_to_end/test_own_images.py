@@ -75,7 +75,7 @@ def test_given_splits_and_a_csv_manifest(project, kedro, put):
     assert counts.loc["dark", ["training", "validation", "test"]].tolist() == [12, 4, 6]
     rejected = table(project, "target_rejected_images")
     assert rejected[["id", "reason"]].to_numpy().tolist() == [["train/dark/copy of a test image.png", "leak"]]
-    assert "target: 65 listed, 64 used; set aside: 1 leak" in result.stdout
+    assert "target: 65 listed, 64 used, of 3 classes; set aside: 1 leak" in result.stdout
     source = table(project, "source_splits", "03_primary")
     assert source["label"].isna().sum() == 9
     assert set(source["split"][source["label"].isna()]) <= {"unlabelled", "unused"}
@@ -283,7 +283,7 @@ def test_names_that_tell_the_class_and_columns_of_other_names(project, kedro, pu
     }
     result = run(kedro, project, "--pipelines", "preprocess", **reading)
     assert result.returncode == 0, result.stdout
-    assert "target: 60 listed, 60 used" in result.stdout
+    assert "target: 60 listed, 60 used, of 3 classes" in result.stdout
     for role in ("source", "target"):
         splits = table(project, f"{role}_splits", "03_primary")
         assert splits["label"].value_counts().to_dict() == dict.fromkeys(LEVELS, 20)

@@ -382,6 +382,7 @@ def test_counts_are_of_images_and_files_that_were_never_meant_are_no_fault():
     described = check_image_set(images, rule(), SPLIT).describe()
     assert described["listed"] == 11
     assert described["used"] == 7
+    assert described["classes"] == 1
     assert described["set_aside"] == {"hidden_file": 1, "not_sampled": 1, "truncated": 1, "duplicate": 1}
     assert described["share_set_aside"] == pytest.approx(2 / 9)
     assert described["examples"] == {

@@ -339,8 +339,12 @@ def _about_one_kind(series: Mapping[str, Any]) -> str:
 
 
 def describe_intake(intake: Mapping[str, Any]) -> str:
-    """What became of the listed images, in one line; `intake` is `images.CheckedImages.describe()`."""
-    parts = [f"{intake['listed']:,} listed, {intake['used']:,} used"]
+    """What became of the listed images, in one line; `intake` is `images.CheckedImages.describe()`.
+
+    The number of classes shows where folders were read as classes that are none.
+    """
+    classes = f"{intake['classes']:,} class{'' if intake['classes'] == 1 else 'es'}"
+    parts = [f"{intake['listed']:,} listed, {intake['used']:,} used, of {classes}"]
     for title, counts in (("set aside", intake["set_aside"]), ("noted", intake["notes"])):
         if counts:
             parts.append(f"{title}: " + ", ".join(f"{count:,} {code}" for code, count in counts.items()))

@@ -70,9 +70,9 @@ class CheckedImages:
     shortcut: Shortcut | None = None
 
     def describe(self) -> dict[str, Any]:
-        """Counts: `listed`, `used`, `grouped` (with another image of their group), `alike`, `set_aside` and `notes`.
+        """Counts: `listed`, `used`, `classes`, `grouped` (with another of their group), `alike`, `set_aside`, `notes`.
 
-        The latter two by code. And `share_set_aside` of the images; `series` and `shortcut`; `examples`: the path and
+        The last two by code. And `share_set_aside` of the images; `series` and `shortcut`; `examples`: the path and
         the detail of the first image that was set aside for each reason; `similar_labels`: names of classes that differ
         only by case or white space, those of one name together.
         """
@@ -84,6 +84,7 @@ class CheckedImages:
         return {
             "listed": len(self.table) + len(self.rejected),
             "used": len(self.table),
+            "classes": self.table["label"].nunique(),
             "grouped": int(self.table["group"].duplicated(keep=False).sum()),
             "alike": self.alike,
             "series": list(self.series),
