@@ -216,12 +216,14 @@ def test_what_files_alone_tell_is_said(make):
         "Width and height of the files alone tell the class of 68% of the images, every class counting the same, by "
         "chance 50% (in the middle nut 231 x 251 px, bolt 1,288 x 344 px): images of different classes seem to come"
     )
+    assert "Where images were cut out around things, it is how large these are, and no fault. Test images" in statement
     (statement,) = make(shortcut=shortcut | {"by": "form"})["statements"]
+    assert "cut out" not in statement
     assert statement.startswith("Extension and colour format of the files alone tell the class of 68% of the images")
     (of_source,) = doubts_about_images(
         {"similar_labels": [], "series": [], "alike": 0, "used": 1, "shortcut": shortcut}, "source"
     )
-    assert of_source.endswith("a network may learn the place instead of what is shown.")
+    assert of_source.endswith("cut out around things, it is how large these are, and no fault.")
     assert "the summary says whether they do" in statement
 
 

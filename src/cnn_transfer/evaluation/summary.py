@@ -284,15 +284,19 @@ def _about_shortcut(intake: Mapping[str, Any], name: str) -> list[str]:
     smallest, largest = (
         f"{label} {width:,} x {height:,} px" for label, width, height in (shortcut["smallest"], shortcut["largest"])
     )
-    what, middle = {
-        "size": ("Width and height", f" (in the middle {smallest}, {largest})"),
-        "form": ("Extension and colour format", ""),
+    what, middle, unless = {
+        "size": (
+            "Width and height",
+            f" (in the middle {smallest}, {largest})",
+            " Where images were cut out around things, it is how large these are, and no fault.",
+        ),
+        "form": ("Extension and colour format", "", ""),
     }[shortcut["by"]]
     shown = "Test images of the same places do not show that; its mistakes may, and the summary says whether they do."
     return [
         f"{what} of the files alone tell the class of {shortcut['accuracy']:.0%} of the images, every class counting "
         f"the same, by chance {shortcut['chance']:.0%}{middle}: images of different classes seem to come from "
-        "different places, and a network may learn the place instead of what is shown."
+        f"different places, and a network may learn the place instead of what is shown.{unless}"
         + (f" {shown}" if name == "target" else "")
     ]
 
