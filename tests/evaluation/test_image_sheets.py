@@ -45,11 +45,14 @@ def test_examples_show_training_images_of_each_class_in_a_row(shapes, shape_spli
 
 def test_groups_of_several_images_are_shown_from_the_largest_to_the_smallest(shapes, shape_splits):
     ids = shape_splits["id"]
-    group = ids.where(ids.index >= 24, "series film " + pd.Series(ids.index // 8, ids.index).astype(str))
+    group = ids.where(
+        ids.index >= 24, "series Regular-Tomato of Vegetables " + pd.Series(ids.index // 8, ids.index).astype(str)
+    )
     group = group.where(ids.index != 23, "image a/b.png").where(ids.index != 30, "image a/b.png")
     figure = draw_groups(shapes, shape_splits.assign(group=group), most_groups=3, per_group=5)
     render(figure)
-    assert texts(figure) == ["film 0\n8 images", "film 1\n8 images", "b.png\n2 images"]
+    assert texts(figure) == ["Regular-To…getables 0\n8 images", "Regular-To…getables 1\n8 images", "b.png\n2 images"]
+    assert min(text.get_window_extent().x0 for text in figure.axes[0].texts) >= 0
     assert figure.get_suptitle() == "25 images in 4 groups"
     expected = shapes.pixels(shapes.rows_of(ids.iloc[[0, 1, 2, 3, 4, 8, 9, 10, 11, 12, 23, 30]]))[..., 0]
     np.testing.assert_array_equal(shown(figure), expected)

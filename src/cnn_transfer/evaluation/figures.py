@@ -373,6 +373,7 @@ class PictureGrid:
 
     def __init__(self, figure: Figure, lines: int, width: float, title_room: float = 0.0) -> None:
         self.axes, self._height, self._room = figure.subplots(), 1 + title_room, title_room
+        self._figure = figure
         self.axes.axis("off")
         self._bounds = (0, width), (self._height * lines, 0)
 
@@ -390,5 +391,7 @@ class PictureGrid:
 
     def name(self, line: int, text: str) -> None:
         """Write the name of a line to the left of it."""
+        # The layout makes room before the columns become as narrow as they are high, some pixels too little.
+        self._figure.set_layout_engine("constrained", w_pad=0.15)
         middle = self.top(line) + 0.5
         self.axes.text(-0.1, middle, text, ha="right", va="center", fontsize=9, parse_math=False)
