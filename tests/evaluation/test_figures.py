@@ -95,6 +95,11 @@ def test_curves_without_validation_images_say_so():
     figure = draw_training_curves(SOURCE_LOG, probe, BASELINE_LOG.iloc[:0])
     render(figure)
     assert figure.axes[1].get_title().startswith("No validation images")
+    assert not figure.axes[1].axison  # no scale of nothing
+    figure = draw_training_curves(SOURCE_LOG.iloc[:0], probe, BASELINE_LOG.iloc[:0])
+    render(figure)
+    assert figure.get_suptitle().startswith("No validation images")
+    assert not figure.axes
 
 
 def test_curves_of_an_imported_source_have_no_empty_side():

@@ -44,6 +44,7 @@ SOURCE_COLOUR = "#808080"  # seen on a light page and on a dark one
 
 INTERVAL = 1.96  # standard errors
 MOST_SHOWN_PX = 128  # a side of a picture: an SVG carries every pixel, and shows it an inch or two wide
+NOT_JUDGED = "No validation images: the head in closed form as it is"
 MOST_NAME_CHARACTERS = 22  # of a name beside a row
 MOST_TITLE_CHARACTERS = 16  # of a line above a picture of 1.3 inches
 MOST_CLASSES_NAMED = 100  # along an axis; of more, evenly apart
@@ -60,8 +61,12 @@ RANK_COLOURS = {
 def draw_training_curves(source_log: pd.DataFrame, target_log: pd.DataFrame, baseline_log: pd.DataFrame) -> Figure:
     """Validation accuracy against images processed: pretraining on the left, transfer and baseline on the right.
 
-    A source network that was imported has no log, and there is no left side.
+    A source network that was imported has no log, and there is no left side. Without validation images there is nothing
+    to draw on the right, and words say so.
     """
+    judged = pd.concat([log["validation_accuracy"] for log in (target_log, baseline_log)]).dropna()
+    if judged.empty and source_log.empty:
+        return draw_words(NOT_JUDGED)
     figure = new_figure(10 if len(source_log) else 6, 4)
     *before, right = figure.subplots(1, 2 if len(source_log) else 1, squeeze=False)[0]
     for left in before:
@@ -84,13 +89,13 @@ def draw_training_curves(source_log: pd.DataFrame, target_log: pd.DataFrame, bas
                 color=colour,
                 label=drawable(f"{name}, {what}") + (", delivered" if delivered else ""),
             )
-    judged = pd.concat([log["validation_accuracy"] for log in (target_log, baseline_log)]).dropna()
     if len(judged):
         right.set_ylim(max(0.0, 1 - 4 * (1 - judged.max()) - 0.05), 1.0)
         right.set_title("Training on the target (lower part cut off)", fontsize=10)
         _name_curves(right)
     else:
-        right.set_title("No validation images: the head in closed form as it is", fontsize=10)
+        right.set_title(NOT_JUDGED, fontsize=10)
+        right.axis("off")
     for axes in (*before, right):
         axes.set_xlabel("images processed")
         axes.set_ylabel("validation accuracy")
