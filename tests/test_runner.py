@@ -7,11 +7,18 @@ import shutil
 import click
 import pytest
 from kedro.framework.hooks.manager import _create_hook_manager
-from kedro.io import DataCatalog, MemoryDataset, Version
+from kedro.io import DataCatalog, DatasetError, MemoryDataset, Version
 from kedro.pipeline import Node, Pipeline
 from PIL import Image
 
-from cnn_transfer.datasets import JSONDataset, NewImagesDataset, RunRecordsDataset, TextDataset
+from cnn_transfer.datasets import (
+    ChosenPredictorDataset,
+    JSONDataset,
+    NewImagesDataset,
+    OfModelDataset,
+    RunRecordsDataset,
+    TextDataset,
+)
 from cnn_transfer.hooks import CheckHooks, RecordHooks, take_over_inputs
 from cnn_transfer.runner import ResumingRunner
 
@@ -343,6 +350,45 @@ def test_what_was_loaded_from_another_run_counts_and_not_what_this_one_made_of_t
     assert mixed.load("doubled") == 0, "of a"
     assert run(GRAPH, catalog("c", number=3)) == ["double", "describe"], "parity is taken from b, which doubled another"
     assert catalog("c").load("doubled") == 2
+
+
+class PredictorByName(ChosenPredictorDataset):
+    """Loads the name of the version that is chosen."""
+
+    def load(self):
+        self.check_kept()
+        return self.version()
+
+
+def test_a_run_keeps_to_the_predictor_that_was_the_newest_when_it_began(catalog, run, tmp_path):
+    def deliver(version):
+        for place in ("predictor/{}/predictor/predictor.json", "facts.json/{}/facts.json"):
+            file = tmp_path / place.format(version)
+            file.parent.mkdir(parents=True)
+            file.write_text(f'"{version}"')
+
+    def begin(model):
+        deliver(int(model) + 1)  # by another run, meanwhile
+        return model
+
+    def of(run):
+        entries, predictor = catalog(run), str(tmp_path / "predictor")
+        entries["chosen_predictor"] = PredictorByName(predictor)
+        facts = {"type": "cnn_transfer.datasets.JSONDataset", "filepath": str(tmp_path / "facts.json")}
+        entries["model_images"] = OfModelDataset(facts, {"filepath": predictor})
+        return entries
+
+    begins = node(begin, "chosen_predictor", "odd")
+    ends = node(describe, ["chosen_predictor", "model_images"], "text")
+    deliver(1)
+    run(stage(begins), of("a"))
+    run(stage(begins, ends), of("a"))
+    assert catalog("a").load("text") == {"x": "1", "y": "1"}, "when it goes on"
+    run(stage(begins, ends), of("b"))
+    assert catalog("b").load("text") == {"x": "2", "y": "2"}, "in one process"
+    shutil.rmtree(tmp_path / "predictor/2")
+    with pytest.raises(DatasetError, match=r"that this run has begun with is not in .* any more"):
+        run(stage(begins, ends, node(parity, "model_images", "halved")), of("b"))
 
 
 def test_a_catalog_without_records_runs_as_kedro_runs_it():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NoReturn, cast
 
 from kedro.io import AbstractDataset, AbstractVersionedDataset
@@ -30,7 +31,12 @@ class OfModelDataset(AbstractDataset[NoReturn, Any]):
         self._entry = {**dataset, "versioned": True}
         self._chosen = ChosenPredictorDataset(**predictor)
 
+    def keep_to(self, used: Callable[[], str | None]) -> None:
+        """See `ChosenPredictorDataset`."""
+        self._chosen.keep_to(used)
+
     def load(self) -> Any:
+        self._chosen.check_kept()
         return self._of_version().load()
 
     def save(self, data: NoReturn) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -39,6 +39,8 @@ class PredictorDataset(LocalFolder[Predictor, Predictor]):
 class ChosenPredictorDataset(AbstractDataset[NoReturn, Predictor]):
     """Read-only: one version of the predictors that another entry writes, whatever run it is of.
 
+    It stays the same while a process lasts, and in a run that goes on (`keep_to`), though a newer one may come.
+
     Args:
         filepath: That of the versioned entry, local or an address.
         model_version: Its version; None: the newest.
@@ -56,8 +58,31 @@ class ChosenPredictorDataset(AbstractDataset[NoReturn, Predictor]):
         self.metadata = metadata
         self._model_version = None if model_version is None else str(model_version)
         self._versioned = PredictorDataset(filepath, Version(None, None), credentials)
+        self._newest: str | None = None
+        self._used: Callable[[], str | None] = lambda: None
+
+    def keep_to(self, used: Callable[[], str | None]) -> None:
+        """Take the newest predictor for the one that the run has begun with.
+
+        Args:
+            used: Asked for the digest of the predictor that the run has made something with; None: nothing yet.
+        """
+        self._used = used
+
+    def check_kept(self) -> None:
+        """See whether what is read is what the run has begun with.
+
+        Raises:
+            VersionNotFoundError: When that was deleted.
+        """
+        if self._model_version is None and self._used() not in {None, self.fingerprint()}:
+            raise VersionNotFoundError(
+                f"The predictor that this run has begun with is not in {self._versioned._filepath} any more, and a run "
+                "keeps to one. Give this run another id (TRANSFER_RUN_ID), or none."
+            )
 
     def load(self) -> Predictor:
+        self.check_kept()
         with self._folder() as folder:
             return replace(Predictor.load(folder), version=self.version())
 
@@ -89,7 +114,7 @@ class ChosenPredictorDataset(AbstractDataset[NoReturn, Predictor]):
         return versions.digest(self._versioned, self.version())
 
     def identity(self) -> dict[str, Any]:
-        """What was chosen, whatever is there: another version may be the newest when the same command goes on."""
+        """What was chosen, whatever is there: another version may be the newest when a finished run is repeated."""
         return {"model_version": self._model_version}
 
     def version(self) -> str:
@@ -98,9 +123,14 @@ class ChosenPredictorDataset(AbstractDataset[NoReturn, Predictor]):
         Raises:
             VersionNotFoundError: When it is not there, with those that are.
         """
+        if self._newest is not None:
+            return self._newest
         there = versions.find_versions(self._versioned._fs, self._versioned._filepath, PredictorDataset.LAST_FILE)
         if self._model_version is None and there:
-            return there[0]
+            used = self._used()
+            alike = (version for version in there if versions.digest(self._versioned, version) == used)
+            self._newest = next(alike, there[0]) if used else there[0]
+            return self._newest
         if self._model_version in there:
             return str(self._model_version)
         raise VersionNotFoundError(versions.missing_version(self._versioned, self._model_version or ""))

@@ -12,6 +12,8 @@ from kedro.pipeline.node import Node
 
 from cnn_transfer.datasets import (
     CheckpointsDataset,
+    ChosenPredictorDataset,
+    OfModelDataset,
     RunRecordsDataset,
     versions,
 )
@@ -20,6 +22,8 @@ from cnn_transfer.resources import MemoryWatch, count_images
 from cnn_transfer.runner import run_records, versioned
 
 LOGGER = logging.getLogger("cnn_transfer")
+CHOSEN = "chosen_predictor"
+OF_A_MODEL = (CHOSEN, "model_images", "model_splits")
 
 
 class RecordHooks:
@@ -44,6 +48,9 @@ class RecordHooks:
         self._catalog = catalog
         self._records = run_records(catalog)
         self._fingerprints = Fingerprints(catalog, self._records) if self._records else None
+        for name in OF_A_MODEL if self._records else ():
+            if name in catalog and isinstance(dataset := catalog.get(name), ChosenPredictorDataset | OfModelDataset):
+                dataset.keep_to(self._used_predictor)
 
     @hook_impl
     def before_dataset_loaded(self, node: Node) -> None:
@@ -92,6 +99,11 @@ class RecordHooks:
         for name in node.inputs:
             if isinstance(dataset := self._catalog.get(name), CheckpointsDataset):
                 dataset.load().clear()
+
+    def _used_predictor(self) -> str | None:
+        """Digest of the predictor that the run has made something with; None where it has not yet."""
+        records = self._records.records().values() if self._records else ()
+        return next((used for record in records if (used := record.get("inputs", {}).get(CHOSEN))), None)
 
     def _digest(self, name: str) -> str:
         if self._catalog and (dataset := versioned(self._catalog, name)):
