@@ -126,6 +126,16 @@ def test_a_release_with_a_missing_file_is_not_served(slot, copy_release, name):
     assert slot.loads("failed") == 1
 
 
+def test_a_release_that_is_written_over_is_loaded_again_until_all_of_it_is_there(slot, releases):
+    folder = releases / VERSION / "release"
+    completed(folder, 4_000_000_000)  # the first file that is copied
+    assert slot.refresh()
+    (folder / "README.md").write_text("# Another model")
+    assert slot.refresh()
+    assert slot.current.predictor.card == "# Another model"
+    assert not slot.refresh()
+
+
 def test_exports_of_another_form_or_outside_their_tolerance_are_not_served(slot, copy_release, caplog):
     for version, change in (("old", {"form": 0}), ("bad", {"exports": [{"name": "onnx", "passed": False}]})):
         folder = copy_release(version)

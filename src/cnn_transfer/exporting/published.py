@@ -51,6 +51,17 @@ def complete_releases(filesystem: AbstractFileSystem, path: str) -> list[Publish
     return sorted(releases, key=lambda release: (release.completed, release.address), reverse=True)
 
 
+def content_of(filesystem: AbstractFileSystem, path: str) -> frozenset[tuple[str, int, float]]:
+    """What a store says of the files of a release, name, bytes and time of each: another one once any was written.
+
+    Args:
+        filesystem: Of fsspec.
+        path: In it, of a release.
+    """
+    found = filesystem.find(path, detail=True)
+    return frozenset((name, info["size"], _written(info)) for name, info in found.items())
+
+
 def _address(filesystem: AbstractFileSystem, path: str) -> str:
     return str(filesystem.unstrip_protocol(path)).removeprefix("file://")
 

@@ -21,7 +21,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from cnn_transfer.exporting.published import PublishedRelease, complete_releases
+from cnn_transfer.exporting.published import PublishedRelease, complete_releases, content_of
 from cnn_transfer.exporting.release import EXPORTS, FORM
 from cnn_transfer.images import ImageFormat, open_location
 from cnn_transfer.images.listing import is_local
@@ -187,6 +187,7 @@ class ModelSlot:
         self._location, self._load, self._metrics = location, load, metrics
         self._watch_seconds, self._clock = watch_seconds, clock
         self._model: ServedModel | None = None
+        self._content: frozenset[tuple[str, int, float]] = frozenset()  # of its release, before it was loaded
         self._failed: dict[PublishedRelease, _Failure] = {}
         self._pictures: dict[str, Sequence[bytes]] = {}
 
@@ -217,9 +218,11 @@ class ModelSlot:
 
         One that cannot is logged and counted. It may still be on its way here, or a store may not have answered: it is
         tried again after a pause, which doubles each time. One that is unfit is not, before it is written again.
+        The one that is served is loaded again once a file of it was: it may have been written over while it was loaded.
         """
         for release in find_releases(self._location):
-            if self._model is not None and release == self._model.release:
+            content = content_of(*open_location(release.address, {}))
+            if self._model is not None and (release, content) == (self._model.release, self._content):
                 return False
             failed = self._failed.get(release)
             if failed and self._clock() < failed.retry_at:
@@ -238,6 +241,7 @@ class ModelSlot:
                 )
                 continue
             self._failed.pop(release, None)
+            self._content = content
             self._swap(model)
             return True
         return False
