@@ -2,7 +2,7 @@ import click
 import pytest
 from kedro.pipeline import Pipeline, node
 
-from cnn_transfer.run_selection import check_options, check_selection
+from cnn_transfer.run_selection import check_options, check_runner, check_selection
 
 
 def nothing(given):
@@ -79,3 +79,9 @@ def test_options_that_are_given_once_or_may_be_repeated_pass(arguments):
 def test_an_option_of_which_only_the_last_would_be_read_is_refused(arguments):
     with pytest.raises(click.ClickException, match=r"--params was given 2 times, and Kedro reads the last alone"):
         check_options(click.Context(command), arguments)
+
+
+def test_a_runner_that_does_not_go_on_is_refused_where_the_run_is_named():
+    check_runner("ThreadRunner", None)
+    with pytest.raises(click.ClickException, match=r"the run nightly has made stays as it is, and ThreadRunner would"):
+        check_runner("ThreadRunner", "nightly")

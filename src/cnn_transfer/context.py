@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -14,9 +15,10 @@ from kedro.runner import AbstractRunner, SequentialRunner
 
 from cnn_transfer.datasets import RawImagesDataset
 from cnn_transfer.log_origin import ORIGIN
+from cnn_transfer.parameters import ParameterError
 from cnn_transfer.refusals import refusal
 from cnn_transfer.run_identity import given_run_id
-from cnn_transfer.run_selection import check_options, check_selection
+from cnn_transfer.run_selection import check_options, check_runner, check_selection
 from cnn_transfer.runner import ResumingRunner
 from cnn_transfer.termination import EXIT_CODE, ended_by_signals
 from cnn_transfer.training.workers import WorkerLostError
@@ -59,7 +61,7 @@ class RunSession(KedroSession):
     """Runs with a runner that skips what is done, and stops at SIGTERM with what is needed to go on."""
 
     def run(self, *, runner: AbstractRunner | None = None, **options: Any) -> dict[str, Any]:  # type: ignore[override]
-        """Kedro's `KedroSession.run`, by names; another runner than the sequential one is left as it is."""
+        """Kedro's `KedroSession.run`, by names; other runners than the sequential one are for runs without a name."""
         from cnn_transfer.pipeline_registry import register_pipelines
 
         if runner is None or type(runner) is SequentialRunner:
@@ -68,6 +70,9 @@ class RunSession(KedroSession):
         try:
             check_options(click.get_current_context(silent=True), sys.argv[1:])
             check_selection(options, register_pipelines())
+            if not isinstance(runner, ResumingRunner):
+                with suppress(ParameterError):  # of an id that cannot be one, which the hooks tell
+                    check_runner(type(runner).__name__, given_run_id(self.store.get("runtime_params")))
             with ended_by_signals(logger) as end_if_told:
                 if isinstance(runner, ResumingRunner):
                     runner.before_node = end_if_told

@@ -34,6 +34,23 @@ def check_options(context: click.Context | None, arguments: Sequence[str]) -> No
             )
 
 
+def check_runner(name: str, run_id: str | None) -> None:
+    """See whether no run is named for a runner of Kedro's, which would write over what that run has made.
+
+    Args:
+        name: Of the runner.
+        run_id: That was given to the run; None: none was.
+
+    Raises:
+        ClickException: When one is.
+    """
+    if run_id is not None:
+        raise click.ClickException(
+            f"Nothing was run. What the run {run_id} has made stays as it is, and {name} would make it anew: leave "
+            "--runner out, and it goes on; or leave the id out (TRANSFER_RUN_ID, run_id), and a new one is made."
+        )
+
+
 def check_selection(options: Mapping[str, Any], registered: Mapping[str, Pipeline]) -> None:
     """See whether what a run is to do is there.
 
