@@ -87,14 +87,14 @@ def catalog(tmp_path):
 def run():
     """Run a pipeline as a session does; gives the names of the functions that were called."""
 
-    def run_pipeline(pipeline, catalog):
+    def run_pipeline(pipeline, catalog, **options):
         hooks = _create_hook_manager()
         hooks.register(RecordHooks())
         hooks.hook.after_catalog_created(
             catalog=catalog, conf_catalog={}, conf_creds={}, parameters={}, save_version="", load_versions={}
         )
         CALLS.clear()
-        ResumingRunner().run(pipeline, catalog, hook_manager=hooks, run_id="session")
+        ResumingRunner().run(pipeline, catalog, hook_manager=hooks, run_id="session", **options)
         return list(CALLS)
 
     return run_pipeline
@@ -202,10 +202,11 @@ def test_nothing_is_taken_over_when_that_is_not_wanted(catalog, run):
     assert run(GRAPH, catalog("b", reuse=False)) == ["parity", "double", "describe"]
 
 
-def test_a_run_refuses_to_change_what_it_has_made(catalog, run):
+@pytest.mark.parametrize("only_missing", [False, True])
+def test_a_run_refuses_to_change_what_it_has_made(catalog, run, only_missing):
     run(GRAPH, catalog("a"))
     with pytest.raises(click.ClickException) as refused:
-        run(GRAPH, catalog("a", word="other"))
+        run(GRAPH, catalog("a", word="other"), only_missing_outputs=only_missing)
     assert "The run a has made text with other word." in refused.value.message
     assert catalog("a").load("text")["y"] == "a"
 

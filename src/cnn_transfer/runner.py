@@ -88,6 +88,21 @@ class ResumingRunner(SequentialRunner):
     def _logger(self) -> logging.Logger:
         return logging.getLogger("kedro.runner")  # whose lines the hooks' ones stand for
 
+    def run(
+        self,
+        pipeline: Pipeline,
+        catalog: CatalogProtocol[str, Any],
+        hook_manager: PluginManager | None = None,
+        run_id: str | None = None,
+        only_missing_outputs: bool = False,
+    ) -> dict[str, Any]:
+        """Kedro's, whose `only_missing_outputs` leaves out what is there, whatever it was made from.
+
+        With records nothing is left out: what is there is skipped once it is seen to be made from the same.
+        """
+        filtered = only_missing_outputs and run_records(catalog) is None
+        return dict(super().run(pipeline, catalog, hook_manager, run_id, filtered))
+
     def _run(
         self,
         pipeline: Pipeline,
