@@ -219,6 +219,16 @@ def test_says_no_at_ready_when_it_stops_and_still_answers(client, photos):
         client.service.stopping = False
 
 
+def test_a_request_that_the_server_no_longer_waits_for_is_told_so(client, photos, monkeypatch):
+    async def cancelled(*_):
+        raise asyncio.CancelledError("Task cancelled, timeout graceful shutdown exceeded")  # as uvicorn does
+
+    monkeypatch.setattr("cnn_transfer.serving.app.read_uploads", cancelled)
+    answer = client.send(*list(photos.items())[:1])
+    assert (answer.status, answer.json["error"]["code"]) == (503, "stopping")
+    assert client.metric('cnn_transfer_requests_total{code="503",path="/predict"}')
+
+
 def test_other_addresses_and_methods_are_refused_in_the_same_form(client):
     for method, path, status, code in [
         ("GET", "/nothing", 404, "not_found"),

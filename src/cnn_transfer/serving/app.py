@@ -341,6 +341,12 @@ class _Around:
             await self._app(scope, receive, send_safely)
         except ClientDisconnect:
             status = CLIENT_GONE
+        except asyncio.CancelledError:  # the server stops, and has waited for drain_seconds
+            if status:
+                raise
+            await _refusal("stopping", "The service stops, and this request has taken too long.")(
+                scope, receive, send_safely
+            )
         except Exception:  # a defect, whatever it is: the log gets all of it, the client an id and no traceback
             name = uuid.uuid4().hex[:12]
             LOGGER.exception("Request %s to %r failed", name, scope["path"])
