@@ -78,6 +78,23 @@ def test_labels_that_no_part_of_the_run_reads_are_told(read, told, whole_paramet
     assert ("target_labels: labels.csv was asked for, but nothing of this run reads" in caplog.text) == told
 
 
+@pytest.mark.parametrize(
+    ("changes", "role", "told"),
+    [
+        ({"images": "new"}, "alone", "images: new was asked for, but nothing of this run labels new images"),
+        ({}, "chief", "several machines, which must be given the id of their run"),
+    ],
+)
+def test_what_does_not_fit_what_is_run_is_refused(changes, role, told, whole_parameters, monkeypatch):
+    monkeypatch.setattr("cnn_transfer.hooks.checks.role", lambda: role)
+    hooks = CheckHooks()
+    hooks._parameters = whole_parameters | changes
+    names = ("x", "source_raw_images", "target_raw_images")
+    catalog = DataCatalog({name: MemoryDataset(1) for name in names})
+    with pytest.raises(click.ClickException, match=told):
+        hooks.before_pipeline_run(Pipeline([Node(double, "x", "y", name="do", namespace="evaluate")]), catalog)
+
+
 @pytest.mark.parametrize(("asked", "refused"), [("yesterday", True), ("today", False)])
 def test_another_version_of_what_the_run_makes_itself_is_refused(asked, refused, whole_parameters, tmp_path):
     hooks = CheckHooks()

@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+from contextlib import nullcontext
 
 import click
 import pytest
@@ -12,6 +13,7 @@ from kedro.pipeline import Node, Pipeline
 from PIL import Image
 
 from cnn_transfer.datasets import (
+    CheckpointsDataset,
     ChosenPredictorDataset,
     JSONDataset,
     NewImagesDataset,
@@ -21,6 +23,7 @@ from cnn_transfer.datasets import (
 )
 from cnn_transfer.hooks import CheckHooks, RecordHooks, take_over_inputs
 from cnn_transfer.runner import ResumingRunner
+from cnn_transfer.training.checkpoints import FitState
 
 CALLS: list[str] = []
 
@@ -115,6 +118,25 @@ def test_a_run_goes_on_where_it_failed(catalog, run):
     assert catalog("a").load("text") == {"x": 2, "y": "a"}
 
 
+def test_what_is_gone_from_a_run_is_made_again(catalog, run, tmp_path):
+    run(GRAPH, catalog("a"))
+    shutil.rmtree(tmp_path / "doubled.json/a")
+    assert run(GRAPH, catalog("a")) == ["double"]
+    assert catalog("a").load("doubled") == 2
+
+
+def test_what_another_process_has_done_meanwhile_is_not_done_again(catalog, run, monkeypatch):
+    asked = []
+
+    def be_overtaken():
+        asked.append(None)
+        if len(asked) == 2:  # the run has read what was done, and has made the first node
+            run(GRAPH, catalog("a"))
+
+    monkeypatch.setattr(ResumingRunner, "before_node", staticmethod(be_overtaken))
+    assert run(GRAPH, catalog("a")) == ["double", "describe"], "by the other process only"
+
+
 def test_how_to_go_on_is_told_when_a_run_fails(catalog, run, caplog):
     with pytest.raises(ValueError, match="no good"):
         run(stage(node(fail, "params:number", "odd")), catalog("nightly-3"))
@@ -163,6 +185,7 @@ def test_what_was_taken_over_stays_when_its_origin_is_deleted(catalog, run, tmp_
         (tmp_path / f"{name}.json/a/{name}.json").unlink()
     assert catalog("b").load("text") == {"x": 2, "y": "a"}
     assert run(GRAPH, catalog("c")) == [], "the run that took it over has it"
+    assert catalog("c").load("run_records")["stage.parity"]["reused_from"] == "a", "which has made it"
 
 
 @pytest.mark.parametrize("deleted", ["records/b", "odd.json/b"])
@@ -273,6 +296,21 @@ def test_other_code_makes_other_fingerprints(catalog, run, monkeypatch):
         run(GRAPH, catalog("b"))
 
 
+def test_two_functions_of_the_same_inputs_make_different_things(catalog, run):
+    run(stage(node(parity, "params:number", "odd")), catalog("a"))
+    assert run(stage(node(double, "params:number", "odd")), catalog("b")) == ["double"]
+
+
+def test_what_is_made_from_something_unknown_is_not_taken_over(catalog, run):
+    def entries(name, value):
+        made = catalog(name)
+        made["thing"] = MemoryDataset(value)
+        return made
+
+    graph = stage(node(double, "thing", "doubled"))
+    assert [run(graph, entries(*given)) for given in (("a", 4), ("b", 5))] == [["double"], ["double"]]
+
+
 def test_leftovers_of_a_killed_node_are_replaced(catalog, run, tmp_path):
     folder = tmp_path / "doubled.json/a"
     folder.mkdir(parents=True)
@@ -281,6 +319,10 @@ def test_leftovers_of_a_killed_node_are_replaced(catalog, run, tmp_path):
     assert run(GRAPH, catalog("a")) == ["parity", "double", "describe"]
     assert [path.name for path in folder.iterdir()] == ["doubled.json"]
     assert json.loads((folder / "doubled.json").read_text()) == 2
+    shutil.copytree(folder, tmp_path / "text.json/b")
+    (tmp_path / "text.json/b/doubled.json").rename(tmp_path / "text.json/b/text.json")
+    assert run(GRAPH, catalog("b")) == [], "taken over from a"
+    assert catalog("b").load("text") == {"x": 2, "y": "a"}
 
 
 def test_a_node_that_another_process_works_on_stops_the_run(catalog, run):
@@ -290,6 +332,19 @@ def test_a_node_that_another_process_works_on_stops_the_run(catalog, run):
     ):
         run(GRAPH, catalog("a"))
     assert run(GRAPH, catalog("a")) == ["double", "describe"]
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_checkpoints_are_kept_until_their_node_is_done(catalog, run, tmp_path, ends):
+    def train(checkpoints, x):
+        checkpoints.write("fit", FitState([], [], 1.0))
+        return x if ends else fail(x)
+
+    entries = catalog("a")
+    entries["checkpoints"] = CheckpointsDataset(filepath=str(tmp_path / "checkpoints"), version=Version("a", "a"))
+    with nullcontext() if ends else pytest.raises(ValueError, match="no good"):
+        run(stage(node(train, ["checkpoints", "params:number"], "odd")), entries)
+    assert (tmp_path / "checkpoints/a/fit.npz").exists() != ends
 
 
 def test_records_say_time_and_memory(catalog, run):
@@ -311,6 +366,7 @@ def test_a_run_of_its_own_takes_its_inputs_from_the_latest_run_that_has_them_all
     assert "Takes doubled, odd from the run b." in caplog.text
     assert run(rest, new) == ["describe"]
     assert catalog("d").load("text") == {"x": 2, "y": 1}
+    assert catalog("d").load("run_records")["stage.double"]["reused_from"] == "b", "with what it cost"
 
 
 def test_inputs_that_no_single_run_has_come_from_the_latest_that_has_each(catalog, run):

@@ -76,13 +76,16 @@ def test_a_run_that_was_deleted_or_did_it_anew_is_not_found(tmp_path):
 
 
 def test_inputs_taken_over_count_as_the_runs_own_and_bring_their_costs(place):
-    records(place, "a").save({"stage.node": record(outputs={"x": "1"})})
+    taken = {"stage.taken": record(outputs={"w": "0"}, reused_from="earlier")}
+    records(place, "a").save({"stage.node": record(outputs={"x": "1"})} | taken)
+    records(place, "c").save({"stage.other": record(outputs={"z": "3"})})
     mine = records(place, "b")
     mine.save_inputs({"x": "1"}, "a")
+    mine.save_inputs({"z": "3"}, "c")
     mine.save({"stage.next": record(outputs={"y": "2"})})
-    assert mine.digests() == {"x": "1", "y": "2"}
-    told = records(place, "b").load()
-    assert {node: entry["reused_from"] for node, entry in told.items()} == {"stage.node": "a", "stage.next": None}
+    assert mine.digests() == {"x": "1", "y": "2", "z": "3"}
+    told = {node: entry["reused_from"] for node, entry in records(place, "b").load().items()}
+    assert told == {"stage.node": "a", "stage.taken": "earlier", "stage.other": "c", "stage.next": None}
 
 
 def test_without_a_run_the_latest_one_is_read(place):
