@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import subprocess
 import threading
 import time
 
@@ -71,6 +72,13 @@ def test_the_claim_of_a_killed_process_of_this_machine_is_free_at_once(tmp_path)
     holder.join()
     with Claim(fsspec.filesystem("file"), path, "work"):
         pass
+
+
+def test_a_process_that_ended_is_gone_before_anybody_asks_how():
+    process = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # a zombie, as in a container without an init
+    assert claim._process_started(process.pid) == "gone"
+    process.wait()
 
 
 def test_only_what_a_dead_process_of_this_machine_holds_is_cleared(place):
@@ -142,6 +150,43 @@ def test_another_machine_that_works_on_is_told_of(place, quick, monkeypatch):
     with pytest.raises(ClaimedError, match="process 7 on far since today"), Claim(*place, "work"):
         pass
     beat.join()
+
+
+def test_what_another_machine_gives_back_is_free_at_once(tmp_path, quick, monkeypatch):
+    monkeypatch.setattr(claim, "PATIENCE_SECONDS", 60)
+    place = fsspec.filesystem("file"), str(tmp_path / "node.claim")
+    other_machine(place)
+    given_back = threading.Timer(0.1, os.remove, (place[1],))
+    given_back.start()
+    start = time.monotonic()
+    with Claim(*place, "work"):
+        assert time.monotonic() - start < 30
+
+
+def test_a_claim_that_cannot_be_renewed_for_a_while_is_renewed_then(tmp_path, monkeypatch, caplog):
+    class Unsteady(type(fsspec.filesystem("file"))):
+        broken = threading.Event()
+
+        def pipe_file(self, *arguments, **named):
+            if self.broken.is_set():
+                raise OSError("no answer")
+            super().pipe_file(*arguments, **named)
+
+    monkeypatch.setattr(claim, "BEAT_SECONDS", 0.01)
+    path = tmp_path / "node.claim"
+    deadline = time.monotonic() + 10
+
+    def wait_for(happened):
+        while not happened() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert happened()
+
+    with Claim(Unsteady(), str(path), "work"):
+        Unsteady.broken.set()
+        wait_for(lambda: "The claim on work cannot be renewed (no answer)" in caplog.text)
+        before = path.read_text()
+        Unsteady.broken.clear()
+        wait_for(lambda: path.read_text() not in {"", before})
 
 
 def test_a_holder_shows_signs_of_life(tmp_path, quick):

@@ -5,6 +5,7 @@ import os
 import shutil
 import zipfile
 from datetime import UTC, datetime
+from pathlib import Path
 
 import fsspec
 import keras
@@ -120,6 +121,46 @@ def test_what_a_killed_process_left_is_no_version_and_goes_with_it(place):
     versions.discard(store, "cut")
     filesystem.invalidate_cache()
     assert not filesystem.exists(folder)
+
+
+def test_an_adoption_that_was_cut_off_is_no_version_and_goes_with_it(tmp_path):
+    store, folder = dataset(tmp_path, "old"), tmp_path / "figures.json"
+    store.save({"a": 1})
+    digest, partial = versions.digest(store, "old"), folder / f".partial-new-{'0' * 32}"
+    shutil.copytree(folder / "old", partial)
+    (folder / "old/.partial-figures.json").write_text("half")
+    assert store.list_versions(full_path=False) == ["old"]
+    assert versions.digest(store, "old") == digest
+    versions.discard(store, "newer")
+    assert partial.exists()
+    versions.discard(store, "new")
+    assert not partial.exists()
+
+
+def test_what_is_unfinished_stays_where_the_next_save_goes_on_with_it(tmp_path):
+    class GoesOn(TextDataset):
+        KEEPS_UNFINISHED = True
+
+    store = dataset(tmp_path, "cut", GoesOn, "points.txt")
+    store.save("all")
+    (tmp_path / "points.txt/cut/half").write_text("half")
+    versions.discard(store, "cut")
+    assert not versions.exists(store, "cut")
+    assert [path.name for path in (tmp_path / "points.txt/cut").iterdir()] == ["half"]
+
+
+def test_a_small_file_that_cannot_be_written_whole_stays_as_it_was(tmp_path, monkeypatch):
+    def fill_up(path, content):
+        with path.open("wb") as stream:
+            stream.write(content[:1])
+        raise OSError(28, "No space left on device")
+
+    file, disk = tmp_path / "record.json", fsspec.filesystem("file")
+    versions.write_whole(disk, str(file), b"old")
+    monkeypatch.setattr(Path, "write_bytes", fill_up)
+    with pytest.raises(OSError, match="No space left"):
+        versions.write_whole(disk, str(file), b"new")
+    assert (file.read_bytes(), list(tmp_path.iterdir())) == (b"old", [file])
 
 
 def test_versions_are_ordered_by_time_whatever_their_names(tmp_path):
