@@ -1,4 +1,5 @@
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -7,7 +8,10 @@ from pydantic import ValidationError
 
 from cnn_transfer.transfer import choose_head, depth_table, head_weights
 from cnn_transfer.transfer import features as stored_features
-from cnn_transfer.transfer.head import MOST_COPIES, labelled, pool_of
+from cnn_transfer.transfer.depths import knn_accuracy
+from cnn_transfer.transfer.groups import mean_and_error
+from cnn_transfer.transfer.head import MOST_COPIES, choose_grid, labelled, pool_of
+from cnn_transfer.transfer.probe import fit_probe
 
 ONE_STRONG_TAP = {("low", 1): 0.0, ("middle", 1): 0.8, ("high", 1): 0.0}
 
@@ -198,6 +202,50 @@ def test_a_rule_whose_copies_would_have_two_labels_is_refused(head_rule, augment
     for name in ("mixup_alpha", "cutmix_alpha"):
         with pytest.raises(ValidationError, match="a copy keeps the label of its image"):
             head_rule(augmentation=augmentation(**{name: 0.2}))
+
+
+def test_what_only_images_of_one_group_have_in_common_is_no_knowledge(planted_features, planted_splits, head_rule):
+    noise = planted_features({("low", 1): 0.0, ("high", 1): 0.0}, seed=4)
+    series = (planted_splits.groupby(["split", "label"]).cumcount() // 5).astype(str)
+    splits = planted_splits.assign(group=planted_splits["split"] + planted_splits["label"] + series)
+    group = pd.Series(pd.factorize(splits["group"])[0], splits["id"]).loc[noise.table["id"]]
+    alike = 2 * np.random.default_rng(4).normal(size=(group.max() + 1, noise.values.shape[1]))[group]
+    features = dataclasses.replace(noise, values=(noise.values + alike).astype(np.float32))
+    head = choose_head(features, splits, head_rule(), seed=0)
+    said = [head.accuracy, head.neighbours, *head.alone["accuracy"], *head.steps["accuracy"]]
+    assert max(said) < 0.5, "chance is 0.25; if the others of its group are there, an image is recognised"
+    error = mean_and_error(head.hits.astype(float), head.groups)[1]
+    assert head.describe()["standard_error"] == error > 1.2 * np.std(head.hits) / 10
+    everything = dataclasses.replace(head, hits=np.ones(100, bool))
+    assert everything.gain_over(head)[1] == pytest.approx(error)
+
+
+def test_a_head_is_fitted_with_all_that_was_chosen_and_asked_for(planted_features, planted_splits, head_rule):
+    features = planted_features({("low", 1): 0.15, ("high", 1): 0.6}, copies=1)
+    rule = head_rule(depth_steepness=2.0, copies=1, class_shares="labelled")
+    head = choose_head(features, planted_splits, rule, seed=3)
+    assert np.ptp(head.tap_weights) > 0
+    ids, classes, _ = labelled(planted_splits)
+    rows, pool = (
+        features.of(ids, head.taps, 1, copies=True),
+        features.of(pool_of(features, planted_splits), head.taps, 1),
+    )
+    probe = fit_probe(rows, classes, [12, 12], pool, 2, "labelled", seed=3, tap_weights=head.tap_weights)
+    np.testing.assert_allclose(head.probe.kernel, probe.kernel)
+    assert head.probe.evidence == pytest.approx(probe.evidence)
+    assert head.neighbours == knn_accuracy(rows, classes, [12, 12], 2, weights=head.tap_weights)
+
+
+@pytest.mark.parametrize(("worse_by", "expected"), [(0.2, 1), (0.3, 2)])  # standard errors of the difference
+def test_the_fewest_cells_are_taken_that_are_as_good_within_a_quarter_of_an_error(worse_by, expected):
+    difference = np.resize([-1.0, 1.0], 100)
+    errors = {4: 2.0 + 0 * difference, 2: 1.0 + 0 * difference}
+    errors[1] = errors[2] + difference + worse_by * mean_and_error(difference)[1]
+    choices = {grid: SimpleNamespace(errors=own, groups=None) for grid, own in errors.items()}
+    grid, best = choose_grid(choices)
+    assert (grid, best) == (expected, choices[2])
+    same = {grid: SimpleNamespace(errors=1 + 1e-12 * (grid == 1) + 0 * difference, groups=None) for grid in (2, 1)}
+    assert choose_grid(same)[0] == 1, "but for rounding"
 
 
 def test_many_images_get_fewer_copies(head_rule):

@@ -1,4 +1,4 @@
-import dataclasses
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -6,6 +6,7 @@ import pytest
 
 from cnn_transfer.models import NetworkSource
 from cnn_transfer.transfer import Head, Probe, describe_choice, rank_sources
+from cnn_transfer.transfer.groups import mean_and_error
 
 CLASSES = np.arange(60) % 3
 
@@ -66,7 +67,7 @@ def test_of_many_equal_candidates_none_is_called_worse():
 def test_of_many_candidates_the_luckiest_one_is_not_said_to_help():
     pairs = np.random.default_rng(1).normal(size=len(CLASSES))
     pairs += 2.3 * pairs.std(ddof=1) / np.sqrt(len(pairs)) - pairs.mean()  # a gain of 2.3 standard errors
-    lucky = dataclasses.replace(RANDOM, least_errors=RANDOM.least_errors - pairs)
+    lucky = replace(RANDOM, least_errors=RANDOM.least_errors - pairs)
     assert rank_sources({"lucky": lucky}, {"lucky": RANDOM}).chosen == "lucky"
     heads = {"lucky": lucky} | {str(number): RANDOM for number in range(9)}
     assert rank_sources(heads, dict.fromkeys(heads, RANDOM)).chosen is None
@@ -82,6 +83,20 @@ def test_differences_and_their_errors_are_those_of_pairs():
     assert (row["gain"], row["gain_error"]) == pytest.approx((gains.mean(), gains.std(ddof=1) / np.sqrt(60)))
     assert (row["accuracy_gain"], row["accuracy_gain_error"]) == other.gain_over(RANDOM)
     assert (row["depths"], row["deepest_tap"]) == (2, "block2")
+
+
+def test_images_of_one_group_count_as_one_witness():
+    groups = np.arange(60) // 6
+    of_groups = {"groups": groups, "least_groups": groups}
+    best, other, random = (replace(one, **of_groups) for one in (head(0.2, 1), head(0.3, 2), RANDOM))
+    row = rank_sources({"best": best, "other": other}, {"best": random, "other": random}).table.iloc[1]
+    for name, values in {
+        "behind_error": other.least_errors - best.least_errors,
+        "gain_error": random.least_errors - other.least_errors,
+        "standard_error": other.hits.astype(float),
+        "accuracy_gain_error": other.hits.astype(float) - random.hits,
+    }.items():
+        assert row[name] == mean_and_error(values, groups)[1] != mean_and_error(values)[1], name
 
 
 def test_nothing_is_chosen_when_random_weights_do_as_well():

@@ -81,6 +81,19 @@ def test_the_penalty_with_the_smallest_error_out_of_sample_is_kept():
     assert fit.penalty == fit.path["penalty"][fit.path["error"].argmin()]
 
 
+@pytest.mark.parametrize(("rows", "width", "copies"), SHAPES)
+def test_figures_of_a_penalty_are_means_over_images_by_their_weights(rows, width, copies):
+    features, targets, weights = problem(rows, width, copies)
+    fit = fit_ridge(features, targets, weights, copies)
+    centred = np.sqrt(weights)[:, None] * (features - np.average(features, axis=0, weights=weights))
+    penalties = ridge.RELATIVE_PENALTIES * (centred**2).sum() / min(rows, width)
+    np.testing.assert_allclose(fit.path["penalty"], penalties)
+    row, own, wanted = fit.path.loc[fit.path["error"].idxmin()], weights[::copies], targets[::copies]
+    assert row["error"] == pytest.approx(np.average(((fit.left_out - wanted) ** 2).mean(axis=1), weights=own))
+    right = fit.left_out.argmax(axis=1) == wanted.argmax(axis=1)
+    assert row["accuracy"] == pytest.approx(np.average(right, weights=own))
+
+
 def test_a_rare_class_weighs_more_but_less_than_a_frequent_one():
     classes = np.repeat([0, 1, 3], [64, 16, 1])  # no image of class 2 was drawn
     weights = class_weights(classes)

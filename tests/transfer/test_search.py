@@ -74,29 +74,31 @@ def test_a_longer_trial_is_told_the_best_fit_so_far(search):
 
 
 @pytest.mark.parametrize(
-    ("accuracies", "steps"),
+    ("accuracies", "images", "steps"),
     [
-        ([0.50, 0.60, 0.70, 0.80, 0.90], [10, 20, 40, 80]),  # all clearly, up to the 80 steps that are allowed
-        ([0.50, 0.60, 0.63, 0.80, 0.90], [10, 20, 40]),  # three points of a hundred images may be chance
-        ([0.50, 0.52, 0.70, 0.80, 0.90], [10, 20]),
-        ([0.99, 0.99, 1.00, 1.00, 1.00], [10, 20]),
+        ([0.50, 0.60, 0.70, 0.80, 0.90], 100, [10, 20, 40, 80]),  # all clearly, up to the 80 steps that are allowed
+        ([0.50, 0.60, 0.63, 0.80, 0.90], 100, [10, 20, 40]),  # three points of a hundred images may be chance
+        ([0.50, 0.60, 0.63, 0.80, 0.90], 1000, [10, 20, 40, 80]),
+        ([0.50, 0.52, 0.70, 0.80, 0.90], 100, [10, 20]),
+        ([0.99, 0.99, 1.00, 1.00, 1.00], 100, [10, 20]),
     ],
 )
-def test_a_search_goes_on_while_twice_as_long_is_better_by_more_than_chance(search, accuracies, steps):
+def test_a_search_goes_on_while_twice_as_long_is_better_by_more_than_chance(search, accuracies, images, steps):
     def train(optimisation, _):
         accuracy = accuracies[[10, 20, 40, 80, 160].index(optimisation.steps)]
         row = ["a", optimisation.steps, 1.0, 0.1, 0.9, 1 / optimisation.steps, accuracy]
         return Fit("network", pd.DataFrame([row], columns=LOG_COLUMNS), "float32")
 
-    trials = run_search(search(0.01, most_doublings=1, clear_steps=80), train, "lp_ft", VALIDATION).trials
+    validation = SimpleNamespace(rows=np.arange(images))
+    trials = run_search(search(0.01, most_doublings=1, clear_steps=80), train, "lp_ft", validation).trials
     assert trials["steps"].tolist() == steps
     none = run_search(search(0.01, most_doublings=0, clear_steps=80), train, "lp_ft", VALIDATION).trials
     assert none["steps"].tolist() == [10]
 
 
-def test_a_length_that_was_worse_is_not_tried_again(search):
+def test_a_length_whose_loss_was_worse_is_neither_delivered_nor_doubled(search):
     def train(optimisation, _):
-        loss, accuracy = {10: (0.9, 0.5), 20: (0.4, 0.9), 40: (0.6, 0.8)}[optimisation.steps]
+        loss, accuracy = {10: (0.9, 0.5), 20: (0.4, 0.8), 40: (0.6, 0.9)}[optimisation.steps]
         row = ["a", optimisation.steps, 1.0, 0.1, 0.9, loss, accuracy]
         return Fit("network", pd.DataFrame([row], columns=LOG_COLUMNS), "float32")
 
@@ -181,6 +183,7 @@ def test_nothing_is_clearly_better_than_a_network_without_a_mistake():
         ([(0.01, 10, 0.80), (0.02, 10, 0.7), (0.01, 20, 0.85)], 0.05),
         ([(0.01, 10, 0.70), (0.01, 20, 0.8), (0.01, 40, 0.81)], None),  # chance, on 400 images
         ([(0.01, 20, 0.80), (0.01, 40, 0.79), (0.01, 10, 0.9)], None),  # twice as long did not help
+        ([(0.01, 10, 0.70), (0.01, 40, 0.8), (0.01, 20, 0.9)], None),  # nor twice that
         ([(0.01, 10, 0.70), (0.02, 10, 0.9)], None),  # nothing was doubled
     ],
 )
