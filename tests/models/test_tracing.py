@@ -3,8 +3,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cnn_transfer.models import copy_network, freeze, predict_batches, reinitialise, tracing
+from cnn_transfer.models import copy_network, predict_batches, reinitialise, tracing
 from cnn_transfer.models.tracing import architecture_of, traced
+from freezing import freeze
 
 
 @pytest.fixture(autouse=True)

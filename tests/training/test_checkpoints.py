@@ -13,9 +13,10 @@ import pandas as pd
 import pytest
 
 from cnn_transfer.images import split_examples
-from cnn_transfer.models import add_head, freeze, reinitialise
+from cnn_transfer.models import add_head, reinitialise
 from cnn_transfer.training import Checkpoints, fit
 from cnn_transfer.training.checkpoints import FitState, key_of_fit
+from freezing import freeze
 
 
 class StoppedError(BaseException):

@@ -7,9 +7,10 @@ import pytest
 import tensorflow as tf
 
 from cnn_transfer.images import split_examples, training_batches
-from cnn_transfer.models import freeze, randomise_head, tracing, unfreeze
+from cnn_transfer.models import randomise_head, tracing, unfreeze
 from cnn_transfer.training import Fit, evaluate, fit
 from cnn_transfer.training.fit import LOG_COLUMNS
+from freezing import freeze
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cnn_transfer.models import add_linear_head, blocks_above, freeze
+from cnn_transfer.models import add_linear_head, blocks_above
 from cnn_transfer.training.optimizer import build_optimizer
+from freezing import freeze
 
 STEPS = 20
 

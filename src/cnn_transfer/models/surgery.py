@@ -1,4 +1,4 @@
-"""Cut a network, give it a new head, freeze it, give it new random weights, change its precision.
+"""Cut a network, give it a new head, let its layers learn, give it new random weights, change its precision.
 
 All results are flat functional graphs: no network is nested in another as a layer, so that gradients, cut points and
 attribution methods reach every layer.
@@ -78,13 +78,6 @@ def add_head(features: keras.Model, n_classes: int, seed: int, hidden_units: Seq
 def head_layers(network: keras.Model) -> list[keras.Layer]:
     """The layers that `add_head` made."""
     return [layer for layer in network.layers if layer.name.startswith(HEAD_PREFIX)]
-
-
-def freeze(network: keras.Model) -> None:
-    """Freeze all layers but the head, batch statistics included; compile before the next fit."""
-    head = head_layers(network)
-    for layer in network.layers:
-        layer.trainable = layer in head
 
 
 def unfreeze(network: keras.Model, batch_statistics: bool) -> None:
