@@ -203,6 +203,8 @@ def test_a_write_that_takes_long_is_not_repeated_soon_but_the_newest_state_can_b
     now[0] = 80.0
     checkpoints.write("key", a_state(3))
     assert checkpoints.read("key").epoch == 3
+    checkpoints.write("key", dataclasses.replace(a_state(3), finished=True))
+    assert checkpoints.read("key").finished, "whatever it takes"
 
 
 def test_a_fit_that_is_stopped_writes_its_newest_state(run, tmp_path):

@@ -358,10 +358,13 @@ def test_a_network_held_near_its_start_begins_there_each_time(migrated, tune, ru
 
 
 def test_a_random_head_learns_from_what_the_probe_labels(migrated, tune, rule, pool, fits, shapes, shape_splits):
-    tune(rule("full"), pool=pool)
-    [(start, examples, _)] = fits
+    tune(rule("full", steps=None, epochs=2), pool=pool)
+    [(start, examples, result)] = fits
     assert not same_weights(start, migrated)
     assert learnt(examples) == labelled_by(migrated, pool, shapes, shape_splits)
+    labelled = len(shapes.rows(shape_splits, "training"))
+    assert len(examples) > labelled
+    assert result.log["step"].max() == 2 * labelled // 20, "as long as the labelled images ask for"
 
 
 def test_without_a_pool_every_trial_begins_at_the_probe(migrated, tune, rule, fits, shapes, shape_splits):
