@@ -295,6 +295,17 @@ def test_copies_of_an_image_are_left_out_with_it():
     assert (doubled.left_out.argmax(axis=1) == classes).mean() < 1  # a copy that stayed would give the answer away
 
 
+def test_an_image_counts_the_same_however_often_it_is_copied():
+    (features, classes), (unlabelled, _) = blobs(20, 0), blobs(60, 1)
+    once, thrice = (
+        fit_probe(features.repeat(copies, axis=0), classes, WIDTHS, unlabelled, copies) for copies in (1, 3)
+    )
+    assert once.evidence["accepted"]
+    assert thrice.evidence == pytest.approx(once.evidence)
+    np.testing.assert_allclose(thrice.kernel, once.kernel, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(thrice.out_of_sample, once.out_of_sample, rtol=1e-5)
+
+
 @pytest.mark.parametrize("classes", [[0, 0, 0], [0, 2, 2]])
 def test_a_missing_class_is_refused(classes):
     with pytest.raises(ValueError, match="at least two indices from 0 on, each with an image"):
