@@ -392,6 +392,8 @@ def test_the_verdict_respects_the_groups_of_the_predictions(predictions):
     )
     assert (careless["verdict"], careful["verdict"]) == ("positive", "neutral")
     assert careful["difference"] == careless["difference"]
+    correct = (np.arange(100) < right for right in (80, 60))
+    assert careful["mcnemar_p"] == mcnemar(*correct, grouped["group"]) > careless["mcnemar_p"]
 
 
 def balanced(predictions_table, correct):
@@ -422,6 +424,13 @@ def test_a_baseline_that_too_few_images_speak_for_is_not_called_failed_but_unpro
     assert verdict["sentence"].startswith(
         "THE BASELINE IS NOT SHOWN TO HAVE LEARNT ANYTHING: 60.0% right is not clearly"
     )
+    many = [balanced(predictions_table, np.arange(200) < right) for right in (180, 130)]
+    grouped = [table.assign(group=np.arange(200) // 20) for table in many]
+    found = [
+        compare(*tables, NOTHING, TARGET_LOG, BASELINE_LOG, 100, 0.95)["baseline_unproven"]
+        for tables in (many, grouped)
+    ]
+    assert found == [False, True]  # ten groups are few
 
 
 def test_a_baseline_whose_validation_accuracy_never_rose_is_called_failed(predictions_table):
@@ -566,11 +575,32 @@ def test_a_comparison_over_seeds_says_where_the_chance_lies(predictions):
     assert (found["verdict"], found["seeds"]) == ("positive", 6)
     by_seed = first.mean(axis=1) - second.mean(axis=1)
     assert found["training_deviation"] == pytest.approx(by_seed.std(ddof=1))
-    assert 0.005 < found["test_deviation"] < 0.03
+    differences = first.astype(float) - second
+    of_images = differences.mean(axis=0)
+    rest = differences - differences.mean(axis=1, keepdims=True) - of_images + differences.mean()
+    between_images = of_images.var(ddof=1) / 800 - (rest**2).sum() / (5 * 799) / (
+        6 * 800
+    )  # of the analysis of variance
+    assert found["test_deviation"] == pytest.approx(np.sqrt(between_images))
     assert found["sentence"].startswith("Over 6 trainings: Transfer is better than training from scratch: +")
     assert json.loads(json.dumps(found)) == found
     back = compare_over_seeds(baselines, targets, 0.95)
     assert (back["verdict"], back["difference"]) == ("negative", pytest.approx(-found["difference"]))
+    groups = np.arange(800) // 20
+    grouped = compare_over_seeds(
+        *([table.assign(group=groups) for table in side] for side in (targets, baselines)), 0.95
+    )
+    assert grouped["difference_low"] == paired_difference_over_seeds(first, second, 0.95, groups).low
+
+
+def test_over_seeds_copies_of_images_add_nothing_when_they_are_one_group():
+    first, second = over_seeds(np.random.default_rng(3), 10, 100, (1, 0.7), 0.0)
+    once = paired_difference_over_seeds(first, second, 0.95)
+    copies = first.repeat(10, axis=1), second.repeat(10, axis=1)
+    assert paired_difference_over_seeds(*copies, 0.95, np.arange(100).repeat(10)) == pytest.approx(once)
+    careless = paired_difference_over_seeds(*copies, 0.95)
+    assert careless.high - careless.low < 0.7 * (once.high - once.low)
+    assert paired_difference_over_seeds(first, second, 0.95, ["film"] * 100)[1:] == (-1, 1)
 
 
 def test_one_seed_says_nothing_of_training(predictions):
