@@ -123,6 +123,14 @@ def test_the_same_images_are_drawn_whatever_their_order(marked):
     assert len(once) == 30
 
 
+def test_images_are_put_on_backgrounds_of_other_groups(marked):
+    groups = (np.arange(80) // 20).astype(str)
+    network = reader(marked, slice(0, 3), slice(0, 3))
+    table = measure_backgrounds(network, marked, told(marked).assign(group=groups), NOT_CALIBRATED, 30, 0.5, 1)
+    for name in ("own_background", "other_background"):
+        assert (groups[marked.rows_of(table[name])] != table["group"]).all()
+
+
 def test_calibration_that_moves_classes_counts(marked):
     moved = {"method": "temperature_and_bias", "classes": ["dark", "light"], "temperature": 1.0, "bias": [0.0, -1e4]}
     network = reader(marked, slice(10, 18), slice(10, 18))

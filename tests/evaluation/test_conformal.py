@@ -193,6 +193,9 @@ def test_of_groups_as_many_are_needed_as_of_single_images():
     assert "like the 40 validation images of 10 groups that the sets rest on" in enough["statement"]
     assert "with so many groups the true coverage lies" in enough["statement"]
     assert enough["statement"].endswith(" in 95% of cases.")
+    single = fit_sets(table[:10].drop(columns="group"), 0.9)
+    for end in ("coverage_low", "coverage_high"):
+        assert enough[end] == single[end]
 
 
 def test_what_is_measured_of_sets_respects_groups():

@@ -77,6 +77,10 @@ def test_shares_are_those_of_the_images(shapes, shape_splits):
     silent = measure_damage(judging(200), shapes, splits, 40, 0, 0.95, [GREYER]).iloc[1]
     assert (silent["unfamiliar"], silent["answered"], silent["wrong_answers"]) == (1, 0, 0)
     assert silent["right"] == of_class  # what would be right if all were answered
+    grouped = splits.assign(group=splits["label"])
+    respected = measure_damage(judging(), shapes, grouped, 40, 0, 0.95, [GREYER]).iloc[1]
+    assert respected["right_low"] < grey["right_low"]
+    assert respected["wrong_answers_high"] > grey["wrong_answers_high"]
 
 
 def test_images_are_drawn_whatever_their_order(shapes, shape_splits):

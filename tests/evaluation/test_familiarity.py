@@ -212,6 +212,18 @@ def test_an_image_taken_in_another_way_is_unfamiliar_whatever_the_network_sees()
     assert (table["distance"] < 1.1e-3).all()
 
 
+def test_the_limit_for_features_alone_is_found_as_that_for_both():
+    def taken(images, seed, prefix):
+        figures = np.random.default_rng(seed).normal(100, 20, (images, len(ASPECTS)))
+        return cloud(images, seed, prefix)._replace(appearance=figures.astype(np.float32))
+
+    training, validation = taken(60, 0, "t"), taken(99, 1, "v")
+    familiarity = fit_familiarity(training, validation, 0.1, 0)
+    of_view = _strangeness(_distances(scaled(training), scaled(validation), familiarity), familiarity)
+    assert (of_view["features"] > familiarity["features_limit"]).sum() == 9
+    assert (np.hypot(*of_view.values()) > familiarity["limit"]).sum() == 9
+
+
 def test_an_image_is_not_its_own_neighbour():
     training = angles([0, 10, 50], prefix="t")
     table = familiarity_table(training, training, fit_familiarity(training, None, 0.4, 0), nearest=2)
@@ -323,7 +335,9 @@ def test_too_few_images_for_the_wish_keep_what_they_can():
     )
     assert fit_familiarity(training, validation, 0.01, 0.03)["limit"] is None
     grouped = cloud(48, 1, "v")._replace(groups=np.arange(24).repeat(2).astype(str).astype(object))
-    assert fit_familiarity(training, grouped, 0.01, 0.05)["false_alarm_rate"] == 1 / 25
+    of_groups = fit_familiarity(training, grouped, 0.01, 0.05)
+    for figure in ("false_alarm_rate", "false_alarm_low", "false_alarm_high"):
+        assert of_groups[figure] == familiarity[figure]
     assert fit_familiarity(training, cloud(99, 1, "v"), 0.01, 0.05)["false_alarm_rate"] == 0.01
 
 

@@ -81,6 +81,13 @@ def test_copies_of_an_image_add_nothing_when_they_are_one_group():
     assert (many.high - many.low) / (one.high - one.low) == pytest.approx(quantiles[1] / quantiles[0], rel=0.02)
 
 
+def test_groups_whose_images_are_unlike_each_other_make_no_interval_shorter():
+    right = np.tile([True, False], 20)
+    one, pairs = proportion_interval(right, 0.95), proportion_interval(right, 0.95, np.arange(40) // 2)
+    assert pairs.low < one.low
+    assert pairs.high > one.high
+
+
 def test_where_nothing_varies_groups_count_and_not_images():
     _, low, high = proportion_interval(np.ones(100, bool), 0.95, np.arange(100) // 10)
     assert high == 1

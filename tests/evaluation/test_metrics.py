@@ -337,6 +337,11 @@ def test_copies_of_images_make_no_interval_shorter_when_their_groups_are_known()
         assert widths[1] == pytest.approx(widths[0], rel=0.12), name
         assert widths[2] < 0.5 * widths[1], name
     assert "of 100 groups, which the intervals take into account" in known["statements"][0]
+    of_classes = [per_class_table(part, NAMES, 0.95) for part in (predictions, copies, copies.drop(columns="group"))]
+    for name in ("recall", "precision", "f1", "auroc"):
+        once, known, unknown = (table[f"{name}_high"] - table[f"{name}_low"] for table in of_classes)
+        assert known.tolist() == pytest.approx(once.tolist(), rel=0.15), name
+        assert (unknown < 0.5 * known).all(), name
 
 
 def test_few_groups_are_said_to_be_few():
