@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 from scipy.special import expit, logit
 from sklearn.isotonic import isotonic_regression
 
@@ -239,6 +240,14 @@ def test_images_of_a_group_count_as_one():
     assert widths[1] > 2 * widths[0]
 
 
+def test_seeds_move_a_side_by_student_s_t_with_the_freedom_of_all_its_points():
+    made = points({5: 0.5}, dict.fromkeys(SCRATCH, 0.5), wobble=0.02, images=3000)  # of so many, images add little
+    row = labels_saved(made, 5, 0.95, 600, seed=0)["curve"][-1]
+    error = np.std(logit([0.52, 0.48]), ddof=1) / math.sqrt(2)
+    width = logit(row["accuracy_high"]) - logit(row["accuracy_low"])
+    assert width == pytest.approx(2 * stats.t.ppf(0.975, len(SCRATCH)) * error, rel=0.15)
+
+
 def test_intervals_hold_the_truth_as_often_as_they_say():
     """Images are hard or easy for all networks alike, with some noise; seeds move points and sides, as logits."""
     rng = np.random.default_rng(0)
@@ -306,6 +315,8 @@ def test_the_table_has_a_row_a_point_with_its_interval():
     assert table["accuracy"].tolist()[:2] == [0.65, 0.65]
     assert (table["accuracy_low"] < table["accuracy"]).all()
     assert (table["accuracy"] < table["accuracy_high"]).all()
+    grouped = curve_table(points({5: 0.65}, group=np.arange(IMAGES) // 20), 0.95)
+    assert (grouped["accuracy_low"] < table["accuracy_low"]).all()
 
 
 def test_points_are_handed_out_for_a_paired_comparison():
@@ -314,6 +325,8 @@ def test_points_are_handed_out_for_a_paired_comparison():
     pairs = [predictions_by_seed(made, side, 40) for side in ("transfer", "scratch")]
     assert [len(pair) for pair in pairs] == [3, 3]
     assert (pairs[0][0]["predicted"] == "a").mean() == 0.9
+    backwards = predictions_by_seed(made[::-1], "scratch", 40)
+    assert all(one is other for one, other in zip(backwards, pairs[1], strict=True))
 
 
 @pytest.mark.parametrize("level", [0.65, 0.95, 0.3, 1])
