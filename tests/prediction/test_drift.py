@@ -105,12 +105,12 @@ def test_false_alarms_are_as_rare_as_promised_with_any_number_of_images(images):
 
 
 def test_p_values_are_those_of_an_exact_test(judge):
-    known = make_references(height_px=np.repeat([28, 40], [190, 10]))
-    new = draw_predictions(60, 1, height_px=np.repeat([28, 40], [51, 9]))
+    same = {"brightness": 0.1, "sharpness": 0.1, "predicted": "a", "confidence": 0.9, "distance": 0.5}
+    known = make_references(height_px=np.repeat([28, 40], [190, 10]), **same)
+    new = draw_predictions(60, 1, height_px=np.repeat([28, 40], [51, 9]), **same)
     exact = stats.fisher_exact([[190, 10], [51, 9]])[1]
     found = aspect_of(judge(new, known), "size")
-    # two figures, and at most six aspects
-    assert exact * 2 * 0.7 < found["p"] < exact * 2 * 6 * 1.3
+    assert found["p"] == pytest.approx(exact * 2 * 6, rel=0.2)  # two figures, and six aspects
     assert found["effect"] == pytest.approx(9 / 60 - 10 / 200)
 
 

@@ -1,5 +1,6 @@
 """Images that are asked for are unlabelled, of different groups, and those that the network knows least about."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,15 @@ def test_of_a_group_one_is_enough(predictor, shapes, shape_splits):
     )
     found = choose_images_to_label(predictor, shapes, grouped, 12)
     assert sorted(found["id"].str.split("/").str[0]) == ["blob", "column", "diagonal", "row"]
+
+
+def test_what_is_unlike_the_training_images_is_seldom_asked_for(predictor, shapes, shape_splits):
+    """Every second unlabelled image is noise: where that counted as much, all twelve would be."""
+    noise = shapes.rows(shape_splits, "unlabelled")[::2]
+    pixels = shapes.pixels(np.arange(len(shapes)))
+    pixels[noise] = np.random.default_rng(0).integers(0, 256, (len(noise), *shapes.image_shape))
+    found = choose_images_to_label(predictor, replace(shapes, shards=(pixels,)), shape_splits, 12)
+    assert found["id"].isin(shapes.table["id"].iloc[noise]).sum() <= 4
 
 
 def test_without_unlabelled_images_it_says_where_they_come_from(predictor, shapes, shape_splits):
