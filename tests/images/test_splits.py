@@ -263,10 +263,11 @@ def test_the_class_that_a_given_side_lacks_is_named():
         assign_splits(table, SplitRule(test_fraction=0.2, labels_per_class=None, validation_ratio=0.5), 0)
 
 
-def test_classes_in_too_few_groups_are_named():
+@pytest.mark.parametrize("groups", [1, 2])
+def test_classes_in_too_few_groups_are_named(groups):
     table = table_of({"a": 30, "b": 30})
-    table["group"] = ["one" if label == "b" else name for name, label in zip(table["id"], table["label"], strict=True)]
-    with pytest.raises(ValueError, match=r"Too few images in b: 1 groups, needed 3, since a group stays on one side"):
+    table["group"] = [*table["id"][:30], *(f"group {n % groups}" for n in range(30))]
+    with pytest.raises(ValueError, match=rf"b: {groups} groups, needed 3, since a group stays on one side"):
         assign_splits(table, SplitRule(test_fraction=0.2, labels_per_class=None, validation_ratio=0.5), 0)
 
 
@@ -275,6 +276,17 @@ def test_groups_that_leave_a_class_nothing_to_train_on_are_an_error():
     table["group"] = ["g3", "g1", "g0", "g0", "g1", "g2", "g1", "g3"]
     with pytest.raises(ValueError, match=r"No training image is left for a, b: their groups are too large"):
         assign_splits(table, SplitRule(test_fraction=0.3, labels_per_class=None, validation_ratio=1), 0)
+
+
+def test_a_class_whose_groups_are_all_too_large_gives_the_smallest_one_to_each_side():
+    table = table_of({"a": 18, "b": 40})
+    table["group"] = [*np.repeat(["six", "five", "seven"], [6, 5, 7]), *table["id"][18:]]
+    splits = assign_splits(table, SplitRule(test_fraction=0.1, labels_per_class=None, validation_ratio=0.2), 0)
+    assert sides_of(splits[:18].assign(id=splits["group"])) == {
+        "five": "test",
+        "six": "validation",
+        "seven": "training",
+    }
 
 
 def test_unlabelled_images_that_show_what_is_held_out_are_unused():
