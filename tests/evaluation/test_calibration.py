@@ -126,6 +126,8 @@ def test_images_of_a_group_are_left_out_together():
         chosen["groups"] += fit_calibration(copies.assign(group=copies["id"]))["method"] != "none"
     assert chosen["groups"] <= 3
     assert chosen["images"] >= chosen["groups"] + 4
+    copies = pd.concat([simulate(60, 1.4, 5)] * 5, ignore_index=True)  # less sure is better, by less than 60 can show
+    assert fit_calibration(copies.assign(group=copies["id"]))["method"] == "none"
     few = simulate(100, 0.5, seed=0)
     alone = fit_calibration(few)
     assert fit_calibration(few.assign(group=None)) == alone  # images without a group are by themselves

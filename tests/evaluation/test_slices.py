@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -5,7 +6,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from cnn_transfer.evaluation.intervals import proportion_interval, wilson_interval
+from cnn_transfer.evaluation.intervals import Units, proportion_interval, wilson_interval
 from cnn_transfer.evaluation.slices import COLUMNS, image_attributes, slice_table
 from cnn_transfer.images import ImageSet
 
@@ -85,6 +86,14 @@ def test_a_slice_is_compared_with_all_others_by_fisher_s_test():
     assert (old["rest_accuracy"], old["difference"]) == (pytest.approx(0.9), pytest.approx(-0.5))
     assert old["p_value"] == pytest.approx(stats.fisher_exact([[8, 12], [27, 3]]).pvalue)
     assert found["conspicuous"].all()
+
+
+@pytest.mark.parametrize(("others", "conspicuous"), [(["odd"] * 4 + ["usual"] * 46, True), (["x", "y"] * 25, False)])
+def test_p_values_are_corrected_for_all_slices_that_are_judged(others, conspicuous):
+    correct = np.array([True] * 12 + [False] * 8 + [True] * 27 + [False] * 3)
+    found = slice_table(judged(correct), known(camera=["old"] * 20 + ["new"] * 30, other=others), 0.95)
+    assert found["p_value"][0] == pytest.approx(0.0173, abs=1e-4)  # twice is below 0.05, four times is not
+    assert found["conspicuous"].tolist() == [conspicuous, conspicuous, False, False]
 
 
 def test_numbers_are_cut_at_their_quartiles_and_named_by_their_ranges():
@@ -194,6 +203,9 @@ def test_a_slice_of_few_groups_is_judged_by_these():
     expected = proportion_interval(correct[:15], 0.95, groups[:15])
     assert careful.loc["old", "accuracy_high"] == pytest.approx(expected.high)
     assert careless.loc["old", "p_value"] < 1e-6 < careful.loc["old", "p_value"]
+    influences = np.where(np.arange(100) < 15, (correct - 0.85) / 15, (0.85 - correct) / 85)
+    t = abs(influences.sum()) / math.sqrt(Units(groups, 100).variance(influences))
+    assert careful.loc["old", "p_value"] == pytest.approx(2 * stats.t.sf(t, 3 - 1))  # of the fewer groups, one less
 
 
 def test_image_sets_written_before_there_were_attributes_have_the_measured_ones(shapes, shape_splits):

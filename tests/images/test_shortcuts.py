@@ -79,6 +79,12 @@ def test_groups_of_one_size_are_no_evidence(seed, per_group):
     assert find_shortcut(files(240, per_group, seed)) is None
 
 
+@pytest.mark.parametrize("seed", [16, 33])
+def test_what_thirty_groups_show_by_chance_is_no_evidence_however_many_images_they_have(seed):
+    of_one_form = {"id": lambda table: table.index.astype(str) + ".png", "notes": lambda table: ""}
+    assert find_shortcut(files(600, 20, seed, **of_one_form)) is None
+
+
 def test_of_large_sets_a_sample_is_looked_at():
     table = files(3 * MOST_IMAGES, width_px=sized)
     assert find_shortcut(table).accuracy == pytest.approx(2 / 3, abs=0.03)
