@@ -16,7 +16,15 @@ from cnn_transfer.evaluation import (
     draw_training_curves,
     no_predictions,
 )
-from cnn_transfer.evaluation.figures import MOST_SHOWN_PX, draw_sheet, from_to, new_figure, short_name, show_images
+from cnn_transfer.evaluation.figures import (
+    MOST_SHOWN_PX,
+    as_svg,
+    draw_sheet,
+    from_to,
+    new_figure,
+    short_name,
+    show_images,
+)
 
 
 def render(figure):
@@ -59,8 +67,8 @@ def test_curves_draw_every_log_and_name_the_delivered_trial():
     curves = {line.get_label(): line.get_ydata().tolist() for line in right.lines}
     assert curves == {
         "from scratch, rate 0.001": [0.1, 0.3, 0.5],
-        "from scratch, rate 0.01, delivered": [0.1, 0.6, 0.7],
-        "transfer, rate 0.002, delivered": [0.2, 0.8, 0.9],
+        "from scratch, rate 0.01": [0.1, 0.6, 0.7],
+        "transfer, rate 0.002": [0.2, 0.8, 0.9],
     }
 
 
@@ -72,13 +80,14 @@ def test_the_best_accuracies_are_always_within_the_axes():
             BASELINE_LOG.iloc[:0],
         )
         low, high = figure.axes[1].get_ylim()
-        assert low <= best <= high
+        assert low <= best <= 1 < high
+        assert ("lower part cut off" in figure.axes[1].get_title()) == (low > 0)
 
 
 def test_curves_without_a_baseline_show_the_transfer_alone():
     figure = draw_training_curves(SOURCE_LOG, TARGET_LOG, BASELINE_LOG.iloc[:0])
     render(figure)
-    assert [line.get_label() for line in figure.axes[1].lines] == ["transfer, rate 0.002, delivered"]
+    assert [line.get_label() for line in figure.axes[1].lines] == ["transfer, rate 0.002"]
 
 
 def test_a_network_that_was_judged_without_training_is_a_point_with_its_name():
@@ -86,7 +95,7 @@ def test_a_network_that_was_judged_without_training_is_a_point_with_its_name():
     figure = draw_training_curves(SOURCE_LOG, pd.concat([probe, TARGET_LOG.assign(trial=1)]), BASELINE_LOG.iloc[:0])
     render(figure)
     labels = [line.get_label() for line in figure.axes[1].lines]
-    assert labels == ["transfer, probe", "transfer, rate 0.002, delivered"]
+    assert labels == ["transfer, probe", "transfer, rate 0.002"]
     assert figure.axes[1].lines[0].get_marker() == "o"
 
 
@@ -247,17 +256,28 @@ def test_a_name_that_is_too_long_keeps_its_beginning_and_its_end():
     assert all(len(short_name("x" * n, most)) <= most for n in range(30) for most in (5, 8, 22))
 
 
+def test_what_no_font_of_the_settings_draws_is_not_cut_through_and_browsers_draw_it():
+    assert [short_name("北京动物园 01", most) for most in (12, 22)] == [r"\u5317… 01", r"\u5317…\u56ed 01"]
+    assert short_name("\U0002f800\ud800" * 9, 22) == r"\U0002f800…\ud800"
+    figure = new_figure(2, 1)
+    figure.suptitle(short_name("北 \ud800 \x07" + r" \u0041 \Uffffffff", 60), parse_math=False)
+    assert r">北 \ud800 \x07 \u0041 \Uffffffff<" in as_svg(figure)
+
+
 def test_two_long_names_stand_on_two_lines():
     assert from_to("cat", "dog") == "cat → dog"
     assert from_to("chrysanthemum_001", "chrysanthemum_014").splitlines() == ["chrysa…um_001", "→ chrysa…um_014"]
 
 
 def test_the_legend_of_the_curves_names_the_delivered_trials_and_the_others_once():
-    many = [training_log([0, 9], [0.1, 0.2], learning_rate=0.1, trial=n, delivered=n == 3) for n in range(12)]
-    figure = draw_training_curves(SOURCE_LOG, TARGET_LOG, pd.concat(many))
+    many = [training_log([0, 100], [0.1, 0.2], learning_rate=0.1, trial=n, delivered=n == 3) for n in range(12)]
+    low = TARGET_LOG.assign(validation_accuracy=[0.1, 0.2, 0.3])
+    figure = draw_training_curves(SOURCE_LOG, low, pd.concat(many))
     render(figure)
-    legend = [text.get_text() for text in figure.axes[1].get_legend().get_texts()]
-    assert legend == ["from scratch, rate 0.1, delivered", "transfer, rate 0.002, delivered", "pale: the other trials"]
+    axes = figure.axes[1]
+    assert not axes.get_legend().get_window_extent().contains(*axes.transData.transform((100, 0.2)))
+    legend = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert legend == ["from scratch, rate 0.1", "transfer, rate 0.002", "pale: the other trials"]
 
 
 def test_the_names_of_many_classes_stay_apart_in_the_confusion():
@@ -282,3 +302,12 @@ def test_large_pictures_are_shown_small_and_small_ones_as_they_are(height, width
         assert shown.mean() == pytest.approx(pixels.mean(), abs=2)
     else:
         np.testing.assert_array_equal(shown, pixels[0])
+
+
+def test_a_figure_is_drawn_once_for_each_file(monkeypatch):
+    figure, drawn = new_figure(2, 1), []
+    axes = figure.subplots()
+    monkeypatch.setattr(axes, "draw", drawn.append)
+    as_svg(figure)
+    figure.savefig(io.BytesIO(), format="png")
+    assert len(drawn) == 2

@@ -50,6 +50,7 @@ MOST_TITLE_CHARACTERS = 16  # of a line above a picture of 1.3 inches
 MOST_CLASSES_NAMED = 100  # along an axis; of more, evenly apart
 MOST_TICK_CHARACTERS = 50  # of all names along an axis, if they are to stand upright
 TITLE: dict[str, Any] = {"fontsize": 8, "parse_math": False}
+ESCAPED = r"\\u[0-9a-f]{4}|\\U00(?:0[0-9a-f]|10)[0-9a-f]{4}|\\x[0-9a-f]{2}"  # what `drawable` writes for a character
 TITLE_ROOM = 0.25  # of a picture's height, for two lines
 RANK_COLOURS = {
     "as good as the best": TRANSFER_COLOUR,
@@ -72,6 +73,7 @@ def draw_training_curves(source_log: pd.DataFrame, target_log: pd.DataFrame, bas
     for left in before:
         left.plot(source_log["images_processed"], source_log["validation_accuracy"], "o-", ms=3, color=SOURCE_COLOUR)
         left.set_title("Pretraining on the source", fontsize=10)
+    delivered_lines = []
     for log, name, colour in (
         (baseline_log, "from scratch", BASELINE_COLOUR),
         (target_log, "transfer", TRANSFER_COLOUR),
@@ -79,7 +81,7 @@ def draw_training_curves(source_log: pd.DataFrame, target_log: pd.DataFrame, bas
         for _, trial in log.groupby("trial"):
             delivered, rate = bool(trial["delivered"].iloc[0]), trial["learning_rate"].iloc[0]
             what = f"rate {rate:g}" if rate else trial["phase"].iloc[0]  # a network that was judged without training
-            right.plot(
+            (line,) = right.plot(
                 trial["images_processed"],
                 trial["validation_accuracy"],
                 "o-" if delivered or len(trial) == 1 else "-",
@@ -87,12 +89,15 @@ def draw_training_curves(source_log: pd.DataFrame, target_log: pd.DataFrame, bas
                 lw=1.5 if delivered else 0.8,
                 alpha=1 if delivered else 0.4,
                 color=colour,
-                label=drawable(f"{name}, {what}") + (", delivered" if delivered else ""),
+                label=drawable(f"{name}, {what}"),
             )
+            delivered_lines += [line] * delivered
     if len(judged):
-        right.set_ylim(max(0.0, 1 - 4 * (1 - judged.max()) - 0.05), 1.0)
-        right.set_title("Training on the target (lower part cut off)", fontsize=10)
-        _name_curves(right)
+        lowest = max(0.0, 1 - 4 * (1 - judged.max()) - 0.05)
+        right.set_ylim(lowest, 1 + 0.02 * (1 - lowest))  # a point at 1 is seen whole
+        cut_off = " (lower part cut off)" if lowest else ""
+        right.set_title(f"Training on the target{cut_off}", fontsize=10)
+        _name_curves(right, delivered_lines)
     else:
         right.set_title(NOT_JUDGED, fontsize=10)
         right.axis("off")
@@ -105,17 +110,17 @@ def draw_training_curves(source_log: pd.DataFrame, target_log: pd.DataFrame, bas
     return figure
 
 
-def _name_curves(axes: Axes) -> None:
+def _name_curves(axes: Axes, delivered: list[Any]) -> None:
     """A legend of the delivered trials; the others, of which there may be many, share a line."""
     lines = axes.get_lines()
-    named = [line for line in lines if str(line.get_label()).endswith(", delivered")] or lines[:1]
+    named = delivered or lines[:1]
     names = [str(line.get_label()) for line in named]
     if len(lines) > len(named):
         from matplotlib.lines import Line2D
 
-        named.append(Line2D([], [], lw=0.8, alpha=0.6, color=SOURCE_COLOUR))
+        named = [*named, Line2D([], [], lw=0.8, alpha=0.6, color=SOURCE_COLOUR)]
         names.append("pale: the other trials")
-    for text in axes.legend(named, names, fontsize=8, loc="lower right").get_texts():
+    for text in axes.legend(named, names, fontsize=8).get_texts():
         text.set_parse_math(False)  # the name of a source may hold anything
 
 
@@ -185,7 +190,7 @@ def draw_depths(depths: pd.DataFrame, plan: Mapping[str, Any]) -> Figure:
     for name, (accuracy, colour, style) in reached.items():
         axes.axhline(accuracy, color=colour, ls=style, lw=1.5, label=f"{name}: {accuracy:.0%}")
     axes.set_xticks(places, names, rotation=45 if slanted else 0, ha="right" if slanted else "center", parse_math=False)
-    axes.set_ylim(0, 1)
+    axes.set_ylim(0, 1.03)  # what is always right is not on the frame
     axes.set_ylabel("accuracy on left-out training images")
     axes.set_title("What each depth knows (the paler, the less it weighs in the head)", fontsize=10)
     axes.grid(axis="y", alpha=0.3)
@@ -318,8 +323,10 @@ def as_svg(figure: Figure) -> str:
 
     if figure.axes and (layout := figure.get_layout_engine()):
         layout.execute(figure)
-    figure.set_layout_engine("none")
     buffer = io.StringIO()
+    # No engine at all, not "none", which stands for one that has done its work: with that every file is drawn twice.
+    with rc_context({"figure.autolayout": False, "figure.constrained_layout.use": False}):
+        figure.set_layout_engine(None)
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "cnn_transfer", "svg.id": None}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()
@@ -327,7 +334,14 @@ def as_svg(figure: Figure) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
     svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)  # the page says how large it is
     svg = re.sub(r"(fill|stroke): #000000", r"\1: currentColor", svg)
+    svg = re.sub(ESCAPED, _as_browsers_draw, svg)
     return svg.replace("fill: #ffffff; opacity: 0.8", "fill: none; opacity: 0.8")  # the frame of a legend
+
+
+def _as_browsers_draw(escaped: re.Match[str]) -> str:
+    """The character that `drawable` wrote in another way: browsers look for its font themselves."""
+    character = chr(int(escaped[0][2:], 16))
+    return character if character.isprintable() and drawable(character) == escaped[0] else escaped[0]
 
 
 def drawable(text: str) -> str:
@@ -347,8 +361,17 @@ def drawable(text: str) -> str:
 def short_name(name: object, most: int = MOST_NAME_CHARACTERS) -> str:
     """A name of at most so many characters, its beginning and its end, each of which a font can draw."""
     text = drawable(str(name))
-    half = (most - 1) // 2
-    return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"
+    if len(text) <= most:
+        return text
+    half, parts = (most - 1) // 2, re.findall(rf"{ESCAPED}|.", text, re.DOTALL)
+    end = _within(parts[::-1], half)[::-1]
+    beginning = _within(parts, half) or _within(parts, most - 1 - len("".join(end)))
+    return "".join([*beginning, "…", *end])
+
+
+def _within(parts: list[str], most: int) -> list[str]:
+    """The first parts, whole, of at most so many characters together."""
+    return parts[: np.searchsorted(np.cumsum([len(part) for part in parts]), most, side="right")]
 
 
 def from_to(label: object, predicted: object, most: int = MOST_TITLE_CHARACTERS) -> str:
