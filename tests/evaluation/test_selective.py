@@ -81,7 +81,7 @@ def test_no_predictions_have_no_risk(shapes):
     nothing = no_predictions(shapes)
     assert risk_coverage_table(nothing).empty
     assert risk_coverage_area(nothing) is None
-    render(draw_risk_coverage(risk_coverage_table(nothing), 0.9))
+    render(draw_risk_coverage(risk_coverage_table(nothing), measure_threshold(nothing, 0.9, 0.95)))
     measured = measure_threshold(nothing, 0.9, 0.95)
     assert measured["accuracy"] is measured["answered_share"] is None
     assert measured["statement"] == "There are no test images to measure the threshold on."
@@ -260,20 +260,27 @@ def test_impossible_wishes_are_refused(wish, confidence):
 
 def test_the_plot_marks_the_threshold_and_what_it_costs():
     table = risk_coverage_table(simulate(500, 0))
-    figure = draw_risk_coverage(table, 0.9)
+    measured = measure_threshold(simulate(500, 0), 0.9, 0.95)
+    figure = draw_risk_coverage(table, measured)
     render(figure)
     (axes,) = figure.axes
     (label,) = axes.get_legend_handles_labels()[1]
-    measured = measure_threshold(simulate(500, 0), 0.9, 0.95)
     share, wrong = 100 * measured["answered_share"], 100 * (1 - measured["accuracy"])
-    assert label == f"at least 0.9 sure: {share:.0f}% answered, {wrong:.1f}% of them wrong"
+    assert label == f"at least 0.9 sure: {share:.1f}% answered, {wrong:.1f}% of them wrong"
     assert axes.texts[0].get_text() == f"all answered: {100 * table['risk'].iloc[-1]:.1f}% wrong"
+
+
+def test_the_plot_counts_the_images_that_are_sure_enough_and_none_below():
+    few = table_of([0.95, 0.6], [True, False])
+    (axes,) = draw_risk_coverage(risk_coverage_table(few), measure_threshold(few, 0.9, 0.95)).axes
+    assert axes.get_legend_handles_labels()[1] == ["at least 0.9 sure: 50.0% answered, 0.0% of them wrong"]
 
 
 @pytest.mark.parametrize("threshold", [None, 0.99, 0.1])
 def test_one_image_and_thresholds_out_of_reach_are_drawn(threshold):
-    render(draw_risk_coverage(risk_coverage_table(table_of([0.9], [True])), threshold))
-    render(draw_risk_coverage(risk_coverage_table(table_of([0.9], [False])), threshold))
+    for right in (True, False):
+        one = table_of([0.9], [right])
+        render(draw_risk_coverage(risk_coverage_table(one), measure_threshold(one, threshold, 0.95)))
 
 
 def test_a_threshold_by_left_out_training_images_says_so():

@@ -25,7 +25,7 @@ then measures `benchmarks/left_out_promises.py`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -229,12 +229,12 @@ def measure_threshold(test: pd.DataFrame, threshold: float | None, confidence: f
     }
 
 
-def draw_risk_coverage(table: pd.DataFrame, threshold: float | None = None) -> Figure:
+def draw_risk_coverage(table: pd.DataFrame, measured: Mapping[str, Any]) -> Figure:
     """Share of mistakes among the answered images against the share that is answered.
 
     Args:
         table: See `risk_coverage_table`; may be empty.
-        threshold: A threshold to mark; None marks nothing.
+        measured: What a threshold does to the same images, see `measure_threshold`; marked where it answers some.
     """
     figure = new_figure(5.5, 3.8)
     if table.empty:
@@ -249,14 +249,12 @@ def draw_risk_coverage(table: pd.DataFrame, threshold: float | None = None) -> F
         (percent["coverage"].iloc[-1], percent["risk"].iloc[-1]), (-8, 4), textcoords="offset points",
         ha="right", va="bottom", fontsize=8,
     )  # fmt: skip
-    if threshold is not None and threshold <= table["threshold"].iloc[0]:
-        rising = table[::-1]  # of a thinned table, between two rows
-        coverage, risk = (
-            100 * np.interp(threshold, rising["threshold"], rising[name]) for name in ("coverage", "risk")
-        )
-        label = f"at least {confidence_text(threshold)} sure: {coverage:.0f}% answered, {risk:.1f}% of them wrong"
+    if measured["accuracy"] is not None:
+        coverage, risk = 100 * measured["answered_share"], 100 * (1 - measured["accuracy"])
+        sure = confidence_text(measured["threshold"])
+        label = f"at least {sure} sure: {coverage:.1f}% answered, {risk:.1f}% of them wrong"
         axes.plot([coverage, coverage], [0, risk], color=MARK_COLOUR, ls="--", lw=1)
-        axes.plot(coverage, risk, "D", ms=6, color=MARK_COLOUR, label=label)
+        axes.plot(coverage, risk, "D", ms=6, color=MARK_COLOUR, label=label, clip_on=False)
         figure.legend(fontsize=8, loc="outside lower center", frameon=False)
     axes.set_xlim(0, 102)
     axes.set_ylim(0, max(1.0, 1.25 * percent["risk"].max()))

@@ -367,8 +367,7 @@ def draw_probabilities(
 ) -> tuple[Figure, Figure]:
     """Draw the reliability before and after calibration, and what not answering is worth."""
     before, after = (reliability[reliability["probabilities"] == name] for name in ("before", "after"))
-    threshold = abstention["chosen"]["threshold"]
-    return draw_reliability(before, after), draw_risk_coverage(risk_coverage, threshold)
+    return draw_reliability(before, after), draw_risk_coverage(risk_coverage, abstention["on_test"])
 
 
 def report(**results: Any) -> str:
