@@ -111,6 +111,10 @@ def test_a_run_says_what_it_changed_against_the_one_before(runs):
     assert changed["2026-01"] == []
     assert changed["2026-02"] == ["finetune_target.fine_tuning.steps: 300 → 600", "seed: 0 → 1"]
     assert changed["2026-03"] == ["data.target_images: t1 → t2"]
+    named = collect_runs(
+        {"1": summary(), "2": summary()}, {"1": made_with(target="猫é"), "2": made_with(target="\udcff")}
+    )
+    assert changes_by_run(differences(named))["2"] == [r"data.target_images: 猫é → \udcff"]
 
 
 def test_the_terminal_gets_each_run(runs):

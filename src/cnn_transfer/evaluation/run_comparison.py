@@ -211,7 +211,8 @@ def _flat(value: Any, prefix: str = "") -> dict[str, str]:
     if isinstance(value, Mapping) and (value or not prefix):
         parts = value.items() if prefix else [(name, value[name]) for name in COMPARED if name in value]
         return {name: text for key, entry in parts for name, text in _flat(entry, f"{prefix}{key}.").items()}
-    return {prefix.removesuffix("."): json.dumps(value, sort_keys=True)}
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return {prefix.removesuffix("."): text.encode(errors="backslashreplace").decode()}  # half a character is no text
 
 
 def _rank(key: str) -> tuple[int, str]:
