@@ -138,6 +138,8 @@ def test_the_picture_has_a_row_for_each_run_that_can_be_read(runs):
     assert [label.split("\n")[0] for label in labels] == ["2026-01", "2026-02", "2026-03", "2026-07"]
     assert "seed: 0 → 1" in labels[1]
     assert len(right.containers) == 3  # one has no baseline
+    assert all(axes.get_legend().get_window_extent().y0 > axes.get_window_extent().y1 for axes in (left, right))
+    assert draw_runs(runs_table(runs[:1]), differences(runs)).get_suptitle() == "1 run, in percent"
 
 
 def test_the_numbers_along_the_axes_are_those_of_their_places(runs):

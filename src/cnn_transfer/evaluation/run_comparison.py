@@ -124,7 +124,8 @@ def draw_runs(table: pd.DataFrame, changes: pd.DataFrame) -> Figure:
     )
     left.set_xlabel("accuracy on test images")
     left.set_ylim(-0.6, max(1, len(shown)) - 0.4)
-    left.legend(fontsize=8)
+    above: dict[str, Any] = {"fontsize": 8, "loc": "lower center", "bbox_to_anchor": (0.5, 1), "ncols": 3}
+    left.legend(**above, frameon=False)
     right.axvline(0, color="#666666", lw=1)
     for place, (_, row) in zip(places, shown.iterrows(), strict=True):
         if pd.notna(row["difference"]):
@@ -135,7 +136,7 @@ def draw_runs(table: pd.DataFrame, changes: pd.DataFrame) -> Figure:
         if verdict in set(shown["verdict"]):
             colour = VERDICT_COLOURS.get(verdict, "#666666")
             right.plot([], [], "o", ms=5, color=colour, label=verdict)
-            right.legend(fontsize=8)
+            right.legend(**above, frameon=False)
     right.set_xlabel("transfer minus from scratch")
     changed = changes_by_run(changes)
     names = [drawable("\n".join([run, *map(_last_parts, _shortened(changed.get(run, [])))])) for run in shown["run"]]
@@ -144,7 +145,8 @@ def draw_runs(table: pd.DataFrame, changes: pd.DataFrame) -> Figure:
     for axes in (left, right):
         axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g}")
         axes.grid(axis="x", alpha=0.3)
-    figure.suptitle(f"{len(shown)} runs, in percent" if len(shown) else "No run to draw", fontsize=10)
+    drawn = "1 run" if len(shown) == 1 else f"{len(shown)} runs"
+    figure.suptitle(f"{drawn}, in percent" if len(shown) else "No run to draw", fontsize=10)
     return figure
 
 
