@@ -178,6 +178,7 @@ def test_summary_names_its_file(tmp_path, capsys):
             "n_train": 10,
             "n_validation": 10,
             "n_test": 100,
+            "target": "digits",
             "precision": "float32",
             "seconds": {"a": 1.0, "b": 2.0, "c": 40.0},
             "peak_memory_mb": {"a": 1500.0, "b": 900.0, "c": None},
@@ -186,7 +187,7 @@ def test_summary_names_its_file(tmp_path, capsys):
     )
     SummaryHooks().after_pipeline_run(Pipeline([Node(double, "x", "summary")]), DataCatalog({"summary": dataset}))
     printed = capsys.readouterr().out
-    assert "90.0% (80.0% to 95.0%) on 100 test images" in printed
+    assert "90.0% (80.0% to 95.0%) on 100 test images of digits" in printed
     assert "3 s in nodes, most in b (2 s); 40 s saved by what earlier runs had made; at most 1.5 GB" in printed
     assert "No baseline" in printed
     assert f"Where to look   {tmp_path / 'summary.json'}" in printed

@@ -40,6 +40,7 @@ KEYS = {
     "n_validation",
     "n_test",
     "source",
+    "target",
     "strategy",
     "cut_layer",
     "plan",
@@ -109,7 +110,12 @@ def make():
                 "training_cost": {"ratio": 0.25, "ratio_low": 0.2, "ratio_high": None},
             },
             plan={"source": "fashion", "sentence": "A ridge on 2 of 3 depths.", "cut_layer": "block3"},
-            model_card={"precision": "mixed_bfloat16", "strategy": "50% lp_ft", "initialised_from": "fashion"},
+            model_card={
+                "precision": "mixed_bfloat16",
+                "strategy": "50% lp_ft",
+                "trained_on": "screws",
+                "initialised_from": "fashion",
+            },
             delivered_card={"strategy": "from scratch", "initialised_from": "random weights"},
             counts=pd.DataFrame(
                 {"label": ["bolt", "nut"], "training": [10, 20], "validation": validation, "test": test}
@@ -269,8 +275,8 @@ def test_the_summary_is_json(make):
 def test_the_lines_say_the_figures(make):
     lines = describe_summary(make())
     text = "\n".join(lines)
-    assert "95.1% (93.0% to 96.7%) on 1,200 test images, trained on 30 and validated on 15" in text
-    assert " on 1 test image, trained on 30" in "\n".join(describe_summary(make() | {"n_test": 1}))
+    assert "95.1% (93.0% to 96.7%) on 1,200 test images of screws, trained on 30 and validated on 15" in text
+    assert " on 1 test image of screws, trained on 30" in "\n".join(describe_summary(make() | {"n_test": 1}))
     assert "From scratch    90.5% on the same images" in text
     assert "Random weights  85.0% by the same method" in text
     assert "Verdict         Transfer is better." in text
@@ -331,7 +337,7 @@ def test_without_a_baseline_there_is_no_line_about_it(make):
 
 def test_without_validation_images_the_choice_was_made_on_those_left_out(make):
     text = describe_summary(make(validation=(0, 0)))[0]
-    assert text.endswith("on 1,200 test images, trained on 30 and chosen on those left out")
+    assert text.endswith("on 1,200 test images of screws, trained on 30 and chosen on those left out")
 
 
 def test_without_random_weights_there_is_no_line_about_them(make):

@@ -111,6 +111,7 @@ def summarise(
         "n_validation": int(counts["validation"].sum()),
         "n_test": int(counts["test"].sum()),
         "source": plan["source"],
+        "target": model_card["trained_on"],
         "strategy": model_card["strategy"],
         "cut_layer": plan["cut_layer"],
         "plan": plan["sentence"],
@@ -122,7 +123,7 @@ def summarise(
 
 def describe_summary(summary: Mapping[str, Any]) -> list[str]:
     """The summary in a few lines for the terminal."""
-    images = f"{summary['n_test']:,} test image{'' if summary['n_test'] == 1 else 's'}"
+    images = f"{summary['n_test']:,} test image{'' if summary['n_test'] == 1 else 's'} of {summary['target']}"
     accuracy = (
         f"{summary['target_accuracy']:.1%} ({summary['target_accuracy_low']:.1%} to "
         f"{summary['target_accuracy_high']:.1%}) on {images}, trained on "
