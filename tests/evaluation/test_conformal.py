@@ -81,6 +81,9 @@ def test_sets_are_measured_with_an_interval():
     assert (measured["mean_size"], measured["single_share"], measured["empty_share"]) == (1.0, 0.5, 0.25)
     assert (measured["least_covered_class"], measured["least_class_coverage"]) == ("b", 0.5)
     assert "Least covered is b, 50.0%" in measured["statement"]
+    one = measure_sets(table.head(1), 0.9)["statement"]
+    assert one.startswith("The sets of 1 image hold")
+    assert one.endswith("1.00 on average.")  # no class is the least covered where all are
 
 
 def test_no_images_have_no_coverage(shapes):

@@ -100,6 +100,9 @@ def table_of(wrong, low):
 def test_what_breaks_the_promise_is_told():
     statement, broken = describe_damage(table_of(0.04, 0.01), 0.98)
     assert "at most 4.0% are answered wrongly (noise, strong)" in statement
+    assert statement.startswith("Of 100 test images as they are")
+    alone = describe_damage(table_of(0.04, 0.01).assign(images=1), 0.98)[0]
+    assert alone.startswith("Of 1 test image as it is 90.0% are")
     assert broken == []  # four of a hundred may be chance
     assert "by degrees, none is answered wrongly; they are answered rightly" in describe_damage(table_of(0, 0), 0.98)[0]
     _, broken = describe_damage(table_of(0.2, 0.13), 0.98)

@@ -212,6 +212,8 @@ def test_a_headline_that_was_not_measured_is_replaced_and_said():
     result = saved({5: 0.65, 7: 0.7}, headline=10)
     assert result["headline"]["labels"] == 7
     assert "10 labels a class were not measured; the sentence is about 7." in result["statements"]
+    first = saved({1: 0.65}, {1: 0.6, 10: 0.7}, headline=1)
+    assert first["sentence"].startswith("With 1 label a class the transfer is worth")
 
 
 def test_one_seed_is_said():

@@ -510,4 +510,5 @@ def test_classes_with_hardly_any_test_image_are_told():
         return " ".join(measure(table, names, 0.95, 20, 0)["statements"])
 
     assert "2 of 20 classes have fewer than 3 test images: macro F1 and AUROC" in said([1, 2, *[3] * 18])
+    assert "1 of 3 classes has fewer than 3 test images" in said([1, 3, 3, *[0] * 17])
     assert "fewer than 3" not in said([1, *[3] * 19])

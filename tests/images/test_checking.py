@@ -328,11 +328,11 @@ def test_a_class_too_small_to_be_split_is_set_aside_on_request():
     checked = check(rows, small_classes="set_aside")
     assert {name for name, reason in verdicts(checked).items() if reason} == {"z0"}
     assert checked.rejected["reason"].unique().tolist() == ["small_class"]
-    assert "1 images, needed 2" in checked.rejected["detail"].iloc[0]
+    assert "1 image, needed 2" in checked.rejected["detail"].iloc[0]
     assert checked.notes.empty
     assert set(assign_splits(checked.table, SPLIT, 0)["label"]) == {"x", "y"}
     everything = check(rows)
-    with pytest.raises(ValueError, match=r"Too few images in z: 1 images, needed 2"):
+    with pytest.raises(ValueError, match=r"Too few images in z: 1 image, needed 2"):
         assign_splits(everything.table, SPLIT, 0)
 
 

@@ -28,7 +28,7 @@ import pandas as pd
 
 from cnn_transfer.evaluation.intervals import Units, proportion_interval
 from cnn_transfer.evaluation.predictions import judged_on, left_out_rows, units_of
-from cnn_transfer.evaluation.probabilities import read_probabilities
+from cnn_transfer.evaluation.probabilities import counted, read_probabilities
 
 SEPARATOR = " · "
 SPREAD_LEVEL = 0.95  # of the range in which the true coverage lies, over draws of validation images
@@ -162,10 +162,11 @@ def measure_sets(table: pd.DataFrame, confidence: float) -> dict[str, Any]:
     single, empty = float((table["size"] == 1).mean()), float((table["size"] == 0).mean())
     by_class = table.groupby("label")["covered"].mean()
     worst = str(by_class.idxmin())
+    least = f" Least covered is {worst}, {by_class[worst]:.1%}." if by_class[worst] < 1 else ""
     statement = (
-        f"The sets of {n:,} images hold the true class in {coverage.estimate:.1%} of them ({coverage.low:.1%}–"
-        f"{coverage.high:.1%}); {single:.1%} hold one class, {empty:.1%} none, {table['size'].mean():.2f} on average. "
-        f"Least covered is {worst}, {by_class[worst]:.1%}."
+        f"The sets of {counted(n, 'image')} hold the true class in {coverage.estimate:.1%} of them ({coverage.low:.1%}–"
+        f"{coverage.high:.1%}); {single:.1%} hold one class, {empty:.1%} none, {table['size'].mean():.2f} on average."
+        f"{least}"
     )
     return {
         "images": n,

@@ -16,6 +16,7 @@ import pandas as pd
 from PIL import Image, ImageEnhance, ImageFilter
 
 from cnn_transfer.evaluation.intervals import proportion_interval
+from cnn_transfer.evaluation.probabilities import counted
 from cnn_transfer.evaluation.selective import UNFAMILIAR
 from cnn_transfer.images import ImageSet
 from cnn_transfer.images.listing import hash_ranks
@@ -248,8 +249,9 @@ def describe_damage(table: pd.DataFrame, promised: float | None) -> tuple[str, l
         wrongly = f"at most {worst['wrong_answers']:.1%} are answered wrongly ({named}); the others"
     else:
         wrongly = "none is answered wrongly; they"
+    as_before = "as it is" if whole["images"] == 1 else "as they are"
     text = (
-        f"Of {whole['images']:,} test images as they are {whole['answered']:.1%} are answered, "
+        f"Of {counted(whole['images'], 'test image')} {as_before} {whole['answered']:.1%} are answered, "
         f"{whole['wrong_answers']:.1%} wrongly. Damaged in {len({row['damage'] for row in rest})} ways by degrees, "
         f"{wrongly} are answered rightly or not at all."
     )

@@ -32,7 +32,7 @@ from cnn_transfer.evaluation.figures import (
     short_name,
     show_images,
 )
-from cnn_transfer.evaluation.probabilities import class_columns, probabilities_of
+from cnn_transfer.evaluation.probabilities import class_columns, counted, probabilities_of
 from cnn_transfer.images import ImageSet
 from cnn_transfer.parameters import did_you_mean
 
@@ -241,7 +241,7 @@ def _judge(
         "stability": check["stability"],
         "randomisation_passes": check["passes"],
         "passes": passes,
-        "statement": f"{verdict}: {gains} over random maps as smooth, on {figures['images']} images. "
+        "statement": f"{verdict}: {gains} over random maps as smooth, on {counted(figures['images'], 'image')}. "
         f"{check['statement']}",
     }
 

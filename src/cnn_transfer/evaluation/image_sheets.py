@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from cnn_transfer.evaluation.figures import Axes, Figure, PictureGrid, draw_words, new_figure, short_name, show_images
+from cnn_transfer.evaluation.probabilities import counted
 from cnn_transfer.images import SPLITS, ImageSet, class_names
 
 FEWEST_BARS = 4  # that one of a histogram of reasons is as high as
@@ -103,7 +104,7 @@ def draw_groups(images: ImageSet, splits: pd.DataFrame, most_groups: int = 6, pe
             grid.show(line, column, image)
         last = re.sub(r"^(series|group|image) |.*/", "", str(name))
         grid.name(line, f"{short_name(last)}\n{len(members):,} images")
-    figure.suptitle(f"{several.map(len).sum():,} images in {len(several):,} groups", fontsize=10)
+    figure.suptitle(f"{several.map(len).sum():,} images in {counted(len(several), 'group')}", fontsize=10)
     return figure
 
 
@@ -130,7 +131,7 @@ def draw_rejected(images: ImageSet, rejected: pd.DataFrame, per_reason: int = 6)
         axis = figure.add_subplot(grid[-1, :])
         axis.axis("off")
         axis.text(0, 1, "\n".join(lines), transform=axis.transAxes, va="top", fontsize=8, parse_math=False)
-    figure.suptitle(f"Set aside: {len(rejected):,} files", fontsize=10)
+    figure.suptitle(f"Set aside: {counted(len(rejected), 'file')}", fontsize=10)
     return figure
 
 

@@ -29,6 +29,7 @@ from scipy.special import expit, logit
 from cnn_transfer.evaluation.curve_points import SCRATCH, TRANSFER, CurvePoint
 from cnn_transfer.evaluation.figures import BASELINE_COLOUR, TRANSFER_COLOUR, Figure, new_figure
 from cnn_transfer.evaluation.intervals import Units, proportion_interval
+from cnn_transfer.evaluation.probabilities import counted
 from cnn_transfer.evaluation.verdict import compare_over_seeds
 
 SAMPLES_AT_ONCE = 200  # of the bootstrap; a sample has a weight for each test image
@@ -226,14 +227,16 @@ def describe_labels_saved(saved: Mapping[str, Any]) -> list[str]:
     if elsewhere:
         lines.append(f"Difference      {'; '.join(map(_difference, elsewhere))}")
     if verdict:
-        lines.append(f"Verdict         With {verdict['labels']} labels a class, {_lower(verdict['sentence'])}")
+        lines.append(
+            f"Verdict         With {counted(verdict['labels'], 'label')} a class, {_lower(verdict['sentence'])}"
+        )
     return [*lines, *saved["statements"]]
 
 
 def _difference(row: Mapping[str, Any]) -> str:
     """Of accuracies at the same number of labels, in words."""
     points, low, high = (100 * row[f"difference{end}"] for end in ("", "_low", "_high"))
-    return f"with {row['labels']} labels a class {points:+.1f} points ({low:+.1f} to {high:+.1f})"
+    return f"with {counted(row['labels'], 'label')} a class {points:+.1f} points ({low:+.1f} to {high:+.1f})"
 
 
 def _lower(sentence: str) -> str:
@@ -274,7 +277,7 @@ def draw_learning_curve(table: pd.DataFrame, saved: Mapping[str, Any]) -> Figure
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
     axes.set_xlabel("labels a class (logarithmic)")
     axes.set_ylabel(f"accuracy on {saved['test_images']:,} test images")
-    given = f"With {headline['labels']} labels a class"
+    given = f"With {counted(headline['labels'], 'label')} a class"
     if headline["worth_is"] == "not_known":
         axes.set_title(f"{given} the worth of the transfer is {headline['text']}", fontsize=10)
     else:
@@ -416,11 +419,10 @@ def saves_labels(row: Mapping[str, Any]) -> bool | None:
 
 
 def _sentence(row: Mapping[str, Any]) -> str:
-    text = f"With {row['labels']} labels a class the transfer is worth {row['text']} labels from scratch"
+    given = counted(row["labels"], "label")
+    text = f"With {given} a class the transfer is worth {row['text']} labels from scratch"
     if row["worth_is"] == "not_known":
-        text = (
-            f"How many labels from scratch the transfer is worth with {row['labels']} labels a class is {row['text']}"
-        )
+        text = f"How many labels from scratch the transfer is worth with {given} a class is {row['text']}"
     ends = {True: ".", False: ": IT IS WORTH FEWER THAN IT WAS GIVEN.", None: ": whether it saves labels is not clear."}
     return text + ends[saves_labels(row)]
 
@@ -428,12 +430,15 @@ def _sentence(row: Mapping[str, Any]) -> str:
 def _statements(
     headline: Mapping[str, Any], asked: int, scratch: Sequence[int], transfer_seeds: int, scratch_seeds: int
 ) -> list[str]:
-    found = []
+    found, first = [], counted(scratch[0], "label")
     if headline["labels"] != asked:
-        found.append(f"{asked} labels a class were not measured; the sentence is about {headline['labels']}.")
+        were = "was" if asked == 1 else "were"
+        found.append(
+            f"{counted(asked, 'label')} a class {were} not measured; the sentence is about {headline['labels']}."
+        )
     if headline["worth_is"] == "not_known":
         found.append(
-            f"The worth may lie before the curve from scratch, which begins at {scratch[0]} labels a class, as well as "
+            f"The worth may lie before the curve from scratch, which begins at {first} a class, as well as "
             f"beyond its end at {scratch[-1]}: more test images or seeds narrow it down."
         )
     elif headline["worth_high_is"] == "more_than":
@@ -442,7 +447,7 @@ def _statements(
             "with scratch_labels_per_class, as far as there are labels."
         )
     elif headline["worth_low_is"] == "at_most":
-        found.append(f"The curve from scratch begins at {scratch[0]} labels a class, and nothing is read before.")
+        found.append(f"The curve from scratch begins at {first} a class, and nothing is read before.")
     if min(transfer_seeds, scratch_seeds) == 1:
         found.append("With one seed the intervals know nothing of other draws of labels and weights.")
     return found

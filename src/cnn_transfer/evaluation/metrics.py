@@ -354,8 +354,9 @@ class _Judged:
         counts = self.true.sum(axis=0)[self.occurring]
         rare = int(np.sum(counts < FEW_A_CLASS))
         if len(counts) > 1 and rare > RARE_CLASSES * len(counts):
+            have = "has" if rare == 1 else "have"
             found.append(
-                f"{rare} of {len(counts)} classes have fewer than {FEW_A_CLASS} test images: macro F1 and AUROC, and "
+                f"{rare} of {len(counts)} classes {have} fewer than {FEW_A_CLASS} test images: macro F1 and AUROC, and "
                 "their intervals, are less sure than they look."
             )
         if groups == 1:

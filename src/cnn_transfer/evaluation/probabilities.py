@@ -32,6 +32,11 @@ def percent_text(share: float) -> str:
     return f"{text}%"
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things in words: 1 image, 2 images."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 class Probabilities(NamedTuple):
     """What a table of n predictions among c classes says.
 

@@ -34,7 +34,13 @@ import pandas as pd
 from cnn_transfer.evaluation.figures import Figure, new_figure
 from cnn_transfer.evaluation.intervals import Units, proportion_interval
 from cnn_transfer.evaluation.predictions import judged_on, left_out_rows, units_of
-from cnn_transfer.evaluation.probabilities import Probabilities, confidence_text, percent_text, read_probabilities
+from cnn_transfer.evaluation.probabilities import (
+    Probabilities,
+    confidence_text,
+    counted,
+    percent_text,
+    read_probabilities,
+)
 
 MOST_ROWS = 200
 # Fixed, so that the labels of validation images have no part in it; dense where calibrated confidences lie.
@@ -211,13 +217,15 @@ def measure_threshold(test: pd.DataFrame, threshold: float | None, confidence: f
     if not n:
         statement = "There are no test images to measure the threshold on."
     elif threshold is None:
-        statement = f"Without a threshold none of {n:,} test images is answered."
+        statement = f"Without a threshold none of {counted(n, 'test image')} is answered."
     elif not count:
-        statement = f"None of {n:,} test images is at least {confidence_text(threshold)} sure, none is answered."
+        statement = (
+            f"None of {counted(n, 'test image')} is at least {confidence_text(threshold)} sure, none is answered."
+        )
     else:
         statement = (
-            f"The network is sure enough of {share[0]:.1%} of {n:,} test images, {accuracy[0]:.1%} of these right "
-            f"({accuracy[1]:.1%}–{accuracy[2]:.1%})."
+            f"The network is sure enough of {share[0]:.1%} of {counted(n, 'test image')}, {accuracy[0]:.1%} of "
+            f"these right ({accuracy[1]:.1%}–{accuracy[2]:.1%})."
         )
     return {
         "threshold": threshold,

@@ -79,11 +79,13 @@ class SplitRule(Parameters):
             empty = [side for side in DRAWN_SIDES if side not in draws and not (images["split"] == side).any()]
             if sum(sides) > len(free):
                 found[str(label)] = (
-                    f"{len(free)} images, needed {sum(sides)} "
+                    f"{len(free)} image{'' if len(free) == 1 else 's'}, needed {sum(sides)} "
                     f"({training} training + {validation} validation + {test} test)"
                 )
             elif groups < len(sides):
-                found[str(label)] = f"{groups} groups, needed {len(sides)}, since a group stays on one side"
+                found[str(label)] = (
+                    f"{groups} group{'' if groups == 1 else 's'}, needed {len(sides)}, since a group stays on one side"
+                )
             elif empty:
                 found[str(label)] = _none_given(empty[0])
         return found

@@ -72,11 +72,6 @@ seconds = _numeric(lambda value: f"{value:.1f}")
 probability = _numeric(lambda value: f"{value:.4f}")
 
 
-def counted(number: int, noun: str) -> str:
-    """A number of things in words: 1 image, 2 images."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
-
-
 def truth(value: Any) -> Cell:
     """Yes or no."""
     return Cell(MISSING if _is_missing(value) else "yes" if value else "no", is_text=True)

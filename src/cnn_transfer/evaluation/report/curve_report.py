@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from cnn_transfer.evaluation.learning_curve import SIDES, saves_labels
+from cnn_transfer.evaluation.probabilities import counted
 from cnn_transfer.evaluation.report.blocks import (
     Column,
     Notice,
@@ -17,7 +18,6 @@ from cnn_transfer.evaluation.report.blocks import (
     Tiles,
     amount,
     count,
-    counted,
     picture,
     points,
     render,
@@ -69,8 +69,8 @@ def write_curve_report(curve: pd.DataFrame, saved: Mapping[str, Any], plot: str,
     kind, box = BOXES[saves_labels(saved["headline"])]
     return render(
         title=f"Labels of {target} that a transfer from {source} saves",
-        subtitle=f"Accuracy by labels a class on {saved['test_images']:,} test images that nothing was chosen on, "
-        f"{counted(saved['seeds'], 'draw')} of labels, weights and order at each point.",
+        subtitle=f"Accuracy by labels a class on {counted(saved['test_images'], 'test image')} that nothing was chosen "
+        f"on, {counted(saved['seeds'], 'draw')} of labels, weights and order at each point.",
         verdict={"kind": kind, "title": box, "sentence": saved["sentence"]},
         sections=[_worth(saved, plot), _verdict(saved["verdict_over_seeds"]), _numbers(curve, saved)],
         footer="Every figure of this page is in full in labels_saved.json, or in the data set that its table names. "
@@ -104,7 +104,8 @@ def _worth(saved: Mapping[str, Any], plot: str) -> Section:
 
 def _worth_tile(row: Mapping[str, Any]) -> Tile:
     """A number where it was measured, else the words for it; below it the interval."""
-    name, worth, measured = f"{row['labels']:,} labels a class are worth", row["worth"], row["worth_is"] == "measured"
+    name = f"{counted(row['labels'], 'label')} a class {'is' if row['labels'] == 1 else 'are'} worth"
+    worth, measured = row["worth"], row["worth_is"] == "measured"
     if measured and row["worth_low_is"] == row["worth_high_is"] == "measured":
         return Tile(name, amount(worth, row["worth_low"], row["worth_high"]), "from scratch", source=SAVED)
     text, _, interval = row["text"].partition(" (")
@@ -123,7 +124,7 @@ def _verdict(verdict: Mapping[str, Any] | None) -> Section:
         Tile(
             "Transfer less from scratch, points",
             points(*(verdict[f"difference{end}"] for end in ("", "_low", "_high"))),
-            f"at {verdict['labels']:,} labels a class",
+            f"at {counted(verdict['labels'], 'label')} a class",
             source=SAVED,
         ),
         Tile(

@@ -4,6 +4,7 @@ from typing import Any
 
 import pandas as pd
 
+from cnn_transfer.evaluation.probabilities import counted
 from cnn_transfer.evaluation.report.blocks import (
     MOST_CLASSES,
     Cell,
@@ -13,7 +14,6 @@ from cnn_transfer.evaluation.report.blocks import (
     Tile,
     Tiles,
     count,
-    counted,
     picture,
     table,
 )

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from cnn_transfer.evaluation.probabilities import counted
 from cnn_transfer.evaluation.report.blocks import (
     Column,
     Details,
@@ -9,7 +10,6 @@ from cnn_transfer.evaluation.report.blocks import (
     Section,
     Text,
     count,
-    counted,
     picture,
     points,
     share,

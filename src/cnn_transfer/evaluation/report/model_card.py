@@ -13,8 +13,8 @@ import pandas as pd
 import yaml
 
 from cnn_transfer.evaluation.calibration import NONE
-from cnn_transfer.evaluation.probabilities import confidence_text, percent_text
-from cnn_transfer.evaluation.report.blocks import counted, page_environment, share
+from cnn_transfer.evaluation.probabilities import confidence_text, counted, percent_text
+from cnn_transfer.evaluation.report.blocks import page_environment, share
 from cnn_transfer.images import ImageFormat
 
 RANDOM_WEIGHTS = "random weights"  # where a network comes from that nothing was transferred to

@@ -3,7 +3,8 @@
 Every number of the page is in the summary or in a table that the run keeps; the tables of the page name theirs.
 """
 
-from cnn_transfer.evaluation.report.blocks import counted, render
+from cnn_transfer.evaluation.probabilities import counted
+from cnn_transfer.evaluation.report.blocks import render
 from cnn_transfer.evaluation.report.damage import damage
 from cnn_transfer.evaluation.report.data import data
 from cnn_transfer.evaluation.report.explanations import explanations
