@@ -173,6 +173,7 @@ def test_two_sides_that_are_always_right_save_and_cost_nothing(seeds, images):
     )
     lines = describe_labels_saved(result | {"verdict_over_seeds": None})
     assert sum("what 5 are worth is not known (5.0 to 40 as measured); what 10" in line for line in lines) == 1
+    assert any(line.startswith("Note            The worth may lie before the curve from scratch") for line in lines)
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
@@ -340,6 +341,9 @@ def test_the_picture_shows_both_sides_and_the_headline(level):
     assert ("not known" in result["headline"]["text"]) == (level == 1)
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["transfer", "from scratch"]
     assert axes.get_xscale() == "log"
+    (alone,) = (lines for lines in axes.collections if hasattr(lines, "get_segments"))  # the interval of the one point
+    (row,) = (row for row in result["curve"] if row["side"] == "transfer")
+    assert alone.get_segments()[0][:, 1].tolist() == [row["accuracy_low"], row["accuracy_high"]]
     svg = as_svg(axes.figure)
     for colour in re.findall("#[0-9a-f]{6}", svg):
         assert max(bytes.fromhex(colour[1:])) > 0x80, f"{colour} is not seen on a dark page"

@@ -230,7 +230,7 @@ def describe_labels_saved(saved: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"Verdict         With {counted(verdict['labels'], 'label')} a class, {_lower(verdict['sentence'])}"
         )
-    return [*lines, *saved["statements"]]
+    return [*lines, *(f"Note            {statement}" for statement in saved["statements"])]
 
 
 def _difference(row: Mapping[str, Any]) -> str:
@@ -255,7 +255,10 @@ def draw_learning_curve(table: pd.DataFrame, saved: Mapping[str, Any]) -> Figure
     curve = pd.DataFrame(saved["curve"])
     for side, colour in ((TRANSFER, TRANSFER_COLOUR), (SCRATCH, BASELINE_COLOUR)):
         mean, each = curve[curve["side"] == side], table[table["side"] == side]
-        axes.fill_between(mean["labels"], mean["accuracy_low"], mean["accuracy_high"], color=colour, alpha=0.18, lw=0)
+        band = mean["labels"], mean["accuracy_low"], mean["accuracy_high"]
+        axes.fill_between(*band, color=colour, alpha=0.18, lw=0)
+        if len(mean) == 1:  # there is nothing to fill
+            axes.vlines(*band, color=colour, alpha=0.18, lw=8)
         axes.plot(mean["labels"], mean["accuracy"], "o-", ms=4, color=colour, label=SIDES[side])
         axes.plot(each["labels"], each["accuracy"], ".", ms=3, color=colour, alpha=0.6)
     headline = saved["headline"]

@@ -55,6 +55,7 @@ def test_the_box_says_whether_labels_are_saved(accuracy, kind, title):
 
 def test_a_worth_is_a_number_with_its_interval_where_all_of_it_was_measured():
     page, saved = page_of({5: 0.65})
+    assert "The arrow leads" in page
     row = saved["rows"][0]
     assert f'data-value="{row["worth"]}" data-low="{row["worth_low"]}" data-high="{row["worth_high"]}"' in page
 
@@ -70,6 +71,7 @@ def test_where_nothing_is_known_the_box_the_tile_and_the_verdict_agree():
     assert box(page) == ("neutral", "● No clear saving of labels", saved["sentence"])
     assert page.count('data-source="labels_saved">not known</span>') == 2
     assert "5.0 to 40 as measured; from scratch" in page
+    assert "The arrow leads" not in page
     assert saved["verdict_over_seeds"]["verdict"] == "neutral"
 
 

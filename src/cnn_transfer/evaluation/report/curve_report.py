@@ -83,6 +83,7 @@ def _worth(saved: Mapping[str, Any], plot: str) -> Section:
     described = "; ".join(
         f"{row['labels']} labels: {row['accuracy']:.1%}, worth {row['text']}" for row in saved["rows"]
     )
+    arrow = " The arrow leads from the labels of the transfer to those with which training from scratch is as good."
     return Section(
         "worth",
         "Labels saved",
@@ -93,8 +94,7 @@ def _worth(saved: Mapping[str, Any], plot: str) -> Section:
                 plot,
                 "Learning curve",
                 f"Accuracy by labels a class: means with {level} intervals over test images and trainings; a dot "
-                "is one training. The arrow leads from the labels of the transfer to those with which training from "
-                "scratch is as good.",
+                f"is one training.{'' if saved['headline']['worth_is'] == 'not_known' else arrow}",
                 f"Transfer with {described}",
             ),
             *([Notice(saved["statements"])] if saved["statements"] else []),
