@@ -78,6 +78,8 @@ def test_names_cannot_break_the_markdown(written):
     assert r"| a\|b | 20 | 100.0% | 70.0% |" in body
     assert "<i>" not in body.replace(r"\<i\>", "")
     assert r"Transfer is \*better\*." in body
+    formula = write_model_card(CARD, METRICS, PER_CLASS, SUMMARY | {"sentence": "Costs $2$, ~3~ &amp; more."})
+    assert r"Costs \$2\$, \~3\~ \&amp; more." in formula  # no formula, not struck out
 
 
 def test_no_class_is_called_the_weakest_where_all_images_are_right():

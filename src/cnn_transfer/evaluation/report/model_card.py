@@ -19,7 +19,7 @@ from cnn_transfer.images import ImageFormat
 
 RANDOM_WEIGHTS = "random weights"  # where a network comes from that nothing was transferred to
 METRICS = {"accuracy": "Accuracy", "macro_f1": "Macro F1", "balanced_accuracy": "Balanced accuracy"}
-MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\|`*_<>[]#"} | {"\n": " "})
+MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\|`*_<>[]#$~&"} | {"\n": " "})
 
 
 def write_model_card(
