@@ -152,6 +152,7 @@ def test_randomisation_check_fails_a_method_that_shows_the_image(tiny_network):
     assert check["passes"] is False
     assert check["correlation"] == pytest.approx(1)
     assert "FAILED" in check["statement"]
+    assert "a rank correlation of 1.00 (at most 1.00, which must be below 0.50)" in check["statement"]
 
 
 def test_randomisation_check_fails_a_method_whose_maps_are_noise(tiny_network):

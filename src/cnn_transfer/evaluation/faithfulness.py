@@ -201,12 +201,13 @@ def randomisation_check(
             f"Received: {len(trained)}; {undefined} of {pairs['pairs']} pairs of maps had no ranks to compare.",
         }
     low, high = min(interval.low for interval in intervals), max(interval.high for interval in intervals)
-    passes = bool(high < min(HIGHEST_CORRELATION, stability.low))
+    limit = min(HIGHEST_CORRELATION, stability.low)
+    passes = bool(high < limit)
     mean, magnitude = float(np.nanmean(correlations)), float(np.nanmean(magnitudes))
     statement = (
         f"Randomisation check {'passed' if passes else 'FAILED'}: with random weights the maps keep a rank correlation "
-        f"of {mean:.2f} (at most {min(1.0, high):.2f}), with the same weights and an image changed invisibly "
-        f"{stability.estimate:.2f}."
+        f"of {mean:.2f} (at most {min(1.0, high):.2f}, which must be below {limit:.2f}), with the same weights and an "
+        f"image changed invisibly {stability.estimate:.2f}."
     )
     if passes and magnitude > HIGHEST_CORRELATION:
         statement += (
