@@ -97,6 +97,13 @@ def test_a_value_is_written_for_people_and_kept_in_full(cell, text, value, ends)
     assert (cell.text, cell.value, cell.range) == (text, value, ends)
 
 
+def test_short_text_is_not_broken_and_long_text_is_where_names_are():
+    frame = pd.DataFrame({"name": ["2/3 of the resolution", "a/folder/with_a_long_name.png"]})
+    text = page(table("t", frame, [Column("name", "name")], "names"))
+    assert ">2/3 of the resolution</td>" in text
+    assert "a/<wbr>folder/<wbr>with_<wbr>a_<wbr>long_<wbr>name.png" in text
+
+
 def test_every_kind_of_block_is_on_the_page_in_order():
     frame = pd.DataFrame({"label": ["a", "b"], "accuracy": [0.5, None]})
     text = page(
