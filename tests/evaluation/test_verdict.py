@@ -468,6 +468,12 @@ def test_negative_transfer_is_followed_by_what_to_try_with_its_evidence(predicti
     )
     assert "block3 alone gets 60.0% of left-out training images right (+5.0 points over random weights)" in advice
     assert "migrate_model.taps to [block1, block2]" in advice
+    drawn = {"accuracy": 0.9, "images": 200, "depths_chosen_on": {"images": 100, "accuracy": 0.72}}
+    together = {**PLAN, "evidence": {**PLAN["evidence"], "transferred": drawn}}
+    advice = " ".join(compare(wrong, right, random, TARGET_LOG, BASELINE_LOG, 100, 0.95, DEPTHS, together)["advice"])
+    assert (
+        "No other cut promises more: the chosen depths together get 72.0% of left-out training images right" in advice
+    )
 
 
 def test_a_source_that_helps_is_not_blamed_for_a_method_that_loses(predictions):

@@ -36,6 +36,7 @@ __all__ = [
     "from_to",
     "new_figure",
     "short_name",
+    "on_the_same_images",
     "show_images",
 ]
 
@@ -175,10 +176,10 @@ def draw_depths(depths: pd.DataFrame, plan: Mapping[str, Any]) -> Figure:
     if depths["random_accuracy"].notna().any():
         axes.plot(places, depths["random_accuracy"], "o", ms=5, color=BASELINE_COLOUR, label="random weights, alone")
     evidence = plan["evidence"]
-    reached = {"all chosen depths": (_on_the_same_images(evidence["transferred"]), TRANSFER_COLOUR, "-")}
+    reached = {"all chosen depths": (on_the_same_images(evidence["transferred"]), TRANSFER_COLOUR, "-")}
     if "random_weights" in evidence:
         reached["the same on random weights"] = (
-            _on_the_same_images(evidence["random_weights"]),
+            on_the_same_images(evidence["random_weights"]),
             BASELINE_COLOUR,
             "-",
         )
@@ -199,7 +200,7 @@ def draw_depths(depths: pd.DataFrame, plan: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def _on_the_same_images(evidence: Mapping[str, Any]) -> float:
+def on_the_same_images(evidence: Mapping[str, Any]) -> float:
     """Accuracy of the chosen depths where that of each was measured: on all training images, or on a draw of them."""
     drawn = evidence["depths_chosen_on"]
     return float(evidence["accuracy"] if drawn["images"] == evidence["images"] else drawn["accuracy"])

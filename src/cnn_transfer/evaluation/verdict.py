@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cnn_transfer.evaluation.figures import on_the_same_images
 from cnn_transfer.evaluation.intervals import Groups, Interval, Units, proportion_interval
 from cnn_transfer.evaluation.predictions import PROBABILITY
 
@@ -416,7 +417,7 @@ def _advice(
         )
     elif verdict == "negative":
         advice.append(f"Try another source; what each adds over random weights: {RANK_SOURCES}")
-    return advice + (_another_cut(depths) if verdict == "negative" or helps is False else [])
+    return advice + (_another_cut(depths, plan) if verdict == "negative" or helps is False else [])
 
 
 def _seen_in_training(plan: Mapping[str, Any] | None) -> str:
@@ -428,7 +429,7 @@ def _seen_in_training(plan: Mapping[str, Any] | None) -> str:
     return f"; on left-out training images {points:+.1f} points, standard error {error:.1f}"
 
 
-def _another_cut(depths: pd.DataFrame | None) -> list[str]:
+def _another_cut(depths: pd.DataFrame | None, plan: Mapping[str, Any] | None) -> list[str]:
     """The depth that knows most beyond random weights, when it is not the deepest one that is read."""
     if depths is None or depths.empty or not depths["used"].any():
         return []
@@ -445,9 +446,16 @@ def _another_cut(depths: pd.DataFrame | None) -> list[str]:
         return [f"No other cut promises more: {known(best)}, the most of all depths."]
     if table["accuracy"][best] <= table["accuracy"][present]:
         return [f"No other cut promises more: {known(present)}, and {known(best)}."]
+    chosen = ((plan or {}).get("evidence") or {}).get("transferred")
+    if chosen and table["accuracy"][best] <= (together := on_the_same_images(chosen)):
+        return [
+            f"No other cut promises more: the chosen depths together get {together:.1%} of left-out training images "
+            f"right, and {known(best)}."
+        ]
     taps = ", ".join(table["tap"][: best + 1])
     return [
-        f"Try another cut: {known(best)}, and the present cut, {known(present)}. Set migrate_model.taps to [{taps}]."
+        f"Try another cut: {known(best)}; where the network is cut now, {known(present)}. Set migrate_model.taps to "
+        f"[{taps}]."
     ]
 
 
