@@ -118,6 +118,8 @@ def test_the_summary_has_each_key_figure(results):
     ):
         assert part in text
     assert "What to try" not in text
+    as_it_was = results.summary | {"calibration_error_before": results.summary["calibration_error"]}
+    assert "before calibration" not in said(replace(results, summary=as_it_was), "summary")
 
 
 @pytest.mark.parametrize(
@@ -485,4 +487,5 @@ def test_depths_that_were_judged_on_a_draw_of_images_say_so(results):
         "depths_chosen_on": {"images": 500, "classes": 42, "accuracy": 0.6},
     }
     text = said(replace(results, transfer_plan=decided), "plan")
+    assert "Permuted labels reach on average a little less than chance" in text
     assert "on 500 of 2,904 training images, drawn from 42 classes, that it was not fitted to" in text

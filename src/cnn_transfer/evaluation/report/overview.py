@@ -124,7 +124,9 @@ def _trust(results: RunResults) -> list[Tile]:
         Tile(
             "Its probabilities are off by",
             share(summary["calibration_error"]),
-            f"on average; {share(summary['calibration_error_before']).text} before calibration",
+            "on average"
+            if summary["calibration_error"] == summary["calibration_error_before"]
+            else f"on average; {share(summary['calibration_error_before']).text} before calibration",
             "calibration_error",
         ),
         Tile("Sure enough to answer", share(summary["answered_share"]), sure, "answered_share"),

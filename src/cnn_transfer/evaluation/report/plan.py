@@ -68,7 +68,8 @@ def plan(results: RunResults) -> Section:
                 results.depth_plot,
                 "What each depth knows",
                 f"Accuracy of a head on each depth alone, on {_judged_on(decided)} that it was not fitted to. Permuted "
-                "labels reach a little less than chance, since the class of the image left out is the rarer one.",
+                "labels reach on average a little less than chance, since the class of the image left out is the rarer "
+                "one; one permutation of a few images may reach more.",
                 f"Accuracy by depth: {known}",
             ),
             table(
