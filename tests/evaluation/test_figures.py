@@ -168,13 +168,13 @@ def test_mistakes_are_shown_with_the_most_confident_first(shapes, predictions_ta
         ["row", "row", "blob", "blob"],
         ["row", "blob", "row", "column"],
         shapes.class_names,
-        confidences=[0.99, 0.5, 0.9, 0.6],
+        confidences=[0.99, 0.5, 0.997, 0.6],
     ).assign(id=shapes.table["id"].iloc[[350, 351, 1, 2]].tolist())
     figure = draw_mistakes(shapes, table, shown=2)
     render(figure)
     np.testing.assert_array_equal(shown(figure), shapes.pixels(np.array([1, 2]))[..., 0])
     titles = [text.get_text() for text in figure.axes[0].texts]
-    assert titles == ["blob → row\n90% sure", "blob → column\n60% sure"]
+    assert titles == ["blob → row\n> 99% sure", "blob → column\n60% sure"]
     assert figure.get_suptitle() == "The 2 most confident mistakes (true → predicted)"
     assert draw_mistakes(shapes, table, shown=1).get_suptitle() == "The most confident mistake (true → predicted)"
 

@@ -32,7 +32,7 @@ from cnn_transfer.evaluation.figures import (
     short_name,
     show_images,
 )
-from cnn_transfer.evaluation.probabilities import class_columns, counted, probabilities_of
+from cnn_transfer.evaluation.probabilities import class_columns, counted, probabilities_of, whole_percent
 from cnn_transfer.images import ImageSet
 from cnn_transfer.parameters import did_you_mean
 
@@ -198,7 +198,7 @@ def _description(row: Mapping[Hashable, Any]) -> str:
     """What stands beside an image that is explained."""
     label, predicted = (short_name(row[key]) for key in ("label", "predicted"))
     answer = "right" if row["correct"] else "wrong"
-    return f"true: {label}\npredicted: {predicted}\n{row['probability']:.0%} sure\n{answer}"
+    return f"true: {label}\npredicted: {predicted}\n{whole_percent(row['probability'])} sure\n{answer}"
 
 
 def _method(name: str, path_steps: int) -> Method:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cnn_transfer.evaluation.predictions import PREDICTED, confident_mistakes
+from cnn_transfer.evaluation.probabilities import whole_percent
 from cnn_transfer.images import ImageSet
 from cnn_transfer.images.thumbnails import reduced
 
@@ -35,8 +36,8 @@ __all__ = [
     "drawable",
     "from_to",
     "new_figure",
-    "short_name",
     "on_the_same_images",
+    "short_name",
     "show_images",
 ]
 
@@ -276,7 +277,8 @@ def draw_mistakes(images: ImageSet, predictions: pd.DataFrame, shown: int) -> Fi
     """The most confident mistakes, each with its true class, the predicted one and its probability."""
     wrong = confident_mistakes(predictions, shown)
     titles = [
-        f"{from_to(row['label'], row['predicted'])}\n{row['confidence']:.0%} sure" for row in wrong.to_dict("records")
+        f"{from_to(row['label'], row['predicted'])}\n{whole_percent(row['confidence'])} sure"
+        for row in wrong.to_dict("records")
     ]
     most = "most confident mistake" if len(wrong) == 1 else f"{len(wrong)} most confident mistakes"
     heading = f"The {most} (true → predicted)" if len(wrong) else "No mistakes"

@@ -32,6 +32,11 @@ def percent_text(share: float) -> str:
     return f"{text}%"
 
 
+def whole_percent(probability: float) -> str:
+    """In whole percent, none of which is all or nothing."""
+    return "< 1%" if probability < 0.005 else "> 99%" if probability >= 0.995 else f"{probability:.0%}"
+
+
 def counted(number: int, noun: str) -> str:
     """A number of things in words: 1 image, 2 images."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")

@@ -18,6 +18,7 @@ from cnn_transfer.evaluation.figures import (
     new_figure,
     short_name,
 )
+from cnn_transfer.evaluation.probabilities import whole_percent
 from cnn_transfer.exporting.challenge import BETTER, NO_DIFFERENCE, WORSE
 from cnn_transfer.images import ImageSet
 
@@ -77,7 +78,7 @@ def draw_lost(images: ImageSet, changes: pd.DataFrame) -> Figure:
     lost = changes[changes["change"] == "lost"]
     gained = len(changes) - len(lost)
     titles = [
-        f"{from_to(row['label'], row['predicted'])}\n{row['confidence']:.0%} sure"
+        f"{from_to(row['label'], row['predicted'])}\n{whole_percent(row['confidence'])} sure"
         + (", withheld" if row["withheld"] else "")
         for row in lost.head(MOST_PICTURES).to_dict("records")
     ]

@@ -25,7 +25,7 @@ import pandas as pd
 from cnn_transfer.evaluation import Figure
 from cnn_transfer.evaluation.figures import draw_sheet, draw_words, short_name
 from cnn_transfer.evaluation.intervals import Interval, anytime_bound, anytime_interval
-from cnn_transfer.evaluation.probabilities import percent_text
+from cnn_transfer.evaluation.probabilities import percent_text, whole_percent
 from cnn_transfer.evaluation.report.label_page import MOST_PX, Question, write_label_page
 from cnn_transfer.evaluation.selective import fewest_images
 from cnn_transfer.images import DecodedImages, ImageFormat, ImageListing, ImageSet, UnusableSetError
@@ -367,7 +367,7 @@ def draw_audit_mistakes(answers: pd.DataFrame, images: ImageSet) -> Figure:
         return draw_words(f"None of {len(answered):,} answers is wrong" if len(answered) else "No answer was looked at")
     shown = wrong.head(SHOWN)
     titles = [
-        f"{short_name(row['predicted'], NAME)} {row['confidence']:.0%}\n"
+        f"{short_name(row['predicted'], NAME)} {whole_percent(row['confidence'])}\n"
         + ("none of these" if pd.isna(row["label"]) else f"is {short_name(row['label'], NAME)}")
         for row in shown.to_dict("records")
     ]

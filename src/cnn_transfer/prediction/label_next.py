@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from cnn_transfer.evaluation import Figure
 from cnn_transfer.evaluation.figures import draw_sheet, short_name
+from cnn_transfer.evaluation.probabilities import whole_percent
 from cnn_transfer.evaluation.report.label_page import Question, write_label_page
 from cnn_transfer.images import TRAINING_ONLY, ImageSet, UnusableSetError
 from cnn_transfer.prediction.predictor import Predictor
@@ -112,8 +113,8 @@ def draw_images_to_label(images: ImageSet, table: pd.DataFrame, shown: int = 48)
     """
     part = table.head(shown)
     titles = [
-        f"{short_name(row['suggested'], NAME)} {row['probability_of_suggested']:.0%}\n"
-        f"{short_name(row['other'], NAME)} {row['probability_of_other']:.0%}"
+        f"{short_name(row['suggested'], NAME)} {whole_percent(row['probability_of_suggested'])}\n"
+        f"{short_name(row['other'], NAME)} {whole_percent(row['probability_of_other'])}"
         for row in part.to_dict("records")
     ]
     return draw_sheet(images, part["id"], titles, f"Images to label: {len(table):,}, the most informative first")
@@ -156,7 +157,7 @@ def describe_images_to_label(table: pd.DataFrame, command: str) -> list[str]:
         command: That runs the pipeline, with its environment.
     """
     first = table.iloc[0]
-    doubts = f"{first['suggested']} ({first['probability_of_suggested']:.0%}) or {first['other']}"
+    doubts = f"{first['suggested']} ({whole_percent(first['probability_of_suggested'])}) or {first['other']}"
     lines = [f"To label        {len(table):,} of the images without a label, first {first['id']}: {doubts}?"]
     if strange := int(table["unfamiliar"].fillna(False).sum()):
         lines.append(f"                {strange:,} are unlike the training images: perhaps of none of the classes")

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cnn_transfer.evaluation.probabilities import whole_percent
 from cnn_transfer.evaluation.report.blocks import page_environment
 from cnn_transfer.images import ImageSet, thumbnail
 
@@ -105,15 +106,10 @@ def _card(question: Question, pixels: np.ndarray, classes: Sequence[str] | None)
     likely = dict(question.likely)
     names = list(likely) if classes is None else classes
     picture = base64.b64encode(thumbnail(pixels, MOST_PX)).decode()
-    buttons = [{"name": name, "sure": _share(likely[name]) if name in likely else ""} for name in names]
+    buttons = [{"name": name, "sure": whole_percent(likely[name]) if name in likely else ""} for name in names]
     return {
         "id": question.id,
         "text": question.text,
         "picture": f"data:image/webp;base64,{picture}",
         "buttons": buttons,
     }
-
-
-def _share(probability: float) -> str:
-    """In whole percent, none of which is all or nothing."""
-    return "< 1%" if probability < 0.005 else "> 99%" if probability >= 0.995 else f"{probability:.0%}"
