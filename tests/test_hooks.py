@@ -40,6 +40,11 @@ def test_check_refuses_wrong_parameters_with_all_of_them():
         ("words without a name before them", 20, "words without a name\nbefore them"),
         ("Labels          data/a-very-long/path.parquet", 20, "Labels\n                data/a-very-long/path.parquet"),
         ("Use it          kedro run --params seed=1", 20, "Use it          kedro run --params seed=1"),
+        (
+            "To try          Rank more of them: kedro run --env mine --pipelines rank_sources",
+            40,
+            "To try          Rank more of them:\n                kedro run --env mine --pipelines rank_sources",
+        ),
         ("Verdict         better, and cheaper", None, "Verdict         better, and cheaper"),
         ("Labels a class  1   2    3", 30, "Labels a class  1   2    3"),
     ],

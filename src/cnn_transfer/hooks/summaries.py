@@ -36,7 +36,8 @@ EXPORTS, CHAMPION, RELEASE = "export_table", "champion_comparison", "release"
 RUNS, CHANGES = "runs_table", "runs_differences"
 AUDIT, AUDIT_SAMPLE, POPULATION, AUDIT_PAGE = "audit_result", "audit_sample", "audit_population", "audit_page"
 KNOWN = "audit_known"
-COMMAND = "kedro run --"
+# It is copied as it stands, so it stays on one line.
+COMMAND = r"kedro run(?: --\S+(?: (?!-)\S+)?)+"
 MOST_COLUMNS = 120
 PREDICTIONS, COUNTS, DRIFT = "predictions", "prediction_counts", "drift"
 
@@ -48,11 +49,13 @@ def wrapped(line: str, width: int | None) -> str:
         line: A name, two spaces or more, and a text; or spaces and a text.
         width: Of the terminal, characters; None: no terminal, where lines stay whole for other programs.
     """
-    if width is None or len(line) <= width or COMMAND in line:  # a command is copied as it stands
-        return line
     beginning = re.match(r"\s*(?:\S.*?\s{2,})?", line)
-    indent = " " * (len(beginning[0]) if beginning else 0)
-    return textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    start = len(beginning[0]) if beginning else 0
+    if width is None or len(line) <= width or re.match(COMMAND, line[start:]):
+        return line
+    line, indent = re.sub(COMMAND, lambda command: command[0].replace(" ", "\0"), line), " " * start
+    filled = textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return filled.replace("\0", " ")
 
 
 class IntakeHooks:
