@@ -142,6 +142,14 @@ def test_the_picture_has_a_row_for_each_run_that_can_be_read(runs):
     assert draw_runs(runs_table(runs[:1]), differences(runs)).get_suptitle() == "1 run, in percent"
 
 
+def test_a_gain_over_a_baseline_that_failed_is_not_called_positive():
+    failed = collect_runs({"1": summary(baseline_failed=True)}, {"1": made_with()})
+    table = runs_table(failed)
+    assert "; baseline failed, +5.0 points over from scratch" in describe_runs(table, differences(failed))[0]
+    _, right = draw_runs(table, differences(failed)).axes
+    assert [text.get_text() for text in right.get_legend().get_texts()] == ["baseline failed"]
+
+
 def test_the_numbers_along_the_axes_are_those_of_their_places(runs):
     figure = draw_runs(runs_table(runs), differences(runs))
     for axes, limits in zip(figure.axes, [(0.955, 0.98), (-0.0025, 0.02)], strict=True):

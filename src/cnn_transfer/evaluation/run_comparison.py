@@ -26,7 +26,8 @@ WORDS = ["verdict", "source", "strategy", "delivered", "precision"]
 NEEDED = ["target_accuracy", "target_accuracy_low", "target_accuracy_high"]
 COMPLETE, UNKNOWN, SKIPPED = "complete", "provenance unknown", "skipped"
 COMPARED = ("parameters", "data", "precision", "python", "packages", "hardware")
-VERDICT_COLOURS = {"positive": TRANSFER_COLOUR, "negative": BASELINE_COLOUR}
+FAILED = "baseline failed"
+VERDICT_COLOURS = {"positive": TRANSFER_COLOUR, "negative": BASELINE_COLOUR, FAILED: "#bbbbbb"}
 MOST_DRAWN = 40  # runs, the newest
 
 
@@ -76,6 +77,8 @@ def runs_table(runs: Sequence[Run]) -> pd.DataFrame:
         seconds = seconds_of_run(run.summary) if isinstance(run.summary.get("seconds"), Mapping) else {}
         row: dict[str, Any] = {"run": run.version, "status": run.status, "problem": run.problem}
         row |= {name: _text(run.summary.get(name)) for name in WORDS}
+        if run.summary.get("baseline_failed"):  # a gain over what has learnt nothing is no verdict
+            row["verdict"] = FAILED
         row |= {name: _number(run.summary.get(name)) for name in FIGURES}
         row |= {name: _number(run.summary.get(name)) for name in ("n_train", "n_validation", "n_test")}
         times = [_number(value) for value in seconds.values()]
@@ -124,7 +127,7 @@ def draw_runs(table: pd.DataFrame, changes: pd.DataFrame) -> Figure:
     )
     left.set_xlabel("accuracy on test images")
     left.set_ylim(-0.6, max(1, len(shown)) - 0.4)
-    above: dict[str, Any] = {"fontsize": 8, "loc": "lower center", "bbox_to_anchor": (0.5, 1), "ncols": 3}
+    above: dict[str, Any] = {"fontsize": 8, "loc": "lower center", "bbox_to_anchor": (0.5, 1), "ncols": 4}
     left.legend(**above, frameon=False)
     right.axvline(0, color="#666666", lw=1)
     for place, (_, row) in zip(places, shown.iterrows(), strict=True):
@@ -132,7 +135,7 @@ def draw_runs(table: pd.DataFrame, changes: pd.DataFrame) -> Figure:
             colour = VERDICT_COLOURS.get(row["verdict"], "#666666")
             error = _distances(row.to_frame().T, "difference")
             right.errorbar(row["difference"], place, xerr=error, fmt="o", ms=5, capsize=3, color=colour)
-    for verdict in ("positive", "neutral", "negative"):
+    for verdict in ("positive", "neutral", "negative", FAILED):
         if verdict in set(shown["verdict"]):
             colour = VERDICT_COLOURS.get(verdict, "#666666")
             right.plot([], [], "o", ms=5, color=colour, label=verdict)

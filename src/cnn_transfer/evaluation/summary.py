@@ -81,6 +81,7 @@ def summarise(
         "difference_low": verdict["difference_low"],
         "difference_high": verdict["difference_high"],
         "verdict": verdict["verdict"],
+        "baseline_failed": verdict["baseline_failed"] and not verdict["baseline_unproven"],
         "knowledge": verdict["knowledge"],
         "method": verdict["method"],
         "sentence": verdict["sentence"],
