@@ -279,6 +279,8 @@ def test_the_lines_say_the_figures(make):
     lines = describe_summary(make())
     text = "\n".join(lines)
     assert "95.1% (93.0% to 96.7%) on 1,200 test images of screws, trained on 30 and validated on 15" in text
+    nearly = make() | {"target_accuracy": 2999 / 3000, "answered_accuracy": 2899 / 2900}
+    assert sum("> 99.9%" in line for line in describe_summary(nearly)) == 2
     assert " on 1 test image of screws, trained on 30" in "\n".join(describe_summary(make() | {"n_test": 1}))
     assert "From scratch    90.5% on the same images" in text
     assert "Random weights  85.0% by the same method" in text

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cnn_transfer.evaluation.predictions import PREDICTED, confident_mistakes
-from cnn_transfer.evaluation.probabilities import whole_percent
+from cnn_transfer.evaluation.probabilities import share_text, whole_percent
 from cnn_transfer.images import ImageSet
 from cnn_transfer.images.thumbnails import reduced
 
@@ -139,7 +139,7 @@ def draw_accuracies(networks: Mapping[str, Mapping[str, Any]]) -> Figure:
         colour = SOURCE_COLOUR if place else TRANSFER_COLOUR
         axes.plot([low, high], [place, place], lw=5, alpha=0.45, solid_capstyle="butt", color=colour)
         axes.plot(value, place, "o", ms=8, color=colour)
-        axes.annotate(f"{value:.1%}", (value, place), (0, 9), textcoords="offset points", ha="center", fontsize=9)
+        axes.annotate(share_text(value), (value, place), (0, 9), textcoords="offset points", ha="center", fontsize=9)
     axes.set_yticks(range(len(networks)), list(networks))
     axes.set_ylim(len(networks) - 0.5, -0.7)
     axes.set_xlabel("accuracy on the test images")

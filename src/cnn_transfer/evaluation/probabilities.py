@@ -32,6 +32,12 @@ def percent_text(share: float) -> str:
     return f"{text}%"
 
 
+def share_text(share: float) -> str:
+    """In per cent with one decimal, which does not call everything what is less."""
+    text = f"{share:.1%}"
+    return "> 99.9%" if text == "100.0%" and share < 1 - 1e-9 else text
+
+
 def whole_percent(probability: float) -> str:
     """In whole percent, none of which is all or nothing."""
     return "< 1%" if probability < 0.005 else "> 99%" if probability >= 0.995 else f"{probability:.0%}"

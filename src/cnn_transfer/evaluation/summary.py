@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from cnn_transfer.evaluation.backgrounds import warn_of_backgrounds
-from cnn_transfer.evaluation.probabilities import confidence_text
+from cnn_transfer.evaluation.probabilities import confidence_text, share_text
 from cnn_transfer.evaluation.reliance import describe_reliance
 
 LEAST_SHIFT, CHANCE = 0.1, 0.001  # share of the images that are of other classes, and how likely that is by chance
@@ -126,8 +126,8 @@ def describe_summary(summary: Mapping[str, Any]) -> list[str]:
     """The summary in a few lines for the terminal."""
     images = f"{summary['n_test']:,} test image{'' if summary['n_test'] == 1 else 's'} of {summary['target']}"
     accuracy = (
-        f"{summary['target_accuracy']:.1%} ({summary['target_accuracy_low']:.1%} to "
-        f"{summary['target_accuracy_high']:.1%}) on {images}, trained on "
+        f"{share_text(summary['target_accuracy'])} ({share_text(summary['target_accuracy_low'])} to "
+        f"{share_text(summary['target_accuracy_high'])}) on {images}, trained on "
         f"{summary['n_train']:,} and "
         + (f"validated on {summary['n_validation']:,}" if summary["n_validation"] else "chosen on those left out")
     )
@@ -138,9 +138,9 @@ def describe_summary(summary: Mapping[str, Any]) -> list[str]:
         if summary[f"baseline_{BALANCED}"] is not None:
             lines[-1] += f", from scratch {summary[f'baseline_{BALANCED}']:.1%}"
     if summary["baseline_accuracy"] is not None:
-        lines.append(f"From scratch    {summary['baseline_accuracy']:.1%} on the same images")
+        lines.append(f"From scratch    {share_text(summary['baseline_accuracy'])} on the same images")
     if summary["random_accuracy"] is not None:
-        lines.append(f"Random weights  {summary['random_accuracy']:.1%} by the same method")
+        lines.append(f"Random weights  {share_text(summary['random_accuracy'])} by the same method")
     lines.append(f"Verdict         {summary['sentence']}")
     lines += [f"To try          {advice}" for advice in summary["advice"]]
     if summary["calibration_error"] is not None:
@@ -233,7 +233,7 @@ def _trust(summary: Mapping[str, Any]) -> str:
         if summary["threshold"]
         else "sure enough of all images"
     )
-    return f"{calibrated}; {answered}, {summary['answered_accuracy']:.1%} of them right ({promise})"
+    return f"{calibrated}; {answered}, {share_text(summary['answered_accuracy'])} of them right ({promise})"
 
 
 def _promise(summary: Mapping[str, Any]) -> str:
