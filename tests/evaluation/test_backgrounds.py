@@ -113,6 +113,23 @@ def test_a_network_that_reads_a_mark_in_the_corner_is_found_out(marked, place, f
     assert bool(warn_of_backgrounds(found)) is follows
 
 
+def test_backgrounds_that_draw_the_network_to_any_class_are_seldom_taken_for_knowledge_of_theirs():
+    """Each of 30 edges draws it to one of two classes, whatever its own: five things are put on each."""
+    rng, gone_by = np.random.default_rng(0), []
+    labels = np.arange(30) % 2
+    for _ in range(100):
+        kept, own, other = draw_backgrounds(labels, None, 5, int(rng.integers(1e6)))
+        drawn_to = rng.normal(0, 1.5, 30)
+        said = {
+            name: (drawn_to[edges] + rng.normal(0, 1, len(kept)) + 2 * labels[kept] - 1 > 0).astype(int)
+            for name, edges in (("on_own_background", own), ("on_other_background", other))
+        }
+        columns = {"id": kept, "label": labels[kept], "predicted": labels[kept], "other_label": labels[other]}
+        table = pd.DataFrame(columns | said | {"own_background": own, "other_background": other}).astype("str")
+        gone_by.append(judge_backgrounds(table, 0.95)["difference_low"] > 0)
+    assert np.mean(gone_by) <= 0.05
+
+
 def test_the_same_images_are_drawn_whatever_their_order(marked):
     network = reader(marked, slice(0, 3), slice(0, 3))
     once, again = (
@@ -144,6 +161,8 @@ def judged(rows, groups=None, each=1):
     table = pd.DataFrame(rows, columns=names)
     table = table.loc[table.index.repeat(table["images"])].reset_index(drop=True)
     table["id"] = [str(row) for row in table.index // each]
+    for name in ("own_background", "other_background"):
+        table[name] = [f"{name} {row}" for row in table.index]
     if groups:
         table["group"] = (table.index // groups).astype("str")
     return judge_backgrounds(table, 0.95)

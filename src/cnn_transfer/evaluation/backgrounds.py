@@ -133,7 +133,8 @@ def judge_backgrounds(table: pd.DataFrame, confidence: float) -> dict[str, Any]:
 
     Args:
         table: See `measure_backgrounds`.
-        confidence: Level of the interval, which respects groups.
+        confidence: Level of the interval, which respects groups, of the things and of the backgrounds: one that draws
+            the network to a class does so with all that is put on it.
 
     Returns:
         `images`, `backgrounds` (of each kind that they were put on), `right` (share of all, 0-1, as they are),
@@ -149,7 +150,12 @@ def judge_backgrounds(table: pd.DataFrame, confidence: float) -> dict[str, Any]:
     said = ["predicted", "on_own_background", "on_other_background"]
     right = [(table[name] == table["label"]).mean() for name in said]
     follows, anyway = ((table[name] == table["other_label"]).to_numpy(bool) for name in (said[2], said[1]))
-    difference = paired_difference(follows, anyway, confidence, table.get("group", table["id"]))
+    things = table.get("group", table["id"])
+    group_of = dict(zip(table["id"], things, strict=True))
+    backgrounds = [
+        [group_of.get(image, image) for image in table[name]] for name in ("own_background", "other_background")
+    ]
+    difference = paired_difference(follows, anyway, confidence, things, *backgrounds)
     counts = {"images": table["id"].nunique(), "backgrounds": len(table)}
     shares = [*right, follows.mean(), anyway.mean(), *difference]
     return counts | dict(zip(names, map(float, shares), strict=True))
