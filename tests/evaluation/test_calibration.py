@@ -79,6 +79,7 @@ def test_the_loss_before_is_that_of_scikit_learn():
     assert fit_calibration(table)["log_loss_before"] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_few_images_halve_the_error_of_an_unsure_network():
     test = simulate(4000, 0.5, seed=100)
     before = calibration_error(reliability_table(test))
@@ -91,6 +92,7 @@ def test_few_images_halve_the_error_of_an_unsure_network():
     assert max(after) < before / 2
 
 
+@pytest.mark.slow
 def test_few_images_do_a_calibrated_network_no_harm():
     test = simulate(4000, 1.0, seed=100)
     before = calibration_error(reliability_table(test))

@@ -173,6 +173,7 @@ def grouped(images, groups, rng):
     return table.assign(label=np.where(hard[group], turned, table["label"]), group=group.astype(str))
 
 
+@pytest.mark.slow
 def test_sets_hold_the_class_of_images_of_new_groups_as_often_as_stated():
     covered = {True: [], False: []}
     for seed in range(150):

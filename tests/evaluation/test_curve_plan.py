@@ -8,7 +8,14 @@ import pytest
 
 from cnn_transfer.evaluation.curve_plan import Training, plan_points
 
-DRAW = pd.DataFrame({"id": ["1", "2"], "label": ["a", "b"], "split": ["training", "test"], "group": ["1", "2"]})
+DRAW = pd.DataFrame(
+    {
+        "id": ["1", "2", "3"],
+        "label": ["a", "b", "a"],
+        "split": ["training", "training", "test"],
+        "group": ["1", "2", "3"],
+    }
+)
 
 
 def parameters(**values):
@@ -30,7 +37,7 @@ TRAINING = Training(
 def digests(training, fingerprint="f", network="n", layers="l", seed=0, draw=DRAW):
     """By side, of one point each."""
     draws = {(1, seed): draw}
-    migrated = SimpleNamespace(to_json=lambda: layers)
+    migrated = SimpleNamespace(to_json=lambda: layers, output_shape=(None, 2))
     features, images = SimpleNamespace(network_digest=network), SimpleNamespace(fingerprint=fingerprint)
     points = plan_points(None, migrated, images, features, draws, draws, training)
     return {point.side: point.digest for point in points}
@@ -49,7 +56,7 @@ def digests(training, fingerprint="f", network="n", layers="l", seed=0, draw=DRA
         ({"network": "o"}, True, True, False),
         ({"layers": "k"}, False, False, True),
         ({"seed": 1}, True, True, True),
-        ({"draw": DRAW.assign(label=["b", "a"])}, True, True, True),
+        ({"draw": DRAW.assign(label=["b", "a", "a"])}, True, True, True),
         ({"draw": DRAW.assign(group="one")}, True, True, True),
     ],
 )

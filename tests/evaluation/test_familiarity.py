@@ -276,6 +276,7 @@ def test_images_of_a_group_are_not_each_other_s_neighbours():
     assert new["distance"][0] == pytest.approx(2 * np.sin(np.radians(15)), abs=1e-3)
 
 
+@pytest.mark.slow
 def test_false_alarms_are_as_rare_as_stated_among_images_of_new_groups():
     def grouped(groups, seed):
         rng = np.random.default_rng(seed)

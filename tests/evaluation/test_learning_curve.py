@@ -272,6 +272,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
     assert 0.83 <= held / repetitions <= 0.97
 
 
+@pytest.mark.slow
 def test_equal_sides_near_100_percent_of_few_images_seldom_seem_to_differ():
     """Three seeds that share most mistakes, as of networks that find the same images hard."""
     rng = np.random.default_rng(0)

@@ -298,6 +298,7 @@ def test_a_threshold_by_left_out_training_images_says_so():
     assert "has not seen" not in usual["statement"]
 
 
+@pytest.mark.slow
 def test_promises_by_left_out_training_images_are_kept():
     """Heads in closed form on 100 images of ten classes, judged by themselves; 2,000 others say what is true."""
     centres = np.random.default_rng(0).normal(size=(10, 30))
@@ -359,6 +360,7 @@ def test_a_promise_that_rests_on_groups_is_that_of_so_many_images():
     assert "of 300 validation images of 60 groups 300 are answered" in grouped["statement"]
 
 
+@pytest.mark.slow
 def test_promises_hold_for_images_of_new_groups():
     """Images of one group are right or wrong together; the network is right of 93% of the groups, and always sure."""
     kept = {True: [], False: []}

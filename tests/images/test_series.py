@@ -91,6 +91,7 @@ def test_a_series_has_a_name_and_its_pattern_is_one_for_a_parameter():
         assert name == f"{re.search(named.pattern, path)[1]} of {path[:6]}"
 
 
+@pytest.mark.slow
 @given(st.sampled_from(list(NAMES.values())), st.integers(0, 2**32 - 1))
 def test_names_that_mean_nothing_are_no_series(name, seed):
     assert found(series_set(name, np.random.default_rng(seed))) is None
@@ -142,6 +143,7 @@ def test_series_go_across_classes_where_images_of_several_show_it(of_class):
     assert set(named.names) == {f"p{one}" for one in range(SERIES)}
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32 - 1))
 def test_names_that_mean_nothing_are_no_series_across_classes(seed):
     mixed = in_two_classes(lambda one, copy: ["a", "b", "c", "d"][copy], np.random.default_rng(seed))
@@ -235,6 +237,7 @@ def test_series_are_of_rows_of_the_set():
     assert np.mean([len({position // COPIES for position in one}) == 1 for one in positions(some)]) > 0.9
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32 - 1))
 def test_images_in_no_order_are_not_successive(seed):
     images = series_set(lambda one, copy: f"IMG_{COPIES * one + copy}.jpg", np.random.default_rng(seed))

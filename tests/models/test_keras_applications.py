@@ -65,6 +65,7 @@ def test_computes_what_keras_computes_on_preprocessed_pixels_with_weights_from_a
     np.testing.assert_allclose(network(pixels).numpy(), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["efficientnet.h5", "efficientnet.weights.h5"])
 def test_statistics_of_pixels_that_lie_in_the_weights_are_kept_in_every_copy(pixels, tmp_path, layout):
     original = keras.applications.EfficientNetB0(include_top=False, weights=None, input_shape=(64, 64, 3))

@@ -490,7 +490,7 @@ def test_class_names_survive_pages_cards_and_figures(usual, name):
     assert "<b>" not in page
     drawn = usual["confusion_plot"]
     assert drawn.count(html.escape(name)) >= 2
-    row = {"<b>": r"\<b\>", "a|b": r"a\|b"}.get(name, name)
+    row = {"$x$": r"\$x\$", "<b>": r"\<b\>", "a|b": r"a\|b"}.get(name, name)
     line = next(line for line in card.splitlines() if line.startswith(f"| {row} |"))
     assert len(re.findall(r"(?<!\\)\|", line)) == 5
 
@@ -538,7 +538,7 @@ def test_names_of_sources_survive_pages_cards_and_figures(usual):
     assert f"Transfer from {name} to {name}" in seen(data)
     assert "from $x_1$ &lt;b&gt;| " in data["training_curves"]
     _, _, body = data["model_card"][4:].partition("\n---\n")
-    assert r"$x\_1$ \<b\>\| 犬 up to block1" in body
+    assert r"\$x\_1\$ \<b\>\| 犬 up to block1" in body
     assert "<b>" not in body.replace(r"\<b\>", "")
 
 

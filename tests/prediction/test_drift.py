@@ -90,6 +90,7 @@ def false_alarms(images, repetitions, confidence, references=100):
     return alarms, evident
 
 
+@pytest.mark.slow
 def test_false_alarms_are_as_rare_as_promised():
     alarms, evident = false_alarms(images=60, repetitions=120, confidence=0.9)
     assert alarms <= evident
