@@ -114,7 +114,7 @@ def test_what_is_saved_is_learnt_from_and_spoils_no_other_split(asked, page, ked
     saved = pd.read_csv(file, dtype=str, keep_default_na=False)
     assert saved["id"].tolist() == ids
     assert saved["label"].tolist() == [*before.loc[ids[:-1], "label"], ""]
-    assert set(saved["split"]) == {"training_only"}
+    assert saved["split"].tolist() == [*["training_only"] * (ASKED - 1), "unused"]
 
     labels = project / "labels"
     labels.mkdir()
@@ -123,7 +123,7 @@ def test_what_is_saved_is_learnt_from_and_spoils_no_other_split(asked, page, ked
     assert result.returncode == 0, result.stdout
     after = splits_of(project)
     assert (after.loc[ids[:-1], "split"] == "training").all()
-    assert after.loc[ids[-1], "split"] == "unlabelled"
+    assert after.loc[ids[-1], "split"] == "unused"
     others = before.index.difference(ids)
     pd.testing.assert_series_equal(after.loc[others, "split"], before.loc[others, "split"])
     summary = json.loads(of(project, "08_reporting/summary.json").read_text())

@@ -139,7 +139,7 @@ def test_labels_that_were_asked_for_keep_their_images_in_training(correct):
         "_unlabelled/1.png,cat,training_only",
         "cat/1.png,cat,training_only",  # it had this label, which nobody was to know
         "cat/2.png,dog,test",  # where it was, as suspected_labels.csv says
-        "dog/1.png,,training_only",  # of none of the classes, or nobody has answered
+        "dog/1.png,,training_only",  # nobody has answered
         columns="id,label,split",
     )
     splits = told.table.set_index("id")["split"]
@@ -147,6 +147,19 @@ def test_labels_that_were_asked_for_keep_their_images_in_training(correct):
     assert splits[["cat/2.png", "dog/1.png"]].isna().all()
     assert told.table.set_index("id")["label"]["dog/1.png"] == "dog"
     assert told.notes["id"].tolist() == ["cat/2.png", "_unlabelled/1.png"]
+
+
+def test_what_is_none_of_the_classes_serves_for_nothing_where_it_has_no_place(listing, tmp_path):
+    given = ImageListing(listing.table.assign(split=["test", None, None, None]), listing.read)
+    file, ids = tmp_path / "told.csv", ["cat/1.png", "dog/1.png", "_unlabelled/1.png"]
+    file.write_text("id,label,split\n" + "".join(f"{name},,unused\n" for name in ids), encoding="utf-8")
+    told = correct_labels(given, str(file), {})
+    assert told.table["label"].equals(given.table["label"])
+    assert told.table.set_index("id")["split"][ids].tolist() == ["test", "unused", "unused"]
+    assert told.notes.set_index("id")["detail"][ids].tolist() == ["none of the classes"] * 3
+    file.write_text("id,label,split\ndog/1.png,,unused\ndog/1.png,dog,training_only\n", encoding="utf-8")
+    with pytest.raises(UnusableSetError, match=r"two labels for dog/1.png: none and dog"):
+        correct_labels(given, str(file), {})
 
 
 def test_a_given_test_image_stays_one_whatever_was_asked(listing, tmp_path):

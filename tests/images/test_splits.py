@@ -340,6 +340,18 @@ def test_labels_that_were_asked_for_join_the_training_and_change_nothing_else(cl
     assert chosen(after, "unlabelled") == chosen(before, "unlabelled") - set(given["id"])
 
 
+@pytest.mark.parametrize("labels", [None, 4])
+def test_what_is_none_of_the_classes_is_not_among_the_unlabelled_and_changes_nothing_else(labels):
+    images = table_of({"a": 20, "b": 20})
+    images = pd.concat([images, images.assign(id="new/" + images["id"], label=None)[:9]], ignore_index=True)
+    rule = SplitRule(test_fraction=0.2, labels_per_class=labels, validation_ratio=0.5)
+    before = assign_splits(images, rule, 0)
+    after = assign_splits(images.assign(split="unused"), rule, 0)
+    expected = before["split"].mask(before["split"] == "unlabelled", "unused")
+    assert after["split"].tolist() == expected.tolist()
+    assert (before["split"] == "unlabelled").sum() >= 9
+
+
 def test_what_was_asked_for_is_not_used_where_one_of_its_group_is_held_out():
     images = table_of({"a": 10, "b": 10})
     images["group"] = "group of " + images["id"]

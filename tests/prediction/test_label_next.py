@@ -87,7 +87,7 @@ def test_as_the_catalog_keeps_it_a_class_may_be_called_na_and_what_is_missing_is
 def test_the_page_asks_for_all_of_them(table, shapes, predictor):
     page = write_page_to_label(shapes, table, predictor.facts.class_names)
     assert page.count('<li class="card"') == 12
-    assert '"split": "training_only"' in page
+    assert '"split": "training_only", "split_of_none": "unused"' in page
     assert page.count("Unlike the training images") == table["unfamiliar"].sum()
 
 

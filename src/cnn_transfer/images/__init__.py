@@ -23,6 +23,7 @@ from cnn_transfer.images.feeding import (
 from cnn_transfer.images.image_set import ImageSet, class_names, open_image_set, write_image_set
 from cnn_transfer.images.listing import (
     TRAINING_ONLY,
+    UNUSED,
     ImageListing,
     fingerprint_of,
     is_there,
@@ -43,6 +44,7 @@ __all__ = [
     "SPLITS",
     "TRAINING_ONLY",
     "UNLABELLED",
+    "UNUSED",
     "Augmentation",
     "CheckRule",
     "CheckedImages",

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from cnn_transfer.images.listing import TRAINING_ONLY, TRAINING_TOO, ImageListing, open_location
+from cnn_transfer.images.listing import TRAINING_ONLY, TRAINING_TOO, UNUSED, ImageListing, open_location
 from cnn_transfer.images.reasons import UnusableSetError, note_table
 from cnn_transfer.images.tables import read_labels
 from cnn_transfer.parameters import did_you_mean
@@ -23,7 +23,8 @@ def correct_labels(listing: ImageListing, location: str, storage_options: Mappin
     set says change nothing. Rows whose `split` is `training_only`, such as those of `images_to_label.csv`, are for
     training: images that had no label for nothing else; those that had one, which `labels_per_class` left unused, are
     dealt as before, and serve for training beyond it. What the set itself has in validation or test stays there. Such a
-    row without a label changes nothing, be it that nobody has answered yet, or that it is none of the classes.
+    row without a label changes nothing, since nobody has answered yet. Rows whose `split` is `unused` are of none of
+    the classes: unless the draw makes them training, validation or test images, such images serve for nothing.
 
     Args:
         listing: The images as they came.
@@ -43,7 +44,8 @@ def correct_labels(listing: ImageListing, location: str, storage_options: Mappin
     rows = rows[rows["label"].notna() | ~rows["training_only"]]
     told = rows[["id", "label"]].drop_duplicates()
     check_labels(told, listing.table["id"], sorted(listing.table["label"].dropna().unique()), location)
-    table = listing.table
+    strange = set(rows["id"][rows["unused"] & rows["label"].isna()])
+    table, told = listing.table, told[~told["id"].isin(strange)]
     corrected = table["id"].map(told.set_index("id")["label"])
     labels = table["label"].where(~table["id"].isin(told["id"]), corrected).astype("str")
     changed = (labels != table["label"]).fillna(True) & ~(labels.isna() & table["label"].isna())
@@ -51,10 +53,16 @@ def correct_labels(listing: ImageListing, location: str, storage_options: Mappin
         (name, None if pd.isna(new) else new, "corrected_label", "had none" if pd.isna(old) else f"was {old}")
         for name, old, new in zip(*(column[changed] for column in (table["id"], table["label"], labels)), strict=True)
     ]
+    changes += [
+        (name, None if pd.isna(label) else label, "corrected_label", "none of the classes")
+        for name, label in zip(table["id"], table["label"], strict=True)
+        if name in strange
+    ]
     notes = pd.concat([listing.notes, note_table(changes)], ignore_index=True)
     asked = table["id"].isin(rows["id"][rows["training_only"]]) & ~table["split"].isin(["validation", "test"])
     splits = table["split"].mask(asked & labels.notna() & table["label"].isna(), TRAINING_ONLY)
     splits = splits.mask(asked & labels.notna() & table["label"].notna(), TRAINING_TOO)
+    splits = splits.mask(table["id"].isin(strange) & splits.isna(), UNUSED)
     return replace(listing, table=table.assign(label=labels, split=splits.astype("str")), notes=notes)
 
 

@@ -28,7 +28,7 @@ import pandas as pd
 from cnn_transfer.images.reasons import UnusableSetError, note_table, rejected_table
 
 LISTING_COLUMNS = ["id", "label", "split", "group"]
-TRAINING_ONLY, TRAINING_TOO = "training_only", "training_too"
+TRAINING_ONLY, TRAINING_TOO, UNUSED = "training_only", "training_too", "unused"
 SPLIT_NAMES = {
     "train": "training",
     "training": "training",
@@ -95,7 +95,7 @@ class ImageListing:
         if images_per_class is None:
             return np.arange(len(self.table))
         table = listing_table(self.table)
-        table["split"] = table["split"].mask(table["split"] == TRAINING_TOO)
+        table["split"] = table["split"].mask(table["split"].isin([TRAINING_TOO, UNUSED]))
         ranks = pd.Series(hash_ranks(table["id"], seed), table.index)
         chosen = ranks.sort_values().groupby([table["label"], table["split"]], dropna=False).head(images_per_class)
         return np.sort(chosen.index.to_numpy())

@@ -23,13 +23,13 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from cnn_transfer.images.listing import TRAINING_ONLY, TRAINING_TOO, hash_ranks, listing_table
+from cnn_transfer.images.listing import TRAINING_ONLY, TRAINING_TOO, UNUSED, hash_ranks, listing_table
 from cnn_transfer.images.reasons import UnusableSetError
 from cnn_transfer.parameters import Parameters
 
 DRAWN_SIDES = ("test", "validation")  # drawn unless some images are given there
 FREE = ""
-SPLITS = ("training", "validation", "test", "unlabelled", "unused")
+SPLITS = ("training", "validation", "test", "unlabelled", UNUSED)
 UNLABELLED = "(unlabelled)"  # in counts, in place of a class
 
 
@@ -128,13 +128,14 @@ def assign_splits(table: pd.DataFrame, rule: SplitRule, seed: int) -> pd.DataFra
     _draw(side, "validation", ranking[::-1], table, {name: validation for name, (_, _, validation) in counts.items()})
     if rule.labels_per_class is not None:
         if "validation" in draws:
-            _limit(side, "validation", "unused", ranking[::-1], table, counts[names[0]][2])
+            _limit(side, "validation", UNUSED, ranking[::-1], table, counts[names[0]][2])
         side[(side == FREE) & (table["split"] == TRAINING_TOO)] = TRAINING_ONLY
         side[side == FREE] = "training"
         _limit(side, "training", "unlabelled", ranking, table, rule.labels_per_class)
     side[side == FREE] = "training"
     held_out = table["group"].isin(table["group"][np.isin(side, DRAWN_SIDES)]).to_numpy()
-    side[np.isin(side, ("unlabelled", TRAINING_ONLY)) & held_out] = "unused"
+    side[np.isin(side, ("unlabelled", TRAINING_ONLY)) & held_out] = UNUSED
+    side[(side == "unlabelled") & (table["split"] == UNUSED)] = UNUSED
     side[side == TRAINING_ONLY] = "training"
     result = table[["id", "label"]].assign(split=pd.Series(side, dtype="str"), group=table["group"])
     _check_every_class(result, names, ["training", "validation"] if rule.validation_ratio else ["training"])

@@ -32,6 +32,7 @@ from cnn_transfer.images.listing import (
     TABLE_SUFFIXES,
     TEXT_SUFFIXES,
     TRAINING_ONLY,
+    UNUSED,
     Encoded,
     ImageListing,
     is_local,
@@ -103,8 +104,8 @@ def read_labels(filesystem: Any, path: str) -> pd.DataFrame:
     """Labels by id, of a CSV, Parquet or Arrow file, or of all such files in a folder.
 
     Returns:
-        `id` and `label` as text, an empty label is a missing value; `training_only`, whether the column `split`, where
-        there is one, says so.
+        `id` and `label` as text, an empty label is a missing value; `training_only` and `unused`, whether the column
+        `split`, where there is one, says so.
 
     Raises:
         ValueError: When a column is missing, an id is empty, or a folder has no such file.
@@ -138,7 +139,9 @@ def _read_label_table(filesystem: Any, path: str) -> pd.DataFrame:
     if table["id"].isna().any():
         row = int(table["id"].isna().to_numpy().argmax()) + 1
         raise UnusableSetError(f"{path} has no id in row {row}, counted from 1 below the names of the columns.")
-    return table.assign(training_only=frame["split"].eq(TRAINING_ONLY) if "split" in frame else False)
+    return table.assign(
+        **{split: frame["split"].eq(split) if "split" in frame else False for split in (TRAINING_ONLY, UNUSED)}
+    )
 
 
 def holds_images(filesystem: Any, path: str) -> bool:

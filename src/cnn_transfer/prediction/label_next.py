@@ -18,7 +18,7 @@ from cnn_transfer.evaluation import Figure
 from cnn_transfer.evaluation.figures import draw_sheet, short_name
 from cnn_transfer.evaluation.probabilities import whole_percent
 from cnn_transfer.evaluation.report.label_page import Question, write_label_page
-from cnn_transfer.images import TRAINING_ONLY, ImageSet, UnusableSetError
+from cnn_transfer.images import TRAINING_ONLY, UNUSED, ImageSet, UnusableSetError
 from cnn_transfer.prediction.predictor import Predictor
 from cnn_transfer.transfer.active_learning import Coordinates, chance_to_belong, most_informative, penalty_of
 
@@ -143,9 +143,11 @@ def write_page_to_label(images: ImageSet, table: pd.DataFrame, classes: Sequence
         title=f"Images of {images.name} to label" if images.name else "Images to label",
         explanation="Their labels would tell the network most about the images that have none. The percentages are "
         "what it thinks now, and often it is wrong: that is why they are here. Save the table and give it to the next "
-        "run with `--params target_labels=FILE`; the labels serve for training alone.",
+        "run with `--params target_labels=FILE`; the labels serve for training alone. What is none of the classes is "
+        "neither learnt from nor asked for again.",
         file_name="images_labelled.csv",
         split=TRAINING_ONLY,
+        split_of_none=UNUSED,
     )
 
 

@@ -48,6 +48,7 @@ def write_label_page(
     explanation: str,
     file_name: str,
     split: str = "",
+    split_of_none: str = "",
 ) -> str:
     """The page.
 
@@ -59,7 +60,8 @@ def write_label_page(
         title: What is to be done.
         explanation: Why, and what becomes of it; commands between `.
         file_name: Under which the table is saved: `id`, `label` and `split` of each image that was looked at.
-        split: What the table says of each of them.
+        split: What the table says of each of them that has a label.
+        split_of_none: What it says of those that are none of the classes.
     """
     shown = questions[:MOST_PICTURES]
     page = resources.files("cnn_transfer.evaluation.report") / "page"
@@ -79,7 +81,12 @@ def write_label_page(
         small=max(images.image_shape[:2]) <= SMALL_PX,
         css=css + (page / "labels.css").read_text(encoding="utf-8"),
         js=js,
-        facts={"file": file_name, "split": split, "key": hashlib.blake2b(asked.encode(), digest_size=8).hexdigest()},
+        facts={
+            "file": file_name,
+            "split": split,
+            "split_of_none": split_of_none,
+            "key": hashlib.blake2b(asked.encode(), digest_size=8).hexdigest(),
+        },
     )
     return text.strip() + "\n"
 

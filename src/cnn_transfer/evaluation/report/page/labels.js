@@ -108,7 +108,7 @@ addEventListener("keydown", (event) => {
 
 document.getElementById("save").addEventListener("click", () => {
   const quoted = (text) => /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
-  const rows = cards.filter((card) => given.has(card.dataset.id)).map((card) => [card.dataset.id, given.get(card.dataset.id), facts.split]);
+  const rows = cards.filter((card) => given.has(card.dataset.id)).map((card) => [card.dataset.id, given.get(card.dataset.id), given.get(card.dataset.id) ? facts.split : facts.split_of_none]);
   const text = [["id", "label", "split"], ...rows].map((row) => row.map(quoted).join(",")).join("\r\n") + "\r\n";
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
