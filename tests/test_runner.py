@@ -197,6 +197,16 @@ def test_when_the_latest_run_is_deleted_an_earlier_one_serves(catalog, run, tmp_
     assert catalog("c").load("run_records")["stage.parity"]["reused_from"] == "a"
 
 
+def test_a_file_that_goes_while_it_is_taken_over_is_made_anew(catalog, run, monkeypatch):
+    run(GRAPH, catalog("a"))
+
+    def gone(*_):
+        raise FileNotFoundError
+
+    monkeypatch.setattr("cnn_transfer.datasets.versions.adopt", gone)
+    assert len(run(GRAPH, catalog("b"))) == 3
+
+
 def tell(x):
     CALLS.append("tell")
     return f"number {x}"

@@ -205,7 +205,7 @@ class _Progress:
             for dataset in filter(None, self._outputs(node)):
                 versions.discard(dataset, self.records.run_id)
                 versions.adopt(dataset, run, self.records.run_id)
-        except VersionNotFoundError:  # somebody deletes that run just now
+        except (VersionNotFoundError, FileNotFoundError):  # somebody deletes that run just now
             return False
         return True
 

@@ -255,6 +255,13 @@ def test_without_a_threshold_no_share_is_answered(make):
     assert "no threshold is known to reach an accuracy of 0.98" in "\n".join(describe_summary(summary))
 
 
+@pytest.mark.parametrize(
+    ("share", "said"), [(0.997, "sure of > 99% of"), (1.0, "sure of all of"), (0.81, "sure of 81% of")]
+)
+def test_the_share_that_is_answered_is_not_called_all_where_it_is_less(make, share, said):
+    assert said in " ".join(" ".join(describe_summary(make() | {"answered_share": share})).split())
+
+
 def test_a_threshold_that_no_image_reaches_is_told(make):
     summary = make() | {"answered_share": 0.0, "answered_accuracy": None}
     assert "at least 0.9 sure of none of the images (0.98 wished)" in "\n".join(describe_summary(summary))

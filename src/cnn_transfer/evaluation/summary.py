@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from cnn_transfer.evaluation.backgrounds import warn_of_backgrounds
-from cnn_transfer.evaluation.probabilities import confidence_text, share_text
+from cnn_transfer.evaluation.probabilities import confidence_text, share_text, whole_percent
 from cnn_transfer.evaluation.reliance import describe_reliance
 
 LEAST_SHIFT, CHANCE = 0.1, 0.001  # share of the images that are of other classes, and how likely that is by chance
@@ -229,11 +229,15 @@ def _trust(summary: Mapping[str, Any]) -> str:
     if summary["answered_accuracy"] is None:
         return f"{calibrated}; at least {confidence_text(summary['threshold'])} sure of none of the images ({promise})"
     answered = (
-        f"at least {confidence_text(summary['threshold'])} sure of {summary['answered_share']:.0%} of the images"
+        f"at least {confidence_text(summary['threshold'])} sure of {_of_all(summary['answered_share'])} of the images"
         if summary["threshold"]
         else "sure enough of all images"
     )
     return f"{calibrated}; {answered}, {share_text(summary['answered_accuracy'])} of them right ({promise})"
+
+
+def _of_all(share: float) -> str:
+    return "all" if share == 1 else whole_percent(share)
 
 
 def _promise(summary: Mapping[str, Any]) -> str:
