@@ -288,7 +288,7 @@ def test_what_two_people_said_of_one_sample_adds_up():
     labels.loc[2, "label"] = None
     for rows in ([0, 1, 2], [3, 4, 5], [0], []):  # one person, the other, a correction, and nobody
         now = labels.iloc[rows].replace({"label": {"dog": "cat"}} if rows == [0] else {})
-        result, answers = measure(sample, population_of(), images, now, dict(earlier))
+        result, answers = measure(sample, population_of(), images, now, dict(earlier), "the page")
         earlier[f"audit {len(earlier)}"] = answers
         results.append([result["answered"][name] for name in ("looked_at", "known", "right", "none_of_the_classes")])
         assert (result["passed_over"], result["all_audits"]["audits"]) == (0, 1)

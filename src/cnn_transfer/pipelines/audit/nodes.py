@@ -51,8 +51,12 @@ def measure(
     images: ImageSet,
     told: pd.DataFrame,
     earlier: Mapping[str, Any],
+    page: str,  # noqa: ARG001
 ) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Compare what the network said with what somebody said, here and in audits until now, also of this sample."""
+    """Compare what the network said with what somebody said, here and in audits until now, also of this sample.
+
+    The page is written before: where something is left to say, this node says so and fails.
+    """
     known = find_known_labels(images.table, population, earlier)
     return measure_audit(sample, population, images.table, known, told, earlier)
 

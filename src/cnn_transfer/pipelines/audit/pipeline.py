@@ -25,7 +25,14 @@ def create_pipeline() -> Pipeline:
     result = [
         Node(
             measure,
-            inputs=["audit_sample", "audit_population", "audit_images", "audit_labels", "earlier_answers"],
+            inputs=[
+                "audit_sample",
+                "audit_population",
+                "audit_images",
+                "audit_labels",
+                "earlier_answers",
+                "audit_page",
+            ],
             outputs=["audit_result", "audit_answers"],
             name="measure",
         ),
