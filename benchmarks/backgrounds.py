@@ -1,6 +1,7 @@
 """Marks at the edge that tell where an image was taken: does a run find out that its network goes by them?
 
     python benchmarks/backgrounds.py [--shares 0 0.5 0.8 0.95 1] [--seed 0] [--fraction 0]
+    python benchmarks/backgrounds.py --null 250
 
 Digits of the repository with a light mark at the upper or lower edge, one of ten places, as X-ray images have letters
 of the hospital (Zech et al. 2018, PLoS Medicine 15(11)). Of a share of the images the place is that of their class, of
@@ -10,6 +11,9 @@ hospital would see are the same test images with marks at random.
 A row a share: what is right of the test images as they come and elsewhere, and what is lost there; what the run says is
 lost on backgrounds of another class, how many more are taken for the class of the background than otherwise, with the
 interval, and whether its summary warns. With `--fraction` 0.5 the run is told to train on other backgrounds, too.
+
+With `--null` so many networks are simulated that backgrounds draw to classes which have nothing to do with their own:
+how often is one said to go by them, by the interval of the run and by one that takes only the things into account?
 """
 
 import argparse
@@ -23,6 +27,9 @@ import pandas as pd
 from PIL import Image
 from project_copy import ROOT, copy_project, latest_version, run_transfer
 
+from cnn_transfer.evaluation import judge_backgrounds
+from cnn_transfer.evaluation.backgrounds import draw_backgrounds
+from cnn_transfer.evaluation.verdict import paired_difference
 from cnn_transfer.prediction import Predictor
 
 HEIGHT, WIDTH, LIGHT = 3, 4, 200  # of a mark; the digits are 28 x 28 px, and dark in the outer 4
@@ -49,13 +56,41 @@ def with_marks(digits: pd.DataFrame, share: float, rng: np.random.Generator) -> 
     return digits.assign(image=pd.Series(images, digits.index))
 
 
+def claims_without_cause(images: int, classes: int, draws: int, repetitions: int) -> dict[str, float]:
+    """How often a network is said to go by backgrounds that draw it to any class."""
+    rng = np.random.default_rng(0)
+    claims = {"by the run": 0, "by the things alone": 0}
+    for _ in range(repetitions):
+        labels = rng.integers(0, classes, images)
+        kept, own, other = draw_backgrounds(labels, None, draws, int(rng.integers(1_000_000)))
+        things, edges = rng.normal(0, 1, (images, classes)), rng.normal(0, 0.7, (images, classes))
+        said = {}
+        for name, behind in (("on_own_background", own), ("on_other_background", other)):
+            scores = things[kept] + edges[behind] + rng.normal(0, 0.3, (len(kept), classes))
+            scores[np.arange(len(kept)), labels[kept]] += 1
+            said[name] = scores.argmax(axis=1)
+        told = {"id": kept, "label": labels[kept], "predicted": labels[kept], "other_label": labels[other]}
+        table = pd.DataFrame(told | said | {"own_background": own, "other_background": other}).astype("str")
+        follows, anyway = (said[name] == labels[other] for name in ("on_other_background", "on_own_background"))
+        claims["by the run"] += judge_backgrounds(table, 0.95)["difference_low"] > 0
+        claims["by the things alone"] += paired_difference(follows, anyway, 0.95, kept).low > 0
+    shares = {name: count / repetitions for name, count in claims.items()}
+    return {"images": images, "classes": classes, "backgrounds of each": draws} | shares
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser()
+    parser.add_argument("--null", type=int, default=0)
     parser.add_argument("--shares", type=float, nargs="+", default=[0, 0.5, 0.8, 0.95, 1])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--fraction", type=float, default=0)
     arguments = parser.parse_args()
+    if arguments.null:
+        settings = [(12, 2, 5), (30, 2, 5), (60, 3, 5), (200, 10, 2), (500, 10, 1)]
+        table = pd.DataFrame([claims_without_cause(*setting, arguments.null) for setting in settings])
+        print(table.round(3).to_string(index=False))
+        return
     digits = pd.read_parquet(ROOT / "data/01_raw/mnist_digits.parquet")
     ids = pd.Series([image["path"] for image in digits["image"]])
     rows = []
