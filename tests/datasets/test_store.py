@@ -27,8 +27,8 @@ def loader(tmp_path):
 
 @pytest.mark.parametrize("env", ["local", "production"])
 def test_the_store_is_that_of_the_environment_variable(loader, monkeypatch, tmp_path, env):
-    monkeypatch.setenv("HOME", "/home/me")
-    places = {"s3://b/c": "s3://b/c", "out": str(tmp_path / "out"), "/out": "/out", "~/out": "/home/me/out"}
+    monkeypatch.setenv("HOME", "/me")
+    places = {"s3://b/c": "s3://b/c", "out": str(tmp_path / "out"), "/out": "/out", "~/out": "/me/out"}
     for address, expected in places.items():
         monkeypatch.setenv("TRANSFER_STORE", address)
         assert loader(env).store(tmp_path) == expected
