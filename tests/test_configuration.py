@@ -82,6 +82,7 @@ def test_hue_of_images_with_one_channel_is_refused_before_the_first_node(stage):
         ("evaluate.tried_copies", "0", r"evaluate\.tried_copies: Input should be a valid integer"),
         ("evaluate.damaged_images", "0", r"evaluate\.damaged_images: Input should be a valid integer"),
         ("precision", "float16", "precision.*'auto', 'float32' or 'mixed_bfloat16'.*float16"),
+        ("preprocess.source.image_format.channels", 3, "source and target must have the same image_format"),
     ],
 )
 def test_wrong_parameter_is_named_with_what_is_right(name, value, expected):

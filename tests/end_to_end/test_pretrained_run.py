@@ -98,7 +98,11 @@ def test_a_network_of_ones_own_is_imported_and_migrated(project, photos, run):
             "import_source.network=data/none.keras",
             ["import_source.network: There is no file data/none.keras"],
         ),
-        (SIZES.format(24), ["efficientnet_lite0 needs images of at least 32 px", "Received: 24", "Set image_size_px"]),
+        pytest.param(
+            SIZES.format(24),
+            ["efficientnet_lite0 needs images of at least 32 px", "Received: 24", "Set image_size_px"],
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_source_that_cannot_be_imported_stops_the_run_before_anything_is_written(project, run, parameters, expected):
