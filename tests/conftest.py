@@ -48,7 +48,7 @@ from cnn_transfer.images import (
     open_image_set,
     write_image_set,
 )
-from cnn_transfer.models import ModelCard, add_head
+from cnn_transfer.models import ModelCard, add_head, tracing
 from cnn_transfer.prediction import build_predictor
 from cnn_transfer.training import Optimisation
 
@@ -224,6 +224,15 @@ def tiny_network():
         return add_head(keras.Model(inputs, x, name="tiny"), n_classes, seed)
 
     return build
+
+
+@pytest.fixture(scope="module")
+def traces_kept():
+    """All traced networks of a file are kept: a fit of a small one takes less time than its tracing."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tracing, "MOST_SPARE", 100)
+        patch.setattr(tracing, "_spare", {})
+        yield
 
 
 @pytest.fixture(scope="session")

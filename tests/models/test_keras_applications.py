@@ -1,3 +1,4 @@
+import functools
 import importlib
 import inspect
 import re
@@ -11,6 +12,7 @@ from cnn_transfer.models import (
     add_head,
     copy_network,
     cut_layers,
+    cut_network,
     keras_applications,
     reinitialise,
     with_precision,
@@ -18,6 +20,7 @@ from cnn_transfer.models import (
 from cnn_transfer.models.keras_applications import PREPROCESSING, _preprocessed, smallest_px
 
 NAMES = [name for names in PREPROCESSING.values() for name in names]
+DEEPEST = {"VGG16": "block3_pool", "MobileNetV3Small": "expanded_conv_3_project_bn"}  # all that is above repeats
 FAST = {"caffe": "VGG16", "tf": "MobileNet", "torch": "DenseNet121", "inside": "MobileNetV3Small"}
 
 
@@ -30,7 +33,13 @@ def pixels():
     return np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
 
 
-@pytest.fixture(scope="module", params=FAST)
+@pytest.fixture(scope="module")
+def built():
+    """Build one of Keras's networks with random weights for colour images, each but once."""
+    return functools.cache(lambda name: keras_applications(name, (64, 64, 3), None))
+
+
+@pytest.fixture(scope="module", params=["caffe", "tf", pytest.param("torch", marks=pytest.mark.slow), "inside"])
 def example(request, tmp_path_factory):
     """Keras's own network of each mode with weights of its own, and those as a file."""
     keras.utils.set_random_seed(0)
@@ -83,11 +92,12 @@ def test_statistics_of_pixels_that_lie_in_the_weights_are_kept_in_every_copy(pix
 
 
 @pytest.mark.parametrize("name", [FAST["caffe"], FAST["inside"]])  # both have operations that are no layers
-def test_is_one_flat_graph_that_surgery_can_work_on(name, pixels, tmp_path):
-    network = keras_applications(name, (64, 64, 3), None)
-    assert not any(isinstance(layer, keras.Model) for layer in network.layers)
-    assert network.input.dtype == "uint8"
-    assert len(cut_layers(network)) > 10
+def test_is_one_flat_graph_that_surgery_can_work_on(name, built, pixels, tmp_path):
+    whole = built(name)
+    assert not any(isinstance(layer, keras.Model) for layer in whole.layers)
+    assert whole.input.dtype == "uint8"
+    assert len(cut_layers(whole)) > 10
+    network = cut_network(whole, DEEPEST[name])
     classifier = add_head(network, 3, seed=0)
     expected = classifier(pixels).numpy()
     np.testing.assert_allclose(copy_network(classifier)(pixels).numpy(), expected, rtol=1e-4, atol=1e-6)
@@ -99,8 +109,8 @@ def test_is_one_flat_graph_that_surgery_can_work_on(name, pixels, tmp_path):
     np.testing.assert_allclose(loaded(pixels).numpy(), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_a_grey_image_is_seen_as_the_same_in_three_channels(pixels):
-    grey, colour = (keras_applications("VGG16", (64, 64, channels), None) for channels in (1, 3))
+def test_a_grey_image_is_seen_as_the_same_in_three_channels(built, pixels):
+    grey, colour = keras_applications("VGG16", (64, 64, 1), None), built("VGG16")
     grey.set_weights(colour.get_weights())
     expected = colour(np.repeat(pixels[..., :1], 3, axis=-1)).numpy()
     np.testing.assert_allclose(grey(pixels[..., :1]).numpy(), expected, rtol=1e-4, atol=1e-5)
@@ -135,8 +145,8 @@ def test_the_smallest_image_of_each_network_is_that_of_its_module():
         assert stated == {str(smallest_px(name))}, name
 
 
-def test_names_do_not_depend_on_what_was_built_before():
-    first, second = (keras_applications("MobileNetV3Small", (32, 32, 3), None) for _ in range(2))
+def test_names_do_not_depend_on_what_was_built_before(built):
+    first, second = built("MobileNetV3Small"), keras_applications("MobileNetV3Small", (32, 32, 3), None)
     assert [layer.name for layer in first.layers] == [layer.name for layer in second.layers]
 
 

@@ -31,7 +31,7 @@ def classes(shapes):
 
 
 def train(network, pixels, classes):
-    network.compile("adam", "sparse_categorical_crossentropy")
+    network.compile("adam", "sparse_categorical_crossentropy", run_eagerly=True)  # else it is traced for a second
     network.fit(pixels, classes, batch_size=16, epochs=1, verbose=0)
 
 

@@ -1,3 +1,5 @@
+import functools
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,12 @@ BLOCKS_OF_MOBILENET_V2 = [
     f"block_{number}_project_BN" if number in {1, 3, 6, 10, 13, 16} else f"block_{number}_add"
     for number in range(1, 17)
 ]
+
+
+@pytest.fixture(scope="module")
+def of_keras():
+    """Build one of Keras's networks, each but once."""
+    return functools.cache(lambda name: keras_applications(name, (32, 32, 3), None))
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +41,10 @@ def test_the_blocks_are_tapped_from_shallow_to_deep(architecture):
 def test_features_are_means_over_cells_and_ranges_within_coarser_ones(network, pixels, taps, grid):
     import keras
 
-    found = tap_network(network, taps, grid).predict(pixels, verbose=0)
-    outputs = keras.Model(network.input, [network.get_layer(name).output for name in taps]).predict(pixels, verbose=0)
+    found = tap_network(network, taps, grid)(pixels)
+    outputs = keras.Model(network.input, [network.get_layer(name).output for name in taps])(pixels)
     expected = []
-    for output in outputs if len(taps) > 1 else [outputs]:
+    for output in map(np.asarray, outputs if len(taps) > 1 else [outputs]):
         expected += [cell.mean(axis=(1, 2)) for cell in cells_of(output, grid)]
         expected += [np.ptp(cell, axis=(1, 2)) for cell in cells_of(output, min(grid, 2))]
     assert found.shape == (6, sum(tap_widths(network, taps, grid)))
@@ -63,7 +71,7 @@ def test_single_positions_have_no_range():
     network = keras.Model(inputs, keras.layers.ReLU(name="tap")(inputs))
     assert [tap_widths(network, ["tap"], grid) for grid in (1, 2, 3)] == [[2 * 3], [4 * 3], [4 * 3]]
     picture = np.arange(12, dtype=np.float32).reshape(1, 2, 2, 3)
-    np.testing.assert_array_equal(tap_network(network, ["tap"], 2).predict(picture, verbose=0), picture.reshape(1, -1))
+    np.testing.assert_array_equal(tap_network(network, ["tap"], 2)(picture), picture.reshape(1, -1))
 
 
 def test_the_same_graph_has_the_same_names_however_often_it_was_built(network):
@@ -77,9 +85,9 @@ def test_the_head_is_an_ordinary_dense_layer_on_a_flat_graph(network, pixels):
     width = sum(tap_widths(network, taps, 2))
     kernel, bias = rng.normal(size=(width, 4)) / 10, rng.normal(size=4)
     model = add_linear_head(network, taps, 2, kernel, bias)
-    logits = tap_network(network, taps, 2).predict(pixels, verbose=0) @ kernel + bias
+    logits = tap_network(network, taps, 2)(pixels) @ kernel + bias
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(model.predict(pixels, verbose=0), expected, atol=1e-5)
+    np.testing.assert_allclose(model(pixels), expected, atol=1e-5)
     names = [layer.name for layer in model.layers]
     assert "conv3" not in names  # above the deepest tap nothing is kept
     assert names[-1] == "head_probabilities"
@@ -93,7 +101,7 @@ def test_the_head_survives_saving(network, pixels, tmp_path):
     model = add_linear_head(network, taps, 2, kernel, np.zeros(3))
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
-    np.testing.assert_allclose(again.predict(pixels, verbose=0), model.predict(pixels, verbose=0), atol=1e-6)
+    np.testing.assert_allclose(again(pixels), model(pixels), atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -103,20 +111,35 @@ def test_the_head_survives_saving(network, pixels, tmp_path):
             "MobileNetV2",
             ["Conv1_relu", "expanded_conv_project_BN", *BLOCKS_OF_MOBILENET_V2, "out_relu"],
         ),
-        (
+        pytest.param(
             "ResNet50",
             ["pool1_pool", *(f"conv{n}_block{b}_out" for n, count in RESNET50.items() for b in range(1, count + 1))],
+            marks=pytest.mark.slow,
         ),
         ("VGG16", [f"block{number}_pool" for number in range(1, 6)]),
         ("MobileNet", ["conv1_relu", *(f"conv_pw_{number}_relu" for number in range(1, 14))]),
     ],
 )
-def test_networks_of_keras_are_tapped_at_the_end_of_each_block(name, expected):
-    assert tap_layers(keras_applications(name, (32, 32, 3), None)) == expected
+def test_networks_of_keras_are_tapped_at_the_end_of_each_block(of_keras, name, expected):
+    assert tap_layers(of_keras(name)) == expected
 
 
-def test_of_very_many_blocks_every_so_manieth_is_tapped_and_the_deepest_always():
-    network = keras_applications("DenseNet121", (32, 32, 3), None)
+def test_of_very_many_places_every_so_manieth_is_tapped_and_the_deepest_always():
+    import keras
+
+    inputs = keras.Input((4, 4, 2))
+    x = keras.layers.Conv2D(2, 1, name="first")(inputs)
+    for number in range(1, 50):
+        x = keras.layers.Add(name=f"sum{number}")([x, keras.layers.Conv2D(2, 1, name=f"inner{number}")(x)])
+    taps = tap_layers(keras.Model(inputs, x))
+    assert (len(taps), taps[0], taps[-1]) == (20, "first", "sum49")
+    steps = np.diff([0, *(int(name.removeprefix("sum")) for name in taps[1:])])
+    assert set(steps) == {2, 3}
+
+
+@pytest.mark.slow
+def test_of_very_many_blocks_every_so_manieth_is_tapped_and_the_deepest_always(of_keras):
+    network = of_keras("DenseNet121")
     taps = tap_layers(network)
     assert (len(taps), taps[0], taps[-1]) == (20, "pool1", "relu")
     order = [layer.name for layer in network.layers]
@@ -145,8 +168,8 @@ def test_blocks_are_found_in_the_graph_where_names_tell_nothing(skipping):
     assert tap_layers(skipping) == ["first_relu", "sum1", "sum2", "last"]
 
 
-def test_every_tap_can_be_cut_after(skipping):
-    for network in (skipping, keras_applications("MobileNetV2", (32, 32, 3), None)):
+def test_every_tap_can_be_cut_after(skipping, of_keras):
+    for network in (skipping, of_keras("MobileNetV2")):
         assert set(tap_layers(network)) <= set(cut_layers(network))
 
 

@@ -7,10 +7,16 @@ import pytest
 import tensorflow as tf
 
 from cnn_transfer.images import split_examples, training_batches
-from cnn_transfer.models import randomise_head, tracing, unfreeze
+from cnn_transfer.models import reinitialise, tracing, unfreeze
 from cnn_transfer.training import Fit, evaluate, fit
 from cnn_transfer.training.fit import LOG_COLUMNS
 from freezing import freeze
+
+pytestmark = pytest.mark.usefixtures("traces_kept")
+
+# Courses of several tests, so that most fits need no tracing of their own: ten steps a call of the runtime, three.
+TEN = {"label_smoothing": 0.1, "steps": 60, "validations": 6, "patience": 6}
+THREE = {"steps": 6, "validations": 2, "weight_decay": 0.1, "gradient_clip": 0.5, "depth_decay": 0.7, "batch_size": 32}
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +57,7 @@ def learnt(run, tiny_network, schedule):
     """A fit that learns, and what the network that went into it was before."""
     network = tiny_network()
     before = network.get_weights()
-    result = run(network, optimisation=schedule(steps=60, validations=6, patience=6, label_smoothing=0.1))
+    result = run(network, optimisation=schedule(**TEN))
     return result, network, before
 
 
@@ -104,14 +110,23 @@ def test_the_best_row_is_the_first_with_the_lowest_loss():
 
 
 @pytest.fixture(scope="module")
+def in_bfloat16(run, tiny_network, schedule):
+    """A fit in bfloat16, the network that went into it, and its course."""
+    network = tiny_network(seed=3)
+    course = schedule(
+        steps=40, validations=2, depth_decay=0.9, towards_start=0.01, gradient_clip=5.0, label_smoothing=0.1
+    )
+    return run(network, optimisation=course, precision="mixed_bfloat16"), network, course
+
+
+@pytest.fixture(scope="module")
 def short(run, tiny_network, augmentation, schedule):
     """Fit a network without batch normalisation, which TensorFlow compiles faster, for a few steps."""
 
     def start(**changes):
-        optimisation = schedule(steps=6, validations=1)
         return run(
             tiny_network(normalised=False),
-            **{"optimisation": optimisation, "seed": 1, "augment": augmentation(shift_fraction=0.1)} | changes,
+            **{"optimisation": schedule(**THREE), "seed": 1, "augment": augmentation(shift_fraction=0.1)} | changes,
         )
 
     return start
@@ -136,7 +151,7 @@ def test_a_fit_never_ends_worse_than_it_began(learnt, run, shapes, splits, sched
     training = shapes.rows(splits, "training")
     labels[training] = np.roll(labels[training], 24)  # each training image says that it is of the next class
     misleading = dataclasses.replace(shapes, table=shapes.table.assign(label=labels))
-    result = run(good, images=misleading, optimisation=schedule(steps=12, validations=2))
+    result = run(good, images=misleading, optimisation=schedule(**TEN | {"steps": 20, "validations": 2}))
     assert result.log["validation_accuracy"].iloc[-1] < result.log["validation_accuracy"].iloc[0] - 0.1
     assert result.best["step"] == 0
     for kept, begun in zip(result.network.get_weights(), good.get_weights(), strict=True):
@@ -156,7 +171,7 @@ def test_a_fit_stops_after_as_many_validations_without_a_better_one_as_patience_
 @pytest.mark.parametrize(
     "changes",
     [
-        {},
+        {"steps": 4, "validations": 4, "patience": 4},
         {"weight_decay": 0.5, "towards_start": 0.5, "depth_decay": 0.5, "gradient_clip": 1.0, "accumulated_batches": 2},
     ],
 )
@@ -172,9 +187,8 @@ def test_frozen_layers_and_batch_statistics_keep_every_bit(run, tiny_network, sc
             assert np.array_equal(before, after) == (not layer.name.startswith("head_"))
 
 
-def test_a_fit_in_bfloat16_learns_and_hands_back_a_float32_network(run, tiny_network, schedule, shapes, splits):
-    optimisation = schedule(steps=40, validations=2, depth_decay=0.9, towards_start=0.01, gradient_clip=5.0)
-    result = run(tiny_network(), optimisation=optimisation, precision="mixed_bfloat16")
+def test_a_fit_in_bfloat16_learns_and_hands_back_a_float32_network(in_bfloat16, shapes, splits):
+    result, _, _ = in_bfloat16
     assert result.precision == "mixed_bfloat16"
     assert {layer.compute_dtype for layer in result.network.layers if layer.weights} == {"float32"}
     _, accuracy = figures(result.network, shapes, splits)
@@ -182,10 +196,16 @@ def test_a_fit_in_bfloat16_learns_and_hands_back_a_float32_network(run, tiny_net
     assert accuracy > 0.6
 
 
+def test_a_network_is_judged_as_the_first_row_of_its_fit_has_it(learnt, in_bfloat16, shapes, splits, schedule):
+    validation, training = (split_examples(shapes, splits, split) for split in ("validation", "training"))
+    for result, network, course in ((*learnt[:2], schedule(**TEN)), in_bfloat16):
+        found = evaluate(network, validation, course, len(training), result.precision)
+        assert found == tuple(result.log[["validation_loss", "validation_accuracy"]].iloc[0])
+
+
 @pytest.mark.parametrize("mixing", [{"mixup_alpha": 0.2}, {"cutmix_alpha": 1.0}])
 def test_a_fit_learns_from_mixed_images(run, tiny_network, schedule, augmentation, shapes, splits, mixing):
-    optimisation = schedule(steps=60, validations=2, label_smoothing=0.1)
-    result = run(tiny_network(), optimisation=optimisation, augment=augmentation(**mixing))
+    result = run(tiny_network(), optimisation=schedule(**TEN), augment=augmentation(**mixing))
     loss, accuracy = figures(result.network, shapes, splits, label_smoothing=0.1)
     assert accuracy > 0.7
     assert result.best["validation_loss"] == pytest.approx(loss, rel=1e-4)  # validation images are never mixed
@@ -220,10 +240,9 @@ def test_batch_statistics_that_are_frozen_stay_while_all_else_is_trained(run, ti
 
 
 def test_accumulated_batches_are_one_large_batch(run, tiny_network, schedule):
-    course = {"steps": 6, "validations": 2, "weight_decay": 0.1, "gradient_clip": 0.5, "depth_decay": 0.7}
     large, small = (
-        run(tiny_network(normalised=False), optimisation=schedule(**course, **sizes))
-        for sizes in ({"batch_size": 32}, {"batch_size": 8, "accumulated_batches": 4})
+        run(tiny_network(normalised=False), optimisation=schedule(**THREE | sizes))
+        for sizes in ({}, {"batch_size": 8, "accumulated_batches": 4})
     )
     pd.testing.assert_frame_equal(small.log, large.log, rtol=1e-4)
     assert small.log["images_processed"].tolist() == [0, 96, 192]
@@ -234,7 +253,7 @@ def test_accumulated_batches_are_one_large_batch(run, tiny_network, schedule):
 @pytest.mark.parametrize(("steps", "patience", "reason"), [(2, 9, "length"), (8, 1, "patience"), (1, 1, "length")])
 def test_a_fit_says_what_ended_it(run, tiny_network, schedule, steps, patience, reason):
     slow = schedule(steps=steps, validations=steps, learning_rate=1e-12, patience=patience)
-    network = tiny_network(normalised=False)
+    network = tiny_network()
     freeze(network)
     assert run(network, optimisation=slow).stopped_by == reason
 
@@ -258,28 +277,31 @@ def breaks_at(monkeypatch):
 def test_the_weights_before_a_loss_that_is_not_finite_are_kept_when_they_were_better_than_the_start(
     run, tiny_network, schedule, shapes, splits, breaks_at, caplog
 ):
-    breaks_at(2 * 43)
-    course = schedule(steps=80, validations=4, patience=4, accumulated_batches=2)
+    breaks_at(4 * 7)
+    more = {"batch_size": 8, "accumulated_batches": 4, "steps": 12, "validations": 4, "patience": 4}
+    course = schedule(**THREE | more)
     result = run(tiny_network(normalised=False), optimisation=course)
     assert result.stopped_by == "not_finite"
-    assert result.log["step"].tolist() == [0, 20, 40]
+    assert result.log["step"].tolist() == [0, 3, 6]
     assert result.best["step"] > 0
     loss, accuracy = figures(result.network, shapes, splits)
     assert result.best["validation_loss"] == pytest.approx(loss, rel=1e-4)
     assert result.best["validation_accuracy"] == pytest.approx(accuracy, abs=1e-6)
     (record,) = caplog.records
-    assert "phase is not finite after 60 steps" in record.getMessage()
+    assert "phase is not finite after 9 steps" in record.getMessage()
     assert "set gradient_clip to 1" in record.getMessage()
     assert "best weights before it are kept" in record.getMessage()
 
 
 def test_a_loss_that_is_not_finite_is_an_error_when_no_validation_was_better_than_the_start(
-    learnt, run, schedule, breaks_at
+    run, tiny_network, schedule, breaks_at
 ):
     breaks_at(1)
+    network = tiny_network()
+    freeze(network)
     slow = schedule(steps=4, validations=4, learning_rate=1e-12)
     with pytest.raises(FloatingPointError) as caught:
-        run(learnt[0].network, optimisation=slow)
+        run(network, optimisation=slow)
     message = str(caught.value)
     assert "phase is not finite after 2 steps" in message
     assert "precision float32, learning rate 1e-12, batch size 16" in message
@@ -309,24 +331,20 @@ def test_too_little_memory_is_an_error_that_says_how_to_need_less(run, tiny_netw
     assert "image_size_px" in message
 
 
-@pytest.mark.parametrize(
-    "course",
-    [{}, {"towards_start": 0.1, "gradient_clip": 1.0}, {"accumulated_batches": 2}],
-    ids=["plain", "held near its start", "accumulated"],
-)
-def test_a_fit_after_others_is_the_one_it_would_have_been_alone(run, tiny_network, schedule, monkeypatch, course):
+def test_a_fit_after_others_is_the_one_it_would_have_been_alone(run, tiny_network, schedule, monkeypatch):
     import keras
 
     start = tiny_network()
     *_, flat, last = start.layers
     dropped = last(keras.layers.Dropout(0.3, name="head_dropout")(flat.output))
     start = keras.Model(start.input, dropped, name="with_dropout")
+    course = {"towards_start": 0.1, "gradient_clip": 1.0, "accumulated_batches": 2}  # all that an optimiser keeps
     long = schedule(steps=20, validations=4, learning_rate=0.003, **course)
 
     monkeypatch.setattr(tracing, "_spare", {})
     alone = run(start, optimisation=long)
     monkeypatch.setattr(tracing, "_spare", {})
-    run(randomise_head(start, 9), optimisation=schedule(steps=10, validations=2, learning_rate=0.02, **course), seed=4)
+    run(reinitialise(start, 9), optimisation=schedule(steps=10, validations=2, learning_rate=0.02, **course), seed=4)
     (used,) = tracing._spare.values()
     after_others = run(start, optimisation=long)
 
@@ -334,13 +352,3 @@ def test_a_fit_after_others_is_the_one_it_would_have_been_alone(run, tiny_networ
     pd.testing.assert_frame_equal(after_others.log, alone.log)
     for one, other in zip(after_others.network.get_weights(), alone.network.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
-
-
-def test_a_network_is_judged_as_the_first_row_of_its_fit_has_it(run, tiny_network, schedule, shapes, splits):
-    course = schedule(steps=10, label_smoothing=0.1)
-    for precision in ("float32", "mixed_bfloat16"):
-        network = tiny_network(seed=3)
-        validation, training = (split_examples(shapes, splits, split) for split in ("validation", "training"))
-        found = evaluate(network, validation, course, len(training), precision)
-        log = run(network, optimisation=course, precision=precision).log
-        assert found == tuple(log[["validation_loss", "validation_accuracy"]].iloc[0])

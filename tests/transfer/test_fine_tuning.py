@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 
 import keras
@@ -17,8 +18,13 @@ from cnn_transfer.transfer import fine_tuning as module
 from cnn_transfer.transfer.fine_tuning import mix_weights
 from cnn_transfer.transfer.search import Trial
 
+pytestmark = pytest.mark.usefixtures("traces_kept")
+
 SMOOTHING = 0.1
 DESTROYS = 1.0  # a learning rate
+PULL = (
+    10.0  # one, and the same length of a call of TensorFlow's runtime, so that most fits need no tracing of their own
+)
 TEMPERATURES = np.logspace(-1, 2, 300)
 TAPS = ("block1", "block2")
 
@@ -32,7 +38,7 @@ def migrated(tiny_network, shapes, shape_splits):
             gamma, beta, mean, variance = layer.get_weights()
             layer.set_weights([gamma, beta, mean + 0.05, variance * 0.4])
     rows = shapes.rows(shape_splits, "training")[::16]
-    features = tap_network(network, TAPS, 1).predict(shapes.pixels(rows), verbose=0)
+    features = tap_network(network, TAPS, 1)(shapes.pixels(rows)).numpy()
     probe = fit_probe(features, shapes.classes[rows], tap_widths(network, TAPS, 1))
     return add_linear_head(network, TAPS, 1, probe.kernel, probe.bias)
 
@@ -74,7 +80,7 @@ def judge(shapes, shape_splits):
     targets = np.eye(4)[classes] * (1 - SMOOTHING) + SMOOTHING / 4
 
     def figures(network):
-        probabilities = np.clip(network.predict(pixels, verbose=0).astype(float), 1e-30, 1)
+        probabilities = np.clip(network(pixels).numpy().astype(float), 1e-30, 1)
         scores = np.log(probabilities)
         images = len(classes)
         seen = (images * np.eye(4)[classes] + 1 / 4) / (images + 1)
@@ -85,15 +91,36 @@ def judge(shapes, shape_splits):
     return figures
 
 
+@contextlib.contextmanager
+def recorded():
+    """The start, the examples and the result of each fit that is made meanwhile."""
+    made = []
+
+    def record(network, training, *settings):
+        result = fit(network, training, *settings)
+        made.append((network, training, result))
+        return result
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "fit", record)
+        yield made
+
+
 @pytest.fixture(scope="module")
 def before(migrated):
     return [layer.get_weights() for layer in migrated.layers], [layer.trainable for layer in migrated.layers]
 
 
 @pytest.fixture(scope="module")
-def tuned(before, tune, rule):
+def tuned_and_fits(before, tune, rule):
     """`before` is asked for first, so that it is taken before anything is trained."""
-    return tune(rule(learning_rates=(1e-12, 0.01), mixtures=3), forward_images=300)
+    with recorded() as made:
+        return tune(rule(learning_rates=(1e-12, 0.01), mixtures=3), forward_images=300), made
+
+
+@pytest.fixture(scope="module")
+def tuned(tuned_and_fits):
+    return tuned_and_fits[0]
 
 
 def test_with_many_labels_a_random_head_is_tried_too(tune, rule, monkeypatch):
@@ -111,11 +138,11 @@ def test_with_many_labels_a_random_head_is_tried_too(tune, rule, monkeypatch):
 def test_only_the_strategy_that_is_ahead_goes_on(tune, rule, monkeypatch):
     monkeypatch.setattr(module, "MANY_LABELS", 1)
     monkeypatch.setattr("cnn_transfer.transfer.search._chance", lambda *_: -1.0)  # every gain is taken for one
-    trials = tune(rule(most_doublings=1, clear_steps=150)).trials
+    trials = tune(rule(steps=13, validations=1, most_doublings=1, clear_steps=75)).trials
     lengths = trials[trials["steps"] > 0].groupby("strategy")["steps"].max()
-    ahead = trials[trials["steps"] == 26].set_index("strategy")["validation_loss"].idxmin()
-    assert lengths[ahead] == 104
-    assert lengths.drop(ahead).tolist() == [26]
+    ahead = trials[trials["steps"] == 13].set_index("strategy")["validation_loss"].idxmin()
+    assert lengths[ahead] == 52
+    assert lengths.drop(ahead).tolist() == [13]
 
 
 def test_every_candidate_is_in_the_table_by_its_name(tuned):
@@ -164,7 +191,7 @@ def test_the_figures_are_those_of_the_delivered_network(tuned, judge):
         ("lp_ft", {}),
         ("auto", {"learning_rates": (DESTROYS,), "mixtures": 2}),
         ("auto", {"learning_rates": (DESTROYS,), "batch_statistics": True}),
-        ("l2_sp", {"towards_start": 0.01, "mixtures": 1}),
+        ("l2_sp", {"towards_start": PULL, "mixtures": 1}),
     ],
 )
 def test_what_is_delivered_is_never_below_the_probe_on_validation(migrated, tune, rule, judge, strategy, changes):
@@ -237,9 +264,9 @@ def test_the_probe_alone_is_judged_and_not_trained(migrated, tune, rule, monkeyp
         np.testing.assert_array_equal(mine, theirs)
 
 
-@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
-def test_a_probe_is_judged_in_the_precision_of_the_fits_and_delivered_in_float32(tune, rule, precision):
-    result = tune(rule("auto", learning_rates=(1e-12,), steps=1, validations=1), precision=precision)
+@pytest.mark.parametrize(("precision", "steps"), [("float32", 13), ("mixed_bfloat16", 1)])
+def test_a_probe_is_judged_in_the_precision_of_the_fits_and_delivered_in_float32(tune, rule, precision, steps):
+    result = tune(rule("auto", learning_rates=(1e-12,), steps=steps, validations=1), precision=precision)
     probe, start = (result.log[(result.log["trial"] == trial) & (result.log["step"] == 0)] for trial in (0, 1))
     np.testing.assert_allclose(probe["validation_loss"], start["validation_loss"], rtol=1e-6)
     assert result.fit.precision == precision
@@ -248,13 +275,13 @@ def test_a_probe_is_judged_in_the_precision_of_the_fits_and_delivered_in_float32
 
 @pytest.mark.parametrize("strategy", ["probe", "lp_ft"])
 def test_the_delivered_network_is_not_compiled(tune, rule, strategy):
-    assert not tune(rule(strategy, mixtures=1, steps=2, validations=1)).fit.network.compiled
+    assert not tune(rule(strategy, mixtures=1, steps=13, validations=1)).fit.network.compiled
 
 
 def test_full_starts_from_a_random_head_and_without_the_cost_of_a_probe(migrated, tune, rule, judge):
-    result = tune(rule("full", learning_rates=(1e-12,), steps=2, validations=1), forward_images=300)
+    result = tune(rule("full", learning_rates=(1e-12,), steps=13, validations=1), forward_images=300)
     assert result.trials["strategy"].tolist() == ["full"]
-    assert result.log["images_processed"].tolist() == [0, 40]
+    assert result.log["images_processed"].tolist() == [0, 13 * 20]
     loss, accuracy, _ = judge(randomise_head(migrated, 0))
     assert result.log["validation_loss"].iloc[0] == pytest.approx(loss, abs=1e-4)
     assert result.log["validation_accuracy"].iloc[0] == pytest.approx(accuracy, abs=1e-6)
@@ -269,7 +296,7 @@ def test_l2_sp_stays_nearer_to_the_start_than_lp_ft(migrated, tune, rule):
             if isinstance(layer, keras.layers.Conv2D)
         )
 
-    held, free = tune(rule("l2_sp", towards_start=10.0)), tune(rule("lp_ft"))
+    held, free = tune(rule("l2_sp", towards_start=PULL)), tune(rule("lp_ft"))
     assert set(held.trials["strategy"]) == {"probe", "l2_sp"}
     assert 0 < moved(held) < 0.5 * moved(free)
 
@@ -291,21 +318,21 @@ def test_a_strategy_that_does_not_fit_its_pull_is_refused(rule, strategy, pull, 
 @pytest.fixture(scope="module")
 def pool(migrated, shapes, shape_splits):
     rows = shapes.rows(shape_splits, "unlabelled")
-    return Pool(rows, migrated.predict(shapes.pixels(rows), verbose=0), PseudoLabels(share=0.75, kept=0.5))
+    return Pool(rows, migrated(shapes.pixels(rows)).numpy(), PseudoLabels(share=0.75, kept=0.5))
 
 
 @pytest.fixture
-def fits(monkeypatch):
+def fits():
     """The start, the examples and the result of each fit that is made."""
-    made = []
+    with recorded() as made:
+        yield made
 
-    def record(network, training, *settings):
-        result = fit(network, training, *settings)
-        made.append((network, training, result))
-        return result
 
-    monkeypatch.setattr(module, "fit", record)
-    return made
+@pytest.fixture(scope="module")
+def doubled(tune, rule, pool):
+    """A search that goes on for twice as long, and its fits."""
+    with recorded() as made:
+        return tune(rule("lp_ft", learning_rates=(1e-12, 0.01), most_doublings=1), pool=pool, forward_images=30), made
 
 
 def same_weights(one, other):
@@ -323,11 +350,8 @@ def labelled_by(network, pool, shapes, shape_splits):
     return learnt(pool.added_to(split_examples(shapes, shape_splits, "training"), network))
 
 
-def test_a_longer_trial_goes_on_from_the_best_network_which_labels_anew(
-    migrated, tune, rule, pool, fits, shapes, shape_splits
-):
-    result = tune(rule("lp_ft", learning_rates=(1e-12, 0.01), most_doublings=1), pool=pool, forward_images=30)
-    (low_start, low_examples, _), (start, _, best), (longer_start, longer_examples, _) = fits
+def test_a_longer_trial_goes_on_from_the_best_network_which_labels_anew(migrated, doubled, pool, shapes, shape_splits):
+    result, [(low_start, low_examples, _), (start, _, best), (longer_start, longer_examples, _)] = doubled
     assert same_weights(low_start, migrated)
     assert same_weights(start, migrated)
     assert same_weights(longer_start, best.network)
@@ -341,30 +365,29 @@ def test_a_longer_trial_goes_on_from_the_best_network_which_labels_anew(
     assert result.trials["steps"].tolist() == [0, 26, 26, 52]
 
 
-def test_labelling_the_pool_anew_counts_a_third_of_an_image(tune, rule, pool):
-    log = tune(rule("lp_ft", most_doublings=1), pool=pool, forward_images=30).log
+def test_labelling_the_pool_anew_counts_a_third_of_an_image(doubled, pool):
     once = len(pool.rows) / 3
-    costs = log.groupby("trial")["images_processed"].agg(["first", "last"]).round(6).to_numpy().tolist()
+    costs = doubled[0].log.groupby("trial")["images_processed"].agg(["first", "last"]).round(6).to_numpy().tolist()
     first = 10 + 26 * 20
-    expected = [[10, 10], [10, first], [first + once, first + once + 52 * 20]]
+    expected = [[10, 10], [10, first], [10, first], [first + once, first + once + 52 * 20]]
     np.testing.assert_allclose(costs, expected, atol=1e-4)
 
 
 def test_a_network_held_near_its_start_begins_there_each_time(migrated, tune, rule, pool, fits, shapes, shape_splits):
-    tune(rule("l2_sp", towards_start=0.01, most_doublings=1), pool=pool)
-    (_, _, best), (start, examples, _) = fits
+    tune(rule("l2_sp", towards_start=PULL, most_doublings=1), pool=pool)
+    (_, first, best), (start, examples, _) = fits
     assert same_weights(start, migrated)
-    assert learnt(examples) == labelled_by(best.network, pool, shapes, shape_splits)
+    assert learnt(first) != learnt(examples) == labelled_by(best.network, pool, shapes, shape_splits)
 
 
 def test_a_random_head_learns_from_what_the_probe_labels(migrated, tune, rule, pool, fits, shapes, shape_splits):
-    tune(rule("full", steps=None, epochs=2), pool=pool)
+    tune(rule("full", steps=None, epochs=13, validations=8, patience=8), pool=pool)
     [(start, examples, result)] = fits
     assert not same_weights(start, migrated)
     assert learnt(examples) == labelled_by(migrated, pool, shapes, shape_splits)
     labelled = len(shapes.rows(shape_splits, "training"))
     assert len(examples) > labelled
-    assert result.log["step"].max() == 2 * labelled // 20, "as long as the labelled images ask for"
+    assert result.log["step"].max() == 13 * labelled // 20, "as long as the labelled images ask for"
 
 
 def test_without_a_pool_every_trial_begins_at_the_probe(migrated, tune, rule, fits, shapes, shape_splits):
@@ -375,14 +398,14 @@ def test_without_a_pool_every_trial_begins_at_the_probe(migrated, tune, rule, fi
     assert [len(examples) for _, examples, _ in fits] == [labelled, labelled]
 
 
-def test_mixtures_are_the_weights_that_their_names_say(migrated, tune, rule, judge, tuned):
-    alone = tune(rule(learning_rates=(1e-12, 0.01)))
-    assert alone.delivered["strategy"] == "lp_ft"
+def test_mixtures_are_the_weights_that_their_names_say(migrated, judge, tuned_and_fits):
+    tuned, [_, (_, _, best)] = tuned_and_fits
+    assert tuned.trials["validation_log_loss"][:3].idxmin() == 2
     table = tuned.trials.set_index("strategy")
     for share in (0.25, 0.5, 0.75):
-        mixed = mix_weights(migrated, alone.fit.network, share)
+        mixed = mix_weights(migrated, best.network, share)
         for one, other, got in zip(
-            migrated.get_weights(), alone.fit.network.get_weights(), mixed.get_weights(), strict=True
+            migrated.get_weights(), best.network.get_weights(), mixed.get_weights(), strict=True
         ):
             np.testing.assert_allclose(got, (1 - share) * one + share * other, rtol=1e-5, atol=1e-6)
         loss, accuracy, _ = judge(mixed)
