@@ -201,6 +201,15 @@ def test_a_damaged_checkpoint_is_ignored_with_a_warning(tmp_path, damage, caplog
     assert "starts anew" in caplog.text
 
 
+def test_a_store_that_does_not_answer_is_not_taken_for_one_without_the_checkpoint(tmp_path):
+    class Unreachable(type(fsspec.filesystem("file"))):
+        def cat_file(self, path, start=None, end=None, **_):
+            raise ConnectionError("the store does not answer")
+
+    with pytest.raises(ConnectionError, match="does not answer"):
+        Checkpoints(tmp_path, Unreachable(auto_mkdir=True)).read("key")
+
+
 def test_a_write_that_takes_long_is_not_repeated_soon_but_the_newest_state_can_be_flushed(tmp_path, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
