@@ -90,6 +90,24 @@ def test_what_people_write_in_is_copied(name, tmp_path):
     assert store.load() == "as it was made"
 
 
+def test_in_a_store_what_makes_a_version_whole_is_copied_last_and_a_whole_one_is_left_alone(monkeypatch):
+    filesystem, store = fsspec.filesystem("memory"), dataset("memory://adopted", "old", name="folder")
+    monkeypatch.setattr(filesystem, "store", {})
+    monkeypatch.setattr(store, "LAST_FILE", "middle.json", raising=False)
+    copied = []
+    monkeypatch.setattr(filesystem, "cp_file", lambda origin, goal: copied.append((origin, goal)))
+    origin, goal = (versions.version_folder(store, version) / "folder" for version in ("old", "new"))
+    for name in ("first", "middle.json", "zuletzt"):
+        filesystem.pipe_file(str(origin / name), b"content")
+    filesystem.pipe_file(str(goal / "left by a kill"), b"half")
+    versions.adopt(store, "old", "new")
+    assert copied == [(str(origin / name), str(goal / name)) for name in ("first", "zuletzt", "middle.json")]
+    assert not filesystem.exists(str(goal / "left by a kill"))
+    filesystem.pipe_file(str(goal / "middle.json"), b"content")
+    versions.adopt(store, "old", "new")
+    assert len(copied) == 3
+
+
 def test_two_processes_may_adopt_the_same(tmp_path):
     dataset(tmp_path, "old").save({"a": 1})
     versions.adopt(dataset(tmp_path, "old"), "old", "new")
