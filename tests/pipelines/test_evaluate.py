@@ -1,6 +1,7 @@
 """The stage `evaluate` where there is no honest figure: it says so in the summary and on the page, or it stops.
 
-The stages before it run once; each case changes a few of their products and runs what depends on these.
+The stages before it run once, from a small network that was trained on nothing; each case changes a few of their
+products and runs what depends on these, without the dear nodes that the case is not about.
 """
 
 import csv
@@ -17,6 +18,7 @@ import pandas as pd
 import pytest
 from kedro.config import OmegaConfigLoader
 from kedro.io import DataCatalog, MemoryDataset
+from kedro.pipeline import Pipeline
 from kedro.runner import SequentialRunner
 from matplotlib.figure import Figure
 
@@ -26,13 +28,31 @@ from cnn_transfer.images import count_splits, list_images
 from cnn_transfer.models import copy_network, reinitialise
 from cnn_transfer.pipeline_registry import register_pipelines
 from cnn_transfer.settings import CONFIG_LOADER_ARGS
+from cnn_transfer.training import LOG_COLUMNS
 from cnn_transfer.training.checkpoints import NoCheckpoints
 
 ROOT = Path(__file__).parents[2]
 PIPELINES = register_pipelines()
 EVALUATE = PIPELINES["evaluate"]
-BEFORE = PIPELINES["transfer"] - EVALUATE
+BEFORE = PIPELINES["transfer"].from_inputs("target_raw_images", "source_model") - EVALUATE
 FINETUNE = PIPELINES["finetune_target"]
+# What takes long, mostly drawing: a case that is not about it has it from the usual run.
+ASIDE = frozenset(
+    {
+        "compare_representations",
+        "damage_test_images",
+        "draw_damaged_images",
+        "draw_familiarity",
+        "draw_probabilities",
+        "draw_results",
+        "exchange_backgrounds",
+        "explain",
+        "find_confusions",
+        "pack_predictor",
+        "suspect_labels",
+        "write_page_of_suspects",
+    }
+)
 # Names that HTML, Markdown, mathtext or a font could choke on, in the order of the classes.
 NAMES = {"blob": "$x$", "column": "<b>", "diagonal": "a|b", "row": "犬"}
 PLACEHOLDERS = re.compile(r"\b(nan|NaN|NaT|None|inf)\b|<NA>")
@@ -68,7 +88,7 @@ def catalog_of(pipeline, known, folder=None):
             catalog[name] = Kept(data=known[name])
         elif name.endswith("_checkpoints"):
             catalog[name] = Kept(data=NoCheckpoints())
-        elif name in {"source_images", "target_images"}:
+        elif name == "target_images":
             catalog[name] = ImageSetDataset(filepath=str(folder / name))
         elif name in {"target_features", "random_features"}:
             catalog[name] = FeaturesDataset(filepath=str(folder / name))
@@ -107,8 +127,6 @@ def manifest(class_folder, tmp_path_factory):
 def parameters():
     values = OmegaConfigLoader(str(ROOT / "conf"), env="test", **CONFIG_LOADER_ARGS)["parameters"]
     values["precision"] = "float32"
-    values["preprocess"]["source"]["max_images_per_class"] = 12
-    values["pretrain_source"]["optimisation"] |= {"epochs": 1, "validations": 1}
     values["migrate_model"] |= {"copies": 0, "most_unlabelled": 0, "grids": [2]}
     values["finetune_target"]["fine_tuning"] |= {"steps": 50, "validations": 2, "strategy": "full", "mixtures": 0}
     values["finetune_target"]["fine_tuning"] |= {"most_doublings": 0, "learning_rates": [0.01]}
@@ -120,31 +138,43 @@ def parameters():
     return values
 
 
+def run(pipeline, data, folder=None):
+    """The data with what a pipeline makes of them."""
+    catalog = catalog_of(pipeline, {name: data[name] for name in pipeline.inputs() & data.keys()}, folder)
+    SequentialRunner().run(pipeline, catalog)
+    return data | {name: catalog.load(name) for name in pipeline.datasets()}
+
+
 @pytest.fixture(scope="module")
-def usual(parameters, manifest, tmp_path_factory):
-    """All data of a run in which nothing is amiss."""
-    known = named_parameters(parameters, BEFORE.inputs() | EVALUATE.inputs()) | {
-        "source_raw_images": list_images(ROOT / "data/01_raw/fashion_mnist.parquet"),
+def usual(parameters, manifest, tiny_network, card, tmp_path_factory):
+    """All data of a run in which nothing is amiss; random weights get a head and no training, which saves one."""
+    data = named_parameters(parameters, BEFORE.inputs() | EVALUATE.inputs()) | {
+        "source_model": tiny_network(),
+        "source_model_card": card,
+        "source_training_log": pd.DataFrame([["pretraining", 0, 0, None, None, 2.3, 0.1]], columns=LOG_COLUMNS),
         "target_raw_images": list_images(manifest),
         "run_records": {
             "a.node": {"seconds": 1.0, "peak_memory_mb": 900.0, "images_per_second": None, "reused_from": None}
         },
         "environment": EnvironmentDataset().load(),
     }
-    pipeline = BEFORE + EVALUATE
-    catalog = catalog_of(pipeline, known, tmp_path_factory.mktemp("run"))
-    SequentialRunner().run(pipeline, catalog)
-    return {name: catalog.load(name) for name in pipeline.datasets()}
+    random, deliver = (FINETUNE.only_nodes(f"finetune_target.{name}") for name in ("finetune_random", "deliver"))
+    data = run(BEFORE - random - deliver, data, tmp_path_factory.mktemp("run"))
+    tuning = "params:finetune_target.fine_tuning"
+    made = run(random, data | {tuning: data[tuning] | {"strategy": "probe"}})
+    data |= {name: made[name] for name in random.all_outputs()}
+    return run(deliver + EVALUATE, data)
 
 
-def run_again(usual, pipeline=EVALUATE, **changed):
-    """The data of the run with changed inputs (`params__x` for `params:x`): what depends on them is made again."""
+def run_again(usual, pipeline=EVALUATE, also=(), **changed):
+    """The data of the run with changed inputs (`params__x` for `params:x`): what depends on them is made again.
+
+    Of what is aside, only what `also` names.
+    """
     changed = {name.replace("__", ":"): value for name, value in changed.items()}
-    data = usual | changed
-    part = pipeline.from_inputs(*pipeline.datasets() & changed.keys())
-    catalog = catalog_of(part, {name: data[name] for name in part.inputs()})
-    SequentialRunner().run(part, catalog)
-    return data | {name: catalog.load(name) for name in part.all_outputs()}
+    left = ASIDE - {*also}
+    pipeline = Pipeline([node for node in pipeline.nodes if node.name.rpartition(".")[2] not in left])
+    return run(pipeline.from_inputs(*pipeline.datasets() & changed.keys()), usual | changed)
 
 
 def seen(data):
@@ -206,7 +236,7 @@ def test_unknown_familiarity_counts_nothing(usual):
 
 def test_class_without_test_images_is_named_and_has_no_figures(usual):
     splits = usual["target_splits"]
-    data = with_splits(usual, without(splits, splits["label"] == "犬"))
+    data = with_splits(usual, without(splits, splits["label"] == "犬"), also={"draw_results", "find_confusions"})
     check_honest(data)
     statement = "No test image is of class 犬: averages over classes leave it out."
     assert statement in data["summary"]["statements"]
@@ -217,7 +247,7 @@ def test_class_without_test_images_is_named_and_has_no_figures(usual):
 
 def test_test_images_of_one_class_have_no_auroc(usual):
     splits = usual["target_splits"]
-    data = with_splits(usual, without(splits, splits["label"] != "a|b"))
+    data = with_splits(usual, without(splits, splits["label"] != "a|b"), also={"draw_results", "draw_probabilities"})
     check_honest(data)
     statement = "All test images are of class a|b: there is no AUROC."
     assert statement in data["summary"]["statements"]
@@ -225,11 +255,11 @@ def test_test_images_of_one_class_have_no_auroc(usual):
     assert data["target_metrics"]["auroc"] is None
 
 
-@pytest.mark.parametrize("images", [1, 3])
-def test_few_test_images_have_wide_intervals_and_say_so(usual, images):
+@pytest.mark.parametrize(("images", "also"), [(1, ASIDE), (3, {"compare_representations"})])
+def test_few_test_images_have_wide_intervals_and_say_so(usual, images, also):
     splits = usual["target_splits"]
     kept = splits[splits["split"] == "test"].groupby("label").head(1).index[:images]
-    data = with_splits(usual, without(splits, ~splits.index.isin(kept)))
+    data = with_splits(usual, without(splits, ~splits.index.isin(kept)), also=also)
     check_honest(data)
     summary = data["summary"]
     assert summary["n_test"] == images
@@ -276,9 +306,8 @@ def test_network_without_convolution_says_why_nothing_can_be_shown(usual, parame
     trained = reinitialise(dense_network, seed=1)
     block = parameters["evaluate"]
     both = block | {"explanations": block["explanations"] | {"methods": ["grad_cam", "integrated_gradients"]}}
-    data = run_again(
-        usual, migrated_model=dense_network, target_model=trained, delivered_model=trained, params__evaluate=both
-    )
+    networks = {"migrated_model": dense_network, "target_model": trained, "delivered_model": trained}
+    data = run_again(usual, also={"explain", "compare_representations"}, params__evaluate=both, **networks)
     check_honest(data)
     scores = {row["method"]: row for row in data["explanations"]["methods"]}
     assert "Grad-CAM weighs the activations of a convolutional layer" in scores["grad_cam"]["statement"]
@@ -305,7 +334,7 @@ def test_without_baseline_nothing_is_compared(usual, parameters):
     off = block["baseline"] | {"enabled": False}
     scratch = FINETUNE.only_nodes("finetune_target.train_from_scratch")
     made = run_again(usual, scratch, **{"params:finetune_target.baseline": off})
-    data = run_again(usual, **{name: made[name] for name in scratch.all_outputs()})
+    data = run_again(usual, also={"draw_results"}, **{name: made[name] for name in scratch.all_outputs()})
     check_honest(data)
     summary = data["summary"]
     assert summary["verdict"] is None
@@ -324,6 +353,7 @@ def test_without_random_weights_the_origin_is_not_claimed(usual):
     evidence = {"transferred": plan["evidence"]["transferred"]}
     data = run_again(
         usual,
+        also={"draw_results"},
         **{name: made[name] for name in ("random_model", "random_model_card", "random_trials")},
         transfer_plan=plan | {"evidence": evidence, "source_helps": None, "sentence": "A ridge."},
         depth_scores=usual["depth_scores"].assign(random_accuracy=np.nan),
@@ -344,7 +374,7 @@ def test_without_validation_images_left_out_training_images_stand_for_them(usual
     auto = block["fine_tuning"] | {"strategy": "auto"}
     made = run_again(usual, FINETUNE, target_splits=splits, **{"params:finetune_target.fine_tuning": auto})
     changed = {name: made[name] for name in FINETUNE.all_outputs() & EVALUATE.inputs()}
-    data = with_splits(usual, splits, **changed)
+    data = with_splits(usual, splits, also={"draw_probabilities", "suspect_labels"}, **changed)
     check_honest(data)
     judged, training = data["calibration_predictions"], splits[splits["split"] == "training"]
     assert judged["left_out"].all()
@@ -365,7 +395,8 @@ def test_without_validation_images_left_out_training_images_stand_for_them(usual
 def test_a_fine_tuned_network_without_validation_images_is_judged_by_nothing(usual):
     splits = usual["target_splits"].replace({"split": {"validation": "unused"}})
     card = usual["delivered_model_card"] | {"strategy": "lp_ft"}
-    data = with_splits(usual, splits, delivered_model_card=card, target_model_card=card)
+    also = {"draw_probabilities", "draw_familiarity", "pack_predictor", "damage_test_images", "draw_damaged_images"}
+    data = with_splits(usual, splits, also=also, delivered_model_card=card, target_model_card=card)
     check_honest(data)
     assert data["calibration_predictions"].empty
     assert data["summary"]["threshold"] is None
@@ -381,15 +412,22 @@ def test_a_head_of_other_weights_is_not_judged_by_what_the_transferred_head_said
     splits = usual["target_splits"].replace({"split": {"validation": "unused"}})
     card = usual["delivered_model_card"] | {"strategy": "probe"}
     other = card | {"initialised_from": "another network"}
-    data = with_splits(usual, splits, delivered_model_card=other, target_model_card=card)
+    node = EVALUATE.only_nodes("evaluate.predict_for_calibration")
+    data = run_again(usual, node, target_splits=splits, delivered_model_card=other, target_model_card=card)
     assert data["calibration_predictions"].empty
 
 
-def test_left_out_training_images_join_the_validation_images_of_a_head_as_it_was_fitted(usual):
-    probe, splits = usual["migrated_model"], usual["target_splits"]
-    card = usual["target_model_card"] | {"strategy": "probe"}
+@pytest.fixture(scope="module")
+def of_probe(usual):
+    """The data of the run in which the head as it was fitted is the best."""
+    probe, card = usual["migrated_model"], usual["target_model_card"] | {"strategy": "probe"}
     cards = {"target_model_card": card, "delivered_model_card": card}
-    data = run_again(usual, target_model=probe, delivered_model=probe, **cards)
+    also = {"compare_representations", "suspect_labels", "draw_probabilities"}
+    return run_again(usual, also=also, target_model=probe, delivered_model=probe, **cards)
+
+
+def test_left_out_training_images_join_the_validation_images_of_a_head_as_it_was_fitted(usual, of_probe):
+    data, splits = of_probe, usual["target_splits"]
     check_honest(data)
     judged = data["calibration_predictions"]
     expected = [splits["id"][splits["split"] == split].tolist() for split in ("validation", "training")]
@@ -406,15 +444,11 @@ def test_left_out_training_images_join_the_validation_images_of_a_head_as_it_was
     assert "chosen on validation and left-out training images" in seen(data)
 
 
-def test_probe_changed_nothing(usual):
-    probe = usual["migrated_model"]
-    card = usual["target_model_card"] | {"strategy": "probe"}
-    data = run_again(usual, target_model=probe, delivered_model=probe, target_model_card=card)
-    check_honest(data)
+def test_probe_changed_nothing(of_probe):
     statement = "Nothing: the transferred network keeps the head in closed form as it is, on the weights of the source."
-    assert data["map_similarity"]["statement"] == statement
-    assert statement in seen(data)
-    assert data["representation_similarity"].empty
+    assert of_probe["map_similarity"]["statement"] == statement
+    assert statement in seen(of_probe)
+    assert of_probe["representation_similarity"].empty
 
 
 def test_a_delivered_network_that_was_not_transferred_is_described_as_what_it_is(usual):
@@ -430,7 +464,8 @@ def test_a_delivered_network_that_was_not_transferred_is_described_as_what_it_is
 
 
 def test_negative_transfer_is_loud_and_advises_before_any_figure(usual):
-    data = run_again(usual, baseline_model=usual["migrated_model"], target_model=constant(usual["target_model"]))
+    networks = {"baseline_model": usual["migrated_model"], "target_model": constant(usual["target_model"])}
+    data = run_again(usual, also={"compare_representations", "draw_results"}, **networks)
     check_honest(data)
     summary = data["summary"]
     assert summary["verdict"] == "negative"
@@ -457,7 +492,8 @@ def test_tables_are_of_the_answers_that_calibration_changed(usual):
     calibration, before = usual["calibration"] | bias, usual["delivered_predictions"]
     answers = calibrate(before, calibration)
     assert (answers["predicted"] != before["predicted"]).any()
-    data = run_again(usual, calibration=calibration, calibrated_predictions=answers)
+    changed = {"calibration": calibration, "calibrated_predictions": answers}
+    data = run_again(usual, also={"find_confusions"}, **changed)
     check_honest(data)
     right = answers["predicted"] == answers["label"]
     recall = data["per_class_metrics"].set_index("label")["recall"]
@@ -474,7 +510,8 @@ def test_tables_are_of_the_answers_that_calibration_changed(usual):
 def test_explanations_and_sets_can_be_left_out(usual, parameters):
     block = parameters["evaluate"]
     off = block | {"explanations": block["explanations"] | {"methods": []}, "set_coverage": None}
-    data = run_again(usual, params__evaluate=off)
+    nodes = [f"evaluate.{name}" for name in ("explain", "predict_sets", "pack_predictor", "summarise", "write_report")]
+    data = run_again(usual, EVALUATE.only_nodes(*nodes), {"explain", "pack_predictor"}, params__evaluate=off)
     check_honest(data)
     assert data["explanations"]["methods"] == []
     assert "No method was asked for: there is nothing to explain." in seen(data)
@@ -504,6 +541,7 @@ def test_classes_may_be_called_like_columns(usual):
     data = with_splits(
         usual,
         splits,
+        also=ASIDE - {"compare_representations", "damage_test_images", "draw_damaged_images"},
         target_images=replace(
             images,
             table=images.table.assign(label=images.table["label"].map(names)),
@@ -532,7 +570,8 @@ def test_names_of_sources_survive_pages_cards_and_figures(usual):
     card = usual["delivered_model_card"] | {"trained_on": name, "initialised_from": f"{name} up to block1"}
     log = usual["target_training_log"].assign(phase=f"from {name}", learning_rate=0.0)
     plan = usual["transfer_plan"] | {"source": name}
-    data = run_again(usual, target_training_log=log, delivered_model_card=card, transfer_plan=plan)
+    changed = {"target_training_log": log, "delivered_model_card": card, "transfer_plan": plan}
+    data = run_again(usual, also={"draw_results"}, **changed)
     check_honest(data)
     assert "<b>" not in data["report"]
     assert f"Transfer from {name} to {name}" in seen(data)
