@@ -196,7 +196,7 @@ def images_to_reach(log: pd.DataFrame, validation_accuracy: float) -> float | No
 
 
 def training_cost_ratio(
-    target_log: pd.DataFrame, baseline_log: pd.DataFrame, validation_images: int
+    target_log: pd.DataFrame, baseline_log: pd.DataFrame, validation_images: float
 ) -> dict[str, float | None]:
     """The cost to reach the baseline's final validation accuracy, transfer against baseline.
 
@@ -212,7 +212,7 @@ def training_cost_ratio(
     Args:
         target_log: Logs of all trials of the fine-tuning, both phases.
         baseline_log: Logs of all trials from scratch, with the column `delivered`.
-        validation_images: Number of images that both are judged on.
+        validation_images: Number of independent images that both are judged on, or that these are worth.
 
     Returns:
         `baseline_validation_accuracy`, its `standard_error`, `baseline_images`, `target_images` and their `ratio`, and
@@ -241,7 +241,7 @@ def compare(
     random: pd.DataFrame,
     target_log: pd.DataFrame,
     baseline_log: pd.DataFrame,
-    validation_images: int,
+    validation_images: float,
     confidence: float,
     depths: pd.DataFrame | None = None,
     plan: Mapping[str, Any] | None = None,
@@ -255,7 +255,7 @@ def compare(
         random: Predictions of a network made by the same method from random weights; empty when there is none.
         target_log: Log of the fine-tuning.
         baseline_log: Logs of the training from scratch.
-        validation_images: Number of images that both logs judge by; 0 without a baseline.
+        validation_images: Number of images that both logs judge by, or that these are worth; 0 without a baseline.
         confidence: Level of the intervals, which respect the groups that the tables of predictions name.
         depths: What each depth of the source network knows; see `cnn_transfer.transfer.depth_table`.
         plan: The transfer plan; see `cnn_transfer.transfer.TransferPlan`.
