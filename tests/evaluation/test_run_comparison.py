@@ -62,6 +62,7 @@ def runs():
         "2026-01": made_with(),
         "2026-02": made_with(seed=1, steps=600),
         "2026-03": made_with(seed=1, steps=600, target="t2"),
+        "2026-05": made_with(seed=2),  # nothing is known of what it reached
         "2026-07": "OSError: gone",
     }
     return collect_runs(dict(sorted(summaries.items())), provenances)
