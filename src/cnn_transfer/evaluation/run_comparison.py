@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from cnn_transfer.evaluation.figures import BASELINE_COLOUR, TRANSFER_COLOUR, Figure, drawable, new_figure
+from cnn_transfer.evaluation.probabilities import part_text
 from cnn_transfer.evaluation.summary import seconds_of_run
 
 FIGURES = [
@@ -188,7 +189,7 @@ def describe_runs(table: pd.DataFrame, changes: pd.DataFrame) -> list[str]:
         else:
             parts.append("no baseline")
         if pd.notna(row["training_cost_ratio"]):
-            parts.append(f"at {row['training_cost_ratio']:.0%} of its cost")
+            parts.append(f"at {part_text(row['training_cost_ratio'])} of its cost")
         if pd.notna(row["seconds"]):
             parts.append(f"{row['seconds']:.0f} s")
         lines.append(f"{row['run']}  {'; '.join(parts)}")

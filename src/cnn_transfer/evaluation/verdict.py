@@ -20,6 +20,7 @@ import pandas as pd
 from cnn_transfer.evaluation.figures import on_the_same_images
 from cnn_transfer.evaluation.intervals import Groups, Interval, Units, proportion_interval
 from cnn_transfer.evaluation.predictions import PROBABILITY
+from cnn_transfer.evaluation.probabilities import part_text
 
 RANK_SOURCES = "kedro run --pipelines rank_sources"
 RATIOS = ("ratio", "ratio_low", "ratio_high")
@@ -492,7 +493,9 @@ def _cheaper(cost: dict[str, float | None]) -> str:
     points = f"{100 * (cost['standard_error'] or 0):.1f} points"
     ratio, low, high = (math.inf if (value := cost[name]) is None else value for name in RATIOS)
     if cost["target_images"] is None:
-        nearly = f", and {points}, a standard error, below it after {low:.0%} of its images" if low < math.inf else ""
+        nearly = (
+            f", and {points}, a standard error, below it after {part_text(low)} of its images" if low < math.inf else ""
+        )
         return f"It never reached {level}{nearly}."
     if cost["ratio"] is None:
         return "Its cost cannot be compared: training from scratch was no better than its random start."
@@ -500,9 +503,9 @@ def _cheaper(cost: dict[str, float | None]) -> str:
         claim = "It was cheaper" if high < 1 else "It seems cheaper"
     else:
         claim = "It was not cheaper" if low >= 1 else "It seems no cheaper"
-    lowest, highest = f"{low:.0%}", f"{high:.0%}" if high < math.inf else "never"
+    lowest, highest = part_text(low), part_text(high) if high < math.inf else "never"
     ends = "the same" if lowest == highest else f"{lowest} to {highest}"
-    return f"{claim}: it reached {level} after {ratio:.0%} of its images ({ends} within a standard error, {points})."
+    return f"{claim}: it reached {level} after {part_text(ratio)} of its images ({ends} within a standard error, {points})."
 
 
 def _origin(knowledge: Interval | None, method: Interval | None) -> str:
