@@ -278,6 +278,7 @@ def test_the_plan_is_told_in_words_and_figures(results):
         assert part in text
     assert 'aria-label="Accuracy by depth: block1 60.0%; block2 65.0%"' in write_report(results)
     assert "of the source 70.0% 0.020 0.300 60.0% 20.0%" in text
+    assert "squared error difference standard error accuracy chosen" in text  # a negative one is behind nothing
 
 
 def test_every_trial_is_in_a_table_and_the_one_that_was_kept_stands_out(results):
