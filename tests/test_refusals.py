@@ -43,6 +43,12 @@ def test_a_full_disk_is_told_with_what_did_not_fit(error):
     assert "a file of this run" in refusal(error)
 
 
+def test_a_file_that_is_larger_than_one_may_be_is_not_told_to_delete_others():
+    too_large = saved(OSError(errno.EFBIG, "Error writing bytes to file"))
+    assert refusal(too_large).startswith("File too large: target_features is larger than a file may be here. Let TRAN")
+    assert leaves_the_run_whole(too_large)
+
+
 def test_other_errors_of_a_disk_are_not_called_full():
     assert refusal(saved(PermissionError(errno.EACCES, "Permission denied"))) is None
 

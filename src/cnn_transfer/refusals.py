@@ -13,7 +13,7 @@ from cnn_transfer.exporting import ToleranceError, WorseReleaseError
 from cnn_transfer.images import NoRoomError, UnusableSetError
 from cnn_transfer.models import UnusableNetworkError
 
-FULL = {number: os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT)}  # what the system says
+FULL = {number: os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)}  # what the system says
 TOLD = (UnusableSetError, UnusableNetworkError, ToleranceError, WorseReleaseError, NoRoomError, VersionNotFoundError)
 SAVED = re.compile(r"(\S+): Failed while saving data")  # Kedro's words
 
@@ -30,9 +30,15 @@ def refusal(error: BaseException | None) -> str | None:
             return str(cause)
         saved = saved or SAVED.match(str(cause))
         if said := _full(cause):
+            file = saved[1] if saved else "a file of this run"
+            if said == FULL[errno.EFBIG]:
+                return (
+                    f"{said}: {file} is larger than a file may be here. Let TRANSFER_STORE name a disk whose file "
+                    "system takes larger ones, or raise the limit where ulimit -f shows one."
+                )
             return (
-                f"{said}: there was no room for {saved[1] if saved else 'a file of this run'}. Delete what is not "
-                "needed, such as the versions of old runs, or let TRANSFER_STORE name another disk."
+                f"{said}: there was no room for {file}. Delete what is not needed, such as the versions of old runs, "
+                "or let TRANSFER_STORE name another disk."
             )
     return None
 
@@ -49,7 +55,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _full(error: BaseException) -> str | None:
-    """What the system says of a full disk, by number or in the words of a library; None: another error."""
+    """What the system says where a file does not fit, by number or in the words of a library; None: another error."""
     number = error.errno if isinstance(error, OSError) else None
     said = [words for each, words in FULL.items() if each == number or words in str(error)]
     return said[0] if said else None

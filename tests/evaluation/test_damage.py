@@ -106,7 +106,8 @@ def test_what_breaks_the_promise_is_told():
     assert broken == []  # four of a hundred may be chance
     assert "by degrees, none is answered wrongly; they are answered rightly" in describe_damage(table_of(0, 0), 0.98)[0]
     _, broken = describe_damage(table_of(0.2, 0.13), 0.98)
-    assert broken[0].startswith("noise, strong: 20.0% of the images are answered wrongly, where at most 2.0%")
+    assert broken[0].startswith("noise, strong: 20.0% of the images are answered wrongly, where at most 2%")
+    assert "where at most 0.04% of the answers were" in describe_damage(table_of(0.2, 0.13), 0.9996)[1][0]
 
 
 def test_no_answers_and_no_images_are_said(shapes, shape_splits):

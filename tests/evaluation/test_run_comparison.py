@@ -56,12 +56,13 @@ def runs():
         "2026-04": "JSONDecodeError: Expecting value",
         "2026-05": {"target_accuracy": None},
         "2026-06": [1],
-        "2026-07": summary(seconds=None),
+        "2026-07": summary(seconds=None, training_cost_ratio=0.0032),
     }
     provenances = {
         "2026-01": made_with(),
         "2026-02": made_with(seed=1, steps=600),
         "2026-03": made_with(seed=1, steps=600, target="t2"),
+        "2026-05": made_with(seed=2),  # nothing is known of what it reached
         "2026-07": "OSError: gone",
     }
     return collect_runs(dict(sorted(summaries.items())), provenances)
@@ -122,6 +123,7 @@ def test_the_terminal_gets_each_run(runs):
     assert "2026-01  90.0% (88.0% to 92.0%); positive, +5.0 points over from scratch (+3.0 to +7.0)" in text
     assert "at 50% of its cost; 16 s" in text
     assert "2026-03  90.0% (88.0% to 92.0%); no baseline" in text
+    assert "at 0.3% of its cost" in text
     assert "seed: 0 → 1" in text
     assert "2026-04  skipped: its summary cannot be read" in text
 

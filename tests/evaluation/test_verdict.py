@@ -275,6 +275,11 @@ def test_every_verdict_has_the_same_keys_and_is_json(predictions):
             "It was cheaper: it reached the final validation accuracy of "
             "training from scratch after 50% of its images (the same within a standard error, 3.0 points). ",
         ),
+        (
+            log([2, 200], [0.91, 0.99]),
+            "It was cheaper: it reached the final validation accuracy of "
+            "training from scratch after 0.5% of its images (0.5% to 50% within a standard error, 3.0 points). ",
+        ),
     ],
 )
 def test_the_sentence_says_whether_transfer_was_cheaper_and_how_surely(predictions, target_log, said):

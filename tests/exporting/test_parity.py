@@ -122,6 +122,16 @@ def test_images_without_a_label_show_how_little_can_be_lost(monkeypatch, predict
     assert entry["shown"]
 
 
+def test_an_export_that_is_clearly_better_loses_nothing(monkeypatch, predictor, exported, compared):
+    better = right_ones(predictor, compared)[:20]
+    classes = compared.classes.copy()
+    classes[better] = (classes[better] + 1) % predictor.runtime(compared.pixels[:1]).probabilities.shape[1]
+    entry = judged(monkeypatch, predictor, exported, Compared(compared.pixels, classes, compared.groups), better)
+    assert entry["accuracy_change_low"] > 0
+    assert entry["most_lost"] == 0
+    assert "so that at most 0.00 points are lost" in entry["verdict"]
+
+
 def test_changed_classes_of_unlabelled_images_alone_do_not_fail(monkeypatch, predictor, exported, compared):
     entry = judged(monkeypatch, predictor, exported, compared, range(80, 90))
     assert (entry["changed"], entry["accuracy_change"]) == (10, 0)

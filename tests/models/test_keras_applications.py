@@ -74,12 +74,31 @@ def test_computes_what_keras_computes_on_preprocessed_pixels_with_weights_from_a
     np.testing.assert_allclose(network(pixels).numpy(), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("layout", ["efficientnet.h5", "efficientnet.weights.h5"])
+def test_weights_that_keras_publishes_are_the_same_network_from_a_file(layout, pixels, tmp_path, monkeypatch):
+    def tiny(**arguments):
+        return efficientnet.EfficientNet(0.1, 0.1, 64, blocks_args=block, weights_name="b0", **arguments)
+
+    efficientnet = module_of("EfficientNetB0")
+    block = efficientnet.DEFAULT_BLOCKS_ARGS[:1]
+    path = tmp_path / layout
+    monkeypatch.setattr(keras.applications, "EfficientNetB0", tiny)
+    monkeypatch.setattr(efficientnet.file_utils, "get_file", lambda *_, **__: path)
+    original = tiny(include_top=False, weights=None, input_shape=(64, 64, 3))
+    mean, deviation = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+    original.get_layer(index=2).set_weights([mean, deviation, np.array(0)])  # as in the published weights
+    (original.save_weights if ".weights." in layout else original.save)(path)
+    expected = keras_applications("EfficientNetB0", (64, 64, 3))(pixels).numpy()
+    network = keras_applications("EfficientNetB0", (64, 64, 3), path)
+    np.testing.assert_allclose(network(pixels).numpy(), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", ["efficientnet.h5", "efficientnet.weights.h5"])
 def test_statistics_of_pixels_that_lie_in_the_weights_are_kept_in_every_copy(pixels, tmp_path, layout):
     original = keras.applications.EfficientNetB0(include_top=False, weights=None, input_shape=(64, 64, 3))
     normalization = original.get_layer(index=2)
-    normalization.adapt_mean.assign([0.485, 0.456, 0.406])  # as in the published weights
+    normalization.adapt_mean.assign([0.485, 0.456, 0.406])
     normalization.adapt_variance.assign([0.052, 0.05, 0.051])
     normalization.finalize_state()
     (original.save_weights if ".weights." in layout else original.save)(tmp_path / layout)

@@ -160,7 +160,8 @@ def skipping():
         branch = keras.layers.Conv2D(4, 3, padding="same", name=f"inner{number}")(x)
         x = keras.layers.Add(name=f"sum{number}")([x, branch])
     x = keras.layers.Dropout(0.5, name="dropout")(keras.layers.Conv2D(6, 3, name="last")(x))
-    x = keras.layers.Dense(3, name="top")(keras.layers.GlobalAveragePooling2D()(x))
+    x = keras.layers.Permute((3, 1, 2), name="channels_first")(x)
+    x = keras.layers.Dense(3, name="top")(keras.layers.Flatten()(x))
     return keras.Model(inputs, x)
 
 

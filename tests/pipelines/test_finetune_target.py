@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from cnn_transfer.evaluation.predictions import predict
 from cnn_transfer.models import ModelCard
 from cnn_transfer.parameters import ParameterError
 from cnn_transfer.pipelines.finetune_target import nodes
@@ -59,6 +60,23 @@ def test_with_the_strategy_probe_the_head_is_delivered_as_it_is(migrated, card, 
     assert got_card.metrics["validation_log_loss"] == trials["validation_log_loss"].iloc[0]
     assert trials["strategy"].tolist() == ["probe"]
     assert log["images_processed"].tolist() == [pytest.approx(len(features.table) / 3)]
+
+
+@pytest.mark.parametrize(("sizes", "least", "most"), [(4, 15, 24), (80, 1, 1)])
+def test_validation_images_that_are_right_together_count_as_fewer(
+    sizes, least, most, migrated, card, shapes, shape_splits, parameters
+):
+    decision, network, features = migrated
+    splits = shape_splits.copy()
+    held_out = splits["split"] == "validation"
+    predictions = predict(network, shapes, splits, "validation")
+    right = (predictions["predicted"] == predictions["label"]).to_numpy()
+    places = np.empty(len(right), int)
+    places[np.argsort(right, kind="stable")] = np.arange(len(right))
+    splits.loc[held_out, "group"] = [f"group {place // sizes}" for place in places]
+    settings = tuning(parameters, **strategy(parameters, "probe"))
+    _, got_card, *_ = finetune(network, card, decision, features, shapes, splits, *settings, "float32", 0)
+    assert least <= got_card["metrics"]["validation_images"] <= most
 
 
 def test_without_a_plan_nothing_is_trained(network, card, shapes, shape_splits, parameters, migrated):

@@ -16,7 +16,7 @@ import pandas as pd
 from PIL import Image, ImageEnhance, ImageFilter
 
 from cnn_transfer.evaluation.intervals import proportion_interval
-from cnn_transfer.evaluation.probabilities import counted
+from cnn_transfer.evaluation.probabilities import counted, percent_text
 from cnn_transfer.evaluation.selective import UNFAMILIAR
 from cnn_transfer.images import ImageSet
 from cnn_transfer.images.listing import hash_ranks
@@ -257,7 +257,7 @@ def describe_damage(table: pd.DataFrame, promised: float | None) -> tuple[str, l
     )
     return text, [
         f"{row['damage']}, {row['degree']}: {row['wrong_answers']:.1%} of the images are answered wrongly, where at "
-        f"most {1 - promised:.1%} of the answers were promised to be wrong. Keep such images away, or train with some."
+        f"most {percent_text(1 - promised)} of the answers were promised to be wrong. Keep such images away, or train with some."
         for row in rest
         if row["wrong_answers_low"] > 1 - promised
     ]

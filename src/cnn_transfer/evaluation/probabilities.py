@@ -43,6 +43,11 @@ def whole_percent(probability: float) -> str:
     return "< 1%" if probability < 0.005 else "> 99%" if probability >= 0.995 else f"{probability:.0%}"
 
 
+def part_text(ratio: float) -> str:
+    """How large one thing is against another, in whole per cent; below one in as many digits as it takes."""
+    return f"{ratio:.0%}" if ratio >= 0.01 else f"{100 * ratio:.1g}%"
+
+
 def counted(number: int, noun: str) -> str:
     """A number of things in words: 1 image, 2 images."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")

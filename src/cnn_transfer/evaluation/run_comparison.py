@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from cnn_transfer.evaluation.figures import BASELINE_COLOUR, TRANSFER_COLOUR, Figure, drawable, new_figure
+from cnn_transfer.evaluation.probabilities import part_text
 from cnn_transfer.evaluation.summary import seconds_of_run
 
 FIGURES = [
@@ -90,13 +91,15 @@ def runs_table(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def differences(runs: Sequence[Run]) -> pd.DataFrame:
-    """What differs between the runs whose provenance is known: parameters, data, programs, machine.
+    """What differs between the complete runs: parameters, data, programs, machine.
+
+    A run without results is left out: what it was made with would hide what the next one differs in from those shown.
 
     Returns:
         One row a thing that differs: `key`, dotted (`parameters.finetune_target.fine_tuning.steps`), and a column a
         run, named by its version: the value as JSON, missing where a run has no such thing.
     """
-    known = {run.version: _flat(run.provenance) for run in runs if run.provenance is not None}
+    known = {run.version: _flat(run.provenance) for run in runs if run.summary and run.provenance is not None}
     keys = sorted({key for values in known.values() for key in values}, key=_rank)
     rows = [[key, *(values.get(key) for values in known.values())] for key in keys]
     table = pd.DataFrame([row for row in rows if len(set(row[1:])) > 1], columns=["key", *known])
@@ -186,7 +189,7 @@ def describe_runs(table: pd.DataFrame, changes: pd.DataFrame) -> list[str]:
         else:
             parts.append("no baseline")
         if pd.notna(row["training_cost_ratio"]):
-            parts.append(f"at {row['training_cost_ratio']:.0%} of its cost")
+            parts.append(f"at {part_text(row['training_cost_ratio'])} of its cost")
         if pd.notna(row["seconds"]):
             parts.append(f"{row['seconds']:.0f} s")
         lines.append(f"{row['run']}  {'; '.join(parts)}")

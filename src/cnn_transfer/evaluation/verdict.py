@@ -20,6 +20,7 @@ import pandas as pd
 from cnn_transfer.evaluation.figures import on_the_same_images
 from cnn_transfer.evaluation.intervals import Groups, Interval, Units, proportion_interval
 from cnn_transfer.evaluation.predictions import PROBABILITY
+from cnn_transfer.evaluation.probabilities import part_text
 
 RANK_SOURCES = "kedro run --pipelines rank_sources"
 RATIOS = ("ratio", "ratio_low", "ratio_high")
@@ -196,7 +197,7 @@ def images_to_reach(log: pd.DataFrame, validation_accuracy: float) -> float | No
 
 
 def training_cost_ratio(
-    target_log: pd.DataFrame, baseline_log: pd.DataFrame, validation_images: int
+    target_log: pd.DataFrame, baseline_log: pd.DataFrame, validation_images: float
 ) -> dict[str, float | None]:
     """The cost to reach the baseline's final validation accuracy, transfer against baseline.
 
@@ -212,7 +213,7 @@ def training_cost_ratio(
     Args:
         target_log: Logs of all trials of the fine-tuning, both phases.
         baseline_log: Logs of all trials from scratch, with the column `delivered`.
-        validation_images: Number of images that both are judged on.
+        validation_images: Number of independent images that both are judged on, or that these are worth.
 
     Returns:
         `baseline_validation_accuracy`, its `standard_error`, `baseline_images`, `target_images` and their `ratio`, and
@@ -241,7 +242,7 @@ def compare(
     random: pd.DataFrame,
     target_log: pd.DataFrame,
     baseline_log: pd.DataFrame,
-    validation_images: int,
+    validation_images: float,
     confidence: float,
     depths: pd.DataFrame | None = None,
     plan: Mapping[str, Any] | None = None,
@@ -255,7 +256,7 @@ def compare(
         random: Predictions of a network made by the same method from random weights; empty when there is none.
         target_log: Log of the fine-tuning.
         baseline_log: Logs of the training from scratch.
-        validation_images: Number of images that both logs judge by; 0 without a baseline.
+        validation_images: Number of images that both logs judge by, or that these are worth; 0 without a baseline.
         confidence: Level of the intervals, which respect the groups that the tables of predictions name.
         depths: What each depth of the source network knows; see `cnn_transfer.transfer.depth_table`.
         plan: The transfer plan; see `cnn_transfer.transfer.TransferPlan`.
@@ -492,7 +493,9 @@ def _cheaper(cost: dict[str, float | None]) -> str:
     points = f"{100 * (cost['standard_error'] or 0):.1f} points"
     ratio, low, high = (math.inf if (value := cost[name]) is None else value for name in RATIOS)
     if cost["target_images"] is None:
-        nearly = f", and {points}, a standard error, below it after {low:.0%} of its images" if low < math.inf else ""
+        nearly = (
+            f", and {points}, a standard error, below it after {part_text(low)} of its images" if low < math.inf else ""
+        )
         return f"It never reached {level}{nearly}."
     if cost["ratio"] is None:
         return "Its cost cannot be compared: training from scratch was no better than its random start."
@@ -500,9 +503,9 @@ def _cheaper(cost: dict[str, float | None]) -> str:
         claim = "It was cheaper" if high < 1 else "It seems cheaper"
     else:
         claim = "It was not cheaper" if low >= 1 else "It seems no cheaper"
-    lowest, highest = f"{low:.0%}", f"{high:.0%}" if high < math.inf else "never"
+    lowest, highest = part_text(low), part_text(high) if high < math.inf else "never"
     ends = "the same" if lowest == highest else f"{lowest} to {highest}"
-    return f"{claim}: it reached {level} after {ratio:.0%} of its images ({ends} within a standard error, {points})."
+    return f"{claim}: it reached {level} after {part_text(ratio)} of its images ({ends} within a standard error, {points})."
 
 
 def _origin(knowledge: Interval | None, method: Interval | None) -> str:

@@ -143,7 +143,7 @@ def _judge(
     agreement = proportion_interval(same, confidence, compared.groups)
     accuracies = _accuracies(expected, found, compared, confidence)
     # Both hold: accuracy does not fall below its interval, and not by more images than change their class.
-    most_lost = min(1 - agreement.low, -accuracies["accuracy_change_low"] if len(compared.classes) else 1.0)
+    most_lost = min(1 - agreement.low, max(0.0, -accuracies["accuracy_change_low"]) if len(compared.classes) else 1.0)
     figures: dict[str, Any] = {
         "name": name,
         "file": FORMATS[name].file,

@@ -10,6 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from cnn_transfer.downloads import keras_download
 from cnn_transfer.models.flat_graph import renumber
 from cnn_transfer.models.unusable import UnusableNetworkError
@@ -36,6 +38,7 @@ PREPROCESSING: dict[str, tuple[str, ...]] = {
 KERAS_APPLICATIONS = tuple(name for names in PREPROCESSING.values() for name in names)
 _SMALLEST_PX = {"InceptionV3": 75, "InceptionResNetV2": 75, "Xception": 71}  # min_size in their modules, 32 in others
 _MODES = {name: mode for mode, names in PREPROCESSING.items() for name in names}
+_IMAGENET_DEVIATION = (0.229, 0.224, 0.225)  # red, green, blue
 
 
 def smallest_px(name: str) -> int:
@@ -99,7 +102,24 @@ def keras_applications(
         ) from error
     if weights not in {None, "imagenet"}:
         load_weights(network, str(weights))
+        _scale_as_published(network)
     return renumber(keras.Model(inputs, network.output, name=name.lower()))  # Keras's own takes a list of one input
+
+
+def _scale_as_published(network: keras.Model) -> None:
+    """Let an EfficientNet with Keras's own weights, or some that were fine-tuned from them, divide by the deviation.
+
+    They hold the standard deviation where the variance belongs, and Keras divides by its root once more in a layer that
+    it adds with `weights="imagenet"` only (https://github.com/tensorflow/tensorflow/issues/49930).
+    """
+    import keras
+
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.Normalization) and layer.input_mean is None:
+            stored = np.asarray(layer.adapt_variance)
+            if np.allclose(stored, _IMAGENET_DEVIATION, atol=1e-4):
+                layer.adapt_variance.assign(stored**2)
+                layer.finalize_state()
 
 
 def _preprocessed(pixels: Any, mode: str) -> Any:
@@ -111,7 +131,7 @@ def _preprocessed(pixels: Any, mode: str) -> Any:
     if mode == "tf":
         return keras.layers.Rescaling(1 / 127.5, offset=-1.0, dtype="float32", name="rescaling")(pixels)
     mean, deviation = {
-        "torch": ([0.485 * 255, 0.456 * 255, 0.406 * 255], [0.229 * 255, 0.224 * 255, 0.225 * 255]),
+        "torch": ([0.485 * 255, 0.456 * 255, 0.406 * 255], [value * 255 for value in _IMAGENET_DEVIATION]),
         "caffe": ([123.68, 116.779, 103.939], [1.0, 1.0, 1.0]),
     }[mode]
     variance = [value**2 for value in deviation]

@@ -128,10 +128,13 @@ def _joints(network: keras.Model) -> list[_Joint]:
 
 
 def _only_moves(operation: keras.Operation) -> bool:
-    """Whether a layer adds nothing to what the one before it says: padding, dropout."""
+    """Whether a layer adds nothing to what the one before it says: padding, dropout, other axes.
+
+    After these, as networks that came from PyTorch have them before they flatten, the last axis is not the channels.
+    """
     import keras
 
-    return isinstance(operation, (keras.layers.ZeroPadding2D, keras.layers.Dropout))
+    return isinstance(operation, (keras.layers.ZeroPadding2D, keras.layers.Dropout, keras.layers.Permute))
 
 
 def blocks_above(network: keras.Model) -> dict[str, int]:

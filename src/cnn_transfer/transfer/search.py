@@ -247,12 +247,12 @@ def _row(trial: Trial) -> list[Any]:
     ]
 
 
-def last_doubling(trials: pd.DataFrame, validation_images: int) -> float | None:
+def last_doubling(trials: pd.DataFrame, validation_images: float) -> float | None:
     """What the last doubling of a search brought, when the search ended with one that helped: it might help again.
 
     Args:
         trials: One row a trial, columns `TRIAL_COLUMNS`.
-        validation_images: How many they were judged on.
+        validation_images: How many they were judged on, or that these are worth.
 
     Returns:
         Validation accuracy of the delivered trial less that of half its length at the same rate; None where twice as
@@ -275,14 +275,14 @@ def is_clearly_better(one: Mapping[str, float], other: Mapping[str, float]) -> b
     """Whether a network is better than another on validation by more than chance.
 
     Args:
-        one: `validation_log_loss`, `validation_accuracy`, `validation_images` of the first.
-        other: Those of the second.
+        one: `validation_log_loss` and `validation_accuracy` of the first.
+        other: Those of the second, and `validation_images`: how many, or what they are worth where some are alike.
     """
     accuracy, images = other["validation_accuracy"], other["validation_images"]
-    least = accuracy + _chance(accuracy, int(images))
+    least = accuracy + _chance(accuracy, images)
     return one["validation_log_loss"] < other["validation_log_loss"] and one["validation_accuracy"] > least
 
 
-def _chance(accuracy: float, images: int) -> float:
+def _chance(accuracy: float, images: float) -> float:
     """Standard error of an accuracy on so many images; never that of none wrong."""
     return math.sqrt(max(accuracy * (1 - accuracy), 1 / images) / images)

@@ -278,6 +278,7 @@ def test_the_plan_is_told_in_words_and_figures(results):
         assert part in text
     assert 'aria-label="Accuracy by depth: block1 60.0%; block2 65.0%"' in write_report(results)
     assert "of the source 70.0% 0.020 0.300 60.0% 20.0%" in text
+    assert "squared error difference standard error accuracy chosen" in text  # a negative one is behind nothing
 
 
 def test_every_trial_is_in_a_table_and_the_one_that_was_kept_stands_out(results):
@@ -285,6 +286,15 @@ def test_every_trial_is_in_a_table_and_the_one_that_was_kept_stands_out(results)
     assert re.findall(r'<table id="([^"]+)"', page) == ["target-trials", "baseline-trials", "random-trials"]
     assert page.count('<tr class="marked">') == 3
     assert "Trials, from scratch (2)" in shown(page)
+    assert "Thick: the trial" in shown(page)
+
+
+def test_where_nothing_could_be_judged_no_curve_is_explained(results):
+    nothing = {"target_trials": results.target_trials.assign(validation_accuracy=float("nan"))}
+    nothing |= {"baseline_trials": results.baseline_trials.iloc[:0]}
+    text = said(replace(results, **nothing), "training")
+    assert "Thick" not in text
+    assert "No training on the target was judged on validation images." in text
 
 
 def test_a_metric_that_was_not_measured_is_no_row(results):

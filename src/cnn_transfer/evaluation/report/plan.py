@@ -36,7 +36,7 @@ TAP_CHOICE = [
     Column("grid", "cells a side", count),
     Column("deepest", "weight of the deepest", share),
     Column("loss", "squared error", decimal),
-    Column("difference", "behind the best", decimal),
+    Column("difference", "difference", decimal),
     Column("standard_error", "standard error", decimal),
     Column("accuracy", "accuracy", share),
     Column("chosen", "chosen", truth),
@@ -88,7 +88,8 @@ def plan(results: RunResults) -> Section:
                         results.tap_choice,
                         [column for column in TAP_CHOICE if column.key in results.tap_choice],
                         "How much more deep depths weigh, where the network is cut, which depth is left out; other "
-                        "than expected only where left-out images are clearly better off",
+                        "than expected only where left-out images are clearly better off. Difference: of the squared "
+                        "error to the best answer, and where a depth is left out to what it is left out of",
                         "tap_choice",
                         marked="chosen",
                     )

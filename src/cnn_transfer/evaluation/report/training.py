@@ -33,6 +33,15 @@ def training(results: RunResults) -> Section:
         "baseline_trials": ("from scratch", results.baseline_trials),
         "random_trials": ("random weights", results.random_trials),
     }
+    searches = (results.target_trials, results.baseline_trials)
+    if any(frame["validation_accuracy"].notna().any() for frame in searches):
+        caption = (
+            "Validation accuracy against images processed. Thick: the trial whose weights were kept. The transfer "
+            "begins with what its head cost; a trial that begins later goes on from the best one before it."
+        )
+        drawn = "transfer" + (" and training from scratch" if results.baseline_metrics else "")
+    else:
+        caption, drawn = "No training on the target was judged on validation images.", "none of the target"
     return Section(
         "training",
         "Training",
@@ -41,10 +50,8 @@ def training(results: RunResults) -> Section:
                 "curves",
                 results.training_curves,
                 "Training curves",
-                "Validation accuracy against images processed. Thick: the trial whose weights were kept. The transfer "
-                "begins with what its head cost; a trial that begins later goes on from the best one before it.",
-                "Curves of validation accuracy: transfer"
-                + (" and training from scratch" if results.baseline_metrics else ""),
+                caption,
+                f"Curves of validation accuracy: {drawn}",
             ),
             *(
                 Details(

@@ -324,7 +324,7 @@ def judge_transfer(
 ) -> dict[str, Any]:
     """Is the transferred network better, was it cheaper, what does the difference come from, and what else to try?"""
     block = EvaluateParameters.parse(parameters, "evaluate")
-    validation_images = int(baseline_card["metrics"].get("validation_images", 0))
+    validation_images = float(baseline_card["metrics"].get("validation_images", 0))
     return compare(
         target_predictions,
         baseline_predictions,
