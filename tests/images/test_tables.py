@@ -116,12 +116,14 @@ def test_paths_written_on_windows_are_found(tmp_path):
     assert len(decode(listing).table) == 3
 
 
-def test_a_path_that_is_not_there_or_is_a_folder_is_set_aside(tmp_path):
-    listing = list_images(manifest(tmp_path, "path,label\nimages/0.png,cat\nimages/gone.png,dog\nimages,dog\n"))
+def test_a_path_that_is_not_there_or_is_a_folder_or_no_path_is_set_aside(tmp_path):
+    text = "path,label\nimages/0.png,cat\nimages/gone.png,dog\nimages,dog\nimages/\0.png,dog\n"
+    listing = list_images(manifest(tmp_path, text))
     chunk = decode(listing)
     assert dict(zip(chunk.rejected["id"], chunk.rejected["reason"], strict=True)) == {
         "images/gone.png": "missing_file",
         "images": "unreadable",
+        "images/\0.png": "unreadable",
     }
 
 

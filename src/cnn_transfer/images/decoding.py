@@ -133,7 +133,7 @@ def file_state(image: Encoded) -> str:
         return ""
     try:
         status = os.stat(image)
-    except OSError:  # reading it will tell
+    except (OSError, ValueError):  # reading it will tell
         return ""
     if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) < UNSETTLED_NS:
         return ""
@@ -147,6 +147,8 @@ def _read_local(image: Any) -> Any:
     try:
         with open(image, "rb", buffering=0) as stream:
             return stream.readall()
+    except ValueError as error:  # a null character in the name, as of a damaged manifest
+        return _why_unread(error)
     except OSError as error:
         if error.errno in {errno.EMFILE, errno.ENFILE}:  # too many open files: the machine is to blame, not the image
             raise

@@ -164,7 +164,7 @@ def _encoded_bytes(image: Encoded) -> float | None:
         return len(image) if isinstance(image, bytes) else 0
     try:
         return os.path.getsize(image) if isinstance(image, str | Path) else None
-    except OSError:  # reading it will tell
+    except (OSError, ValueError):  # reading it will tell
         return None
 
 
