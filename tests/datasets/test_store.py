@@ -1,8 +1,11 @@
 """The store's credentials and errors; servers that do not answer are met in tests/integration/test_runs_on_s3.py."""
 
+import errno
+
 import click
 import fsspec
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from cnn_transfer.configuration import ConfigLoader
 from cnn_transfer.datasets.store import StoreError, check_store, configure_store
@@ -95,6 +98,16 @@ def test_a_store_that_can_be_used_is_left_as_it_was(bucket, tmp_path):
         filesystem, path = fsspec.core.url_to_fs(address)
         filesystem.invalidate_cache()
         assert filesystem.find(path) == []
+
+
+def test_a_full_disk_is_left_without_what_it_was_tried_with(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(LocalFileSystem, "pipe_file", full)
+    with pytest.raises(StoreError, match="No space left on device"):
+        check_store(str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_bucket_that_is_not_there_is_named(bucket):

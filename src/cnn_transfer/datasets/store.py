@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
 import threading
 import uuid
 from collections.abc import Mapping
@@ -124,6 +125,8 @@ def _try(filesystem: AbstractFileSystem, path: str, errors: list[Exception]) -> 
         remove(filesystem, folder)
     except Exception as error:  # whatever a file system raises, somebody has to be told
         errors.append(error)
+        if is_local(filesystem):  # a full disk takes a folder, but nothing into it
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _open(address: str) -> tuple[AbstractFileSystem, str]:
