@@ -82,7 +82,8 @@ def test_what_a_point_is_made_from_is_in_its_name(planned, tuning, migration, sh
     assert files(planned()) == files(before)
 
     def changed(**settings):
-        return {side: not files(planned(**settings), side) & files(before, side) for side in ("transfer", "scratch")}
+        after = planned(**settings)
+        return {side: not files(after, side) & files(before, side) for side in ("transfer", "scratch")}
 
     longer = tuning | {"baseline": tuning["baseline"] | {"steps": 7}}
     assert changed(tuning=longer) == {"transfer": False, "scratch": True}

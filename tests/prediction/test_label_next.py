@@ -97,6 +97,8 @@ def test_the_sheet_shows_them(table, shapes):
     first = table.iloc[0]
     assert len(titles) == 5
     assert titles[0].startswith(f"{first['suggested']} {first['probability_of_suggested']:.0%}")
+    assert figure.get_suptitle() == "Images to label: the 5 most informative of 12"
+    assert draw_images_to_label(shapes, table).get_suptitle() == "Images to label: 12, the most informative first"
 
 
 def test_the_end_of_the_run_says_what_to_do(table):

@@ -117,7 +117,12 @@ def draw_images_to_label(images: ImageSet, table: pd.DataFrame, shown: int = 48)
         f"{short_name(row['other'], NAME)} {whole_percent(row['probability_of_other'])}"
         for row in part.to_dict("records")
     ]
-    return draw_sheet(images, part["id"], titles, f"Images to label: {len(table):,}, the most informative first")
+    which = (
+        f"the {shown} most informative of {len(table):,}"
+        if shown < len(table)
+        else f"{len(table):,}, the most informative first"
+    )
+    return draw_sheet(images, part["id"], titles, f"Images to label: {which}")
 
 
 def write_page_to_label(images: ImageSet, table: pd.DataFrame, classes: Sequence[str]) -> str:
