@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from odd_images import encode, photograph, write
 
-from cnn_transfer.images import DecodedImages, ImageFormat, list_images
+from cnn_transfer.images import DecodedImages, ImageFormat, list_images, list_unlabelled
 from cnn_transfer.images.folders import _printable
 
 FORMAT = ImageFormat(image_size_px=16, channels=3)
@@ -259,6 +259,14 @@ def test_a_folder_that_cannot_be_opened_is_set_aside_with_its_class(make, monkey
     assert rejected(listing) == {"closed": "unreadable", "dog/closed": "unreadable"}
     assert listing.rejected["detail"].tolist() == ["Permission denied"] * 2
     assert listing.rejected["label"].tolist() == ["closed", "dog"]
+
+
+def test_of_images_without_labels_too_what_is_set_aside_is_told(make):
+    folder = make("1.png", "day/.2.png")
+    (folder / "empty").mkdir()
+    listing = list_unlabelled(folder)
+    assert listing.table["id"].tolist() == ["1.png"]
+    assert rejected(listing) == {"day/.2.png": "hidden_file"}
 
 
 def test_a_set_that_cannot_be_opened_is_an_error(make, monkeypatch):
