@@ -266,6 +266,8 @@ def test_images_that_are_not_there_come_with_what_to_do(parameters, expected):
     hooks = CheckHooks()
     hooks._parameters = parameters
     assert hooks._missing("source_raw_images", raw_images()) == f"source_raw_images: {expected}"
+    several = hooks._missing("source_raw_images", raw_images(filepath="/p/set/*/GT-*.csv"))
+    assert "nothing at /p/set/*/GT-*.csv. In a path, * stands for tables of one folder, and only in" in several
 
 
 def test_a_file_system_that_cannot_be_asked_is_named(monkeypatch):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from odd_images import encode, photograph, write
 
-from cnn_transfer.images import DecodedImages, ImageFormat, list_images
+from cnn_transfer.images import DecodedImages, ImageFormat, list_images, list_unlabelled
 from cnn_transfer.images.folders import _printable
 
 FORMAT = ImageFormat(image_size_px=16, channels=3)
@@ -203,6 +203,7 @@ def test_links_that_leave_the_folder_are_followed_on_request_only(make, tmp_path
     listing = list_images(folder)
     assert rejected(listing) == {"bird": "link_outside", "cat/2.png": "link_outside"}
     assert str(tmp_path / "other") in listing.rejected["detail"].iloc[0]
+    assert listing.rejected["label"].tolist() == ["bird", "cat"]  # a class is missing, and is noted as empty
     followed = list_images(folder, follow_links=True)
     assert rejected(followed) == {}
     assert labels(followed)["bird/1.png"] == "bird"
@@ -243,9 +244,9 @@ def test_a_folder_named_like_an_image_is_a_folder(make):
     assert labels(list_images(make("cat/a.png/1.png", "dog/1.png"))) == {"cat/a.png/1.png": "cat", "dog/1.png": "dog"}
 
 
-def test_a_folder_that_cannot_be_opened_is_set_aside(make, monkeypatch):
+def test_a_folder_that_cannot_be_opened_is_set_aside_with_its_class(make, monkeypatch):
     # root may read everything, so that permissions cannot be taken away from a test: scandir itself refuses
-    folder = make("cat/1.png", "dog/1.png", "dog/closed/2.png")
+    folder = make("cat/1.png", "dog/1.png", "dog/closed/2.png", "closed/3.png")
     scandir = os.scandir
 
     def refuse(path):
@@ -255,9 +256,17 @@ def test_a_folder_that_cannot_be_opened_is_set_aside(make, monkeypatch):
 
     monkeypatch.setattr(os, "scandir", refuse)
     listing = list_images(folder)
-    assert rejected(listing) == {"dog/closed": "unreadable"}
-    assert listing.rejected["detail"].tolist() == ["Permission denied"]
-    assert listing.rejected["label"].tolist() == ["dog"]
+    assert rejected(listing) == {"closed": "unreadable", "dog/closed": "unreadable"}
+    assert listing.rejected["detail"].tolist() == ["Permission denied"] * 2
+    assert listing.rejected["label"].tolist() == ["closed", "dog"]
+
+
+def test_of_images_without_labels_too_what_is_set_aside_is_told(make):
+    folder = make("1.png", "day/.2.png")
+    (folder / "empty").mkdir()
+    listing = list_unlabelled(folder)
+    assert listing.table["id"].tolist() == ["1.png"]
+    assert rejected(listing) == {"day/.2.png": "hidden_file"}
 
 
 def test_a_set_that_cannot_be_opened_is_an_error(make, monkeypatch):

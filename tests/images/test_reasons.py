@@ -118,6 +118,7 @@ def test_notes_on_the_set_name_what_is_suspicious(corpus):
     assert empty == {
         "bird": "an empty folder",
         "fish": "an empty folder",
+        "outside": "all link_outside",
         "system only": "all system_file",
         "torn only": "all truncated",
     }

@@ -26,6 +26,7 @@ from cnn_transfer.datasets import (
 )
 from cnn_transfer.datasets.store import StoreError, check_store, configure_store
 from cnn_transfer.hooks.take_over import take_over_inputs
+from cnn_transfer.images import about_wildcards
 from cnn_transfer.parameters import ParameterError
 from cnn_transfer.run_identity import AS_A_NUMBER, given_run_id
 from cnn_transfer.run_parameters import parse_run_parameters
@@ -193,7 +194,7 @@ class CheckHooks:
         if parameter in self._parameters:
             path = self._parameters[parameter]
             remedy = f"Check the parameter {parameter}{', which is empty' if path is None else ''}."
-        return f"{name}: nothing at {dataset.filepath}. {remedy}"
+        return f"{name}: nothing at {dataset.filepath}.{about_wildcards(dataset.filepath)} {remedy}"
 
     def _unusable(self, name: str, dataset: ReadAsTheyCome) -> str:
         """Why new images or labels cannot be read, or a model not be used; nothing when they can."""

@@ -82,7 +82,8 @@ def list_folder(filesystem: Any, folder: str, follow_links: bool, name_pattern: 
             if place and place[0] != UNLABELLED and name_pattern is None:
                 empty["/".join([*side, place[0]])] = place[0]
         elif entry.reason:
-            rejected.append((name, said and said.label, entry.reason, entry.detail))
+            closed = _closed_class(entry, place) if name_pattern is None else None
+            rejected.append((name, said.label if said else closed, entry.reason, entry.detail))
         elif said is None:
             suffix = Path(name).suffix.lower()
             reason = "other_file" if suffix and suffix not in SUFFIXES else "stray_file"
@@ -146,6 +147,12 @@ def _said_by_folder(side: tuple[str, ...], place: tuple[str, ...]) -> _Said | No
     if len(place) < 2:
         return None
     return _Said(None if place[0] == UNLABELLED else _printable(place[0]), *map(read_split, side))
+
+
+def _closed_class(entry: _Entry, place: tuple[str, ...]) -> str | None:
+    """The class of a folder that is not looked into, of which nothing else would tell; None of anything else."""
+    is_closed = entry.reason in {"unreadable", "link_outside"} and len(place) == 1 and place[0] != UNLABELLED
+    return _printable(place[0]) if is_closed and os.path.isdir(str(entry.file)) else None
 
 
 def _said_by_name(pattern: str, name: str, side: tuple[str, ...], place: tuple[str, ...]) -> _Said | None:

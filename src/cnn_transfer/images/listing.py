@@ -216,6 +216,12 @@ def is_there(filesystem: Any, path: str) -> bool:
     return bool(filesystem.exists(path) or fitting_tables(filesystem, path))
 
 
+def about_wildcards(location: str | Path) -> str:
+    """What a wildcard in a path stands for, told where there is one and nothing was found."""
+    told = " In a path, * stands for tables of one folder, and only in the last part, as in photos/*.csv."
+    return told if "*" in str(location) else ""
+
+
 def _name_of(path: str) -> str:
     """What a set is called, after its file, or its folder."""
     place = Path(path)
@@ -240,7 +246,7 @@ def _open_existing(location: str | Path, storage_options: Mapping[str, Any]) -> 
     filesystem, path = open_location(location, storage_options)
     filesystem.invalidate_cache()  # fsspec remembers what it listed earlier in this process
     if not is_there(filesystem, path):
-        raise FileNotFoundError(f"Images were expected at {location}, but nothing is there.")
+        raise FileNotFoundError(f"Images were expected at {location}, but nothing is there.{about_wildcards(location)}")
     return filesystem, path
 
 
