@@ -451,7 +451,21 @@ def test_a_row_of_a_csv_file_with_too_many_values_is_refused_wherever_it_is(tmp_
         list_images(manifest(tmp_path, f"path,label\n{first}\n"))
 
 
-def test_an_empty_last_column_is_no_value_too_many(tmp_path):
+@pytest.mark.parametrize("names", ["path;label;label", 'path,label," label"'])
+def test_columns_of_one_name_are_refused(tmp_path, names):
+    separator = ";" if ";" in names else ","
+    with pytest.raises(ValueError, match=r"list\.csv must give each column a name of its own\. .*called: label\."):
+        list_images(manifest(tmp_path, f"{names}\n{separator.join(['images/0.png', 'cat', 'dog'])}\n"))
+
+
+def test_columns_without_a_name_are_no_value_too_many_and_no_attributes(tmp_path):
+    text = ",path,label,,sex\n0,images/0.png,cat,,f\n1,images/1.png,dog,,m\n"
+    listing = list_images(manifest(tmp_path, text))
+    assert listing.table["label"].tolist() == ["cat", "dog"]
+    assert listing.attributes.columns.tolist() == ["id", "sex"]
+
+
+def test_an_empty_last_value_is_no_value_too_many(tmp_path):
     text = "path,label\nimages/0.png,cat,\nimages/1.png,dog,\n"
     assert list_images(manifest(tmp_path, text)).table["label"].tolist() == ["cat", "dog"]
 

@@ -257,7 +257,8 @@ def describe_damage(table: pd.DataFrame, promised: float | None) -> tuple[str, l
     )
     return text, [
         f"{row['damage']}, {row['degree']}: {row['wrong_answers']:.1%} of the images are answered wrongly, where at "
-        f"most {percent_text(1 - promised)} of the answers were promised to be wrong. Keep such images away, or train with some."
+        f"most {percent_text(1 - promised)} of the answers were promised to be wrong. Keep such images away, or "
+        "train with some."
         for row in rest
         if row["wrong_answers_low"] > 1 - promised
     ]

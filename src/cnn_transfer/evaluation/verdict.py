@@ -505,7 +505,8 @@ def _cheaper(cost: dict[str, float | None]) -> str:
         claim = "It was not cheaper" if low >= 1 else "It seems no cheaper"
     lowest, highest = part_text(low), part_text(high) if high < math.inf else "never"
     ends = "the same" if lowest == highest else f"{lowest} to {highest}"
-    return f"{claim}: it reached {level} after {part_text(ratio)} of its images ({ends} within a standard error, {points})."
+    sure = f"{ends} within a standard error, {points}"
+    return f"{claim}: it reached {level} after {part_text(ratio)} of its images ({sure})."
 
 
 def _origin(knowledge: Interval | None, method: Interval | None) -> str:

@@ -8,6 +8,7 @@ Columns of other names take these places where somebody says so.
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import re
@@ -46,6 +47,7 @@ from cnn_transfer.parameters import did_you_mean
 
 FILE, COLUMN_OF_FILE = "file", "path"  # configurations of Kedro make what is called path absolute
 CSV_SEPARATORS = (",", ";", "\t")
+UNNAMED = re.compile(r"Unnamed: \d+")  # what pandas calls a column without a name
 READ_AT_ONCE = 64  # images in memory, encoded as they are
 
 
@@ -172,7 +174,8 @@ def _read_csv(filesystem: Any, path: str) -> pd.DataFrame:
     """
     try:
         with filesystem.open(path, "rb") as stream, io.TextIOWrapper(stream, "utf-8-sig", newline="") as text:
-            separator = max(CSV_SEPARATORS, key=text.readline().count)
+            separator = max(CSV_SEPARATORS, key=(head := text.readline()).count)
+            _need_different([name.strip() for name in next(csv.reader([head], delimiter=separator), [])], path)
             text.seek(0)
             with warnings.catch_warnings():  # of a first row with too many values the rest would be left out
                 warnings.simplefilter("error", pd.errors.ParserWarning)
@@ -189,10 +192,19 @@ def _read_csv(filesystem: Any, path: str) -> pd.DataFrame:
             f"{path} must be a CSV file with a line of column names and rows of as many values. Its first row has "
             "more: put values that hold the separator into quotation marks."
         ) from error
-    except ValueError as error:  # no column, rows of several lengths
+    except (ValueError, csv.Error) as error:  # no column, rows of several lengths
         raise UnusableSetError(
             f"{path} must be a CSV file with a line of column names and rows of as many values. {error}"
         ) from error
+
+
+def _need_different(names: list[str], path: str) -> None:
+    """Of two columns of one name the first would count, and nobody would know."""
+    if twice := sorted({name for name in names if name and names.count(name) > 1}):
+        raise UnusableSetError(
+            f"{path} must give each column a name of its own. More than one is called: {', '.join(twice)}. Rename or "
+            "remove all but one."
+        )
 
 
 def list_manifest(
@@ -409,9 +421,14 @@ def _is_plain(column: pa.Field) -> bool:
 
 
 def as_attributes(names: pd.Series, others: pd.DataFrame) -> pd.DataFrame:
-    """`id`, and columns of numbers, or of text where something is none; an empty text is missing."""
+    """`id`, and columns of numbers, or of text where something is none; an empty text is missing.
+
+    Columns without a name are left out, such as the numbers of rows that pandas writes.
+    """
     columns = {"id": names.astype("str")}
     for name, values in others.items():
+        if UNNAMED.fullmatch(str(name)):
+            continue
         text = texts_of(values)
         numbers = pd.to_numeric(text, errors="coerce")
         columns[str(name)] = numbers if numbers.notna().equals(text.notna()) else text
