@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnn_transfer.images import ImageSet, shortcut_guesses
@@ -73,6 +73,7 @@ def test_images_of_one_size_and_form_tell_nothing():
     assert find_shortcut(alike.assign(id="row 00000001")) is None
 
 
+@settings(max_examples=25)  # trees take a tenth of a second each
 @given(st.integers(0, 10_000), st.integers(1, 6))
 def test_groups_of_one_size_are_no_evidence(seed, per_group):
     """A tree knows the sizes of groups that it has seen; left out are whole groups."""
