@@ -241,10 +241,12 @@ def test_series_do_not_take_images_from_the_given_sides_and_are_counted_there():
 def test_images_that_leak_by_near_copies_are_set_aside_without_their_series():
     rows = films(20, sides=("train", "train", "test"))
     rows.append(("x/film0_9.png", "x", "train", None, rows[2][4] ^ 1))
+    rows.append(("x/copy.png", "x", "train", None, rows[6][4] ^ 1))
     checked = check(rows, group_pattern="auto", near_duplicates=NEAR)
     assert checked.rejected["id"].tolist() == ["x/film0_9.png"]
     assert checked.rejected["reason"].tolist() == ["leak"]
     assert frozenset({"x/film0_0.png", "x/film0_1.png"}) in groups(checked)
+    assert frozenset({"x/film2_0.png", "x/film2_1.png", "x/copy.png"}) in groups(checked), "other copies stay"
 
 
 def test_series_are_not_kept_together_where_a_class_would_have_too_few_of_them():
