@@ -103,6 +103,19 @@ def test_keys_label_the_framed_image_and_go_on_to_the_next(page):
     assert "current" in card(page, 4).get_attribute("class")
 
 
+def test_paper_shows_what_was_chosen_and_what_is_probable_and_cuts_no_image_in_two(page):
+    press(page, 0, "")
+    likely = len(card(page, 0).find_elements(By.CLASS_NAME, "likely"))
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    shown = [it.text for it in card(page, 0).find_elements(By.TAG_NAME, "button") if it.is_displayed()]
+    cut = page.execute_script("return getComputedStyle(document.querySelector('.card')).breakInside")
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    assert len(shown) == likely + 1
+    assert all("%" in text for text in shown[:-1])
+    assert "none of these" in shown[-1]
+    assert cut == "avoid"
+
+
 def test_what_is_saved_is_learnt_from_and_spoils_no_other_split(asked, page, kedro, tmp_path):
     project, _ = asked
     before = splits_of(project)

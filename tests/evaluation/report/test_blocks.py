@@ -105,6 +105,13 @@ def test_short_text_is_not_broken_and_long_text_is_where_names_are():
     assert "a/<wbr>folder/<wbr>with_<wbr>a_<wbr>long_<wbr>name.png" in text
 
 
+def test_no_line_ends_within_an_option_of_a_command():
+    text = page(Text("<b> kedro run --pipelines rank_sources, well-known"), Notice(["run with --params a=b"]))
+    assert '&lt;b&gt; kedro run <span class="option">--pipelines</span> rank_sources, well-known' in text
+    assert 'run with <span class="option">--params</span> a=b' in text
+    assert ".option { white-space: nowrap; }" in text
+
+
 def test_every_kind_of_block_is_on_the_page_in_order():
     frame = pd.DataFrame({"label": ["a", "b"], "accuracy": [0.5, None]})
     text = page(

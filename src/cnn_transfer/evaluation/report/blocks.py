@@ -285,13 +285,22 @@ def page_environment(autoescape: bool) -> Environment:
     """Where the templates of the project's pages are found; an unknown name in one is an error."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("cnn_transfer.evaluation.report", "page"),
         autoescape=autoescape,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
+    environment.filters["whole_options"] = _whole_options
+    return environment
+
+
+def _whole_options(text: str) -> str:
+    """Text as HTML in which no line ends within `--params`: browsers break after hyphens."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"(?<!\S)--[\w-]+", r'<span class="option">\g<0></span>', str(escape(text))))
 
 
 def _is_missing(value: Any) -> bool:
