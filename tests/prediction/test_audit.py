@@ -1,5 +1,6 @@
 """Random samples of labelled images, and what somebody's labels show of the promise."""
 
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -431,7 +432,7 @@ def test_the_page_asks_about_all_of_them_and_shows_nothing_of_what_the_network_s
     assert write_audit_page(images, sample, population, known).count('<li class="card"') == len(sample) - 3
     nothing_left = write_audit_page(images, sample, population, sample[["id"]].assign(label="circle"))
     assert '<li class="card"' not in nothing_left
-    assert "nothing is left to say: <code>kedro run --pipelines audit</code>" in nothing_left
+    assert "nothing is left to say: kedro run --pipelines audit" in re.sub(r"<[^>]+>", "", nothing_left)
 
 
 def test_the_sheet_shows_wrong_answers_alone_the_surest_first(drawn):

@@ -108,7 +108,7 @@ def listing_table(table: pd.DataFrame) -> pd.DataFrame:
 
 def hash_ranks(names: pd.Series, seed: int) -> list[str]:
     """A digest of the seed and each name: sorting by it is a shuffle in which no name's place depends on the others."""
-    return [hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=8).hexdigest() for name in names]
+    return [hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=8).hexdigest() for name in names.to_numpy(object)]
 
 
 def list_images(
