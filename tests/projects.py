@@ -1,11 +1,15 @@
 """Projects to run the real command line in: the repository's code and configuration, data of their own."""
 
+import itertools
 import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
@@ -28,22 +32,61 @@ def make_project(folder: Path) -> Path:
 
 
 def run_kedro(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run kedro in a new process; standard error and output together in `stdout`.
-
-    Its coverage is not measured, which would take half of its time again.
-    """
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
-    environment |= {"DO_NOT_TRACK": "1", "COLUMNS": "200"}
+    """Run kedro in a new process; standard error and output together in `stdout`."""
     return subprocess.run(
         [str(KEDRO), *arguments],
         cwd=project,
-        env=environment,
+        env=_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         timeout=550,
         check=False,
     )
+
+
+def _environment() -> dict[str, str]:
+    """That of kedro's processes: their coverage is not measured, which would take half of their time again."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    return environment | {"DO_NOT_TRACK": "1", "COLUMNS": "200"}
+
+
+FORKING = """
+import json, os, sys
+import cnn_transfer.context, cnn_transfer.datasets.matplotlib_dataset, cnn_transfer.pipeline_registry
+from kedro.framework.cli.cli import main
+for line in sys.stdin:
+    project, printed, *arguments = json.loads(line)
+    if child := os.fork():
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        continue
+    os.chdir(project)
+    os.dup2(os.open(printed, os.O_CREAT | os.O_WRONLY), 1)
+    os.dup2(1, 2)
+    sys.argv = ["kedro", *arguments]
+    sys.exit(main())
+"""
+
+
+@contextmanager
+def forked_kedro(folder: Path) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+    """Run kedro as `run_kedro` does, each time in a process forked from one that has imported what every run does.
+
+    Args:
+        folder: Where the processes' output goes.
+    """
+    command = [sys.executable, "-c", FORKING]
+    with subprocess.Popen(command, env=_environment(), stdin=PIPE, stdout=PIPE, text=True, bufsize=1) as forking:
+        assert forking.stdin
+        assert forking.stdout
+        requests, codes, count = forking.stdin, forking.stdout, itertools.count()
+
+        def run(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+            printed = folder / f"{next(count)}.txt"
+            requests.write(json.dumps([str(project), str(printed), *arguments]) + "\n")
+            return subprocess.CompletedProcess(arguments, int(codes.readline()), printed.read_text())
+
+        yield run
 
 
 def results(project: Path, run_id: str) -> dict[str, Any]:

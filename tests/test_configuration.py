@@ -1,8 +1,11 @@
 """Configuration and code hold together: no dead knob, no unused entry, every environment loads."""
 
 import re
+from copy import deepcopy
+from functools import cache
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -29,9 +32,16 @@ def store(monkeypatch):
     monkeypatch.setenv("TRANSFER_STORE", "s3://bucket/prefix")
 
 
-def load(environment: str) -> OmegaConfigLoader:
+@cache
+def _loaded(environment: str) -> dict[str, dict[str, Any]]:
     arguments = CONFIG_LOADER_ARGS | {"default_run_env": environment}
-    return OmegaConfigLoader(str(ROOT / "conf"), env=environment, **arguments)
+    config = OmegaConfigLoader(str(ROOT / "conf"), env=environment, **arguments)
+    return {name: config[name] for name in ("parameters", "catalog")}
+
+
+def load(environment: str) -> dict[str, dict[str, Any]]:
+    """The parameters and the catalog of an environment, for a test to change."""
+    return deepcopy(_loaded(environment))
 
 
 def models(model: type[BaseModel]) -> set[type[BaseModel]]:
@@ -201,9 +211,14 @@ def test_every_hand_over_is_in_the_catalog_with_a_layer():
             assert "layer" in catalog[name]["metadata"]["kedro-viz"], name
 
 
+@pytest.fixture(scope="module")
+def source():
+    """All code."""
+    return "\n".join(file.read_text() for file in (ROOT / "src").rglob("*.py"))
+
+
 @pytest.mark.parametrize("block", sorted(models(RunParameters), key=lambda model: model.__name__))
-def test_every_parameter_is_read_by_code(block):
-    source = "\n".join(file.read_text() for file in (ROOT / "src").rglob("*.py"))
+def test_every_parameter_is_read_by_code(block, source):
     catalogs = "\n".join(file.read_text() for file in (ROOT / "conf/base").glob("catalog*.yml"))
     pipelines = {part for name in DATASETS for part in re.split("[:.]", name)}
     for name in block.model_fields:
@@ -245,11 +260,10 @@ def test_every_reason_and_note_is_explained_to_users():
         assert f"| `{code}` | {explanation} |" in text
 
 
-def test_what_contributors_are_told_to_change_is_there():
+def test_what_contributors_are_told_to_change_is_there(source):
     names = re.findall(r"`(_\w+|[A-Z]\w+)`", (ROOT / "CONTRIBUTING.md").read_text())
-    code = " ".join(file.read_text() for file in (ROOT / "src").rglob("*.py"))
     assert "ARCHITECTURES" in names
-    assert set(names) - set(re.findall(r"\w+", code)) == set()
+    assert set(names) - set(re.findall(r"\w+", source)) == set()
 
 
 def test_new_images_are_refused_where_none_are_labelled():

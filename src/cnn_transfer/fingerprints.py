@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -122,7 +122,7 @@ class Fingerprints:
         """Digest of a module and all modules of this package that it imports, and of the releases of libraries."""
         if module not in self._code:
             used = {module}
-            if module in self._imports.modules:
+            if module.startswith(f"{PACKAGE}.") and module in self._imports.modules:
                 used |= self._imports.find_upstream_modules(module)
             sources = {name: _source(name) for name in sorted(used)}
             self._code[module] = digest_of([sources, {name: _release(name) for name in LIBRARIES}])
@@ -151,6 +151,7 @@ def _source(module: str) -> str:
     return hashlib.blake2b(Path(found.origin).read_bytes(), digest_size=16).hexdigest()
 
 
+@cache
 def _release(package: str) -> str | None:
     try:
         return version(package)

@@ -10,7 +10,7 @@ from filelock import FileLock
 from selenium import webdriver
 
 from browsers import chromium
-from projects import make_project, run_kedro
+from projects import forked_kedro, make_project, run_kedro
 
 
 @pytest.fixture
@@ -56,3 +56,10 @@ Kedro = Callable[..., subprocess.CompletedProcess[str]]
 def kedro() -> Kedro:
     """Run kedro in a project in a new process."""
     return run_kedro
+
+
+@pytest.fixture(scope="session")
+def quick_kedro(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kedro]:
+    """The same in a process that need not import again what every run imports."""
+    with forked_kedro(tmp_path_factory.mktemp("printed")) as run:
+        yield run

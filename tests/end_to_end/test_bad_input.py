@@ -22,17 +22,17 @@ def outputs(project: Path) -> list[Path]:
         ("model_version=1", ["model_version: 1 was asked for, but nothing of this run uses the network of another"]),
     ],
 )
-def test_wrong_parameters_stop_the_run_before_anything_is_written(project, kedro, parameters, expected):
-    result = kedro(project, "run", "--env", "test", "--params", parameters)
+def test_wrong_parameters_stop_the_run_before_anything_is_written(project, quick_kedro, parameters, expected):
+    result = quick_kedro(project, "run", "--env", "test", "--params", parameters)
     assert result.returncode == 1
     assert "Traceback" not in result.stdout
     assert all(text in result.stdout for text in ["nothing was run", *expected]), result.stdout
     assert outputs(project) == []
 
 
-def test_missing_raw_file_names_the_command_that_makes_it(project, kedro):
+def test_missing_raw_file_names_the_command_that_makes_it(project, quick_kedro):
     (project / "data/01_raw").unlink()
-    result = kedro(project, "run", "--env", "test")
+    result = quick_kedro(project, "run", "--env", "test")
     assert result.returncode == 1
     assert "Traceback" not in result.stdout
     assert "data/01_raw/fashion_mnist.parquet" in result.stdout
@@ -40,8 +40,8 @@ def test_missing_raw_file_names_the_command_that_makes_it(project, kedro):
     assert outputs(project) == []
 
 
-def test_stage_without_its_inputs_names_them_and_the_remedy(project, kedro):
-    result = kedro(project, "run", "--env", "test", "--pipelines", "migrate_model")
+def test_stage_without_its_inputs_names_them_and_the_remedy(project, quick_kedro):
+    result = quick_kedro(project, "run", "--env", "test", "--pipelines", "migrate_model")
     assert result.returncode == 1
     assert "Traceback" not in result.stdout
     assert all(text in result.stdout for text in ("source_model", "target_splits", "Run the stages before this one"))
@@ -49,8 +49,8 @@ def test_stage_without_its_inputs_names_them_and_the_remedy(project, kedro):
 
 
 @pytest.mark.parametrize("flag", ["--pipelines", pytest.param("--pipeline", marks=pytest.mark.slow)])
-def test_unknown_pipeline_suggests_the_nearest(project, kedro, flag):
-    result = kedro(project, "run", "--env", "test", flag, "transfr")
+def test_unknown_pipeline_suggests_the_nearest(project, quick_kedro, flag):
+    result = quick_kedro(project, "run", "--env", "test", flag, "transfr")
     assert result.returncode == 1
     assert "Traceback" not in result.stdout
     assert (
@@ -60,8 +60,8 @@ def test_unknown_pipeline_suggests_the_nearest(project, kedro, flag):
     assert outputs(project) == []
 
 
-def test_unknown_environment_is_named(project, kedro):
-    result = kedro(project, "run", "--env", "produktion")
+def test_unknown_environment_is_named(project, quick_kedro):
+    result = quick_kedro(project, "run", "--env", "produktion")
     assert result.returncode == 1
     assert "Traceback" not in result.stdout
     assert "Error: There is no environment produktion" in result.stdout
@@ -69,8 +69,11 @@ def test_unknown_environment_is_named(project, kedro):
     assert outputs(project) == []
 
 
-def test_class_with_too_few_images_is_named_with_counts(project, kedro):
-    result = kedro(project, "run", "--env", "test", "--params", "preprocess.target.split.labels_per_class=30")
+def test_class_with_too_few_images_is_named_with_counts(project, quick_kedro):
+    target = "--namespaces=preprocess.target"
+    result = quick_kedro(
+        project, "run", "--env", "test", target, "--params", "preprocess.target.split.labels_per_class=30"
+    )
     assert result.returncode == 1
     assert "Traceback" not in result.stdout
     assert "Error: Too few images in 0: 60 images, needed 78 (30 training + 30 validation + 18 test)" in result.stdout
@@ -78,7 +81,7 @@ def test_class_with_too_few_images_is_named_with_counts(project, kedro):
 
 
 @pytest.mark.slow
-def test_damaged_images_in_class_folders_are_set_aside_and_the_run_goes_on(project, kedro):
+def test_damaged_images_in_class_folders_are_set_aside_and_the_run_goes_on(project, quick_kedro):
     folder = project / "data/my_images"
     random = np.random.default_rng(0)
     for name, level in (("dark", 40), ("light", 200)):
@@ -91,7 +94,7 @@ def test_damaged_images_in_class_folders_are_set_aside_and_the_run_goes_on(proje
     (folder / "light/00.png").write_bytes(b"not an image")
     catalog = "target_raw_images:\n  type: cnn_transfer.datasets.RawImagesDataset\n  filepath: data/my_images\n"
     (project / "conf/test/catalog.yml").write_text(catalog)
-    result = kedro(project, "run", "--env", "test", "--pipelines", "preprocess")
+    result = quick_kedro(project, "run", "--env", "test", "--pipelines", "preprocess")
     assert result.returncode == 0, result.stdout
     rejected = pd.read_parquet(next((project / "data/08_reporting/target_rejected_images.parquet").glob("*/*")))
     assert rejected["id"].tolist() == ["dark/00.png", "light/00.png"]

@@ -105,8 +105,12 @@ def test_a_network_of_ones_own_is_imported_and_migrated(project, photos, run):
         ),
     ],
 )
-def test_a_source_that_cannot_be_imported_stops_the_run_before_anything_is_written(project, run, parameters, expected):
-    result = run(parameters)
+def test_a_source_that_cannot_be_imported_stops_the_run_before_anything_is_written(
+    project, quick_kedro, parameters, expected
+):
+    result = quick_kedro(
+        project, "run", "--env", "imagenet", "--pipelines", "transfer_pretrained", "--params", parameters
+    )
     assert result.returncode == 1
     assert "Traceback" not in result.stdout
     assert all(text in result.stdout for text in ["nothing was run", *expected]), result.stdout
