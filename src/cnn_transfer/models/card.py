@@ -18,7 +18,8 @@ class ModelCard(BaseModel):
         precision: Keras dtype policy during training; the saved weights are float32.
         initialised_from: Where the weights came from before training.
         strategy: How it was trained from there; `probe`: a head in closed form on features as they were.
-        metrics: Figures on the validation split.
+        metrics: Figures on the validation split; where images of a group are right together, `validation_images` is how
+            many independent ones they are worth.
         licence: Licence of the weights.
     """
 
