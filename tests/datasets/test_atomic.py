@@ -1,5 +1,6 @@
 """A version that exists is whole, whatever happens while it is written."""
 
+import inspect
 import os
 import signal
 import subprocess
@@ -126,13 +127,15 @@ def test_failed_write_leaves_no_version_and_no_debris(tmp_path, dataset_class, n
 
 
 def test_kill_while_images_are_written_leaves_no_version(tmp_path):
-    script = f"""
-        import sys, time
-        sys.path.insert(0, {str(Path(__file__).parent)!r})
-        from test_atomic import listing
+    imports = """
+        import time
+        import numpy as np
+        import pandas as pd
         from kedro.io import Version
         from cnn_transfer.datasets import ImageSetDataset
-        import cnn_transfer.images.preparation as preparation
+        from cnn_transfer.images import DecodedImages, ImageFormat, ImageListing, preparation
+    """
+    writing = f"""
         preparation.MOST_CHUNK_IMAGES = 2
         images = listing(1000)
         read = images.listing.read
@@ -144,7 +147,8 @@ def test_kill_while_images_are_written_leaves_no_version(tmp_path):
         object.__setattr__(images.listing, "read", slowly)
         ImageSetDataset(filepath={str(tmp_path / "x")!r}, version=Version(None, "2026-01-02")).save(images)
     """
-    with subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE) as process:
+    script = "\n".join([textwrap.dedent(imports), inspect.getsource(listing), textwrap.dedent(writing)])
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
         for _ in range(20):
             assert process.stdout.readline() == b"read\n"
         os.kill(process.pid, signal.SIGKILL)

@@ -20,6 +20,12 @@ def completed(folder, seconds):
     os.utime(folder / "exports.json", (seconds, seconds))
 
 
+@pytest.fixture(autouse=True)
+def unmeasured(monkeypatch):
+    """How quickly a release labels images is what the tests of the service are about."""
+    monkeypatch.setattr("cnn_transfer.serving.releases._quick_images", lambda model, most: most)
+
+
 @pytest.fixture
 def slot(releases):
     """A slot whose seconds pass when `wait` is called; it pauses for 5 of them first."""
