@@ -182,6 +182,8 @@ def _read_csv(filesystem: Any, path: str) -> pd.DataFrame:
                 return pd.read_csv(
                     text, sep=separator, dtype="str", keep_default_na=False, na_values=[""], index_col=False
                 )
+    except UnusableSetError:
+        raise
     except UnicodeDecodeError as error:
         raise UnusableSetError(
             f"{path} must be a CSV file in UTF-8. Received: other bytes ({error}). Save it anew in UTF-8; spreadsheets "
