@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,6 +8,7 @@ from scipy import stats
 from cnn_transfer.evaluation.intervals import (
     Units,
     anytime_interval,
+    effective_number,
     mean_interval,
     proportion_interval,
     resampled_sums,
@@ -219,3 +221,12 @@ def test_an_interval_for_every_look_loses_the_truth_at_none_as_often_as_promised
                     lost[name] |= column == count
     assert lost["any"].mean() <= 0.05
     assert lost["one"].mean() >= 0.1
+
+
+def test_successes_of_a_group_are_worth_one_where_they_go_together():
+    together, apart = np.repeat([True, False] * 10, 5), np.tile([True, False, True, False, True], 20)
+    groups = pd.Series(np.repeat([f"g{number}" for number in range(20)], 5))
+    assert 15 < effective_number(together, groups) < 20
+    assert effective_number(apart, groups) == len(apart)
+    assert effective_number(together, None) == len(together)
+    assert effective_number(together, pd.Series(["one"] * 100)) == 1

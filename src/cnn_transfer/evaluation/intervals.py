@@ -205,8 +205,26 @@ def _proportion(successes: np.ndarray, confidence: float, units: Units) -> Inter
     share = float(successes.mean())
     if units.number == 1:
         return Interval(share, 0.0, 1.0)
-    trials = len(successes) / units.design_effect((successes - share) / len(successes))
-    return score_interval(share, trials, units.quantile(confidence))
+    return score_interval(share, _effective_number(successes, units), units.quantile(confidence))
+
+
+def effective_number(successes: np.ndarray, groups: Groups) -> float:
+    """How many independent images these are worth: fewer than there are where those of a group succeed together.
+
+    Args:
+        successes: (n,) booleans, n at least 1.
+        groups: (n,) the group of each image; None: all independent.
+
+    Returns:
+        1 to n; 1 when all images are of one group.
+    """
+    return _effective_number(np.asarray(successes, bool), Units(groups, len(successes)))
+
+
+def _effective_number(successes: np.ndarray, units: Units) -> float:
+    if units.number == 1:
+        return 1.0
+    return len(successes) / units.design_effect((successes - successes.mean()) / len(successes))
 
 
 def student_interval(values: np.ndarray, confidence: float = 0.95) -> Interval | None:

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from cnn_transfer.evaluation.intervals import Units
-from cnn_transfer.evaluation.predictions import predict
+from cnn_transfer.evaluation.intervals import effective_number
+from cnn_transfer.evaluation.predictions import predict, units_of
 from cnn_transfer.images import Augmentation, ImageSet, class_names, split_examples
 from cnn_transfer.models import ModelCard, Network
 from cnn_transfer.parameters import Parameters
@@ -151,9 +151,14 @@ def _card(
     trained = len(result.log) > 0
     figures = ["validation_loss", "validation_accuracy", "validation_log_loss"]
     best: dict[str, float] = {}
-    if trained and (splits["split"] == "validation").any():
+    validation = splits[splits["split"] == "validation"]
+    if trained and len(validation):
         best = {name: float(result.delivered[name]) for name in figures}
-        best["validation_images"] = _independent_images(result.fit.network, images, splits)
+        best["validation_images"] = len(validation)
+        if units_of(validation).grouped:
+            predictions = predict(result.fit.network, images, splits, "validation")
+            right = (predictions["predicted"] == predictions["label"]).to_numpy()
+            best["validation_images"] = effective_number(right, predictions["group"])
     card = ModelCard(
         architecture=source_card.architecture,
         image_shape=images.image_shape,
@@ -168,16 +173,3 @@ def _card(
         licence=source_card.licence,
     )
     return card.model_dump(mode="json")
-
-
-def _independent_images(network: Network, images: ImageSet, splits: pd.DataFrame) -> float:
-    """How many validation images these are worth: fewer than there are where those of a group are right together."""
-    validation = splits[splits["split"] == "validation"]
-    units = Units(validation.get("group"), len(validation))
-    if not units.grouped:
-        return len(validation)
-    if units.number == 1:
-        return 1.0
-    predictions = predict(network, images, splits, "validation")
-    right = (predictions["predicted"] == predictions["label"]).to_numpy(float)
-    return len(right) / units.design_effect(right - right.mean())
