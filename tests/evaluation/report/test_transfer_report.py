@@ -109,7 +109,7 @@ def test_the_summary_has_each_key_figure(results):
         "Accuracy after transfer 75.0% 74.0% to 76.0%",
         "Trained from scratch 70.0%",
         "Difference to scratch, points +5.0 +4.0 to +6.0",
-        "Training cost against scratch 76.0%",
+        "Training cost against scratch 76%",
         "Same method, random weights 65.0%",
         "off by 0.7% on average; 8.0% before calibration",
         "Sure enough to answer 60.0% of the images; 98.5% of these right, 98% wished; 2.0% are unlike the training "
@@ -211,16 +211,19 @@ def test_a_cost_that_was_not_reached_is_told_in_words(results):
     )
     text = said(unreached, "summary")
     assert (
-        "Training cost against scratch not reached images until scratch's final validation accuracy; 50.0% to never "
+        "Training cost against scratch not reached images until scratch's final validation accuracy; 50% to never "
         "within a standard error of it"
     ) in text
 
 
-def test_a_cost_comes_with_what_it_would_be_at_levels_a_standard_error_apart(results):
+@pytest.mark.parametrize(("ratio", "low", "told"), [(0.76, 0.5, ("76%", "50%")), (0.0003, 0.0, ("0.03%", "0%"))])
+def test_a_cost_comes_with_what_it_would_be_at_levels_a_standard_error_apart(results, ratio, low, told):
+    cost = results.transfer_verdict["training_cost"] | {"ratio": ratio, "ratio_low": low}
+    costly = replace(results, transfer_verdict={**results.transfer_verdict, "training_cost": cost})
     assert (
-        "Training cost against scratch 76.0% images until scratch's final validation accuracy; 50.0% to never within a "
-        "standard error of it"
-    ) in said(results, "summary")
+        f"Training cost against scratch {told[0]} images until scratch's final validation accuracy; {told[1]} to never "
+        "within a standard error of it"
+    ) in said(costly, "summary")
 
 
 def test_differences_come_with_their_interval_and_a_second_opinion(results):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import pandas as pd
 
-from cnn_transfer.evaluation.probabilities import confidence_text, share_text
+from cnn_transfer.evaluation.probabilities import confidence_text, part_text, share_text
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -60,6 +60,7 @@ def _numeric(form: Callable[[float], str]) -> Callable[..., Cell]:
 
 
 share = _numeric(share_text)
+part = _numeric(part_text)
 points = _numeric(lambda value: f"{100 * value:+.1f}")
 spread = _numeric(lambda value: f"{100 * value:.1f}")
 amount = _numeric(lambda value: f"{value:.0f}" if value >= 10 else f"{value:.1f}")

@@ -12,6 +12,7 @@ from cnn_transfer.evaluation.report.blocks import (
     Text,
     Tile,
     Tiles,
+    part,
     picture,
     points,
     share,
@@ -53,7 +54,7 @@ def overview(results: RunResults) -> Section:
 def _cost(cost: Mapping[str, Any]) -> Cell:
     """The ratio, or why there is none."""
     if cost["baseline_validation_accuracy"] is None or cost["ratio"] is not None:
-        return share(cost["ratio"])
+        return part(cost["ratio"])
     return words("not reached" if cost["target_images"] is None else "cannot be compared")
 
 
@@ -62,7 +63,7 @@ def _cost_note(cost: Mapping[str, Any]) -> str:
     if cost["ratio"] is None and cost["ratio_low"] is None:
         return "images until scratch's final validation accuracy"
     low, high = (
-        share(cost[f"ratio_{end}"]).text if cost[f"ratio_{end}"] is not None else "never" for end in ("low", "high")
+        part(cost[f"ratio_{end}"]).text if cost[f"ratio_{end}"] is not None else "never" for end in ("low", "high")
     )
     return f"images until scratch's final validation accuracy; {low} to {high} within a standard error of it"
 
