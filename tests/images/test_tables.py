@@ -155,12 +155,12 @@ def test_a_manifest_in_another_encoding_is_refused(tmp_path):
         list_images(manifest(tmp_path, "path,label\nimages/0.png,Käfer\n", encoding="latin-1"))
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize(("encoding", "above"), [("utf-8", ""), ("utf-8-sig", ""), ("utf-8", " \r\n\r\n")])
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
-def test_what_separates_the_names_of_the_columns_separates_all(tmp_path, separator, encoding):
+def test_what_separates_the_names_of_the_columns_separates_all(tmp_path, separator, encoding, above):
     rows = ["path", "label", "note"], ["images/0.png", '"a,b;c\td"', '"two\nlines"'], ["images/1.png", "Käfer", "1,5"]
     rows = [[f'"{cell}"' if cell == "1,5" else cell for cell in row] for row in rows]
-    text = "".join(separator.join(row) + "\r\n" for row in rows)
+    text = above + "".join(separator.join(row) + "\r\n" for row in rows)
     listing = list_images(manifest(tmp_path, text, encoding=encoding))
     assert listing.table["id"].tolist() == ["images/0.png", "images/1.png"]
     assert listing.table["label"].tolist() == ["a,b;c\td", "Käfer"]

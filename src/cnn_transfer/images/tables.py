@@ -174,7 +174,8 @@ def _read_csv(filesystem: Any, path: str) -> pd.DataFrame:
     """
     try:
         with filesystem.open(path, "rb") as stream, io.TextIOWrapper(stream, "utf-8-sig", newline="") as text:
-            separator = max(CSV_SEPARATORS, key=(head := text.readline()).count)
+            head = next((line for line in text if line.strip()), "")  # pandas passes over empty lines, too
+            separator = max(CSV_SEPARATORS, key=head.count)
             _need_different([name.strip() for name in next(csv.reader([head], delimiter=separator), [])], path)
             text.seek(0)
             with warnings.catch_warnings():  # of a first row with too many values the rest would be left out
