@@ -132,6 +132,7 @@ def test_a_path_that_is_not_there_or_is_a_folder_or_no_path_is_set_aside(tmp_pat
     [
         ("path,class\na.png,cat\n", r"list\.csv has no column label\. .*Found: path, class"),
         ("Path,label\na.png,cat\n", r"has no column path\. Did you mean Path\? Found: Path, label"),
+        ("path,label\nfoo://a.png,cat\n", r"^foo://a\.png must be a path, or an address .*Protocol not known: foo\.$"),
         ("path;class\na.png;cat\n", r"has no column label\. .*Found: path, class"),
         ("path|label\na.png|cat\n", r"has no column path\. .*Found: path\|label"),
         ("", r"list\.csv must be a CSV file with a line of column names"),

@@ -302,6 +302,7 @@ def open_location(location: str | Path, storage_options: Mapping[str, Any]) -> t
 
     Raises:
         ModuleNotFoundError: When the file system needs a package that is not installed.
+        UnusableSetError: When there is no such kind of address.
     """
     try:
         filesystem, path = fsspec.core.url_to_fs(str(location), **storage_options)
@@ -309,6 +310,10 @@ def open_location(location: str | Path, storage_options: Mapping[str, Any]) -> t
         raise ModuleNotFoundError(
             f"{location} needs a package that is not installed ({error}). For s3:// install the extra: "
             "pip install 'cnn-transfer[s3]'."
+        ) from error
+    except ValueError as error:
+        raise UnusableSetError(
+            f"{location} must be a path, or an address of a kind that fsspec knows, such as s3://bucket/folder. {error}."
         ) from error
     return filesystem, path.rstrip("/")
 
