@@ -12,7 +12,8 @@ LOOKING = ("registry list", "registry describe transfer", "catalog list-patterns
 WATCH = """
 import sys
 from kedro.framework.cli.cli import main
-heavy = ("tensorflow", "keras", "matplotlib.pyplot", "sklearn", "scipy.stats", "onnxruntime", "mlflow", "ray")
+heavy = ("tensorflow", "keras", "matplotlib.pyplot", "sklearn", "onnxruntime", "mlflow", "ray")
+heavy += tuple(f"scipy.{part}" for part in ("linalg", "ndimage", "optimize", "sparse", "special", "stats"))
 for command in sys.argv[1:]:
     sys.argv = ["kedro", *command.split()]
     code = 0

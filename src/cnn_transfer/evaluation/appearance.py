@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
+import scipy
 
 
 class Aspect(NamedTuple):
@@ -66,7 +66,7 @@ def _appearance(pixels: np.ndarray) -> np.ndarray:
     colour = (np.maximum.reduce(channels) - np.minimum.reduce(channels)).mean(axis=(1, 2))
     figures = [grey.mean(axis=(1, 2)), grey.std(axis=(1, 2))]
     for scale in range(SCALES):
-        smooth = gaussian_filter(grey, (0, 1, 1), mode="nearest", truncate=2)  # five taps, as there
+        smooth = scipy.ndimage.gaussian_filter(grey, (0, 1, 1), mode="nearest", truncate=2)  # five taps, as there
         band = grey - smooth
         figures.append(_log(band.std(axis=(1, 2))))
         if scale == 0:

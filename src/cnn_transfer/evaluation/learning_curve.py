@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit, logit
+import scipy
 
 from cnn_transfer.evaluation.curve_points import SCRATCH, TRANSFER, CurvePoint
 from cnn_transfer.evaluation.figures import BASELINE_COLOUR, TRANSFER_COLOUR, Figure, new_figure
@@ -355,12 +355,13 @@ def _moved_by_seeds(accuracies: np.ndarray, side: _Side, rng: np.random.Generato
     n_labels, n_seeds, n_images = side.hits.shape
     if n_seeds == 1:
         return accuracies
-    scores = logit((side.hits.sum(axis=2, dtype=float) + 1) / (n_images + 2))  # an accuracy of 1 has a logit, too
+    smoothed = (side.hits.sum(axis=2, dtype=float) + 1) / (n_images + 2)  # an accuracy of 1 has a logit, too
+    scores = scipy.special.logit(smoothed)
     freedom = n_labels * (n_seeds - 1)
     error = np.sqrt(scores.var(axis=1, ddof=1).mean() / n_seeds)
     moves = error * rng.standard_t(freedom, size=(len(accuracies), 1))
     least = np.finfo(np.float32).eps  # weights are of single precision
-    return np.asarray(expit(logit(np.clip(accuracies, least, 1 - least)) + moves))
+    return np.asarray(scipy.special.expit(scipy.special.logit(np.clip(accuracies, least, 1 - least)) + moves))
 
 
 def _interval(name: str, estimate: float, values: np.ndarray, ends: tuple[float, float]) -> dict[str, float]:

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
+import scipy
 
 from cnn_transfer.evaluation.intervals import (
     Interval,
@@ -264,13 +264,13 @@ class _Judged:
         return min(together, self.units.freedom)
 
     @cached_property
-    def gaps(self) -> sparse.csr_matrix:
+    def gaps(self) -> scipy.sparse.csr_matrix:
         """(n, bins of the highest probability, then of each occurring class): what happened minus what was said."""
         confidences = self.scores.max(axis=1)
         scores, true = self.scores[:, self.occurring], self.true[:, self.occurring]
         columns = [_binned(confidences, self.correct - confidences, self.bins)]
         columns += [_binned(score, hit - score, self.bins) for score, hit in zip(scores.T, true.T, strict=True)]
-        return sparse.hstack(columns, format="csr")
+        return scipy.sparse.hstack(columns, format="csr")
 
     def calibration_errors(self, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(rows,) errors of the highest probability and of the classes, from (rows, columns of `gaps`) shares."""
@@ -288,8 +288,8 @@ class _Judged:
     def bootstrapped(self, confidence: float, samples: int, rng: np.random.Generator) -> dict[str, Interval | None]:
         """Macro F1 and the calibration errors."""
         n, counted = len(self.labels), 3 * len(self.class_names)
-        parts = [sparse.csr_matrix(part) for part in (self.true & self.guessed, self.true, self.guessed)]
-        values = sparse.hstack(parts + ([self.gaps] if self.probabilities is not None else []), format="csr")
+        parts = [scipy.sparse.csr_matrix(part) for part in (self.true & self.guessed, self.true, self.guessed)]
+        values = scipy.sparse.hstack(parts + ([self.gaps] if self.probabilities is not None else []), format="csr")
         total = np.asarray(values.sum(axis=0)).reshape(1, -1)
 
         def figures(sums: np.ndarray) -> list[np.ndarray]:
@@ -406,11 +406,11 @@ def _area(scores: np.ndarray, positive: np.ndarray) -> tuple[float, np.ndarray]:
     return area, influences
 
 
-def _binned(scores: np.ndarray, values: np.ndarray, bins: int) -> sparse.csr_matrix:
+def _binned(scores: np.ndarray, values: np.ndarray, bins: int) -> scipy.sparse.csr_matrix:
     """(n, bins): each image's value in the column of its score's bin; bins hold equally many, but for equal scores."""
     edges = np.quantile(scores, np.arange(1, bins) / bins)
     n = len(scores)
-    return sparse.csr_matrix((values, (np.arange(n), np.searchsorted(edges, scores))), shape=(n, bins))
+    return scipy.sparse.csr_matrix((values, (np.arange(n), np.searchsorted(edges, scores))), shape=(n, bins))
 
 
 def _macro_f1(correct: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:

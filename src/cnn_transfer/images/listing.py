@@ -313,7 +313,8 @@ def open_location(location: str | Path, storage_options: Mapping[str, Any]) -> t
         ) from error
     except ValueError as error:
         raise UnusableSetError(
-            f"{location} must be a path, or an address of a kind that fsspec knows, such as s3://bucket/folder. {error}."
+            f"{location} must be a path, or an address of a kind that fsspec knows, such as s3://bucket/folder. "
+            f"{error}."
         ) from error
     return filesystem, path.rstrip("/")
 

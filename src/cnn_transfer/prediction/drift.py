@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.special import xlogy
+import scipy
 
 from cnn_transfer.evaluation.predictions import LEFT_OUT_IMAGES, VALIDATION_IMAGES
 from cnn_transfer.prediction.drift_counts import IMAGE_FIGURES, DriftCounts
@@ -230,7 +230,7 @@ def _inequality(new: np.ndarray, pooled: np.ndarray, ordered: bool) -> np.ndarra
 
 
 def _entropy(counts: np.ndarray) -> np.ndarray:
-    return np.asarray(xlogy(counts, counts))
+    return np.asarray(scipy.special.xlogy(counts, counts))
 
 
 def _likeness(found: _Comparison) -> tuple[bool, float, float]:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import isotonic_regression
+import scipy
 
 from cnn_transfer.transfer.probe import principal_components
 from cnn_transfer.transfer.ridge import class_targets, class_weights, fit_ridge
@@ -134,6 +134,6 @@ def chance_to_belong(percentiles: np.ndarray, compared: int) -> np.ndarray:
     if bins < 2 or not len(percentiles):
         return np.ones(len(percentiles))
     own = np.minimum((np.asarray(percentiles) * bins).astype(int), bins - 1)
-    density = isotonic_regression(np.bincount(own, minlength=bins) * bins / len(own)).x
+    density = scipy.optimize.isotonic_regression(np.bincount(own, minlength=bins) * bins / len(own)).x
     belongs = min(1.0, 2 * float((own < bins / 2).mean()))
     return np.asarray(np.minimum(1.0, belongs / np.maximum(density[own], 1e-12)))

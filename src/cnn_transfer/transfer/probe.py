@@ -21,8 +21,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import minimize, minimize_scalar
-from scipy.special import log_softmax, softmax
+import scipy
 from threadpoolctl import threadpool_limits
 
 from cnn_transfer.transfer.groups import mean_and_error
@@ -79,7 +78,7 @@ class Probe:
 
     def probabilities(self, features: Rows) -> np.ndarray:
         """Of (n, features), (n, classes)."""
-        return np.asarray(softmax(features @ self.kernel + self.bias, axis=1))
+        return np.asarray(scipy.special.softmax(features @ self.kernel + self.bias, axis=1))
 
 
 def fit_probe(
@@ -127,7 +126,7 @@ def fit_probe(
     else:
         fit = fit_ridge(rows, targets, weights.repeat(copies), copies, groups=groups)
     temperature, shift = calibrate_to_mix(fit.left_out, classes)
-    left_out = out_of_sample = np.asarray(softmax(temperature * fit.left_out + shift, axis=1))
+    left_out = out_of_sample = np.asarray(scipy.special.softmax(temperature * fit.left_out + shift, axis=1))
     evidence: dict[str, Any] = {}
     kernel, intercept = fit.kernel, fit.intercept
     if unlabelled is not None and len(unlabelled):
@@ -199,12 +198,12 @@ def calibrate(scores: np.ndarray, classes: np.ndarray, repeats: int = 1) -> floa
     def loss(log_factor: float) -> float:
         return calibrated_loss(np.exp(log_factor) * scores, classes, repeats)
 
-    return float(np.exp(minimize_scalar(loss, bounds=(-3, 5), method="bounded").x))
+    return float(np.exp(scipy.optimize.minimize_scalar(loss, bounds=(-3, 5), method="bounded").x))
 
 
 def calibrated_loss(logits: np.ndarray, classes: np.ndarray, repeats: int = 1) -> float:
     """Mean log loss of the softmax of logits that `calibrate` makes least: of the images and of one of any class."""
-    likely = log_softmax(logits, axis=1)
+    likely = scipy.special.log_softmax(logits, axis=1)
     smoothing = _smoothing(classes, repeats)
     return -float((1 - smoothing) * likely[np.arange(len(classes)), classes].mean() + smoothing * likely.mean())
 
@@ -237,12 +236,14 @@ def calibrate_to_mix(scores: np.ndarray, classes: np.ndarray, repeats: int = 1) 
 
     def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
         logits = np.exp(values[0]) * scores + values[1] * frequent
-        wrong = softmax(logits, axis=1) - smoothing / len(counts)
+        wrong = scipy.special.softmax(logits, axis=1) - smoothing / len(counts)
         wrong[rows, classes] -= 1 - smoothing
         slopes = np.exp(values[0]) * (wrong * scores).sum(), (wrong @ frequent).sum()
         return calibrated_loss(logits, classes, repeats), np.array(slopes) / len(classes)
 
-    found = minimize(loss, [np.log(factor), 0.0], jac=True, bounds=[(-3, 5), (-1, 1)], method="L-BFGS-B").x
+    found = scipy.optimize.minimize(
+        loss, [np.log(factor), 0.0], jac=True, bounds=[(-3, 5), (-1, 1)], method="L-BFGS-B"
+    ).x
     return float(np.exp(found[0])), found[1] * frequent
 
 
@@ -267,7 +268,7 @@ class _Course:
     def even(self, scores: np.ndarray) -> np.ndarray:
         """Probabilities as if all classes were as frequent."""
         shift = self.shift - np.log(self.counts / self.counts.mean())
-        return np.asarray(softmax(self.temperature * scores + shift, axis=1))
+        return np.asarray(scipy.special.softmax(self.temperature * scores + shift, axis=1))
 
 
 def self_train(rows: np.ndarray, classes: np.ndarray, weights: np.ndarray, course: _Course) -> Ridge:
@@ -287,7 +288,7 @@ def self_train(rows: np.ndarray, classes: np.ndarray, weights: np.ndarray, cours
     both = np.concatenate([rows, course.pool])
     for _ in range(ROUNDS):
         factor = course.temperature * wanted / max(spread(scores), 1e-12)
-        soft = softmax(factor * scores, axis=1)
+        soft = scipy.special.softmax(factor * scores, axis=1)
         sure = soft.max(axis=1) ** 2
         if shares is not None:
             soft = soft * (shares / np.maximum(sure @ soft / sure.sum(), 1e-9))
@@ -366,7 +367,10 @@ def _weigh(
     scores = _left_out(rows, classes, weights, course, draws)
     found = [calibrate_to_mix(side.reshape(-1, side.shape[-1]), np.tile(classes, REPEATS), REPEATS) for side in scores]
     likely = np.stack(
-        [log_softmax(factor * side + shift, axis=-1) for (factor, shift), side in zip(found, scores, strict=True)]
+        [
+            scipy.special.log_softmax(factor * side + shift, axis=-1)
+            for (factor, shift), side in zip(found, scores, strict=True)
+        ]
     )
     losses = -likely[:, :, np.arange(len(classes)), classes].mean(axis=1)
     hits = (likely.argmax(axis=3) == classes).mean(axis=1)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import scipy
 from pydantic import Field
-from scipy.special import softmax
 
 from cnn_transfer.images import Examples, ImageSet, image_batches
 from cnn_transfer.models import head_layers, predict_batches
@@ -79,7 +79,7 @@ def build_pool(
     """
     ids = pool_of(features, splits)
     kernel, bias = head_layers(network)[-1].get_weights()
-    predicted = softmax(features.of(ids, taps, grid) @ kernel + bias, axis=1)
+    predicted = scipy.special.softmax(features.of(ids, taps, grid) @ kernel + bias, axis=1)
     return Pool(images.rows_of(ids), np.asarray(predicted), rule)
 
 

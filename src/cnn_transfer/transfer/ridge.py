@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.linalg import solve
+import scipy
 
 from cnn_transfer.transfer.groups import rows_left_out
 from cnn_transfer.transfer.standardised import CHUNK_NUMBERS, Features, chunks_of, precision_of, rounding
@@ -129,11 +129,11 @@ def fit_ridge_at(features: np.ndarray, targets: np.ndarray, weights: np.ndarray,
     if len(rows) <= rows.shape[1]:
         gram = (rows @ rows.T).astype(float)
         gram[np.diag_indices_from(gram)] += penalty
-        kernel = rows.T @ solve(gram, wanted, assume_a="pos")
+        kernel = rows.T @ scipy.linalg.solve(gram, wanted, assume_a="pos")
     else:
         gram = (rows.T @ rows).astype(float)
         gram[np.diag_indices_from(gram)] += penalty
-        kernel = solve(gram, rows.T @ wanted, assume_a="pos")
+        kernel = scipy.linalg.solve(gram, rows.T @ wanted, assume_a="pos")
     nothing = np.empty((0, targets.shape[1]))
     return Ridge(kernel, target_mean - mean @ kernel, penalty, nothing, pd.DataFrame())
 
