@@ -1,6 +1,7 @@
 """The stage `learning_curve` by itself."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from cnn_transfer.datasets import CurvePointsDataset
@@ -36,16 +37,30 @@ def tuning(parameters):
     return block | {"fine_tuning": block["fine_tuning"] | short, "baseline": block["baseline"] | short}
 
 
+def checked_images(splits, asked=()):
+    """What the checks leave: sides are drawn, but images that were asked about are for training only."""
+    given = np.where(splits["id"].isin(asked), "training_only", None)
+    return splits[["id", "label"]].assign(split=pd.Series(given, splits.index, "str"))
+
+
 @pytest.fixture
 def planned(network, shapes, shape_splits, migration, tuning, written):
     """Plan points; name what a test is about. Features are computed only where points are measured."""
 
     def make(
-        curve=CURVE, migration=migration, tuning=tuning, splits=shape_splits, network=network, seed=0, measured=False
+        curve=CURVE,
+        migration=migration,
+        tuning=tuning,
+        splits=shape_splits,
+        asked=(),
+        network=network,
+        seed=0,
+        measured=False,
     ):
-        wanted = extract_curve_features(network, shapes, splits, curve, migration, seed)
+        checked = checked_images(splits, asked)
+        wanted = extract_curve_features(network, shapes, splits, checked, curve, migration, seed)
         features = written(wanted) if measured else wanted
-        return plan(network, network, shapes, splits, features, curve, migration, tuning, "float32", seed)
+        return plan(network, network, shapes, splits, checked, features, curve, migration, tuning, "float32", seed)
 
     return make
 
@@ -58,6 +73,21 @@ def test_both_sides_are_planned_the_cheap_points_first_and_the_curve_ends_where_
     places = [(point.side, point.labels, point.seed) for point in planned()]
     assert places[:4] == [("transfer", labels, seed) for seed in (0, 1) for labels in (3, 10)]
     assert places[4:] == [("scratch", labels, seed) for seed in (0, 1) for labels in (3, 10, 40)]
+
+
+def test_labels_that_were_asked_for_are_no_random_sample_and_count_for_nothing(
+    planned, network, shapes, shape_splits, migration
+):
+    labelled = shape_splits[shape_splits["split"] != "test"]
+    asked = labelled.groupby("label").head(40)["id"]  # of 80 a class
+    assert max(point.labels for point in planned(asked=asked)) == 20
+    wanted = extract_curve_features(
+        network, shapes, shape_splits, checked_images(shape_splits, asked), CURVE, migration, 0
+    )
+    trained = shapes.table["id"].iloc[wanted.copied]
+    assert len(trained)
+    assert not trained.isin(asked).any()
+    assert shapes.table["id"].iloc[wanted.rows].isin(asked).any()  # without a label they serve as others do
 
 
 def test_points_become_a_table_a_headline_and_a_picture(planned, tmp_path):
@@ -115,7 +145,7 @@ def test_labels_too_few_for_a_curve_from_scratch_are_said_before_anything_is_mea
     curve = CURVE | {"scratch_labels_per_class": [5, 10]}
     expected = rf"scratch_labels_per_class \[5, 10\], of which the labels allow {allowed} a class .*{remedy}"
     with pytest.raises(UnusableSetError, match=expected):
-        extract_curve_features(network, shapes, splits, curve, migration, 0)
+        extract_curve_features(network, shapes, splits, checked_images(splits), curve, migration, 0)
 
 
 def test_a_network_of_other_classes_is_refused_before_anything_is_measured(
@@ -123,7 +153,7 @@ def test_a_network_of_other_classes_is_refused_before_anything_is_measured(
 ):
     three = shape_splits[shape_splits["label"] != shape_splits["label"].iloc[0]]
     with pytest.raises(UnusableNetworkError, match="has 4 classes, the images have 3"):
-        plan(network, network, shapes, three, None, CURVE, migration, tuning, "float32", 0)
+        plan(network, network, shapes, three, checked_images(three), None, CURVE, migration, tuning, "float32", 0)
 
 
 def test_one_more_number_or_seed_leaves_the_other_points_as_they_are(planned):

@@ -17,7 +17,7 @@ from cnn_transfer.evaluation.learning_curve import (
     verdict_over_seeds,
 )
 from cnn_transfer.evaluation.report.curve_report import write_curve_report
-from cnn_transfer.images import Augmentation, ImageSet
+from cnn_transfer.images import TRAINING_ONLY, Augmentation, ImageSet
 from cnn_transfer.models import Network
 from cnn_transfer.pipelines.learning_curve.parameters import LearningCurveParameters
 from cnn_transfer.training import choose_precision
@@ -29,12 +29,14 @@ def extract_curve_features(
     source_model: Network,
     images: ImageSet,
     splits: pd.DataFrame,
+    checked: pd.DataFrame,
     parameters: Mapping[str, Any],
     migration: Mapping[str, Any],
     seed: int,
 ) -> FeatureExtraction:
     """Say which features all points of the transfer need together; they are computed while they are written."""
     block = LearningCurveParameters.parse(parameters, "learning_curve")
+    splits = _of_random_labels(splits, checked)
     check_scratch_labels(splits, block.scratch_labels_per_class, block.validation_ratio)
     rule = _rule(migration)
     return plan_curve_extraction(source_model, images, _transfer_draws(splits, block, rule, seed).values(), rule)
@@ -45,6 +47,7 @@ def plan(
     migrated_model: Network,
     images: ImageSet,
     splits: pd.DataFrame,
+    checked: pd.DataFrame,
     features: FeatureSet,
     parameters: Mapping[str, Any],
     migration: Mapping[str, Any],
@@ -64,6 +67,7 @@ def plan(
         class_balance=float(tuning["class_balance"]),
         precision=choose_precision(precision, migrated_model),
     )
+    splits = _of_random_labels(splits, checked)
     scratch_draws = draws_of_curve(
         splits, block.scratch_labels_per_class, range(seed, seed + block.seeds), block.validation_ratio
     )
@@ -96,6 +100,12 @@ def report(
 def _rule(migration: Mapping[str, Any]) -> HeadRule:
     """That of migrate_model."""
     return HeadRule.parse({name: migration[name] for name in HeadRule.model_fields}, "migrate_model")
+
+
+def _of_random_labels(splits: pd.DataFrame, checked: pd.DataFrame) -> pd.DataFrame:
+    """Images that were asked about lose their labels: no random sample, dealt anew they would validate, too."""
+    asked = checked["id"][checked["split"].eq(TRAINING_ONLY)]
+    return splits.assign(label=splits["label"].mask(splits["id"].isin(asked)))
 
 
 def _transfer_draws(splits: pd.DataFrame, block: LearningCurveParameters, rule: HeadRule, seed: int) -> Draws:

@@ -7,7 +7,7 @@ from cnn_transfer.pipelines.learning_curve.nodes import draw, extract_curve_feat
 
 def create_pipeline() -> Pipeline:
     """The stage as a namespace that shares its datasets with the other stages."""
-    images = ["target_images", "target_splits"]
+    images = ["target_images", "target_splits", "target_checked_images"]
     settings = ["params:learning_curve", "params:migrate_model"]
     nodes = [
         Node(
