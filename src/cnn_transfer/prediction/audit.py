@@ -120,7 +120,8 @@ def collect_audited_images(listing: ImageListing, sample: pd.DataFrame) -> Decod
         raise UnusableSetError(
             f"images must be those that were labelled. {missing.sum():,} of the {len(rows):,} drawn are not in "
             f"{listing.name or 'them'}, such as {name}. {did_you_mean(name, list(listing.table['id']))}Give the same "
-            "path as to predict, or name the run that labelled these: --params images=PATH,run_id=RUN"
+            "path as to predict, or name the run that labelled these: --params images=PATH,run_id=RUN. Where images "
+            "were deleted, label the others first: kedro run --pipelines predict,audit_sample --params images=PATH"
         )
     sides = sample[["width_px", "height_px"]].to_numpy(float)
     image_format = ImageFormat(
