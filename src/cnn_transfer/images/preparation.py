@@ -1,9 +1,9 @@
 """Reading, decoding and resizing a whole set, in parallel and in a stream: memory does not grow with the set.
 
-Threads, not processes: on 2 cores processes decode a third faster (`benchmarks/intake.py` measures both), but they cost
-a second to start, and TensorFlow's process must not be forked. Of small images two threads decode fewer than one, since
-most of the work is Python's, whose lock they pass to and fro with each image. More than one machine: see
-`ray_preparation`.
+Threads, not processes: on 2 cores processes decode one or two thirds faster (`benchmarks/intake.py` measures both), but
+they cost a second to start, and TensorFlow's process must not be forked. Of small images two threads decode fewer than
+one, since most of the work is Python's, whose lock they pass to and fro with each image. More than one machine, or more
+than one process: see `ray_preparation`.
 """
 
 from __future__ import annotations
