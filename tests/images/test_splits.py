@@ -69,6 +69,19 @@ def test_fewer_labels_are_a_subset_of_more_labels_and_the_test_images_stay(class
     assert chosen(small, "unlabelled") >= chosen(large, "unlabelled")
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_of_large_groups_fewer_validation_images_are_a_subset_of_more(seed):
+    images = table_of({"a": 60, "b": 60})
+    images["group"] = [f"group {n // 5}" for n in range(120)]
+    few, more = (
+        assign_splits(images, SplitRule(test_fraction=0.2, labels_per_class=labels, validation_ratio=0.5), seed)
+        for labels in (8, 16)
+    )
+    assert count_splits(few)[["validation", "unused"]].to_numpy().tolist() == [[4, 1]] * 2  # of one group of 5
+    assert count_splits(more)[["validation", "unused"]].to_numpy().tolist() == [[8, 2]] * 2  # of two
+    assert chosen(few, "validation") < chosen(more, "validation")
+
+
 def test_the_test_images_do_not_depend_on_whether_labels_are_limited():
     images = table_of({"a": 50, "b": 70})
     limited = assign_splits(images, SplitRule(test_fraction=0.3, labels_per_class=5, validation_ratio=0.4), 3)
