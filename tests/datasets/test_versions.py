@@ -5,11 +5,12 @@ import os
 import shutil
 import zipfile
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import fsspec
 import keras
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from kedro.io import Version
 from kedro.io.core import VersionNotFoundError
 
@@ -196,6 +197,26 @@ def test_versions_are_ordered_by_time_whatever_their_names(tmp_path):
     assert latest.resolve_load_version() == "nightly-10"
     everything = AllVersionsDataset(filepath=str(tmp_path / "figures.json"))
     assert list(everything.load()) == ["nightly-9", "2026-01-02T00.00.00.000Z", "nightly-10"]
+
+
+@pytest.mark.parametrize("says", ["LastModified", "mtime", None])
+def test_versions_on_a_store_are_ordered_by_the_time_of_their_last_file(says):
+    times = {"nightly-9": "2026-01-01", "nightly-10": "2026-01-03", "2026-01-02T00.00.00.000Z": "2030-01-01"}
+    times = {version: datetime.fromisoformat(time).replace(tzinfo=UTC) for version, time in times.items()}
+
+    class Store(MemoryFileSystem):
+        def find(self, path, **_):
+            files = {f"{path}/{version}/x.json": {"name": version} for version in times}
+            for info in files.values() if says else ():
+                time = times[info["name"]]
+                info[says] = time if says == "LastModified" else time.timestamp()
+            return files
+
+        def modified(self, path):
+            return times[path] if says is None else pytest.fail("asked again")
+
+    found = versions.find_versions(Store(skip_instance_cache=True), PurePosixPath("/place/x.json"))
+    assert found == ["nightly-10", "2026-01-02T00.00.00.000Z", "nightly-9"]
 
 
 def test_a_network_is_always_stored_as_the_same_bytes(tmp_path):
