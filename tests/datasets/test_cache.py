@@ -1,11 +1,13 @@
 """Local copies: below a limit, the least recently opened one goes first, and never one that is being opened."""
 
 import os
+import shutil
+from pathlib import Path
 
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from cnn_transfer.datasets.cache import cache_folder, local_copy, most_bytes, working_folder
+from cnn_transfer.datasets.cache import cache_folder, check_cache, local_copy, working_folder
 
 
 @pytest.fixture
@@ -55,6 +57,34 @@ def test_what_a_killed_process_left_is_removed_and_what_is_written_stays(store):
     assert cached() == ["a"]
 
 
+def test_what_a_killed_process_left_makes_way_before_any_copy(store):
+    opened(store, "a")
+    dead = cache_folder() / ".partial-dead"
+    dead.mkdir()
+    (dead / "half").write_bytes(b"x" * 1000)
+    opened(store, "b")
+    assert cached() == ["a", "b"]
+
+
+def test_a_copy_that_another_process_fetched_meanwhile_serves_as_well(store, monkeypatch):
+    rename = Path.rename
+
+    def come_second(folder, goal):
+        shutil.copytree(folder, goal)
+        return rename(folder, goal)
+
+    monkeypatch.setattr(Path, "rename", come_second)
+    opened(store, "a")
+    assert cached() == ["a"]
+
+
+def test_a_copy_that_cannot_get_its_name_is_an_error(store, monkeypatch):
+    monkeypatch.setattr(Path, "rename", lambda folder, _: os.listdir(folder / "gone"))
+    with pytest.raises(FileNotFoundError, match="gone"), store("a"):
+        pass
+    assert cached() == []
+
+
 def test_a_copy_that_does_not_come_whole_is_none(store, monkeypatch):
     monkeypatch.setattr(
         MemoryFileSystem, "get", lambda self, remote, local, **_: [open(x, "wb").close() for x in local]
@@ -68,4 +98,4 @@ def test_a_copy_that_does_not_come_whole_is_none(store, monkeypatch):
 def test_a_limit_that_is_none_is_refused(monkeypatch, value):
     monkeypatch.setenv("TRANSFER_CACHE_GB", value)
     with pytest.raises(ValueError, match=f"above 0, in gigabytes. Received: {value}"):
-        most_bytes()
+        check_cache()
