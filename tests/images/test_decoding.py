@@ -100,6 +100,14 @@ def test_rejects_a_file_that_was_cut_anywhere(suffix, share):
     assert reason_of(encoded[: int(share * len(encoded))], name=f"cut.{suffix}") in {"truncated", "damaged"}
 
 
+def test_tells_a_cut_file_whose_last_box_goes_to_its_end():
+    encoded = bytearray(encode(photograph(1), "JPEG2000"))
+    box = encoded.index(b"jp2c")
+    encoded[box - 4 : box] = bytes(4)  # its length: to the end of the file
+    assert decode_image(bytes(encoded), COLOUR, "whole.jp2").notes == []
+    assert reason_of(bytes(encoded[: len(encoded) // 2]), name="cut.jp2") == "truncated"
+
+
 @pytest.mark.parametrize("suffix", FORMATS)
 @given(data=st.data())
 def test_whatever_is_wrong_with_a_file_there_is_a_documented_reason_or_a_picture(suffix, data):
@@ -182,6 +190,17 @@ def test_sixteen_bits_of_grey_are_scaled_and_not_cut_off():
     encoded = encode(Image.fromarray(np.full((16, 16), 40_000, np.uint16)))
     np.testing.assert_allclose(pixels_of(encoded, GREY), 40_000 / 257, atol=1)
     np.testing.assert_allclose(pixels_of(encoded, COLOUR), 40_000 / 257, atol=1)
+
+
+@pytest.mark.parametrize(("value", "is_refused"), [(-1, True), (65_535, False), (65_536, True)])
+def test_one_pixel_beyond_sixteen_bits_is_enough_to_refuse_an_image(value, is_refused):
+    values = np.zeros((16, 16), np.int32)
+    values[3, 5] = value
+    encoded = encode(Image.fromarray(values), "TIFF")
+    if is_refused:
+        assert reason_of(encoded) == "unsupported_depth"
+    else:
+        assert pixels_of(encoded, GREY)[3, 5] == 255
 
 
 def test_large_pictures_are_converted_in_bands_to_the_same_pixels(monkeypatch):
