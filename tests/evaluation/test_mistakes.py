@@ -156,6 +156,15 @@ def test_classes_in_another_order_have_the_same_suspects(images, seed):
     pd.testing.assert_frame_equal(suspected_labels(turned), suspected_labels(table))
 
 
+@pytest.mark.parametrize(("probability", "listed"), [(0.49, 0), (0.51, 1)])
+def test_a_network_that_is_often_wrong_is_believed_only_where_it_is_surer_of_a_class_than_of_all_others(
+    probability, listed
+):
+    unsure = [[0.3, 0.25, 0.25, 0.2], [0.25, 0.3, 0.2, 0.25]] * 10  # thresholds of 0.3
+    values = [*unsure, [0.1, probability, 0.1, 0.8 - probability]]
+    assert len(suspected_labels(table_of(values, [0, 1] * 10 + [0], list("abcd")))) == listed
+
+
 def test_a_class_without_images_is_never_suggested():
     values = [[0.05, 0.05, 0.9]] * 4
     assert suspected_labels(table_of(values, [0, 0, 1, 1])).empty

@@ -292,7 +292,7 @@ def test_the_lines_say_the_figures(make):
     assert "From scratch    90.5% on the same images" in text
     assert "Random weights  85.0% by the same method" in text
     assert "Verdict         Transfer is better." in text
-    doubts = "3 to look at again, 2 of them of test images (0.2 points of accuracy): suspected_labels.html"
+    doubts = "3 to look at again, 2 of them of test images (at most 0.2 points of accuracy): suspected_labels.html"
     assert f"Labels          {doubts}" in text
     assert "Plan            A ridge on 2 of 3 depths." in text
     assert "Delivered       from scratch, from random weights" in text

@@ -94,7 +94,7 @@ def suspected_labels(predictions: pd.DataFrame) -> pd.DataFrame:
     An image counts for a class when its probability of it is at least the class's threshold, the mean probability of
     the class among images with that label; for the most probable one if these are several. Suspected are images that
     count for another class than their label (off the diagonal of the confident joint) and have it more probable than
-    their label.
+    all others together: the thresholds of a network that is often wrong are low, and its mistakes are no wrong labels.
 
     Args:
         predictions: Predictions of images that the network was not trained on, best calibrated; may be empty. With a
@@ -114,7 +114,7 @@ def suspected_labels(predictions: pd.DataFrame) -> pd.DataFrame:
     candidates = np.where(data.values >= thresholds, data.values, -1.0)
     suggested = candidates.argmax(axis=1) if n else np.empty(0, int)
     most = candidates[np.arange(n), suggested]
-    suspected = np.flatnonzero((suggested != data.labels) & (most > own))
+    suspected = np.flatnonzero((suggested != data.labels) & (most > 0.5))
     names = np.asarray(data.classes, object)
     table = pd.DataFrame(
         {

@@ -182,8 +182,9 @@ def _cost(summary: Mapping[str, Any]) -> str:
 def _doubts(summary: Mapping[str, Any]) -> str:
     """How many labels look wrong, and what the test images among them are worth."""
     of_test = summary["suspected_test_labels"]
-    points = f", {of_test:,} of them of test images ({100 * of_test / summary['n_test']:.1f} points of accuracy)"
-    return f"{summary['suspected_labels']:,} to look at again{points if of_test else ''}: suspected_labels.html"
+    points = 100 * of_test / summary["n_test"]
+    tested = f", {of_test:,} of them of test images (at most {points:.1f} points of accuracy)" if of_test else ""
+    return f"{summary['suspected_labels']:,} to look at again{tested}: suspected_labels.html"
 
 
 def _about_splits(counts: pd.DataFrame) -> list[str]:
