@@ -69,6 +69,7 @@ def make():
         shortcut=None,
         reliance=None,
         backgrounds=None,
+        mirroring=None,
     ):
         answered = {"threshold": threshold, "answered_share": 0.81, "accuracy": 0.991}
         return summarise(
@@ -112,7 +113,12 @@ def make():
                 "sentence": "Transfer is better.",
                 "training_cost": {"ratio": 0.25, "ratio_low": 0.2, "ratio_high": None},
             },
-            plan={"source": "fashion", "sentence": "A ridge on 2 of 3 depths.", "cut_layer": "block3"},
+            plan={
+                "source": "fashion",
+                "sentence": "A ridge on 2 of 3 depths.",
+                "cut_layer": "block3",
+                "mirroring": mirroring,
+            },
             model_card={
                 "precision": "mixed_bfloat16",
                 "strategy": "50% lp_ft",
@@ -333,6 +339,13 @@ def test_the_lines_say_how_far_the_probabilities_can_be_trusted(make):
     assert "; sure enough of all images, 99.1% of them right (0.98 wished)" in "\n".join(describe_summary(everything))
     (line,) = [line for line in describe_summary(make(threshold=None)) if line.startswith("Probabilities")]
     assert line.endswith("no threshold is known to reach an accuracy of 0.98, or less that is worth a promise")
+
+
+@pytest.mark.parametrize("harms", [True, False])
+def test_that_mirroring_harms_is_the_first_advice(make, harms):
+    mirroring = {"harms": harms, "sentence": "Mirroring harms."}
+    summary = make(advice=["Try another source."], mirroring=mirroring)
+    assert summary["advice"] == ["Mirroring harms."] * harms + ["Try another source."]
 
 
 def test_advice_and_statements_stand_on_lines_of_their_own(make):

@@ -1,5 +1,7 @@
 """The stage `migrate_model` by itself."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -40,6 +42,17 @@ def test_random_weights_are_asked_the_same_and_are_others(tiny_network, shapes, 
     assert random.network_digest != extract_random_features(network, shapes, shape_splits, block, 1).network_digest
     for mine, then in zip(network.get_weights(), before, strict=True):
         np.testing.assert_array_equal(mine, then)
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_mirroring_is_judged_where_copies_are_mirrored(tiny_network, shapes, shape_splits, block, card, written, flip):
+    network, settings = tiny_network(), block | {"augmentation": block["augmentation"] | {"horizontal_flip": flip}}
+    features = written(extract_features(network, shapes, shape_splits, settings, 0))
+    random = extract_random_features(network, shapes, shape_splits, settings, 0)
+    assert not len(random.mirrored)
+    nothing = written(replace(random, rows=random.rows[:0], copied=random.copied[:0]))
+    decision, *_ = plan(network, card, features, nothing, shape_splits, settings, 0)
+    assert (decision["mirroring"] or {}).get("images") == (160 if flip else None)
 
 
 @pytest.mark.parametrize("random_weights", [True, False])

@@ -60,6 +60,29 @@ def test_copies_follow_their_image_and_are_what_the_network_says_of_the_moved_pi
     assert np.abs(got[1] - got[2]).max() > 0.01
 
 
+def test_an_image_left_for_right_follows_the_image_and_is_kept_as_others_are(extraction, shapes, folder, tmp_path):
+    some = extraction.rows[20:23]
+    wanted = replace(extraction, mirrored=some)
+    write_features(wanted, tmp_path / "second", [folder])
+    features = open_features(tmp_path / "second")
+    ids = shapes.table["id"].iloc[some]
+    assert features.mirrored.tolist() == ids.tolist()
+    pixels = shapes.pixels(some)
+    network = tap_network(extraction.network, TAPS, 2)
+    both = np.stack([pixels, pixels[:, :, ::-1]], axis=1).reshape(-1, *pixels.shape[1:])
+    got = features.of(ids, TAPS, 2, mirrored=True)
+    np.testing.assert_allclose(got, network.predict(both, verbose=0), atol=1e-5)
+    assert np.abs(got[0] - got[1]).max() > 0.01
+    everything = shapes.table["id"].iloc[extraction.rows]
+    for copied, of in ((False, everything), (True, everything[:10])):
+        np.testing.assert_array_equal(
+            features.of(of, TAPS, 2, copies=copied), open_features(folder).of(of, TAPS, 2, copies=copied)
+        )
+    assert computed(tmp_path / "second") == 3
+    write_features(wanted, tmp_path / "third", [tmp_path / "second"])
+    assert computed(tmp_path / "third") == 0
+
+
 def test_a_copy_depends_on_its_image_alone(shapes, extraction):
     pixels = shapes.pixels(np.array([0, 1]))
     draws = np.stack([draws_of("ab12cd34ef", 1), draws_of("ab12cd35ef", 1)])

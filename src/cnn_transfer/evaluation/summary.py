@@ -85,7 +85,7 @@ def summarise(
         "knowledge": verdict["knowledge"],
         "method": verdict["method"],
         "sentence": verdict["sentence"],
-        "advice": list(verdict["advice"]),
+        "advice": [*_about_mirroring(plan), *verdict["advice"]],
         "delivered_accuracy": calibrated_metrics["accuracy"],
         "delivered_accuracy_low": calibrated_metrics["accuracy_low"],
         "delivered_accuracy_high": calibrated_metrics["accuracy_high"],
@@ -185,6 +185,12 @@ def _doubts(summary: Mapping[str, Any]) -> str:
     points = 100 * of_test / summary["n_test"]
     tested = f", {of_test:,} of them of test images (at most {points:.1f} points of accuracy)" if of_test else ""
     return f"{summary['suspected_labels']:,} to look at again{tested}: suspected_labels.html"
+
+
+def _about_mirroring(plan: Mapping[str, Any]) -> list[str]:
+    """A sentence where mirrored copies harm."""
+    mirroring = plan.get("mirroring")
+    return [mirroring["sentence"]] if mirroring and mirroring["harms"] else []
 
 
 def _about_splits(counts: pd.DataFrame) -> list[str]:

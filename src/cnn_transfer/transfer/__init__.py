@@ -5,6 +5,7 @@ from cnn_transfer.transfer.depths import choose_taps, knn_accuracy
 from cnn_transfer.transfer.features import FeatureExtraction, FeatureSet, open_features, plan_extraction, write_features
 from cnn_transfer.transfer.fine_tuning import FineTuning, fine_tune, keep_probe
 from cnn_transfer.transfer.head import Head, HeadRule, choose_grid, choose_head
+from cnn_transfer.transfer.mirroring import judge_mirroring, rows_to_mirror
 from cnn_transfer.transfer.plan import TransferPlan, build_target_network, depth_table, head_weights, plan_transfer
 from cnn_transfer.transfer.probe import Probe, fit_probe
 from cnn_transfer.transfer.pseudo_labels import Pool, PseudoLabels, build_pool
@@ -35,6 +36,7 @@ __all__ = [
     "fit_probe",
     "head_weights",
     "is_clearly_better",
+    "judge_mirroring",
     "keep_probe",
     "knn_accuracy",
     "last_doubling",
@@ -43,6 +45,7 @@ __all__ = [
     "plan_extraction",
     "plan_transfer",
     "rank_sources",
+    "rows_to_mirror",
     "train_baseline",
     "write_features",
 ]

@@ -3,7 +3,7 @@
 A set of features is a folder:
 
     table.parquet    one row a row of the values: id and pixel digest of the image, and copy: 0 the image itself, from 1
-                     on its moved copies
+                     on its moved copies, -1 the image left for right
     values.npy       (rows, features) float32, memory-mapped
     written.json     how many rows were computed for it; the others were known from an earlier set
     features.json    the network's digest, taps, grids; written last
@@ -20,7 +20,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 MOST_ROWS_A_BATCH = 128  # images, or copies, a call of the network
 CHUNK_ROWS = 1024  # taken over at once
+MIRRORED = -1  # the copy that is the image itself, left for right
 MOST_IN_MEMORY = 2**28  # numbers, 1 GiB: more are read where they lie
 
 
@@ -53,6 +54,7 @@ class FeatureExtraction:
         grids: Each tap is read in grid × grid cells (see `tap_network`), for each of these.
         copies: Moved copies of each image in `copied`.
         augmentation: How far the copies are moved.
+        mirrored: Row numbers of those, among `rows`, that also come left for right and otherwise as they are.
     """
 
     network: keras.Model
@@ -63,6 +65,7 @@ class FeatureExtraction:
     grids: tuple[int, ...]
     copies: int
     augmentation: Augmentation
+    mirrored: np.ndarray = field(default_factory=lambda: np.empty(0, int))
 
     @property
     def widths(self) -> dict[int, list[int]]:
@@ -94,11 +97,12 @@ class FeatureExtraction:
             copy is put; its own where it is not), `key` (within the network).
         """
         numbers = [(row, copy) for row in self.copied for copy in range(1, self.copies + 1)]
+        numbers += [(row, MIRRORED) for row in self.mirrored]
         rows = np.concatenate([self.rows, np.array([row for row, _ in numbers], int)])
         copy = np.concatenate([np.zeros(len(self.rows), int), np.array([number for _, number in numbers], int)])
         table = self.images.table.iloc[rows][["id", "pixel_digest"]].reset_index(drop=True).assign(copy=copy, row=rows)
         moved = hashlib.sha256(self.augmentation.model_dump_json().encode()).hexdigest()[:16]
-        how = np.where(copy == 0, "", table["copy"].astype(str) + moved)
+        how = np.where(copy > 0, table["copy"].astype(str) + moved, np.where(copy == 0, "", "mirrored"))
         table["background"] = rows
         if self.augmentation.background_fraction and numbers:
             digests = self.images.table["pixel_digest"].to_numpy(object)
@@ -106,7 +110,7 @@ class FeatureExtraction:
             pairs = zip(table["pixel_digest"][copy > 0], copy[copy > 0], strict=True)
             drawn = np.array([draws_of(*pair)[DRAWS.index("background")] for pair in pairs])
             table.loc[copy > 0, "background"] = others[((drawn + 1) / 2 * len(others)).astype(int)]
-            how = np.where(copy == 0, "", how + digests[table["background"]])
+            how = np.where(copy > 0, how + digests[table["background"]], how)
         return table.assign(key=table["pixel_digest"] + how)
 
 
@@ -182,8 +186,22 @@ class FeatureSet:
         """Features of each of some taps at one grid."""
         return [self.widths[grid][self.taps.index(name)] for name in taps]
 
-    def of(self, ids: Sequence[str] | pd.Series, taps: Sequence[str], grid: int, copies: bool = False) -> Rows:
+    @property
+    def mirrored(self) -> pd.Series:
+        """Ids of the images that are here left for right, too."""
+        return self.table["id"][self.table["copy"] == MIRRORED]
+
+    def of(
+        self,
+        ids: Sequence[str] | pd.Series,
+        taps: Sequence[str],
+        grid: int,
+        copies: bool = False,
+        mirrored: bool = False,
+    ) -> Rows:
         """Features of images in the order of `ids`: (n, features), or with each image's copies after it.
+
+        With `mirrored` it is the image left for right that follows each, and no copy.
 
         Up to `MOST_IN_MEMORY` numbers are loaded; of more, each part is read when it is used.
 
@@ -191,7 +209,7 @@ class FeatureSet:
             ValueError: When some image has no features here.
         """
         index = pd.MultiIndex.from_frame(self.table[["id", "copy"]])
-        numbers = range(1 + self.copies) if copies else range(1)
+        numbers = (0, MIRRORED) if mirrored else range(1 + self.copies if copies else 1)
         wanted = pd.MultiIndex.from_product([list(ids), numbers])
         rows = index.get_indexer(wanted)
         if (missing := rows < 0).any():
@@ -301,9 +319,11 @@ def _compute(extraction: FeatureExtraction, table: pd.DataFrame, rows: np.ndarra
             part = wanted.iloc[start : start + batch]
             pixels = extraction.images.pixels(part["row"].to_numpy())
             padded = np.arange(batch) % len(pixels)  # one size: nothing is compiled twice
-            moved = part["copy"].to_numpy() > 0
+            copy = part["copy"].to_numpy()
+            moved, turned = copy > 0, copy == MIRRORED
+            pixels[turned] = pixels[turned, :, ::-1]
             if moved.any():
-                pairs = zip(part["pixel_digest"], part["copy"], strict=True)
+                pairs = zip(part["pixel_digest"], np.maximum(copy, 0), strict=True)
                 draws = np.stack([draws_of(digest, copy) for digest, copy in pairs])
                 backgrounds = None
                 if extraction.augmentation.background_fraction:

@@ -37,6 +37,7 @@ class TransferPlan(BaseModel):
         evidence: Accuracies on left-out training images: `transferred`, and, when random weights were tried,
             `random_weights` and `knowledge` (the paired gain over them, with its standard error).
         source_helps: Whether that gain is clear; None when random weights were not tried.
+        mirroring: Whether mirrored copies harm, see `judge_mirroring`; None where none are made.
         sentence: The decisions and their reasons in words.
     """
 
@@ -56,6 +57,7 @@ class TransferPlan(BaseModel):
     new_parameters: int
     evidence: dict[str, Any]
     source_helps: bool | None
+    mirroring: dict[str, Any] | None = None
     sentence: str
 
 

@@ -180,6 +180,11 @@ def test_a_run_without_baseline_and_random_network_compares_with_nothing(results
     assert page.count("from scratch") == 0
 
 
+def test_the_plan_says_what_mirroring_does(results):
+    plan = results.transfer_plan | {"mirroring": {"sentence": "Mirroring does no clear harm: 70% and 71%."}}
+    assert "Mirroring does no clear harm: 70% and 71%." in said(replace(results, transfer_plan=plan), "plan")
+
+
 def test_a_baseline_that_failed_is_no_ground_for_a_verdict(results):
     failed = replace(results, transfer_verdict=results.transfer_verdict | {"baseline_failed": True})
     page = write_report(failed)

@@ -54,6 +54,7 @@ def plan(results: RunResults) -> Section:
         "What was transferred, and why",
         [
             Text(decided["sentence"]),
+            *([Text(mirroring["sentence"])] if (mirroring := decided.get("mirroring")) else []),
             Tiles(
                 [
                     Tile("Cut after", words(decided["cut_layer"])),

@@ -20,8 +20,10 @@ from cnn_transfer.transfer import (
     choose_head,
     depth_table,
     head_weights,
+    judge_mirroring,
     plan_extraction,
     plan_transfer,
+    rows_to_mirror,
 )
 
 
@@ -31,9 +33,10 @@ def extract_features(
     """Say which features are wanted; they are computed while they are written."""
     block = MigrateParameters.parse(parameters, "migrate_model")
     copies = block.copies_of(int((splits["split"] == "training").sum()))
-    return plan_extraction(
+    wanted = plan_extraction(
         source_model, images, splits, block.grids, copies, block.augmentation, block.most_unlabelled, seed
     )
+    return replace(wanted, mirrored=rows_to_mirror(images, splits, block.augmentation, seed))
 
 
 def extract_random_features(
@@ -42,8 +45,8 @@ def extract_random_features(
     """The same of the same network with random weights; none when they are not to be tried."""
     wanted = extract_features(reinitialise(source_model, seed), images, splits, parameters, seed)
     if not MigrateParameters.parse(parameters, "migrate_model").random_weights:
-        return replace(wanted, rows=wanted.rows[:0], copied=wanted.copied[:0])
-    return wanted
+        wanted = replace(wanted, rows=wanted.rows[:0], copied=wanted.copied[:0])
+    return replace(wanted, mirrored=wanted.mirrored[:0])
 
 
 def plan(
@@ -63,6 +66,7 @@ def plan(
     if len(random_features.table):
         random_head = choose_head(random_features, splits, block.of_random_weights(), seed)
     decision = plan_transfer(source_model, card, features, head, random_head)
+    decision = decision.model_copy(update={"mirroring": judge_mirroring(features, splits, head)})
     names = class_names(splits)
     random_plan: dict[str, Any] = {}
     random_weights = pd.DataFrame(columns=list(names), dtype="float32")
