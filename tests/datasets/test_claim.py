@@ -136,6 +136,27 @@ def other_machine(place, beat=0):
     filesystem.pipe_file(path, json.dumps(content).encode())
 
 
+def test_of_two_that_see_a_dead_process_one_takes_over(place, monkeypatch):
+    filesystem, path = place
+    dead = Claim(*place, "work")
+    dead._me |= {"process": 2**22 + 1}  # no process has that number
+    assert dead._create()
+    first, second = Claim(*place, "work"), Claim(*place, "work")
+    waits = Claim._wait_for_end_of
+
+    def let_the_first_in(self, holder):
+        waits(self, holder)
+        if self is second and holder["claim"] == dead._me["claim"]:
+            first.__enter__()
+
+    monkeypatch.setattr(Claim, "_wait_for_end_of", let_the_first_in)
+    with pytest.raises(ClaimedError), second:
+        pass
+    filesystem.invalidate_cache()
+    assert json.loads(filesystem.cat_file(path))["claim"] == first._me["claim"]
+    first.__exit__(None, None, None)
+
+
 def test_another_machine_that_shows_no_sign_of_life_is_not_waited_for_for_long(place, quick):
     other_machine(place)
     with Claim(*place, "work"):

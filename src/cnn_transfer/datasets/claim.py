@@ -65,7 +65,9 @@ class Claim:
             holder = self._read()
             if holder is not None:
                 self._wait_for_end_of(holder)
-                self._remove()
+                now = self._read()
+                if now is not None and now["claim"] == holder["claim"]:  # not of one that has taken over meanwhile
+                    self._remove()
         self._beats.start()
         return self
 
