@@ -41,6 +41,12 @@ def test_the_page_is_accessible_fits_and_is_silent(browser, file, screen, scheme
     assert browser.get_log("browser") == []
 
 
+def test_a_command_that_is_wider_than_a_phone_is_broken(browser, file):
+    open_page(browser, file.as_uri(), SCREENS["phone"], "light")
+    browser.execute_script("for (const text of document.querySelectorAll('p, .notice li')) text.append('a'.repeat(90))")
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= SCREENS["phone"]
+
+
 def test_the_page_is_one_file_that_asks_for_nothing(browser, file):
     open_page(browser, file.as_uri(), 1280, "light")
     assert browser.execute_script("return performance.getEntriesByType('resource').length") == 0
