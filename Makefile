@@ -86,7 +86,7 @@ dagster: .venv-dagster/.ready  ## run Dagster with the pipelines as jobs on this
 	test -e $(DAGSTER_HOME)/dagster.yaml || cp deploy/dagster/dagster.yaml $(DAGSTER_HOME)
 	PATH=$(CURDIR)/.venv-dagster/bin:$$PATH dagster dev --module-name definitions --working-directory deploy/dagster
 
-bench: .venv/.ready  ## measure the default run, the article's script, what the source's augmentation brings, intake, feeding, augmentation, few labels, the ranking of sources, the labels saved, uneven classes, wrong labels, labels that are asked for, damaged images, labels for new images, exports, releases, the service, kills, overlapping runs and several machines (about 4½ hours)
+bench: .venv/.ready  ## measure the default run, the article's script, what the source's augmentation brings, intake, feeding, augmentation, few labels, the ranking of sources, the labels saved, uneven classes, wrong labels, mirrored copies, labels that are asked for, damaged images, labels for new images, exports, releases, the service, kills, overlapping runs and several machines (about 4½ hours)
 	$(BIN)/python benchmarks/default_run.py
 	$(BIN)/python benchmarks/article.py
 	$(BIN)/python benchmarks/own_source.py
@@ -120,6 +120,7 @@ bench: .venv/.ready  ## measure the default run, the article's script, what the 
 	$(BIN)/python benchmarks/labels_saved.py
 	$(BIN)/python benchmarks/uneven_classes.py
 	$(BIN)/python benchmarks/wrong_labels.py
+	$(BIN)/python benchmarks/mirrored_copies.py
 	$(BIN)/python benchmarks/label_next.py
 	$(BIN)/python benchmarks/kills.py
 	$(BIN)/python benchmarks/interleaved.py
