@@ -62,7 +62,12 @@ class TransferPlan(BaseModel):
 
 
 def plan_transfer(
-    network: keras.Model, card: ModelCard, features: FeatureSet, head: Head, random_head: Head | None
+    network: keras.Model,
+    card: ModelCard,
+    features: FeatureSet,
+    head: Head,
+    random_head: Head | None,
+    mirroring: dict[str, Any] | None = None,
 ) -> TransferPlan:
     """Put the decisions of a head together with what they were made on.
 
@@ -72,6 +77,7 @@ def plan_transfer(
         features: Its features of the target's images.
         head: The head chosen on them.
         random_head: The head chosen in the same way on the features of random weights; None: not tried.
+        mirroring: See `judge_mirroring`.
     """
     import keras
 
@@ -100,6 +106,7 @@ def plan_transfer(
         new_parameters=new,
         evidence=evidence,
         source_helps=helps,
+        mirroring=mirroring,
         sentence=_sentence(head, features, evidence, helps),
     )
 

@@ -65,8 +65,8 @@ def plan(
     random_head = None
     if len(random_features.table):
         random_head = choose_head(random_features, splits, block.of_random_weights(), seed)
-    decision = plan_transfer(source_model, card, features, head, random_head)
-    decision = decision.model_copy(update={"mirroring": judge_mirroring(features, splits, head)})
+    mirroring = judge_mirroring(features, splits, head)
+    decision = plan_transfer(source_model, card, features, head, random_head, mirroring)
     names = class_names(splits)
     random_plan: dict[str, Any] = {}
     random_weights = pd.DataFrame(columns=list(names), dtype="float32")
