@@ -75,7 +75,8 @@ def forked_kedro(folder: Path) -> Iterator[Callable[..., subprocess.CompletedPro
     Args:
         folder: Where the processes' output goes.
     """
-    command = [sys.executable, "-c", FORKING]
+    alone = "ignore:This process:DeprecationWarning"  # of Python 3.12 on: the other threads, of libraries, hold nothing
+    command = [sys.executable, "-W", alone, "-c", FORKING]
     with subprocess.Popen(command, env=_environment(), stdin=PIPE, stdout=PIPE, text=True, bufsize=1) as forking:
         assert forking.stdin
         assert forking.stdout
