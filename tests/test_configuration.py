@@ -1,6 +1,7 @@
 """Configuration and code hold together: no dead knob, no unused entry, every environment loads."""
 
 import re
+import shutil
 from copy import deepcopy
 from functools import cache
 from importlib.metadata import PackageNotFoundError
@@ -9,11 +10,12 @@ from typing import Any
 
 import pytest
 import yaml
+from click import ClickException
 from kedro.config import OmegaConfigLoader
 from kedro.io import DataCatalog
 from pydantic import BaseModel
 
-from cnn_transfer.configuration import ConfigLoader
+from cnn_transfer.configuration import PATTERN, ConfigLoader
 from cnn_transfer.images.reasons import NOTES, REASONS
 from cnn_transfer.models import efficientnet_lite
 from cnn_transfer.parameters import ParameterError, Parameters
@@ -292,3 +294,18 @@ def test_files_are_read_once_and_nobody_changes_what_others_get():
     assert config["parameters"]["seed"] == 0
     config["parameters"] = {"seed": 7}
     assert config["parameters"] == {"seed": 7}
+
+
+@pytest.mark.parametrize("name", ["copy [1]", "what?", "a*"])
+def test_a_folder_in_which_kedro_would_find_nothing_is_refused(tmp_path, monkeypatch, name):
+    expected = rf"{re.escape(name)}.*: Kedro takes {re.escape(next(iter(set(name) & PATTERN)))} for part of a pattern"
+    with pytest.raises(ClickException, match=expected):
+        ConfigLoader(str(tmp_path / name / "conf"), **CONFIG_LOADER_ARGS)
+    monkeypatch.setenv("TRANSFER_STORE", str(tmp_path / name))
+    with pytest.raises(ClickException, match=expected):
+        ConfigLoader(str(ROOT / "conf"), **CONFIG_LOADER_ARGS).store(tmp_path)
+
+
+def test_a_folder_with_other_odd_characters_is_taken(tmp_path):
+    shutil.copytree(ROOT / "conf/base", tmp_path / "mein projekt ü (1)]/base")
+    assert ConfigLoader(str(tmp_path / "mein projekt ü (1)]"), **CONFIG_LOADER_ARGS).store(ROOT)

@@ -13,6 +13,8 @@ from omegaconf.errors import InterpolationResolutionError
 
 from cnn_transfer.parameters import did_you_mean
 
+PATTERN = set("*?[")  # `]` alone is a character like others
+
 
 def environment(name: str, otherwise: str | None = None) -> str:
     """The value of an environment variable; Kedro keeps OmegaConf's own resolver to credentials.
@@ -32,6 +34,18 @@ def environment(name: str, otherwise: str | None = None) -> str:
         f"The environment variable {name} must be set and is not; this environment's configuration reads it. "
         f"For instance: export {name}=s3://bucket/prefix"
     )
+
+
+def _check_path(path: str) -> None:
+    """See whether Kedro can look for files there: it takes the whole path for a pattern.
+
+    Raises:
+        ClickException: When it cannot.
+    """
+    if odd := sorted(PATTERN & set(path)):
+        raise click.ClickException(
+            f"No file would be found in {path}: Kedro takes {' '.join(odd)} for part of a pattern. Rename the folder."
+        )
 
 
 def _check_environment(conf_source: str, env: str | None) -> None:
@@ -58,6 +72,7 @@ class ConfigLoader(OmegaConfigLoader):
 
     def __init__(self, conf_source: str, env: str | None = None, **settings: Any) -> None:
         self._known: dict[str, dict[str, Any]] = {}
+        _check_path(conf_source)
         _check_environment(conf_source, env)
         if env is None and Path(conf_source).is_dir() and not (Path(conf_source) / "local").is_dir():
             env = settings.get("base_env")  # a folder of one's own (--conf-source) may have no local
@@ -78,7 +93,10 @@ class ConfigLoader(OmegaConfigLoader):
     def store(self, project: Path) -> str:
         """The address of the store; a relative folder is one of the project."""
         address = str(self["globals"]["store"])
-        return address if "://" in address else str(project / address)
+        if "://" in address:
+            return address
+        _check_path(address)
+        return str(project / address)
 
     def local_files(self) -> list[str]:
         """Names of the files of conf/local but for credentials, which are read in every environment."""
