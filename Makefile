@@ -29,10 +29,11 @@ help:  ## list the targets
 	$(PYTHON) -m venv .venv
 	@sed -n '/^uv==/,/[^\\]$$/p' requirements.lock > .venv/uv.lock
 	$(PIP) -r .venv/uv.lock
-# uv takes less than half of pip's time. Where only pip knows the way to a package index (pip.conf), pip does it.
+# uv takes less than half of pip's time. Where only pip knows the way to a package index (pip.conf), or no folder of the
+# user can be written, pip does it.
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes --no-deps -r requirements.lock || $(PIP) -r requirements.lock
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
-	@$(BIN)/uv pip check --quiet --python $(BIN)/python
+	$(BIN)/uv pip install --quiet --no-cache --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@$(BIN)/uv pip check --quiet --no-cache --python $(BIN)/python
 	@touch $@
 
 # Orchestrators whose packages do not go together with the project's or Kedro's have environments of their own.
