@@ -121,6 +121,14 @@ def test_a_folder_without_an_image_in_a_class_folder_is_refused_with_an_example(
         list_images(make(*names) if names else tmp_path / "set")
 
 
+def test_images_without_folders_are_counted_and_a_table_beside_them_is_named(make):
+    told = (
+        r"lies in a class folder: 2 lie beside each other, such as 0\.png.* If gt\.csv says .*, give .*/gt\.csv instead"
+    )
+    with pytest.raises(ValueError, match=told):
+        list_images(make("0.png", "1.png", "gt.csv", ".hidden.png"))
+
+
 def test_empty_class_folders_are_noted_and_folders_that_hold_something_are_not(make):
     folder = make("cat/1.png", "dog/1.png", "system/Thumbs.db")
     (folder / "cat/empty").mkdir()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -103,8 +103,12 @@ def list_folder(filesystem: Any, folder: str, follow_links: bool, name_pattern: 
             strays = [name for name, _, reason, _ in rejected if reason == "stray_file"]
             others = f"{len(strays):,} others, such as {strays[0]}" if strays else "no other"
             raise UnusableSetError(f"No image in {folder} has a name that {name_pattern} matches. Found: {others}.")
+        loose, tables = (_beside(found, suffixes) for suffixes in (SUFFIXES, TABLE_SUFFIXES))
+        lie = f" lies in a class folder: {len(loose):,} lie beside each other, such as {loose[0]}" if loose else ""
+        by_table = f" If {tables[0]} says which class each is of, give {folder}/{tables[0]} instead." if tables else ""
         raise UnusableSetError(
-            f"No image in {folder}. Expected one folder a class with image files in it, such as {folder}/cat/1.png. "
+            f"No image in {folder}{lie}. Expected one folder a class with image files in it, such as "
+            f"{folder}/cat/1.png.{by_table} "
             "Where names tell the class instead, as in cat.1.png, say how: target_name_pattern='^([a-z]+)' (of a "
             "source: source_name_pattern)."
         )
@@ -203,11 +207,7 @@ def _check_depth(found: list[_Entry], folders: list[str], folder: str) -> None:
     """
     below = {entry.parts[0] for entry in found if len(entry.parts) > 2 and not entry.reason}
     if len(folders) == 1:
-        tables = [
-            entry.parts[0]
-            for entry in found
-            if len(entry.parts) == 1 and Path(entry.parts[0]).suffix.lower() in TABLE_SUFFIXES
-        ]
+        tables = _beside(found, TABLE_SUFFIXES)
         one = f"In {folder} is one folder only, {folders[0]}, and a classifier needs at least two classes."
         if tables:
             raise UnusableSetError(f"{one} If {tables[0]} says which they are, give {folder}/{tables[0]} instead.")
@@ -222,6 +222,12 @@ def _check_depth(found: list[_Entry], folders: list[str], folder: str) -> None:
             "them to train, val and test, with the folders of the classes in each. If they are classes, say so: "
             "target_name_pattern='^([^/]+)/' (of a source: source_name_pattern)."
         )
+
+
+def _beside(found: list[_Entry], suffixes: Collection[str]) -> list[str]:
+    """Names of the files beside the top folders that end so."""
+    names = [entry.parts[0] for entry in found if len(entry.parts) == 1 and not entry.reason]
+    return [name for name in names if Path(name).suffix.lower() in suffixes]
 
 
 def _check_depth_below_splits(found: list[_Entry], folder: str) -> None:
