@@ -198,3 +198,9 @@ def test_the_verdict_is_the_first_thing_on_the_page():
     text = page(Text("in the section"))
     assert text.index("Neutral") < text.index("Section one</h2>") < text.index("in the section")
     assert '<div class="verdict neutral">' in text
+
+
+def test_rows_are_whole_pixels_high_on_phones_where_the_first_column_is_drawn_apart():
+    phone = page(Text("One.")).partition("@media (max-width: 40rem)")[2]
+    padding, line = re.search(r"th, td \{ padding: ([\d.]+)rem [\d.]+rem; line-height: ([\d.]+)rem; \}", phone).groups()
+    assert (16 * (2 * float(padding) + float(line))).is_integer()
