@@ -10,6 +10,7 @@ from PIL import Image
 
 from cnn_transfer.evaluation import (
     confusion_table,
+    draw_accuracies,
     draw_confusion,
     draw_depths,
     draw_mistakes,
@@ -82,6 +83,15 @@ def test_the_best_accuracies_are_always_within_the_axes():
         low, high = figure.axes[1].get_ylim()
         assert low <= best <= 1 < high
         assert ("lower part cut off" in figure.axes[1].get_title()) == (low > 0)
+
+
+@pytest.mark.parametrize("low", [0.893, 0.962, 0.992])
+def test_marks_of_accuracies_say_where_they_stand(low):
+    axes = draw_accuracies({"transfer": {"accuracy": 1.0, "accuracy_low": low, "accuracy_high": 1.0}}).axes[0]
+    places = axes.get_xticks()
+    texts = axes.xaxis.get_major_formatter().format_ticks(places)
+    said = [float(text.rstrip("%")) / 100 for text in texts if text]
+    np.testing.assert_allclose(said, places[places <= 1])
 
 
 def test_curves_without_a_baseline_show_the_transfer_alone():

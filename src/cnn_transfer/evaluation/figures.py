@@ -143,9 +143,7 @@ def draw_accuracies(networks: Mapping[str, Mapping[str, Any]]) -> Figure:
     axes.set_yticks(range(len(networks)), list(networks))
     axes.set_ylim(len(networks) - 0.5, -0.7)
     axes.set_xlabel("accuracy on the test images")
-    low, high = axes.get_xlim()
-    decimals = 0 if high - low > 0.08 else 1  # as many as tell the ticks apart
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.{decimals}%}" if value <= 1 else "")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%" if value <= 1 else "")
     axes.margins(x=0.08)
     axes.locator_params(axis="x", nbins=6)
     axes.grid(axis="x", alpha=0.3)
