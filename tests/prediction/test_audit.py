@@ -412,6 +412,12 @@ def test_pictures_are_of_the_sample_and_as_large_as_they_came(drawn, new_images)
     assert images.rejected.empty
 
 
+@pytest.mark.parametrize(("width", "height"), [(40, 30), (1000, 1000), (1008, 1003), (4624, 3468), (9248, 6936)])
+def test_the_largest_image_of_a_sample_is_not_too_large(width, height, new_images):
+    sample = labels_of(new_images.table["id"][:2]).assign(width_px=[40, width], height_px=[30, height])
+    assert collect_audited_images(new_images, sample).image_format.most_megapixels * 1e6 >= width * height
+
+
 def test_images_that_were_not_labelled_are_refused(drawn, new_images):
     sample, _, _ = drawn
     others = replace(new_images, table=new_images.table[~new_images.table["id"].isin(sample["id"][:2])])

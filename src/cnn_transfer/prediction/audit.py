@@ -15,6 +15,7 @@ whose true shares differ, for the mean of these. The interval over both strata a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -129,7 +130,7 @@ def collect_audited_images(listing: ImageListing, sample: pd.DataFrame) -> Decod
         channels=3,
         resize="pad",
         smallest_side_px=1,
-        most_megapixels=max(1.0, float(sides.prod(axis=1).max() / 1e6)),  # as large as what was labelled
+        most_megapixels=math.ceil(sides.prod(axis=1).max() / 1e6),  # all that was labelled, however it is rounded
     )
     rows = np.sort(rows)
     table = listing.table.iloc[rows].reset_index(drop=True)
