@@ -144,10 +144,12 @@ def test_an_image_gets_its_answer_its_map_and_its_neighbours(browser, service, f
 )
 def test_what_is_promised_is_said_by_the_threshold(browser, service, files, threshold, promise, tile):
     familiarity = FACTS["familiarity"] | {"held_out": threshold is None}
-    service.facts = FACTS | {"threshold": threshold, "familiarity": familiarity}
+    service.facts = FACTS | {"threshold": threshold, "familiarity": familiarity, "promised_accuracy": 0.985}
     open_page(browser, service.url, 1280, "light")
     wait(browser, lambda: text(browser, "#promise").startswith(promise))
+    assert threshold is None or "which keeps 98.5% of its answers right" in text(browser, "#promise")
     give(browser, files("photo.png"))
+    assert "at least 98.5% are right (with 95% confidence)" in text(browser, ".verdict p")
     assert tile in text(browser, ".tiles li:nth-child(1)").splitlines()
     known = "validation images" if threshold is None else "left-out training images"
     assert f"41% of {known} are more like them" in text(browser, ".tiles li:nth-child(3)")

@@ -52,6 +52,7 @@ const percent = (share, digits = 1) => {
   const shown = (100 * share).toFixed(digits);
   return share < 1 && Number(shown) === 100 ? `> ${(100 - 10 ** -digits).toFixed(digits)}%` : `${shown}%`;
 };
+const exactly = (share) => `${Number((100 * share).toPrecision(4))}%`;  // a promise, which rounding must not raise
 const leastSure = (share) => {  // in as many digits as it takes not to ask for certainty
   let digits = 0;
   while (share < 1 && digits < 12 && Number((100 * share).toFixed(digits)) === 100) digits += 1;
@@ -268,7 +269,7 @@ function drawVerdict(image, part) {
     verdict.classList.add("positive");
     $("strong", verdict).textContent = image.answer;
     const kept = facts.promised_accuracy
-      ? ` Of its answers on images like those of the training, at least ${percent(facts.promised_accuracy, 0)} are right (with ${percent(facts.confidence, 0)} confidence).`
+      ? ` Of its answers on images like those of the training, at least ${exactly(facts.promised_accuracy)} are right (with ${exactly(facts.confidence)} confidence).`
       : "";
     $(".why", verdict).textContent = `${sure[0].toUpperCase()}${sure.slice(1)}.${kept}`;
   } else {
@@ -397,7 +398,7 @@ async function readModel() {
   const shown = names.slice(0, 12).join(", ") + (names.length > 12 ? ` and ${names.length - 12} more` : "");
   const trained = facts.card ? ` Trained on ${counted(facts.card.training_images, "image")} of ${facts.card.trained_on}.` : "";
   $("#about").textContent = `Into ${names.length} classes: ${shown}.${trained}`;
-  const promised = percent(facts.promised_accuracy ?? 0, 0);
+  const promised = exactly(facts.promised_accuracy ?? 0);
   $("#promise").textContent =
     facts.threshold == null
       ? "It gives its best guess and how sure it is; for want of evidence it vouches for no answer."
