@@ -257,6 +257,8 @@ def test_says_why_there_is_no_answer(browser, service, files, name, why, tiles):
     assert text(browser, ".verdict.withheld strong") == "No answer"
     assert why in text(browser, ".verdict p")
     assert tiles in shown(browser, ".tiles .value")
+    said = "such sets hold the true class of 95%" if name == "unsure" else "as probable as the true one is in 95%"
+    assert said in text(browser, ".tiles li:nth-child(2) .note")
 
 
 def test_says_what_was_done_to_the_image(browser, service, files):

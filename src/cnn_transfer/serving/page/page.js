@@ -319,8 +319,11 @@ function drawTiles(image, part) {
   ];
   if (image.set) {
     const coverage = facts.sets?.coverage;
-    const several = image.set.length === 1 ? "is the only class that it may be" : image.set.length ? "are the classes that it may be" : "no class is probable enough";
-    tiles.push(tile("It may be", image.set.join(" · ") || "none", coverage && image.set.length ? `such sets hold the true class of ${percent(coverage, 0)} of images` : several));
+    const share = coverage ? exactly(coverage) : "most";  // of a model that is not known yet
+    const found = image.set.length
+      ? `such sets hold the true class of ${share} of images`
+      : `no class is as probable as the true one is in ${share} of images: be careful, whatever it answers`;
+    tiles.push(tile("It may be", image.set.join(" · ") || "not clear", found));
   }
   const words = image.unfamiliar == null ? "Not known" : image.unfamiliar ? `No, unlike them in ${image.unlike}` : "Yes";
   const rate = facts.familiarity?.false_alarm_rate;
