@@ -45,6 +45,15 @@ def test_every_dataset_has_its_layer_and_the_layers_have_an_order(built):
     assert datasets["depth_plot"] == "reporting"
 
 
+def test_tables_and_pictures_are_previewed_as_what_they_are(built):
+    graph = json.loads((built / "api/main").read_text())
+    ids = {node["name"]: node["id"] for node in graph["nodes"] if node["type"] == "data"}
+    panels = {name: json.loads((built / "api/nodes" / number).read_text()) for name, number in ids.items()}
+    kinds = {name: panel["preview_type"] for name, panel in panels.items() if panel.get("preview")}
+    assert set(kinds.values()) == {"TablePreview", "ImagePreview", "JSONPreview"}  # of another kind nothing is shown
+    assert kinds["target_trials"] == "TablePreview"
+
+
 def node_names(page):
     return {node.text for node in page.find_elements(By.CSS_SELECTOR, ".pipeline-node__text")}
 

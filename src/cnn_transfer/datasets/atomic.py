@@ -17,6 +17,7 @@ from typing import Any
 import fsspec
 from kedro.io import DatasetError
 from kedro_datasets import json, pandas, text
+from kedro_datasets._typing import TablePreview
 
 from cnn_transfer.datasets.versions import PART_BYTES, PARTIAL, VersionsByTime, is_local
 
@@ -67,9 +68,9 @@ class JSONDataset(AtomicSave, json.JSONDataset):
 
 
 class _Table(AtomicSave):
-    def preview(self, nrows: int = 5) -> dict[str, Any]:
-        """The first rows, for kedro-viz; Kedro's reads local files only."""
-        return dict(self.load().head(nrows).to_dict(orient="split"))  # type: ignore[attr-defined]
+    def preview(self, nrows: int = 5) -> TablePreview:
+        """The first rows; Kedro's reads local files only. kedro-viz knows a table by the name of this type."""
+        return TablePreview(self.load().head(nrows).to_dict(orient="split"))  # type: ignore[attr-defined]
 
 
 class CSVDataset(_Table, pandas.CSVDataset):
