@@ -106,6 +106,7 @@ def test_the_end_of_the_run_says_what_to_do(table):
         describe_images_to_label(table.assign(unfamiliar=[True, pd.NA] + [False] * 10), "kedro run --env x")
     )
     assert f"12 of the images without a label, first {table['id'][0]}" in lines
-    assert "1 are unlike the training images" in lines
+    assert "1 is unlike the training images" in lines
+    assert "with the other parameters of this run" in lines  # the terminal breaks the line where its width ends
     assert "kedro run --env x … --params target_labels=FILE" in lines
     assert "are unlike" not in " ".join(describe_images_to_label(table.assign(unfamiliar=pd.NA), "kedro run"))

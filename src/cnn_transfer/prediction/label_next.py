@@ -167,12 +167,13 @@ def describe_images_to_label(table: pd.DataFrame, command: str) -> list[str]:
     doubts = f"{first['suggested']} ({whole_percent(first['probability_of_suggested'])}) or {first['other']}"
     lines = [f"To label        {len(table):,} of the images without a label, first {first['id']}: {doubts}?"]
     if strange := int(table["unfamiliar"].fillna(False).sum()):
-        lines.append(f"                {strange:,} are unlike the training images: perhaps of none of the classes")
+        are = "is" if strange == 1 else "are"
+        lines.append(f"                {strange:,} {are} unlike the training images: perhaps of none of the classes")
     return [
         *lines,
-        "Next            Label them on images_to_label.html, or write a class into the column label of the CSV file",
-        f"                (no label: of none, or not known). Then: {command} … --params target_labels=FILE, with the",
-        "                other parameters of this run; FILE may be a folder of several such files.",
+        "Next            Label them on images_to_label.html, or write a class into the column label of the CSV file "
+        f"(no label: of none, or not known). Then: {command} … --params target_labels=FILE, with the other parameters "
+        "of this run; FILE may be a folder of several such files.",
     ]
 
 
