@@ -55,6 +55,10 @@ def test_walkthrough_shows_the_finished_run(finished_project, monkeypatch):
     folder = finished_project / "below"  # its folder notebooks may be a link to the repository's
     folder.mkdir()
     notebook = read(WALKTHROUGH)
+    elsewhere = (
+        "from cnn_transfer.datasets import NewImagesDataset; catalog['mine'] = NewImagesDataset('/elsewhere/mine')"
+    )
+    notebook.cells.insert(-2, nbformat.v4.new_code_cell(elsewhere))
     execute(notebook, folder)
     (summary_file,) = (finished_project / "data/08_reporting/summary.json").glob("*/summary.json")
     summary = json.loads(summary_file.read_text())
@@ -66,6 +70,7 @@ def test_walkthrough_shows_the_finished_run(finished_project, monkeypatch):
     assert all(f"<td>{tap}</td>" in tables(notebook) for tap in plan["cut_layers"][:1])  # the choice of depths
     assert "<td>probe</td>" in tables(notebook)
     assert summary_file.relative_to(finished_project).as_posix() in tables(notebook)
+    assert "<td>/elsewhere/mine</td>" in tables(notebook)
     assert_quiet(notebook)
 
 
