@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from cnn_transfer.datasets import (
+    CSVDataset,
     ImageSetDataset,
     JSONDataset,
     KerasModelDataset,
@@ -176,3 +177,13 @@ def test_unversioned_file_is_replaced_as_a_whole(tmp_path):
     dataset.save({"a": 2})
     assert dataset.load() == {"a": 2}
     assert os.listdir(tmp_path) == ["x.json"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "returned"),
+    [(CSVDataset, "Table"), (ParquetDataset, "Table"), (JSONDataset, "JSON"), (MatplotlibDataset, "Image")],
+)
+def test_what_no_run_has_made_has_no_preview_and_is_no_error(tmp_path, kind, returned):
+    dataset = kind(filepath=str(tmp_path / "file"), version=Version(None, "1"))
+    assert dataset.preview() is None
+    assert inspect.signature(dataset.preview).return_annotation == f"{returned}Preview"  # else kedro-viz shows nothing

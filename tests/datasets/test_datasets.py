@@ -1,6 +1,5 @@
 """What each dataset saves and loads."""
 
-import inspect
 import json
 from dataclasses import replace
 
@@ -132,7 +131,6 @@ def test_a_table_for_people_is_read_as_it_was_written(tmp_path):
     dataset.save(table)
     pd.testing.assert_frame_equal(dataset.load(), table, check_dtype=False)
     assert dataset.preview(1)["data"] == [["007", "NA", 0.25]]
-    assert inspect.signature(dataset.preview).return_annotation == "TablePreview"  # else kedro-viz shows no table
     assert [file.name for file in tmp_path.rglob("*") if file.is_file()] == ["table.csv"]
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import fsspec
 from kedro.io import DatasetError
 from kedro_datasets import json, pandas, text
-from kedro_datasets._typing import TablePreview
+from kedro_datasets._typing import JSONPreview, TablePreview
 
 from cnn_transfer.datasets.versions import PART_BYTES, PARTIAL, VersionsByTime, is_local
 
@@ -63,13 +63,23 @@ def _staged(store: fsspec.AbstractFileSystem, final: str) -> Iterator[Path]:
             yield Path(folder) / PurePosixPath(final).name
 
 
+# Of what no run has made a preview is None: kedro-viz would log an error for each such dataset. It knows tables, JSON
+# and pictures by the name of the type that `preview` returns, which therefore cannot be `… | None`.
+
+
 class JSONDataset(AtomicSave, json.JSONDataset):
     """Kedro's JSON dataset, written atomically."""
+
+    def preview(self) -> JSONPreview:
+        """All of it, for kedro-viz."""
+        return super().preview() if self.exists() else None
 
 
 class _Table(AtomicSave):
     def preview(self, nrows: int = 5) -> TablePreview:
-        """The first rows; Kedro's reads local files only. kedro-viz knows a table by the name of this type."""
+        """The first rows, for kedro-viz; Kedro's reads local files only."""
+        if not self.exists():  # type: ignore[attr-defined]
+            return None
         return TablePreview(self.load().head(nrows).to_dict(orient="split"))  # type: ignore[attr-defined]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 
 from kedro_datasets import matplotlib
+from kedro_datasets._typing import ImagePreview
 
 from cnn_transfer.datasets.atomic import AtomicSave
 from cnn_transfer.datasets.versions import remove, write_whole
@@ -29,6 +30,10 @@ class MatplotlibDataset(AtomicSave, matplotlib.MatplotlibDataset):
 
     def load(self) -> str:
         return str(self._fs.cat_file(self._vector(self._get_load_path())).decode())
+
+    def preview(self) -> ImagePreview:
+        """The PNG, for kedro-viz; None where no run has made it (see `atomic`)."""
+        return super().preview() if self.exists() else None
 
     @staticmethod
     def _vector(path: PurePosixPath) -> str:
