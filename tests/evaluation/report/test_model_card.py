@@ -71,6 +71,9 @@ def test_body_names_figures_classes_and_limits(written):
     assert "60 labelled training images" in body
     assert r"Classes recognised least well: \<i\> (50.0%)." in body
     assert "- No test image is of class c: averages over classes leave it out." in body
+    use = body[body.index("## Use") : body.index("## Training")]
+    assert 'load_model("delivered_model.keras")' in use
+    assert "`README.md` of a predictor or of a release, the network beside it is `model.keras`" in use
 
 
 def test_names_cannot_break_the_markdown(written):
