@@ -1,5 +1,6 @@
 """Speed, table, plot, lines and card of the exports."""
 
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
@@ -15,6 +16,7 @@ from cnn_transfer.exporting import (
     images_to_compare,
     time_exports,
 )
+from cnn_transfer.exporting import speed as timing
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +46,15 @@ def test_all_runtimes_are_timed_beside_both_of_keras(speed, exported):
     assert of["onnx"]["megabytes"] == len(exported["model.onnx"]) / 1e6
     assert of["saved_model"]["megabytes"] > len(exported["saved_model/saved_model.pb"]) / 1e6
     assert of["litert_int8"]["megabytes"] < of["litert"]["megabytes"]
+
+
+def test_no_more_is_timed_than_time_allows(monkeypatch):
+    calls = []
+    parts = [np.zeros(1)] * 4
+    assert len(timing._seconds({"one": calls.append}, parts)["one"]) == 4
+    monkeypatch.setattr(timing, "MOST_SECONDS", 0.0)
+    assert len(timing._seconds({"one": calls.append, "other": calls.append}, parts)["other"]) == 1
+    assert len(calls) == 5 + 2 * 2  # each first once untimed
 
 
 def test_exports_are_at_least_twice_as_fast_as_predict_with_one_image(speed):

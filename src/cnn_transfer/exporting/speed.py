@@ -22,6 +22,7 @@ from cnn_transfer.prediction import Predictor
 
 PREDICT, CALL = "keras predict", "keras call"
 BATCHES = (32, 256)
+MOST_SECONDS = 30.0  # of one size: a batch of photographs takes a minute
 Compute = Callable[[np.ndarray], Any]
 
 
@@ -34,8 +35,8 @@ def time_exports(
         predictor: One that Keras computes.
         files: Its exports.
         pixels: (n, height, width, channels) uint8 of real images, repeated where they do not fill a batch.
-        calls: With one image each, at least 1.
-        batches: Of each size, at least 1.
+        calls: With one image each, at least 1; fewer where they take more than `MOST_SECONDS`.
+        batches: Of each size, likewise.
         threads: That each runtime may use; TensorFlow has its own number.
 
     Returns:
@@ -77,11 +78,14 @@ def _seconds(computing: Mapping[str, Compute], parts: list[np.ndarray]) -> dict[
     for compute in computing.values():  # traced, compiled, buffers made
         compute(parts[0])
     seconds: dict[str, list[float]] = {name: [] for name in computing}
+    begun = time.perf_counter()
     for part in parts:
         for name, compute in computing.items():
             started = time.perf_counter()
             compute(part)
             seconds[name].append(time.perf_counter() - started)
+        if time.perf_counter() - begun > MOST_SECONDS:
+            break
     return seconds
 
 
