@@ -53,7 +53,12 @@ def _describe(model: type[BaseModel], name: str, problem: dict[str, Any]) -> str
         return f"{key} is not a parameter. {did_you_mean(location[-1], allowed)}Allowed: {', '.join(allowed)}."
     if problem["type"] == "missing":
         return f"{key} is missing: it has no default."
-    return f"{key}: {problem['msg'].removeprefix('Value error, ')}. Received: {problem['input']!r}."
+    said, received = problem["msg"].removeprefix("Value error, "), problem["input"]
+    if isinstance(received, Mapping) and any(isinstance(value, Mapping) for value in received.values()):
+        return (
+            f"{key}: {said}."  # of blocks in a block, which would be a page of text, the message names what it is about
+        )
+    return f"{key}: {said}. Received: {received!r}."
 
 
 def _model_at(model: type[BaseModel], location: list[str]) -> type[BaseModel]:

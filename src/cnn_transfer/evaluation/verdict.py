@@ -22,7 +22,7 @@ from cnn_transfer.evaluation.intervals import Groups, Interval, Units, proportio
 from cnn_transfer.evaluation.predictions import PROBABILITY
 from cnn_transfer.evaluation.probabilities import part_text
 
-RANK_SOURCES = "kedro run --pipelines rank_sources"
+RANK_SOURCES = "kedro run --pipelines rank_sources, with the --env and --params of this run"
 RATIOS = ("ratio", "ratio_low", "ratio_high")
 FEWEST_MISTAKES = 6  # with fewer, who makes none is not clearly better: McNemar's exact p is 0.06 for 5
 

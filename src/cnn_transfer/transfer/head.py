@@ -42,8 +42,12 @@ class HeadRule(Parameters):
 
     @model_validator(mode="after")
     def _copies_are_not_mixed(self) -> HeadRule:
-        if self.augmentation.mixup_alpha or self.augmentation.cutmix_alpha:
-            raise ValueError("augmentation.mixup_alpha and cutmix_alpha must be 0: a copy keeps the label of its image")
+        mixed = self.augmentation.mixup_alpha, self.augmentation.cutmix_alpha
+        if any(mixed):
+            raise ValueError(
+                "augmentation.mixup_alpha and cutmix_alpha must be 0, since a copy keeps the label of its image; they "
+                f"are {mixed[0]:g} and {mixed[1]:g}"
+            )
         return self
 
     def of_random_weights(self) -> HeadRule:

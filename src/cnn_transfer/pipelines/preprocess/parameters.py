@@ -28,10 +28,11 @@ class PreprocessParameters(Parameters):
 
     @model_validator(mode="after")
     def _same_format(self) -> Self:
-        if self.source.image_format != self.target.image_format:
+        pairs = zip(self.source.image_format, self.target.image_format, strict=True)
+        if odd := [f"{name} ({one} and {other})" for (name, one), (_, other) in pairs if one != other]:
             raise ValueError(
-                f"source and target must have the same image_format, since one network takes both; "
-                f"source has {self.source.image_format.shape}, target has {self.target.image_format.shape}"
+                "source and target must have the same image_format, since one network takes both; theirs differ in "
+                f"{', '.join(odd)}"
             )
         if self.target.split.test_fraction == 0:
             raise ValueError("target.split.test_fraction must be above 0: without test images nothing can be judged")
