@@ -440,6 +440,8 @@ def test_the_page_asks_about_all_of_them_and_shows_nothing_of_what_the_network_s
     nothing_left = write_audit_page(images, sample, population, sample[["id"]].assign(label="circle"))
     assert '<li class="card"' not in nothing_left
     assert "nothing is left to say: kedro run --pipelines audit" in re.sub(r"<[^>]+>", "", nothing_left)
+    unread = write_audit_page(replace(images, table=images.table.iloc[:0]), sample, population, known)
+    assert f"The pictures of {len(sample) - 3} of them can no longer be read" in unread
 
 
 def test_the_sheet_shows_wrong_answers_alone_the_surest_first(drawn):
@@ -462,11 +464,11 @@ def test_the_end_of_a_run_says_what_to_do_and_what_was_found():
     sample, population = sample_of(30, 10), population_of(9000, 800) | {"training_images": 200}
     lines = " ".join(describe_audit_sample(sample, population, NOTHING, "kedro run --env x"))
     assert "30 of 9,000 answered and 10 of 800 withheld images, labelled by 7" in lines
-    assert "200 more are images that it was trained on" in lines
+    assert "not counting 200 images that it was trained on" in lines
     assert "kedro run --env x --pipelines audit --params audit_labels=FILE" in lines
     assert "earlier audits" not in lines
     some = " ".join(describe_audit_sample(sample, population, told(sample)[:9], "kedro run"))
-    assert "what 9 of them are was said in earlier audits, and is not asked again" in some
+    assert "of 9 images it was said in earlier audits, and is not asked again" in some
     assert describe_audit_sample(sample, population, told(sample), "kedro run --env x")[-1] == (
         "Next            Nothing is left to say: kedro run --env x --pipelines audit"
     )

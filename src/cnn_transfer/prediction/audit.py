@@ -26,7 +26,7 @@ import pandas as pd
 from cnn_transfer.evaluation import Figure
 from cnn_transfer.evaluation.figures import draw_sheet, draw_words, short_name
 from cnn_transfer.evaluation.intervals import Interval, anytime_bound, anytime_interval
-from cnn_transfer.evaluation.probabilities import percent_text, whole_percent
+from cnn_transfer.evaluation.probabilities import counted, percent_text, whole_percent
 from cnn_transfer.evaluation.report.label_page import MOST_PX, Question, write_label_page
 from cnn_transfer.evaluation.selective import fewest_images
 from cnn_transfer.images import DecodedImages, ImageFormat, ImageListing, ImageSet, UnusableSetError
@@ -177,7 +177,13 @@ def write_audit_page(images: ImageSet, sample: pd.DataFrame, population: Mapping
         known: See `find_known_labels`; these are not asked about, either.
     """
     there = sample["id"][sample["id"].isin(images.table["id"]) & ~sample["id"].isin(known["id"])]
-    if there.empty:
+    unread = len(sample) - len(there) - int(sample["id"].isin(known["id"]).sum())
+    if there.empty and unread:
+        todo = (
+            f"The pictures of {unread:,} of them can no longer be read; of others nothing is left to say. Draw anew: "
+            "`kedro run --pipelines predict,audit_sample`"
+        )
+    elif there.empty:
         todo = "What all of them are was said in earlier audits; nothing is left to say: `kedro run --pipelines audit`"
     else:
         todo = (
@@ -392,10 +398,11 @@ def describe_audit_sample(
     ]
     lines = [f"To look at      {' and '.join(counts)} images, labelled by {population['model_version']}"]
     if population["training_images"]:
-        lines.append(f"                {population['training_images']:,} more are images that it was trained on")
+        learnt = counted(population["training_images"], "image")
+        lines.append(f"                not counting {learnt} that it was trained on")
     if len(known):
         lines.append(
-            f"                what {len(known):,} of them are was said in earlier audits, and is not asked again"
+            f"                of {counted(len(known), 'image')} it was said in earlier audits, and is not asked again"
         )
     if population["images_changed"]:
         lines.append(CHANGED)
