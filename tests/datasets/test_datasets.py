@@ -124,13 +124,13 @@ def test_model_needs_the_keras_suffix(tmp_path):
 
 
 def test_a_table_for_people_is_read_as_it_was_written(tmp_path):
-    table = pd.DataFrame({"id": ["007", 'a, "b".png'], "label": ["NA", "1.0"], "margin": [0.25, 1e-9]})
+    table = pd.DataFrame({"id": ["007", 'a, "b".png'], "label": ["NA", "1.0"], "margin": [0.25, 1e-9 / 3]})
     types = {"dtype": {"id": str, "label": str}, "keep_default_na": False}
     path = str(tmp_path / "table.csv")
     dataset = CSVDataset(filepath=path, load_args=types, version=Version(None, "1"))
     dataset.save(table)
     pd.testing.assert_frame_equal(dataset.load(), table, check_dtype=False)
-    assert dataset.preview(1)["data"] == [["007", "NA", 0.25]]
+    assert dataset.preview(2)["data"] == [["007", "NA", 0.25], ['a, "b".png', "1.0", 3.33333e-10]]
     assert [file.name for file in tmp_path.rglob("*") if file.is_file()] == ["table.csv"]
 
 

@@ -77,10 +77,11 @@ class JSONDataset(AtomicSave, json.JSONDataset):
 
 class _Table(AtomicSave):
     def preview(self, nrows: int = 5) -> TablePreview:
-        """The first rows, for kedro-viz; Kedro's reads local files only."""
+        """The first rows with six digits, for kedro-viz; Kedro's reads local files only."""
         if not self.exists():  # type: ignore[attr-defined]
             return None
-        return TablePreview(self.load().head(nrows).to_dict(orient="split"))  # type: ignore[attr-defined]
+        rows = self.load().head(nrows).map(lambda value: float(f"{value:.6g}") if isinstance(value, float) else value)  # type: ignore[attr-defined]
+        return TablePreview(rows.to_dict(orient="split"))
 
 
 class CSVDataset(_Table, pandas.CSVDataset):
