@@ -55,9 +55,7 @@ def _describe(model: type[BaseModel], name: str, problem: dict[str, Any]) -> str
         return f"{key} is missing: it has no default."
     said, received = problem["msg"].removeprefix("Value error, "), problem["input"]
     if isinstance(received, Mapping) and any(isinstance(value, Mapping) for value in received.values()):
-        return (
-            f"{key}: {said}."  # of blocks in a block, which would be a page of text, the message names what it is about
-        )
+        return f"{key}: {said}."  # blocks in a block would be a page of text: the message names what it is about
     return f"{key}: {said}. Received: {received!r}."
 
 

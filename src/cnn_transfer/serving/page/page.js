@@ -319,10 +319,10 @@ function drawTiles(image, part) {
   ];
   if (image.set) {
     const coverage = facts.sets?.coverage;
-    const share = coverage ? exactly(coverage) : "most";  // of a model that is not known yet
+    const share = coverage ? `${exactly(coverage)} of images` : "most images";  // of a model that is not known yet
     const found = image.set.length
-      ? `such sets hold the true class of ${share} of images`
-      : `no class is as probable as the true one is in ${share} of images: be careful, whatever it answers`;
+      ? `such sets hold the true class of ${share}`
+      : `no class is as probable as the true one is in ${share}: be careful, whatever it answers`;
     tiles.push(tile("It may be", image.set.join(" · ") || "not clear", found));
   }
   const words = image.unfamiliar == null ? "Not known" : image.unfamiliar ? `No, unlike them in ${image.unlike}` : "Yes";
