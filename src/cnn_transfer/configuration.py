@@ -95,8 +95,9 @@ class ConfigLoader(OmegaConfigLoader):
         address = str(self["globals"]["store"])
         if "://" in address:
             return address
-        _check_path(address)
-        return str(project / address)
+        path = str(project / address)
+        _check_path(path)
+        return path
 
     def local_files(self) -> list[str]:
         """Names of the files of conf/local but for credentials, which are read in every environment."""
