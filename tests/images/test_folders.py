@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from odd_images import encode, photograph, write
 
-from cnn_transfer.images import DecodedImages, ImageFormat, list_images, list_unlabelled
+from cnn_transfer.images import DecodedImages, ImageFormat, UnusableSetError, list_images, list_unlabelled
 from cnn_transfer.images.folders import _printable
 
 FORMAT = ImageFormat(image_size_px=16, channels=3)
@@ -252,21 +252,58 @@ def test_a_folder_named_like_an_image_is_a_folder(make):
     assert labels(list_images(make("cat/a.png/1.png", "dog/1.png"))) == {"cat/a.png/1.png": "cat", "dog/1.png": "dog"}
 
 
-def test_a_folder_that_cannot_be_opened_is_set_aside_with_its_class(make, monkeypatch):
-    # root may read everything, so that permissions cannot be taken away from a test: scandir itself refuses
-    folder = make("cat/1.png", "dog/1.png", "dog/closed/2.png", "closed/3.png")
+def close(monkeypatch, name):
+    """Refuse to open folders of that name: root may read everything, whatever their permissions are."""
     scandir = os.scandir
 
     def refuse(path):
-        if str(path).endswith("closed"):
+        if str(path).endswith(name):
             raise PermissionError(errno.EACCES, "Permission denied")
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
+
+
+def test_a_folder_that_cannot_be_opened_is_set_aside_with_its_class(make, monkeypatch):
+    folder = make("cat/1.png", "dog/1.png", "dog/closed/2.png", "closed/3.png")
+    close(monkeypatch, "closed")
     listing = list_images(folder)
     assert rejected(listing) == {"closed": "unreadable", "dog/closed": "unreadable"}
     assert listing.rejected["detail"].tolist() == ["Permission denied"] * 2
     assert listing.rejected["label"].tolist() == ["closed", "dog"]
+
+
+@pytest.mark.parametrize("name", ["test", "validation", "train"])
+def test_a_given_split_that_cannot_be_opened_is_not_drawn_anew(name, make, monkeypatch):
+    sides = [f"{side}/{label}/1.png" for side in ("train", "validation", "test") for label in ("cat", "dog")]
+    folder = make(*sides)
+    close(monkeypatch, name)
+    with pytest.raises(
+        UnusableSetError, match=f"The split {name} of .* but cannot be looked into: unreadable, Permission denied"
+    ):
+        list_images(folder)
+
+
+def test_a_given_split_that_is_a_link_out_or_to_nothing_is_not_drawn_anew(make, tmp_path):
+    folder = make("train/cat/1.png", "train/dog/1.png")
+    write(tmp_path / "other/cat/1.png", PICTURE)
+    (folder / "test").symlink_to(tmp_path / "other", target_is_directory=True)
+    with pytest.raises(
+        UnusableSetError, match=r"The split test of .* link_outside, leads to .* set follow_links: true"
+    ):
+        list_images(folder)
+    assert list_images(folder, follow_links=True).table["split"].tolist() == ["test", "training", "training"]
+
+    (folder / "test").unlink()
+    (folder / "test").symlink_to(tmp_path / "nowhere", target_is_directory=True)
+    with pytest.raises(UnusableSetError, match=r"The split test of .* broken_link, leads to .*; or take it away"):
+        list_images(folder)
+
+
+def test_a_class_that_is_called_like_a_split_and_cannot_be_opened_is_set_aside(make, monkeypatch):
+    folder = make("cat/1.png", "dog/1.png", "test/1.png")
+    close(monkeypatch, "test")
+    assert rejected(list_images(folder)) == {"test": "unreadable"}
 
 
 def test_of_images_without_labels_too_what_is_set_aside_is_told(make):

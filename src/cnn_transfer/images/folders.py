@@ -65,6 +65,7 @@ def list_folder(filesystem: Any, folder: str, follow_links: bool, name_pattern: 
     entries = walk_local(Path(folder), follow_links) if is_local(filesystem) else _walk_remote(filesystem, folder)
     found = sorted(entries, key=lambda entry: entry.parts)
     folders = sorted({entry.parts[0] for entry in found if len(entry.parts) > 1 and not entry.reason} - {UNLABELLED})
+    _check_open(found, folders, folder)
     with_splits = _has_splits(folders, folder) if name_pattern is None else _has_splits(folders)
     if name_pattern is None:
         if with_splits:
@@ -155,8 +156,12 @@ def _said_by_folder(side: tuple[str, ...], place: tuple[str, ...]) -> _Said | No
 
 def _closed_class(entry: _Entry, place: tuple[str, ...]) -> str | None:
     """The class of a folder that is not looked into, of which nothing else would tell; None of anything else."""
-    is_closed = entry.reason in {"unreadable", "link_outside"} and len(place) == 1 and place[0] != UNLABELLED
-    return _printable(place[0]) if is_closed and os.path.isdir(str(entry.file)) else None
+    is_class = len(place) == 1 and place[0] != UNLABELLED
+    return _printable(place[0]) if is_class and _is_closed_folder(entry) else None
+
+
+def _is_closed_folder(entry: _Entry) -> bool:
+    return entry.reason in {"unreadable", "link_outside"} and os.path.isdir(str(entry.file))
 
 
 def _said_by_name(pattern: str, name: str, side: tuple[str, ...], place: tuple[str, ...]) -> _Said | None:
@@ -196,6 +201,23 @@ def _has_splits(folders: list[str], folder: str | None = None) -> bool:
     if folder is not None and splits and not others and not has_training:
         raise UnusableSetError(f"{folder} has the splits {', '.join(splits)} but no train folder beside them.")
     return has_training and not others
+
+
+def _check_open(found: list[_Entry], folders: list[str], folder: str) -> None:
+    """See whether each split that is given can be looked into: another one would be drawn in its place.
+
+    Raises:
+        UnusableSetError: When one cannot.
+    """
+    tops = [entry for entry in found if len(entry.parts) == 1 and read_split(entry.parts[0])]
+    closed = [entry for entry in tops if entry.reason == "broken_link" or _is_closed_folder(entry)]
+    if closed and _has_splits([*folders, *(entry.parts[0] for entry in closed)]):
+        name, reason, detail = closed[0].parts[0], closed[0].reason, closed[0].detail
+        allow = ", or set follow_links: true at its entry of the catalog" if reason == "link_outside" else ""
+        raise UnusableSetError(
+            f"The split {name} of {folder} is given, but cannot be looked into: {reason}, {detail}. Make the folder "
+            f"readable{allow}; or take it away, and the split is drawn from the others."
+        )
 
 
 def _check_depth(found: list[_Entry], folders: list[str], folder: str) -> None:
