@@ -1,4 +1,5 @@
 import logging
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -50,6 +51,8 @@ def test_classes_that_are_others_in_a_mirror_are_harmed_by_it(caplog):
         "migrate_model.augmentation.horizontal_flip=false,",
     ):
         assert part in found["sentence"]
+    (larger,) = re.findall(r", with a squared error (\d+)% larger, which is far more than chance", found["sentence"])
+    assert int(larger) > 100
     assert any(f"most of all {one}, taken for {other}" in found["sentence"] for one, other in (NAMES[1:], NAMES[:0:-1]))
     (record,) = caplog.records
     assert (record.levelno, record.getMessage()) == (logging.WARNING, found["sentence"])

@@ -80,11 +80,12 @@ def judge_mirroring(features: FeatureSet, splits: pd.DataFrame, head: Head) -> d
         )
     right, right_with = (left_out.argmax(axis=1) == classes for left_out in (alone, both))
     gain, error = mean_and_error(right_with.astype(float) - right, groups)
-    squares = weights * (((both - targets) ** 2).mean(axis=1) - ((alone - targets) ** 2).mean(axis=1))
-    loss, loss_error = mean_and_error(squares, groups)
+    errors, errors_with = (weights * ((left_out - targets) ** 2).mean(axis=1) for left_out in (alone, both))
+    loss, loss_error = mean_and_error(errors_with - errors, groups)
     harms = gain < 0 and loss > clear_errors(len(ids), groups, QUESTIONS) * loss_error
     lost = right & ~right_with
-    sentence = _sentence(right, right_with, classes[lost], both.argmax(axis=1)[lost], class_names(splits), harms)
+    larger = loss / float(errors.mean()) if harms else 0.0
+    sentence = _sentence(right, right_with, classes[lost], both.argmax(axis=1)[lost], class_names(splits), larger)
     if harms:
         LOGGER.warning(sentence)
     return {
@@ -104,14 +105,15 @@ def _sentence(
     lost: np.ndarray,
     taken_for: np.ndarray,
     names: Sequence[str],
-    harms: bool,
+    larger: float,
 ) -> str:
     figures = (
         f"a head that does not learn from images left for right gets {right.mean():.1%} of {len(right):,} left-out "
         f"training images right, one that does {right_with.mean():.1%}"
     )
-    if not harms:
+    if not larger:
         return f"Mirroring does no clear harm: {figures}."
     (label, other), images = Counter(zip(lost.tolist(), taken_for.tolist(), strict=True)).most_common(1)[0]
     example = f", most of all {names[label]}, taken for {names[other]}" if images >= FEWEST_TO_NAME else ""
-    return f"Mirroring harms{example}: {figures}. Switch it off: {REMEDY}"
+    squares = f"with a squared error {larger:.0%} larger, which is far more than chance"
+    return f"Mirroring harms{example}: {figures}, {squares}. Switch it off: {REMEDY}"
