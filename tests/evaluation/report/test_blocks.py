@@ -1,5 +1,6 @@
 """Blocks to a page: what a person reads, what a program reads back, and nothing that a name could break."""
 
+import itertools
 import re
 from html.parser import HTMLParser
 
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from browsers import SCREENS, chromium, open_page
 from cnn_transfer.evaluation.figures import as_svg
 from cnn_transfer.evaluation.report.blocks import (
     Beside,
@@ -31,6 +33,19 @@ from cnn_transfer.evaluation.report.blocks import (
     words,
 )
 
+LETTERS = """
+    const walker = document.createTreeWalker(document.querySelector("#t td"), NodeFilter.SHOW_TEXT);
+    const range = document.createRange();
+    const letters = [];
+    while (walker.nextNode()) {
+      for (let at = 0; at < walker.currentNode.length; at++) {
+        range.setStart(walker.currentNode, at);
+        range.setEnd(walker.currentNode, at + 1);
+        letters.push([range.toString(), Math.round(range.getBoundingClientRect().top)]);
+      }
+    }
+    return letters;
+"""  # each letter of a cell, and how far down it is
 VERDICT = {"kind": "neutral", "title": "Neutral", "sentence": "Neither."}
 VOID = {"meta", "link", "br", "wbr", "use", "path", "image"}
 
@@ -99,9 +114,10 @@ def test_a_value_is_written_for_people_and_kept_in_full(cell, text, value, ends)
 
 
 def test_short_text_is_not_broken_and_long_text_is_where_names_are():
-    frame = pd.DataFrame({"name": ["2/3 of the resolution", "a/folder/with_a_long_name.png"]})
+    frame = pd.DataFrame({"name": ["2/3 of the resolution", "Siberian_Husky_adult", "a/folder/with_a_long_name.png"]})
     text = page(table("t", frame, [Column("name", "name")], "names"))
     assert ">2/3 of the resolution</td>" in text
+    assert ">Siberian_<wbr>Husky_<wbr>adult</td>" in text  # short, and on a phone two lines beside others
     assert "a/<wbr>folder/<wbr>with_<wbr>a_<wbr>long_<wbr>name.png" in text
 
 
@@ -204,3 +220,22 @@ def test_rows_are_whole_pixels_high_on_phones_where_the_first_column_is_drawn_ap
     phone = page(Text("One.")).partition("@media (max-width: 40rem)")[2]
     padding, line = re.search(r"th, td \{ padding: ([\d.]+)rem [\d.]+rem; line-height: ([\d.]+)rem; \}", phone).groups()
     assert (16 * (2 * float(padding) + float(line))).is_integer()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as driver:
+        yield driver
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["American_Staffordshire", "Chrysanthemumleucanthemum", "soft-coated_wheaten_terrier"])
+def test_on_a_phone_no_line_of_a_class_name_ends_within_a_word(browser, tmp_path, name):
+    frame = pd.DataFrame({"name": [name], "images": [12], "right": [0.93]})
+    columns = [Column("name", "Class"), Column("images", "Images of the class", count), Column("right", "Right", share)]
+    (tmp_path / "page.html").write_text(page(table("t", frame, columns, "names")), encoding="utf-8")
+    open_page(browser, (tmp_path / "page.html").as_uri(), SCREENS["phone"], "light")
+    letters = browser.execute_script(LETTERS)
+    assert "".join(letter for letter, _ in letters) == name
+    ends = [letter for (letter, top), (_, below) in itertools.pairwise(letters) if below > top]
+    assert set(ends) <= set("_-")
