@@ -1,6 +1,7 @@
 """Checks before a run and the summary after it."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import pytest
@@ -203,8 +204,12 @@ def test_the_report_is_where_to_look_when_the_run_wrote_one(tmp_path, capsys):
     test_summary_names_its_file(tmp_path, capsys)
     report = TextDataset(filepath=str(tmp_path / "report.html"))
     nodes = [Node(double, "x", "summary"), Node(double, "summary", "report")]
-    SummaryHooks().after_pipeline_run(Pipeline(nodes), DataCatalog({"summary": summary, "report": report}))
-    assert f"Where to look   {tmp_path / 'report.html'}" in capsys.readouterr().out
+    hooks = SummaryHooks()
+    hooks.after_context_created(SimpleNamespace(env="photos"))
+    hooks.after_pipeline_run(Pipeline(nodes), DataCatalog({"summary": summary, "report": report}))
+    printed = capsys.readouterr().out
+    assert f"Where to look   {tmp_path / 'report.html'}" in printed
+    assert printed.endswith("kedro viz run --env photos\n\n")
 
 
 def raw_images(**changed):

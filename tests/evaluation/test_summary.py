@@ -239,7 +239,7 @@ def test_what_files_alone_tell_is_said(make):
         {"similar_labels": [], "series": [], "alike": 0, "used": 1, "shortcut": shortcut}, "source"
     )
     assert of_source.endswith("cut out around things, it is how large these are, and no fault.")
-    assert "the summary says whether they do" in statement
+    assert "its mistakes may, and at its end the run looks at them." in statement
 
 
 def test_whether_the_network_goes_by_the_files_is_said(make):

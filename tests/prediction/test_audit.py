@@ -439,7 +439,9 @@ def test_the_page_asks_about_all_of_them_and_shows_nothing_of_what_the_network_s
     assert write_audit_page(images, sample, population, known).count('<li class="card"') == len(sample) - 3
     nothing_left = write_audit_page(images, sample, population, sample[["id"]].assign(label="circle"))
     assert '<li class="card"' not in nothing_left
-    assert "nothing is left to say: kedro run --pipelines audit" in re.sub(r"<[^>]+>", "", nothing_left)
+    assert "nothing is left to say: kedro run --pipelines audit, with the --env of the run" in re.sub(
+        r"<[^>]+>", "", nothing_left
+    )
     unread = write_audit_page(replace(images, table=images.table.iloc[:0]), sample, population, known)
     assert f"The pictures of {len(sample) - 3} of them can no longer be read" in unread
 

@@ -305,7 +305,7 @@ def _about_shortcut(intake: Mapping[str, Any], name: str) -> list[str]:
         ),
         "form": ("Extension and colour format", "", ""),
     }[shortcut["by"]]
-    shown = "Test images of the same places do not show that; its mistakes may, and the summary says whether they do."
+    shown = "Test images of the same places do not show that; its mistakes may, and at its end the run looks at them."
     return [
         f"{what} of the files alone tell the class of {shortcut['accuracy']:.0%} of the images, every class counting "
         f"the same, by chance {shortcut['chance']:.0%}{middle}: images of different classes seem to come from "

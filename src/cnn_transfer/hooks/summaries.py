@@ -75,31 +75,31 @@ class SummaryHooks:
     """End a run that made something to be told of, such as a summary or a ranking, with a few lines on the terminal."""
 
     def __init__(self) -> None:
-        self._command = "kedro run"
+        self._env = ""
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
         """Keep the environment, which the next run needs, too."""
         if context.env:
-            self._command = f"kedro run --env {context.env}"
+            self._env = f" --env {context.env}"
 
     @hook_impl
     def after_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Print them and where to look, on one of several machines."""
         if role() == "worker":
             return
-        made = pipeline.all_outputs()
+        made, command = pipeline.all_outputs(), f"kedro run{self._env}"
         if SUMMARY in made:
             self._print(describe_summary(catalog.load(SUMMARY)), catalog.get(REPORT if REPORT in made else SUMMARY))
         if {RANKING, CHOICE} <= made:
-            lines = describe_ranking(catalog.load(RANKING), catalog.load(CHOICE), self._command)
+            lines = describe_ranking(catalog.load(RANKING), catalog.load(CHOICE), command)
             self._print(lines, catalog.get(RANKING))
         if LABELS_SAVED in made:
             page = catalog.get(CURVE_REPORT if CURVE_REPORT in made else LABELS_SAVED)
             self._print(describe_labels_saved(catalog.load(LABELS_SAVED)), page)
         if TO_LABEL in made:
             page = catalog.get(LABEL_PAGE if LABEL_PAGE in made else TO_LABEL)
-            self._print(describe_images_to_label(catalog.load(TO_LABEL), self._command), page)
+            self._print(describe_images_to_label(catalog.load(TO_LABEL), command), page)
         if {EXPORTS, CHAMPION, RELEASE} <= made:
             lines = [*describe_exports(catalog.load(EXPORTS)), *describe_champion(catalog.load(CHAMPION))]
             self._print(lines, catalog.get(EXPORTS))
@@ -115,7 +115,7 @@ class SummaryHooks:
             self._print(lines, catalog.get(COUNTS))
         if {AUDIT_SAMPLE, POPULATION, KNOWN} <= made:
             sample, population, known = (catalog.load(name) for name in (AUDIT_SAMPLE, POPULATION, KNOWN))
-            lines = describe_audit_sample(sample, population, known, self._command)
+            lines = describe_audit_sample(sample, population, known, command)
             self._print(lines, catalog.get(AUDIT_PAGE if AUDIT_PAGE in made else AUDIT_SAMPLE))
         if AUDIT in made:
             self._print(describe_audit(catalog.load(AUDIT)), catalog.get(AUDIT))
@@ -127,6 +127,5 @@ class SummaryHooks:
         width = min(MOST_COLUMNS, shutil.get_terminal_size().columns) if sys.stdout.isatty() else None
         click.echo("\n" + "\n".join(wrapped(line, width) for line in lines))
         if isinstance(dataset, AbstractVersionedDataset):
-            click.echo(
-                f"Where to look   {versions.address_of(dataset)}, pictures and tables beside it; kedro viz run\n"
-            )
+            viz = f"kedro viz run{self._env}"
+            click.echo(f"Where to look   {versions.address_of(dataset)}, pictures and tables beside it; {viz}\n")

@@ -181,15 +181,18 @@ def write_audit_page(images: ImageSet, sample: pd.DataFrame, population: Mapping
     if there.empty and unread:
         todo = (
             f"The pictures of {unread:,} of them can no longer be read; of others nothing is left to say. Draw anew: "
-            "`kedro run --pipelines predict,audit_sample`"
+            "`kedro run --pipelines predict,audit_sample`, with the --env and --params of the run before."
         )
     elif there.empty:
-        todo = "What all of them are was said in earlier audits; nothing is left to say: `kedro run --pipelines audit`"
+        todo = (
+            "What all of them are was said in earlier audits; nothing is left to say: `kedro run --pipelines audit`, "
+            "with the --env of the run that drew them."
+        )
     else:
         todo = (
             "What it says is not shown, so that nobody is led by it. Where an image is none of the classes, press none "
             "of these; leave none out because it is hard. Save the table, and: `kedro run --pipelines audit --params "
-            "audit_labels=FILE`"
+            "audit_labels=FILE`, with the --env of the run that drew them."
         )
     drawn = " and ".join(f"{population['images'][stratum]:,} {stratum}" for stratum in STRATA)
     return write_label_page(

@@ -108,7 +108,7 @@ def _unlabelled(results: RunResults) -> list[Any]:
         Heading("Labels that would help"),
         Text(
             f"{counted(nameless, 'image')} {'has' if nameless == 1 else 'have'} no label. kedro run --pipelines "
-            "label_next asks for those labels that would tell the network most, on a page to give them on; they serve "
-            "for training alone."
+            "label_next, with the --env and --params of this run, asks for those labels that would tell the network "
+            "most, on a page to give them on; they serve for training alone."
         ),
     ]

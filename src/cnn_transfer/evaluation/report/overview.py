@@ -41,7 +41,8 @@ def overview(results: RunResults) -> Section:
                 "Accuracy of the networks",
                 f"Accuracy on the test images with its {results.level} interval. Overlapping intervals do not settle a "
                 "comparison; the difference on the same images, above, does. Each network was trained once: what "
-                "another training would change is in no interval here: kedro run --pipelines learning_curve."
+                "another training would change is in no interval here: kedro run --pipelines learning_curve, with the "
+                "--env and --params of this run."
                 if results.baseline_metrics
                 else f"Accuracy on the test images with its {results.level} interval.",
                 f"Accuracy with interval: {accuracies}",
