@@ -149,8 +149,15 @@ def test_depths_stand_beside_what_they_reach_together_on_the_same_images():
         decided["evidence"][head]["depths_chosen_on"]["accuracy"] = accuracy
     (axes,) = draw_depths(depths(["block1", "block2"]), decided).axes
     labels = [line.get_label() for line in axes.lines]
-    assert "all chosen depths: 75%" in labels
-    assert "the same on random weights: 35%" in labels
+    assert "all chosen depths: 75.0%" in labels
+    assert "the same on random weights: 35.0%" in labels
+
+
+def test_depths_that_get_nearly_all_right_together_are_not_said_to_get_all():
+    decided = plan()
+    decided["evidence"]["transferred"]["accuracy"] = 0.9975
+    (axes,) = draw_depths(depths(["block1", "block2"]), decided).axes
+    assert "all chosen depths: 99.8%" in [line.get_label() for line in axes.lines]
 
 
 @pytest.mark.parametrize("n_classes", [100, 101, 242])
@@ -240,9 +247,9 @@ def test_depths_are_bars_and_the_paler_the_less_they_weigh_in_the_head():
     assert lines["random weights, alone"].tolist() == pytest.approx([0.2, 0.35, 0.5])
     assert set(lines) == {
         "random weights, alone",
-        "all chosen depths: 90%",
-        "the same on random weights: 60%",
-        "permuted labels: 10%",
+        "all chosen depths: 90.0%",
+        "the same on random weights: 60.0%",
+        "permuted labels: 10.0%",
     }
 
 
@@ -250,7 +257,7 @@ def test_depths_without_random_weights_say_nothing_about_them():
     figure = draw_depths(depths(["block1", "block2"], random=False), plan(random=False))
     render(figure)
     labels = [line.get_label() for line in figure.axes[0].lines]
-    assert labels[0] == "all chosen depths: 90%"
+    assert labels[0] == "all chosen depths: 90.0%"
     assert not any("random" in label for label in labels)
 
 

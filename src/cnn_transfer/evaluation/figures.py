@@ -188,7 +188,7 @@ def draw_depths(depths: pd.DataFrame, plan: Mapping[str, Any]) -> Figure:
         ":",
     )
     for name, (accuracy, colour, style) in reached.items():
-        axes.axhline(accuracy, color=colour, ls=style, lw=1.5, label=f"{name}: {accuracy:.0%}")
+        axes.axhline(accuracy, color=colour, ls=style, lw=1.5, label=f"{name}: {share_text(accuracy)}")
     axes.set_xticks(places, names, rotation=45 if slanted else 0, ha="right" if slanted else "center", parse_math=False)
     axes.set_ylim(0, 1.03)  # what is always right is not on the frame
     axes.set_ylabel("accuracy on left-out training images")
