@@ -43,6 +43,20 @@ def test_examples_show_training_images_of_each_class_in_a_row(shapes, shape_spli
     assert [text.get_text() for axes in figure.axes for text in axes.texts] == list(shapes.class_names)
 
 
+def test_examples_fill_their_sheet_whatever_the_length_of_the_names(shapes, shape_splits):
+    names = {name: f"{name}_capital_letter_{name}" for name in shapes.class_names}
+    table = shapes.table.assign(label=shapes.table["label"].map(names))
+    renamed = replace(shapes, table=table, class_names=tuple(names.values()))
+    figures = [
+        draw_examples(shapes, shape_splits, per_class=8),
+        draw_examples(renamed, shape_splits.assign(label=shape_splits["label"].map(names)), per_class=8),
+    ]
+    for figure in figures:
+        figure.draw_without_rendering()
+    short, long = (figure.axes[0].get_window_extent().height for figure in figures)
+    assert long >= short
+
+
 def test_groups_of_several_images_are_shown_from_the_largest_to_the_smallest(shapes, shape_splits):
     ids = shape_splits["id"]
     group = ids.where(

@@ -24,7 +24,8 @@ def draw_examples(images: ImageSet, splits: pd.DataFrame, per_class: int = 8, mo
     names = images.class_names[:most_classes]
     rows = images.rows(splits, "training")
     classes = images.classes[rows]
-    figure = new_figure(0.75 * per_class + 1.2, 0.75 * len(names) + 0.5)
+    longest = max((len(short_name(name)) for name in names), default=0)  # in a narrower sheet the pictures would shrink
+    figure = new_figure(0.75 * per_class + max(1.2, 0.5 + 0.085 * longest), 0.75 * len(names) + 0.5)
     grid = PictureGrid(figure, len(names), per_class)
     for index, name in enumerate(names):
         for column, image in enumerate(images.pixels(rows[classes == index][:per_class])):
