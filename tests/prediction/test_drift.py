@@ -251,11 +251,16 @@ def test_table_has_a_row_an_aspect_and_survives_parquet(judge, tmp_path):
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "drift.parquet"), table)
 
 
-@pytest.mark.parametrize(("brightness", "share"), [(0.0, "100"), (0.13, "[5-9][0-9]")])
+@pytest.mark.parametrize(("brightness", "share"), [(0.0, "all"), (0.13, "about [5-9][0-9]% or more")])
 def test_statement_says_what_was_and_is_and_how_many_images_are_otherwise(judge, brightness, share):
     report = judge(draw_predictions(1000, 1, brightness=brightness))
-    words = rf"Brightness: {brightness:.3f} on average; among the training images 0\.1[34]\d: about {share}% or more"
+    words = rf"Brightness: {brightness:.3f} on average; among the training images 0\.1[34]\d: {share} of the new images"
     assert re.search(words, report["statement"])
+
+
+def test_nearly_all_images_are_not_said_to_be_all(judge):
+    report = judge(draw_predictions(1000, 1, brightness=np.repeat([0.0, 1.0], [997, 3])))
+    assert "nearly all of the new images are otherwise" in report["statement"]
 
 
 def test_statement_on_classes_says_that_validation_images_may_be_balanced(judge):

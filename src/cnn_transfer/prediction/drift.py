@@ -266,8 +266,8 @@ def _row(found: _Comparison, p: float, level: float) -> dict[str, Any]:
 
 def _sentence(found: _Comparison, evident: bool, large: bool) -> str:
     sample, effect = found.sample, found.effect
-    others = "or more of the new images are otherwise" if sample.ordered else "of the new images are of other classes"
-    measured = f"about {100 * effect:.{0 if effect >= 0.1 else 1}f}% {others}"
+    others = "otherwise" if sample.ordered else "of other classes"
+    measured = f"{_share(effect, sample.ordered)} of the new images are {others}"
     if evident and large:
         average = " on average" if sample.ordered else ""
         known, new = sample.words
@@ -281,6 +281,12 @@ def _sentence(found: _Comparison, evident: bool, large: bool) -> str:
             f"{known_images:,} {sample.known}."
         )
     return f"Like the {sample.known} (effect {effect:.2f})."
+
+
+def _share(effect: float, at_least: bool) -> str:
+    if effect >= 0.995:  # more than all there is not
+        return "all" if effect >= 1 - 1e-9 else "nearly all"
+    return f"about {100 * effect:.{0 if effect >= 0.1 else 1}f}%" + at_least * " or more"
 
 
 def _sentences(number: int, training_images: int, aspects: list[dict[str, Any]]) -> list[str]:
