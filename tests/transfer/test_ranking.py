@@ -48,6 +48,14 @@ def test_candidates_are_ranked_by_squared_error_whatever_their_accuracies():
     assert ranking.sentence.endswith("clearly worse: middle, far.")
 
 
+@pytest.mark.parametrize(
+    ("accuracy", "said"), [(0.5, ", with a squared error 60% smaller."), (0.8, " points over random weights.")]
+)
+def test_a_choice_that_accuracy_does_not_show_says_what_it_rests_on(accuracy, said):
+    random, near = head(0.5, noise=0, accuracy=0.5), head(0.2, noise=1e-6, accuracy=accuracy)
+    assert rank_sources({"near": near}, {"near": random}).sentence.endswith(said)
+
+
 def test_what_is_as_good_within_chance_is_not_called_worse():
     heads = {"a": head(0.2, 1), "b": head(0.203, 2)}
     ranking = rank_sources(heads, dict.fromkeys(heads, RANDOM))

@@ -45,7 +45,8 @@ CLASSES = "classes predicted"
 THRESHOLDS = {"size": 0.1, "brightness": 0.1, "sharpness": 0.1, CLASSES: 0.1, "confidence": 0.1, "features": 0.05}
 ASPECTS = {"width_px": "size", "height_px": "size", "distance": "features"}  # others are called as their figure
 ADVICE = {
-    "size": "Look at where they come from: what is small lacks detail that the network has learnt to read.",
+    "size": "Look at where they come from: smaller ones lack detail that the network has learnt to read, larger ones "
+    "may show more around what it was to look at.",
     "brightness": "Look at the darkest and the brightest: exposure, camera or conversion may have changed.",
     "sharpness": "Look for blur, noise, strong compression or enlarged images.",
     CLASSES: "Labelled images often hold all classes equally by design, and then this may be the usual mix of the new "

@@ -157,9 +157,12 @@ def _sentence(table: pd.DataFrame, chosen: str | None, clear: float) -> str:
             f"No candidate adds anything clear over random weights: the best, {best['candidate']}, is worth {gain} of "
             "accuracy on left-out training images. Look for another source, or train from scratch."
         )
+    smaller = ""
+    if best["accuracy_gain"] <= clear * best["accuracy_gain_error"]:  # then it was not the accuracy that told
+        smaller = f", with a squared error {best['gain'] / (best['loss'] + best['gain']):.0%} smaller"
     parts = [
         f"{chosen} helps most: a head on it gets {best['accuracy']:.1%} of left-out training images right, {gain} "
-        "over random weights"
+        f"over random weights{smaller}"
     ]
     others = table.iloc[1:].groupby("verdict", sort=False)["candidate"].agg(", ".join)
     words = {"as good as the best": "as good within chance", "clearly worse": "clearly worse"}
