@@ -9,7 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.wait import WebDriverWait
 
+from browsers import chromium, open_page
 from cnn_transfer.evaluation.report import label_page
 from cnn_transfer.evaluation.report.label_page import Question, keys_of, write_label_page
 from cnn_transfer.evaluation.report.suspected_page import write_suspected_page
@@ -104,3 +107,25 @@ def test_suspected_labels_are_asked_about_with_what_they_are_called(shapes, shap
     assert re.findall(r'<span class="sure">([^<]+)', page) == ["&lt; 1%", "&gt; 99%", "70%", "20%"]
     assert '"split": ""' in page  # test images stay test images
     assert cards(write_suspected_page(shapes, suspected[:0], shape_splits)) == []
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as driver:
+        yield driver
+
+
+def test_the_current_image_stands_out_where_the_system_sets_the_colours(browser, page_of, questions, tmp_path):
+    (tmp_path / "page.html").write_text(page_of(questions), encoding="utf-8")
+    open_page(browser, (tmp_path / "page.html").as_uri(), 1280, "dark")
+    forced = {"name": "forced-colors", "value": "active"}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [forced]})
+    assert browser.execute_script("return matchMedia('(forced-colors: active)').matches")
+    WebDriverWait(browser, 10).until(lambda page: page.find_elements(By.CSS_SELECTOR, ".card.current"))
+    look = """return [...document.querySelectorAll(".card")].map((card) => {
+      const style = getComputedStyle(card);
+      return [style.borderColor, style.boxShadow, style.outlineStyle, style.outlineColor].join();
+    });"""
+    current, *others = browser.execute_script(look)
+    assert len(others) == 2
+    assert current not in others
