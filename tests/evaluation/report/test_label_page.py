@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
 from browsers import chromium, open_page
@@ -129,3 +130,16 @@ def test_the_current_image_stands_out_where_the_system_sets_the_colours(browser,
     current, *others = browser.execute_script(look)
     assert len(others) == 2
     assert current not in others
+
+
+def test_a_key_is_for_the_image_that_has_the_focus(browser, page_of, questions, tmp_path):
+    (tmp_path / "page.html").write_text(page_of(questions), encoding="utf-8")
+    open_page(browser, (tmp_path / "page.html").as_uri(), 1280, "light")
+    WebDriverWait(browser, 10).until(lambda page: page.find_elements(By.CSS_SELECTOR, ".card.current"))
+    button = browser.find_element(By.CSS_SELECTOR, ".card:last-child button")
+    browser.execute_script("arguments[0].focus()", button)
+    button.send_keys(button.get_attribute("data-key"))
+    chosen = browser.find_elements(By.CSS_SELECTOR, ".card.done")
+    assert [card.get_attribute("data-id") for card in chosen] == [questions[2].id]
+    browser.switch_to.active_element.send_keys(Keys.ARROW_UP)
+    assert browser.execute_script("return document.activeElement.dataset.id") == questions[1].id

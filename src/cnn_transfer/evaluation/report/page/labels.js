@@ -67,10 +67,15 @@ function label(card, name) {
 function move(place) {
   current = Math.max(0, Math.min(cards.length - 1, place));
   show();
+  cards[current]?.focus({ preventScroll: true });  // or who comes back from another window would be where the focus was
   cards[current]?.scrollIntoView({ block: "nearest" });
 }
 
 cards.forEach((card, place) => {
+  card.addEventListener("focusin", () => {  // keys are for the image that has the focus
+    current = place;
+    cards.forEach((other) => other.classList.toggle("current", other === card));
+  });
   for (const button of card.querySelectorAll("button")) {
     button.addEventListener("click", () => {
       current = place;
