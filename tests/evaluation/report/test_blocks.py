@@ -239,3 +239,12 @@ def test_on_a_phone_no_line_of_a_class_name_ends_within_a_word(browser, tmp_path
     assert "".join(letter for letter, _ in letters) == name
     ends = [letter for (letter, top), (_, below) in itertools.pairwise(letters) if below > top]
     assert set(ends) <= set("_-")
+
+
+@pytest.mark.parametrize(("preference", "behavior"), [("no-preference", "smooth"), ("reduce", "auto")])
+def test_the_page_does_not_glide_for_those_who_want_no_motion(browser, tmp_path, preference, behavior):
+    (tmp_path / "page.html").write_text(page(), encoding="utf-8")
+    open_page(browser, (tmp_path / "page.html").as_uri(), 1280, "light")
+    feature = {"name": "prefers-reduced-motion", "value": preference}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+    assert browser.execute_script("return getComputedStyle(document.documentElement).scrollBehavior") == behavior
