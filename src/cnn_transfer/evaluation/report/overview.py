@@ -119,7 +119,8 @@ def _trust(results: RunResults) -> list[Tile]:
     )
     sure = f"of the images; {right}{wished} wished{less}"
     if summary["unfamiliar_share"]:
-        sure += f"; {share(summary['unfamiliar_share']).text} are unlike the training images and get no answer"
+        unlike = share(summary["unfamiliar_share"]).text
+        sure += f"; {unlike} are unlike the training images and get no answer, however sure"
     if summary["answered_share"] is None:
         sure = f"no threshold is known to reach an accuracy of {wished}"
     return [
