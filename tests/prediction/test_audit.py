@@ -182,10 +182,13 @@ def test_without_a_promise_or_an_answered_image_there_is_no_verdict():
     both = sample_of(5, 5)
     result, _ = measured(both, population_of(100, 50), told(both, rows=slice(5, 10)))
     assert result["verdict"] == "open"
-    assert "no answered image was" in result["statement"]
+    assert "cannot be seen: no answered image was looked at" in result["statement"]
     assert result["answered"]["accuracy"] is None
     assert result["accuracy"] is None  # of one stratum nothing is known
     assert result["passed_over"] == 5
+    result, _ = measured(sample, population_of(0, 50), told(sample))
+    assert result["verdict"] == "open"
+    assert result["statement"] == "Whether the promise is kept cannot be seen: no image was answered."
 
 
 def test_both_strata_count_by_their_images_and_not_by_how_many_were_drawn():
@@ -474,6 +477,9 @@ def test_the_end_of_a_run_says_what_to_do_and_what_was_found():
     assert describe_audit_sample(sample, population, told(sample), "kedro run --env x")[-1] == (
         "Next            Nothing is left to say: kedro run --env x --pipelines audit"
     )
+    silent = " ".join(describe_audit_sample(sample, population_of(0, 50), NOTHING, "kedro run"))
+    assert "no image was answered" in silent
+    assert "no image was answered" not in some
     result, _ = measured(sample, population, told(sample, 3))
     lines = "\n".join(describe_audit(result))
     assert result["statement"] in lines

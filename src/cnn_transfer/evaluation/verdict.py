@@ -314,7 +314,7 @@ def compare(
             "baseline_unproven": bool(failure) and not failed,
         }
         limit = _unfinished(baseline_gain)
-        cheaper = "" if failed else f" {_cheaper(cost)}"
+        cheaper = "" if failure else f" {_cheaper(cost)}"  # to reach what is no achievement costs nothing to speak of
         sentence = f"{failure}{_better(verdict, difference)}{limit}{cheaper}{_origin(knowledge, method)}"
     correct = _correct(target)
     advice = _advice(result["verdict"], bool(failure), baseline_gain, knowledge, method, depths, plan, correct)
@@ -505,7 +505,7 @@ def _cheaper(cost: dict[str, float | None]) -> str:
         claim = "It was not cheaper" if low >= 1 else "It seems no cheaper"
     lowest, highest = part_text(low), part_text(high) if high < math.inf else "never"
     ends = "the same" if lowest == highest else f"{lowest} to {highest}"
-    sure = f"{ends} within a standard error, {points}"
+    sure = f"{ends} for a level {points}, a standard error, lower or higher"
     return f"{claim}: it reached {level} after {part_text(ratio)} of its images ({sure})."
 
 

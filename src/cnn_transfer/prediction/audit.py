@@ -202,6 +202,7 @@ def write_audit_page(images: ImageSet, sample: pd.DataFrame, population: Mapping
         title=f"What are these images of {images.name}?" if images.name else "What are these images?",
         explanation=f"They were drawn at random from {drawn} images, to measure how often the network is right. {todo}",
         file_name="audit_labels.csv",
+        named=False,
     )
 
 
@@ -342,7 +343,8 @@ def _verdict(promised: float | None, confidence: float, answered: Mapping[str, A
     if promised is None:
         return _said(NO_PROMISE, "Nothing was promised of the answers that could be kept or broken.")
     if not answered["looked_at"]:
-        return _said(OPEN, "Whether the promise is kept was not looked at: no answered image was.")
+        there = "no image was answered" if answered.get("images") == 0 else "no answered image was looked at"
+        return _said(OPEN, f"Whether the promise is kept cannot be seen: {there}.")
     found = f"{answered['right']:,} of {answered['looked_at']:,} answers are right"
     interval = f"{_percent(answered['accuracy_low'])} to {_percent(answered['accuracy_high'])}"
     if answered["accuracy_low"] >= promised:
@@ -409,6 +411,8 @@ def describe_audit_sample(
         )
     if population["images_changed"]:
         lines.append(CHANGED)
+    if not population["images"][ANSWERED]:
+        lines.append("Note            no image was answered: whether answers are as right as promised cannot be seen")
     if len(known) == len(sample):
         return [*lines, f"Next            Nothing is left to say: {command} --pipelines audit"]
     return [

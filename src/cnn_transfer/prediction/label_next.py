@@ -148,8 +148,8 @@ def write_page_to_label(images: ImageSet, table: pd.DataFrame, classes: Sequence
         title=f"Images of {images.name} to label" if images.name else "Images to label",
         explanation="Their labels would tell the network most about the images that have none. The percentages are "
         "what it thinks now, and often it is wrong: that is why they are here. Save the table and give it to the next "
-        "run with `--params target_labels=FILE`; the labels serve for training alone. What is none of the classes is "
-        "neither learnt from nor asked for again.",
+        "run with `--params target_labels=FILE`, beside the --env and --params of this one; the labels serve for "
+        "training alone. What is none of the classes is neither learnt from nor asked for again.",
         file_name="images_labelled.csv",
         split=TRAINING_ONLY,
         split_of_none=UNUSED,

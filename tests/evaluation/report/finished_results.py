@@ -255,7 +255,12 @@ def make_results(classes):
             }
         ),
         target_image_notes=pd.DataFrame(
-            {"id": ["a.png"], "label": [first], "note": ["near_duplicate"], "detail": ["b.png"]}
+            {
+                "id": ["a.png", "b.png", "c.png"],
+                "label": first,
+                "note": ["grey_to_colour", "grey_to_colour", "near_duplicate"],
+                "detail": ["", "", "b.png"],
+            }
         ),
         tap_choice=pd.DataFrame(
             {

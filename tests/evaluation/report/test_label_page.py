@@ -143,3 +143,13 @@ def test_a_key_is_for_the_image_that_has_the_focus(browser, page_of, questions, 
     assert [card.get_attribute("data-id") for card in chosen] == [questions[2].id]
     browser.switch_to.active_element.send_keys(Keys.ARROW_UP)
     assert browser.execute_script("return document.activeElement.dataset.id") == questions[1].id
+
+
+def test_where_an_image_lies_is_not_shown_to_whom_it_would_lead(page_of, questions):
+    def texts(page):
+        return re.findall(r'alt="([^"]*)"', page) + re.findall(r'class="name soft">([^<]*)<', page)
+
+    ids = [question.id for question in questions]
+    assert texts(page_of(questions)) == [f"Image {name}" for name in ids] + ids
+    assert texts(page_of(questions, named=False)) == ["Image 1", "Image 2", "Image 3"] * 2
+    assert cards(page_of(questions, named=False)) == ids  # by which what is pressed is saved

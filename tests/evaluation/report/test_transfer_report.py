@@ -95,6 +95,11 @@ def test_every_table_and_every_key_figure_names_its_data_set(results):
         assert set(source[1].split(", ")) <= known, tag
 
 
+def test_what_is_noted_of_few_images_stands_before_what_is_noted_of_all(results):
+    codes = re.findall(r"near_duplicate|grey_to_colour", said(results, "data"))
+    assert codes == ["near_duplicate", "grey_to_colour", "grey_to_colour"]
+
+
 def test_the_title_names_source_target_and_the_numbers_of_images(results):
     text = shown(write_report(results).partition("<main")[0])
     assert "Transfer from many parts to few parts" in text
@@ -245,7 +250,7 @@ def test_images_that_were_set_aside_are_counted_by_reason_and_named(results):
     assert "Listed 505 Used 500 Set aside 5 unusable: 0.6% Stay together 8" in text
     assert "truncated 3 exact duplicate 2" in text
     assert "Set aside one by one (5)" in text
-    assert "What was noted about 1 image " in text
+    assert "What was noted about 3 images " in text
 
 
 def test_what_stays_together_is_open_to_view_where_names_told_it(results):

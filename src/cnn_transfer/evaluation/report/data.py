@@ -85,11 +85,12 @@ def data(results: RunResults) -> Section:
     if len(results.target_rejected_images):
         blocks += _set_aside(results)
     if len(results.target_image_notes):
+        frequency = results.target_image_notes.groupby("note")["id"].transform("size")
         notes = table(
             "image-notes",
-            results.target_image_notes,
+            results.target_image_notes.iloc[frequency.argsort(kind="stable")],  # what all images have tells least
             [Column("id", "image"), *(Column(name, name) for name in ("label", "note", "detail"))],
-            "Notes; near copies are kept on one side of the splits",
+            "Notes, the rarest first; near copies are kept on one side of the splits",
             "target_image_notes",
         )
         blocks.append(

@@ -49,6 +49,7 @@ def write_label_page(
     file_name: str,
     split: str = "",
     split_of_none: str = "",
+    named: bool = True,
 ) -> str:
     """The page.
 
@@ -62,6 +63,7 @@ def write_label_page(
         file_name: Under which the table is saved: `id`, `label` and `split` of each image that was looked at.
         split: What the table says of each of them that has a label.
         split_of_none: What it says of those that are none of the classes.
+        named: Whether the page shows where each image lies, whose folder may say what somebody took it for.
     """
     shown = questions[:MOST_PICTURES]
     page = resources.files("cnn_transfer.evaluation.report") / "page"
@@ -78,6 +80,7 @@ def write_label_page(
         few=few,
         keys=keys,
         left_out=len(questions) - len(shown),
+        named=named,
         small=max(images.image_shape[:2]) <= SMALL_PX,
         css=css + (page / "labels.css").read_text(encoding="utf-8"),
         js=js,

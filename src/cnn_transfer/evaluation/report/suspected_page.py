@@ -34,6 +34,6 @@ def write_suspected_page(images: ImageSet, suspected: pd.DataFrame, splits: pd.D
         explanation="They look wrong to a network or head that was not fitted to the image; the percentages are what "
         "it thinks. Most of them are its mistakes, the first may be mistakes of the labels. Press what each image is: "
         "the label that it has, or another. Save the table and give it to the next run with "
-        "`--params target_labels=FILE`; what is not pressed stays as it is.",
+        "`--params target_labels=FILE`, beside the --env and --params of this one; what is not pressed stays as it is.",
         file_name=FILE,
     )
