@@ -54,7 +54,11 @@ def _environment() -> dict[str, str]:
 FORKING = """
 import json, os, sys
 import cnn_transfer.context, cnn_transfer.datasets.matplotlib_dataset, cnn_transfer.pipeline_registry
+from cnn_transfer.prediction.native_notes import without_native_notes
 from kedro.framework.cli.cli import main
+with without_native_notes():
+    for name in sys.argv[1:]:
+        __import__(name)
 for line in sys.stdin:
     project, printed, *arguments = json.loads(line)
     if child := os.fork():
@@ -69,14 +73,15 @@ for line in sys.stdin:
 
 
 @contextmanager
-def forked_kedro(folder: Path) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+def forked_kedro(folder: Path, *modules: str) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
     """Run kedro as `run_kedro` does, each time in a process forked from one that has imported what every run does.
 
     Args:
         folder: Where the processes' output goes.
+        modules: What else is imported.
     """
     alone = "ignore:This process:DeprecationWarning"  # of Python 3.12 on: the other threads, of libraries, hold nothing
-    command = [sys.executable, "-W", alone, "-c", FORKING]
+    command = [sys.executable, "-W", alone, "-c", FORKING, *modules]
     with subprocess.Popen(command, env=_environment(), stdin=PIPE, stdout=PIPE, text=True, bufsize=1) as forking:
         assert forking.stdin
         assert forking.stdout

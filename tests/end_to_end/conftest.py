@@ -53,8 +53,8 @@ Kedro = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="session")
-def kedro() -> Kedro:
-    """Run kedro in a project in a new process."""
+def fresh_kedro() -> Kedro:
+    """Run kedro in a project in a new process, as people do."""
     return run_kedro
 
 
@@ -62,4 +62,11 @@ def kedro() -> Kedro:
 def quick_kedro(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kedro]:
     """The same in a process that need not import again what every run imports."""
     with forked_kedro(tmp_path_factory.mktemp("printed")) as run:
+        yield run
+
+
+@pytest.fixture(scope="session")
+def kedro(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kedro]:
+    """The same, nor TensorFlow: for runs that need it, and whose start is not what is tested."""
+    with forked_kedro(tmp_path_factory.mktemp("printed"), "keras") as run:
         yield run

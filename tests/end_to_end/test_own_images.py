@@ -58,7 +58,7 @@ def run(kedro, project, *arguments, **parameters):
     return kedro(project, "run", "--env", "folders", *arguments, "--params", values)
 
 
-def test_given_splits_and_a_csv_manifest(project, kedro, put):
+def test_given_splits_and_a_csv_manifest(project, fresh_kedro, put):
     for first, (split, per_class) in enumerate({"train": 12, "val": 4, "test": 5}.items()):
         class_folders(put, f"mine/{split}", per_class, first=10_000 * first)
     put("mine/train/dark/copy of a test image.png", photo("dark", 20_000, "PNG"))
@@ -68,7 +68,7 @@ def test_given_splits_and_a_csv_manifest(project, kedro, put):
     frame = pd.DataFrame(rows, columns=["path", "label"]).assign(group=[name[:-5] for name, _ in rows])
     frame.loc[frame.index[::5], "label"] = ""
     manifest = put("pool/manifest.csv", frame.to_csv(index=False).encode())
-    result = run(kedro, project, "--pipelines", "preprocess", target_images="data/mine", source_images=manifest)
+    result = run(fresh_kedro, project, "--pipelines", "preprocess", target_images="data/mine", source_images=manifest)
     assert result.returncode == 0, result.stdout
     counts = table(project, "target_image_counts").set_index("label")
     assert counts.loc["light", ["training", "validation", "test"]].tolist() == [12, 4, 5]
@@ -83,27 +83,27 @@ def test_given_splits_and_a_csv_manifest(project, kedro, put):
     assert (sides.groupby(source["id"].str[:-5]).nunique() == 1).all()
 
 
-def test_files_that_a_table_does_not_know_whole_are_looked_for(project, kedro, put):
+def test_files_that_a_table_does_not_know_whole_are_looked_for(project, fresh_kedro, put):
     rows = [(f"{label}-{index}", label) for label in LEVELS for index in range(12)]
     for index, (key, label) in enumerate(rows):
         put(f"mine/part {index % 2}/{key}.jpg", photo(label, index))
     put("mine/meta.csv", pd.DataFrame(rows, columns=["key", "dx"]).to_csv(index=False).encode())
     named = {"target_images": "data/mine/meta.csv", "target_columns.label": "dx"}
     before = sorted((project / "data").rglob("*"))
-    result = run(kedro, project, "--pipelines", "preprocess", **named, **{"target_columns.file": "key"})
+    result = run(fresh_kedro, project, "--pipelines", "preprocess", **named, **{"target_columns.file": "key"})
     assert result.returncode == 1
     assert "nothing was run" in result.stdout
     assert "None of the 36 files that " in result.stdout
     said = re.search(r"say so with target_columns\.file=(\S+) \(", result.stdout)[1]
     assert said == "./**/{key}.jpg"
     assert sorted((project / "data").rglob("*")) == before
-    result = run(kedro, project, "--pipelines", "preprocess", **named, **{"target_columns.file": said})
+    result = run(fresh_kedro, project, "--pipelines", "preprocess", **named, **{"target_columns.file": said})
     assert result.returncode == 0, result.stdout
     assert intake(project, "target")["used"] == 36
     assert table(project, "target_splits", "03_primary")["id"].str.fullmatch(r"part [01]/\w+-\d+\.jpg").all()
 
 
-def test_parquet_and_arrow_files_with_the_images_in_them(project, kedro, put):
+def test_parquet_and_arrow_files_with_the_images_in_them(project, fresh_kedro, put):
     images = [(photo(label, index), label) for index, label in enumerate([*LEVELS] * 12)]
     plain = pa.table({"picture": [image for image, _ in images], "label": [label for _, label in images]})
     with pa.ipc.new_file(str(project / "data/plain.arrow"), plain.schema) as writer:
@@ -113,7 +113,12 @@ def test_parquet_and_arrow_files_with_the_images_in_them(project, kedro, put):
     hugging_face = pa.table({"image": structs, "label": plain["label"], "split": split})
     pq.write_table(hugging_face, project / "data/hub.parquet")
     result = run(
-        kedro, project, "--pipelines", "preprocess", target_images="data/hub.parquet", source_images="data/plain.arrow"
+        fresh_kedro,
+        project,
+        "--pipelines",
+        "preprocess",
+        target_images="data/hub.parquet",
+        source_images="data/plain.arrow",
     )
     assert result.returncode == 0, result.stdout
     counts = table(project, "target_image_counts").set_index("label")
@@ -122,26 +127,26 @@ def test_parquet_and_arrow_files_with_the_images_in_them(project, kedro, put):
     assert intake(project, "source")["used"] == 36
 
 
-def test_a_folder_of_tables_with_given_sides_and_what_is_wrong_with_it(project, kedro, put):
+def test_a_folder_of_tables_with_given_sides_and_what_is_wrong_with_it(project, fresh_kedro, put):
     for first, (name, count) in enumerate({"train-00000-of-00002": 24, "train-00001-of-00002": 24, "test": 12}.items()):
         labels = [*LEVELS] * (count // 3)
         images = [photo(label, 100 * first + index) for index, label in enumerate(labels)]
         (project / "data/hub/data").mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.table({"img": images, "fine_label": labels}), project / f"data/hub/data/{name}.parquet")
     put("hub/README.md", b"# A set")
-    result = run(kedro, project, "--pipelines", "preprocess", target_images="data/hub")
+    result = run(fresh_kedro, project, "--pipelines", "preprocess", target_images="data/hub")
     assert result.returncode == 1
     assert "nothing was run" in result.stdout
     assert "has no column label. Did you mean fine_label? Found: img, fine_label." in result.stdout
     named = {"target_images": "data/hub", "target_columns.label": "fine_label"}
-    result = run(kedro, project, "--pipelines", "preprocess", **named)
+    result = run(fresh_kedro, project, "--pipelines", "preprocess", **named)
     assert result.returncode == 0, result.stdout
     assert intake(project, "target")["used"] == 60
     splits = table(project, "target_splits", "03_primary")
     assert (splits["id"].str.contains("/test") == (splits["split"] == "test")).all()
 
 
-def test_whole_transfer_on_folders_with_damaged_and_unlabelled_images(project, kedro, put):
+def test_whole_transfer_on_folders_with_damaged_and_unlabelled_images(project, fresh_kedro, put):
     class_folders(put, "mine", 30)
     put("mine/dark/broken.jpg", photo("dark", 1)[:300])
     put("mine/dark/.DS_Store", b"finder")
@@ -160,7 +165,7 @@ def test_whole_transfer_on_folders_with_damaged_and_unlabelled_images(project, k
         "finetune_target.baseline.steps": 20,
         "finetune_target.baseline.most_doublings": 0,
     }
-    result = run(kedro, project, target_images="data/mine", source_images="data/pool/manifest.parquet", **quick)
+    result = run(fresh_kedro, project, target_images="data/mine", source_images="data/pool/manifest.parquet", **quick)
     assert result.returncode == 0, result.stdout
     rejected = table(project, "target_rejected_images").set_index("id")["reason"].to_dict()
     assert rejected == {

@@ -18,9 +18,9 @@ STAGES = {"preprocess", "pretrain_source", "migrate_model", "finetune_target", "
 
 
 @pytest.fixture(scope="module")
-def built(finished_project, kedro):
+def built(finished_project, fresh_kedro):
     """The folder of the static site."""
-    result = kedro(finished_project, "viz", "build", "--include-previews")
+    result = fresh_kedro(finished_project, "viz", "build", "--include-previews")
     assert result.returncode == 0, result.stdout
     return finished_project / "build"
 
