@@ -60,11 +60,13 @@ with without_native_notes():
     for name in sys.argv[1:]:
         __import__(name)
 for line in sys.stdin:
-    project, printed, *arguments = json.loads(line)
+    project, printed, environment, *arguments = json.loads(line)
     if child := os.fork():
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
         continue
     os.chdir(project)
+    os.environ.clear()
+    os.environ.update(environment)
     os.dup2(os.open(printed, os.O_CREAT | os.O_WRONLY), 1)
     os.dup2(1, 2)
     sys.argv = ["kedro", *arguments]
@@ -89,7 +91,7 @@ def forked_kedro(folder: Path, *modules: str) -> Iterator[Callable[..., subproce
 
         def run(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
             printed = folder / f"{next(count)}.txt"
-            requests.write(json.dumps([str(project), str(printed), *arguments]) + "\n")
+            requests.write(json.dumps([str(project), str(printed), _environment(), *arguments]) + "\n")
             return subprocess.CompletedProcess(arguments, int(codes.readline()), printed.read_text())
 
         yield run

@@ -1,6 +1,8 @@
 """Users' own images on an S3 server through the real command line."""
 
+import io
 import json
+import zipfile
 
 import pandas as pd
 import pytest
@@ -17,10 +19,13 @@ def test_prepares_images_of_a_bucket(project, kedro, bucket):
         s3.pipe_file(f"{bucket}/{name}", content)
 
     class_folders(put, "photos", 20)
-    class_folders(put, "old=2019 photos", 12, first=50_000)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        class_folders(archive.writestr, "photos of 2019", 12, first=50_000)
+    put("old=2019 photos.zip", packed.getvalue())
     put("photos/dark/cut.jpg", photo("dark", 1)[:700])
     put("photos/dark/.DS_Store", b"")
-    paths = f"target_images=s3://{bucket}/photos,source_images=s3://{bucket}/old=2019 photos"
+    paths = f"target_images=s3://{bucket}/photos,source_images=s3://{bucket}/old=2019 photos.zip"
     result = kedro(project, "run", "--env", "folders", "--pipelines", "preprocess", "--params", paths)
     assert result.returncode == 0, result.stdout
     assert "Warning" not in result.stdout

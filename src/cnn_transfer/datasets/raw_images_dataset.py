@@ -19,6 +19,7 @@ from cnn_transfer.images import (
     is_there,
     list_cifar10,
     list_images,
+    open_images,
     open_location,
 )
 
@@ -68,7 +69,7 @@ class RawImagesDataset(AbstractDataset[NoReturn, ImageListing]):
             ModuleNotFoundError: When the file system needs a package that is not installed.
             ValueError: When it cannot, or none of the files is there that it names.
         """
-        if holds_tables(*open_location(self.filepath, self._storage_options)):
+        if holds_tables(*open_images(self.filepath, self._storage_options)):
             self._list()  # `load` would hide the kind of error
 
     def _list(self) -> ImageListing:
@@ -116,7 +117,7 @@ class RawImagesDataset(AbstractDataset[NoReturn, ImageListing]):
         return self._storage_options if protocols[0] == protocols[1] else {}
 
     def _exists(self) -> bool:
-        return is_there(*open_location(self.filepath, self._storage_options))
+        return is_there(*open_images(self.filepath, self._storage_options))
 
     def _describe(self) -> dict[str, Any]:
         more = {"labels": self.labels, "name_pattern": self.name_pattern, "columns": self.columns}

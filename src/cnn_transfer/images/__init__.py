@@ -30,8 +30,9 @@ from cnn_transfer.images.listing import (
     is_there,
     list_images,
     list_unlabelled,
-    open_location,
+    open_images,
 )
+from cnn_transfer.images.locations import open_location
 from cnn_transfer.images.preparation import DecodedImages, Workers
 from cnn_transfer.images.reasons import NoRoomError, UnusableSetError
 from cnn_transfer.images.shards import holds_tables
@@ -80,6 +81,7 @@ __all__ = [
     "middle_of",
     "move_copies",
     "open_image_set",
+    "open_images",
     "open_location",
     "ordered_batches",
     "shortcut_guesses",

@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from cnn_transfer.images.listing import TRAINING_ONLY, TRAINING_TOO, UNUSED, ImageListing, open_location
+from cnn_transfer.images.listing import TRAINING_ONLY, TRAINING_TOO, UNUSED, ImageListing
+from cnn_transfer.images.locations import open_location
 from cnn_transfer.images.reasons import UnusableSetError, note_table
 from cnn_transfer.images.tables import read_labels
 from cnn_transfer.parameters import did_you_mean

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,10 +20,10 @@ from cnn_transfer.images.listing import (
     Encoded,
     ImageListing,
     RemoteFile,
-    is_local,
     listing_table,
     read_split,
 )
+from cnn_transfer.images.locations import address_of, is_local
 from cnn_transfer.images.reasons import UnusableSetError, note_table, rejected_table
 
 UNLABELLED = "_unlabelled"
@@ -65,13 +65,14 @@ def list_folder(filesystem: Any, folder: str, follow_links: bool, name_pattern: 
     entries = walk_local(Path(folder), follow_links) if is_local(filesystem) else _walk_remote(filesystem, folder)
     found = sorted(entries, key=lambda entry: entry.parts)
     folders = sorted({entry.parts[0] for entry in found if len(entry.parts) > 1 and not entry.reason} - {UNLABELLED})
-    _check_open(found, folders, folder)
-    with_splits = _has_splits(folders, folder) if name_pattern is None else _has_splits(folders)
+    at = partial(_at, filesystem, folder)
+    _check_open(found, folders, at())
+    with_splits = _has_splits(folders, at()) if name_pattern is None else _has_splits(folders)
     if name_pattern is None:
         if with_splits:
-            _check_depth_below_splits(found, folder)
+            _check_depth_below_splits(found, at())
         else:
-            _check_depth(found, folders, folder)
+            _check_depth(found, folders, at)
     rows, files, rejected = [], [], []
     empty: dict[str, str] = {}
     for entry in found:
@@ -103,13 +104,13 @@ def list_folder(filesystem: Any, folder: str, follow_links: bool, name_pattern: 
         if name_pattern is not None:
             strays = [name for name, _, reason, _ in rejected if reason == "stray_file"]
             others = f"{len(strays):,} others, such as {strays[0]}" if strays else "no other"
-            raise UnusableSetError(f"No image in {folder} has a name that {name_pattern} matches. Found: {others}.")
+            raise UnusableSetError(f"No image in {at()} has a name that {name_pattern} matches. Found: {others}.")
         loose, tables = (_beside(found, suffixes) for suffixes in (SUFFIXES, TABLE_SUFFIXES))
         lie = f" lies in a class folder: {len(loose):,} lie beside each other, such as {loose[0]}" if loose else ""
-        by_table = f" If {tables[0]} says which class each is of, give {folder}/{tables[0]} instead." if tables else ""
+        by_table = f" If {tables[0]} says which class each is of, give {at(tables[0])} instead." if tables else ""
         raise UnusableSetError(
-            f"No image in {folder}{lie}. Expected one folder a class with image files in it, such as "
-            f"{folder}/cat/1.png.{by_table} "
+            f"No image in {at()}{lie}. Expected one folder a class with image files in it, such as "
+            f"{at('cat/1.png')}.{by_table} "
             "Where names tell the class instead, as in cat.1.png, say how: target_name_pattern='^([a-z]+)' (of a "
             "source: source_name_pattern)."
         )
@@ -136,7 +137,8 @@ def list_flat(filesystem: Any, folder: str, follow_links: bool) -> ImageListing:
     if not is_called_so and not any(map(_may_be_image, read_encoded(files[:MOST_LOOKED_INTO]))):
         others = f" Found: {len(files):,} others, such as {names[0]}." if files else ""
         raise UnusableSetError(
-            f"There is no image in {folder}. Expected image files in it, or in folders below it.{others}"
+            f"There is no image in {_at(filesystem, folder)}. Expected image files in it, or in folders below it."
+            f"{others}"
         )
     table = listing_table(pd.DataFrame({"id": names}))
     return ImageListing(table, partial(_read, tuple(files)), rejected=rejected_table(rejected))
@@ -203,6 +205,11 @@ def _has_splits(folders: list[str], folder: str | None = None) -> bool:
     return has_training and not others
 
 
+def _at(filesystem: Any, folder: str, *inside: str) -> str:
+    """How people name the folder, or something in it."""
+    return address_of(filesystem, "/".join([folder, *inside]) if folder else "".join(inside))
+
+
 def _check_open(found: list[_Entry], folders: list[str], folder: str) -> None:
     """See whether each split that is given can be looked into: another one would be drawn in its place.
 
@@ -220,7 +227,7 @@ def _check_open(found: list[_Entry], folders: list[str], folder: str) -> None:
         )
 
 
-def _check_depth(found: list[_Entry], folders: list[str], folder: str) -> None:
+def _check_depth(found: list[_Entry], folders: list[str], at: Callable[..., str]) -> None:
     """See whether the top folders are classes, and not what archives of sets put above them.
 
     Raises:
@@ -230,17 +237,17 @@ def _check_depth(found: list[_Entry], folders: list[str], folder: str) -> None:
     below = {entry.parts[0] for entry in found if len(entry.parts) > 2 and not entry.reason}
     if len(folders) == 1:
         tables = _beside(found, TABLE_SUFFIXES)
-        one = f"In {folder} is one folder only, {folders[0]}, and a classifier needs at least two classes."
+        one = f"In {at()} is one folder only, {folders[0]}, and a classifier needs at least two classes."
         if tables:
-            raise UnusableSetError(f"{one} If {tables[0]} says which they are, give {folder}/{tables[0]} instead.")
+            raise UnusableSetError(f"{one} If {tables[0]} says which they are, give {at(tables[0])} instead.")
         if below:
-            raise UnusableSetError(f"{one} If they are the folders in it, give {folder}/{folders[0]} instead.")
+            raise UnusableSetError(f"{one} If they are the folders in it, give {at(folders[0])} instead.")
     sides = {name: {split for word in re.split(r"[-_. ]", name) if (split := read_split(word))} for name in folders}
     told = set().union(*sides.values())
     are_splits = "training" in told and len(told) > 1 and all(len(words) == 1 for words in sides.values())
     if are_splits and below.issuperset(folders):
         raise UnusableSetError(
-            f"The folders {', '.join(folders)} of {folder} are called like splits, and have folders in them. Rename "
+            f"The folders {', '.join(folders)} of {at()} are called like splits, and have folders in them. Rename "
             "them to train, val and test, with the folders of the classes in each. If they are classes, say so: "
             "target_name_pattern='^([^/]+)/' (of a source: source_name_pattern)."
         )

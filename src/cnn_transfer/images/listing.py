@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ import fsspec
 import numpy as np
 import pandas as pd
 
+from cnn_transfer.images.locations import ARCHIVE, is_local, open_archive, open_location
 from cnn_transfer.images.reasons import UnusableSetError, note_table, rejected_table
 
 LISTING_COLUMNS = ["id", "label", "split", "group"]
@@ -44,7 +45,7 @@ SPLIT_NAMES = {
 TEXT_SUFFIXES = {".csv", ".tsv"}
 ARROW_SUFFIXES = {".arrow", ".feather"}
 TABLE_SUFFIXES = {*TEXT_SUFFIXES, ".parquet", *ARROW_SUFFIXES}
-TELLING_FACTS = ("size", "mtime", "LastModified", "ETag", "md5Hash")  # of a remote file, that change with its content
+TELLING_FACTS = ("size", "mtime", "LastModified", "ETag", "md5Hash", "CRC")  # change with a remote file's content
 SIDES = ("test", "validation", "training")  # who keeps a picture that is on several
 
 
@@ -157,11 +158,12 @@ def list_images(
     else:
         raise UnusableSetError(
             f"Images must be a folder of class folders or of tables, or a file {', '.join(sorted(TABLE_SUFFIXES))}. "
-            f"Received: {location}. Archives must be unpacked, and tables of other forms saved as CSV."
+            f"Received: {location}. Archives other than {ARCHIVE} must be unpacked, and tables of other forms saved as "
+            "CSV."
         )
     if listing.table["label"].isna().all():
         raise UnusableSetError(f"{location} lists no labelled image.")
-    return _named(listing, _name_of(path))
+    return _named(listing, _name_of(path or location))
 
 
 def list_unlabelled(
@@ -199,14 +201,14 @@ def list_unlabelled(
         if Path(path).suffix.lower() not in SUFFIXES and not is_image(filesystem.read_block(path, 0, 32)):
             raise UnusableSetError(
                 f"Images must be a folder, a table ({', '.join(sorted(TABLE_SUFFIXES))}) or an image. Received: "
-                f"{location}, which is none. Archives must be unpacked."
+                f"{location}, which is none. Archives other than {ARCHIVE} must be unpacked."
             )
         file = Path(path) if is_local(filesystem) else RemoteFile(filesystem, path)
         table = listing_table(pd.DataFrame({"id": [Path(path).name]}))
         listing = ImageListing(table, partial(_read_one, file))
     if listing.table.empty:
         raise UnusableSetError(f"There is no image in {location}: it lists none.")
-    return replace(listing, name=_name_of(path))
+    return replace(listing, name=_name_of(path or location))
 
 
 def is_there(filesystem: Any, path: str) -> bool:
@@ -222,7 +224,7 @@ def about_wildcards(location: str | Path) -> str:
     return told if "*" in str(location) else ""
 
 
-def _name_of(path: str) -> str:
+def _name_of(path: str | Path) -> str:
     """What a set is called, after its file, or its folder."""
     place = Path(path)
     return place.parent.name if "*" in place.name else place.stem
@@ -243,11 +245,34 @@ def _read_one(file: Encoded, rows: np.ndarray) -> Iterator[Encoded]:
 
 
 def _open_existing(location: str | Path, storage_options: Mapping[str, Any]) -> tuple[Any, str]:
-    filesystem, path = open_location(location, storage_options)
+    filesystem, path = open_images(location, storage_options)
     filesystem.invalidate_cache()  # fsspec remembers what it listed earlier in this process
     if not is_there(filesystem, path):
         raise FileNotFoundError(f"Images were expected at {location}, but nothing is there.{about_wildcards(location)}")
     return filesystem, path
+
+
+def open_images(location: str | Path, storage_options: Mapping[str, Any]) -> tuple[Any, str]:
+    """As `open_location`; but a `.zip` file is a folder, or the one in it in which all else lies.
+
+    Raises:
+        ModuleNotFoundError: When the file system needs a package that is not installed.
+        UnusableSetError: When there is no such kind of address, or the archive is damaged.
+    """
+    filesystem, path = open_location(location, storage_options)
+    if not path.lower().endswith(ARCHIVE) or not filesystem.isfile(path):
+        return filesystem, path
+    archive = open_archive(filesystem, path)
+    return archive, _only_folder(archive.find(""))
+
+
+def _only_folder(names: Iterable[str]) -> str:
+    """The folder that holds all that somebody packed, as in `archive.zip/flowers/…`; nothing where there is none."""
+    from cnn_transfer.images.folders import is_unwanted
+
+    tops = {name.partition("/")[:2] for name in names if not is_unwanted(name.partition("/")[0])}
+    top, slash = tops.pop() if len(tops) == 1 else ("", "")
+    return top if slash and not read_split(top) else ""
 
 
 def fingerprint_of(location: str | Path, storage_options: Mapping[str, Any], follow_links: bool = False) -> str | None:
@@ -269,7 +294,7 @@ def fingerprint_of(location: str | Path, storage_options: Mapping[str, Any], fol
     from cnn_transfer.images.folders import walk_local
     from cnn_transfer.images.tables import fitting_tables, holds_images, is_table
 
-    filesystem, path = open_location(location, storage_options)
+    filesystem, path = open_images(location, storage_options)
     filesystem.invalidate_cache()
     if fitting_tables(filesystem, path) or (is_table(filesystem, path) and not holds_images(filesystem, path)):
         return None
@@ -295,33 +320,6 @@ def _status(file: Any) -> list[str]:
     except OSError:
         return []
     return [str(value) for value in (status.st_size, status.st_mtime_ns, status.st_ctime_ns)]
-
-
-def open_location(location: str | Path, storage_options: Mapping[str, Any]) -> tuple[Any, str]:
-    """The file system of an address and the path in it; a local path becomes absolute.
-
-    Raises:
-        ModuleNotFoundError: When the file system needs a package that is not installed.
-        UnusableSetError: When there is no such kind of address.
-    """
-    try:
-        filesystem, path = fsspec.core.url_to_fs(str(location), **storage_options)
-    except ImportError as error:
-        raise ModuleNotFoundError(
-            f"{location} needs a package that is not installed ({error}). For s3:// install the extra: "
-            "pip install 'cnn-transfer[s3]'."
-        ) from error
-    except ValueError as error:
-        raise UnusableSetError(
-            f"{location} must be a path, or an address of a kind that fsspec knows, such as s3://bucket/folder. "
-            f"{error}."
-        ) from error
-    return filesystem, path.rstrip("/")
-
-
-def is_local(filesystem: fsspec.AbstractFileSystem) -> bool:
-    """Whether paths of this file system are paths of this machine."""
-    return "file" in np.atleast_1d(filesystem.protocol)
 
 
 def rank_sides(splits: pd.Series) -> pd.Series:

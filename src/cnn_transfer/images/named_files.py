@@ -20,7 +20,8 @@ import numpy as np
 import pandas as pd
 
 from cnn_transfer.images.decoding import SUFFIXES
-from cnn_transfer.images.listing import Encoded, RemoteFile, is_local, open_location
+from cnn_transfer.images.listing import Encoded, RemoteFile
+from cnn_transfer.images.locations import is_local, open_location
 from cnn_transfer.images.reasons import UnusableSetError
 
 MOST_LOOKED_FOR = 20  # files of which a remedy is made when none is there

@@ -19,7 +19,8 @@ import pandas as pd
 
 from cnn_transfer.images.decoding import SUFFIXES
 from cnn_transfer.images.folders import is_unwanted
-from cnn_transfer.images.listing import ARROW_SUFFIXES, Encoded, ImageListing, is_local, read_split
+from cnn_transfer.images.listing import ARROW_SUFFIXES, Encoded, ImageListing, read_split
+from cnn_transfer.images.locations import is_local
 from cnn_transfer.images.reasons import UnusableSetError, rejected_table
 from cnn_transfer.images.tables import (
     as_attributes,

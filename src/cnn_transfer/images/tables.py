@@ -36,11 +36,11 @@ from cnn_transfer.images.listing import (
     UNUSED,
     Encoded,
     ImageListing,
-    is_local,
     listing_table,
     rank_sides,
     read_split,
 )
+from cnn_transfer.images.locations import is_local
 from cnn_transfer.images.named_files import find_files, open_files
 from cnn_transfer.images.reasons import UnusableSetError, rejected_table
 from cnn_transfer.parameters import did_you_mean

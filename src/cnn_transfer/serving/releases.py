@@ -24,7 +24,7 @@ import numpy as np
 from cnn_transfer.exporting.published import PublishedRelease, complete_releases, content_of
 from cnn_transfer.exporting.release import EXPORTS, FORM
 from cnn_transfer.images import ImageFormat, open_location
-from cnn_transfer.images.listing import is_local
+from cnn_transfer.images.locations import is_local
 from cnn_transfer.prediction import RUNTIMES, Predictor
 from cnn_transfer.serving.metrics import Metrics
 from cnn_transfer.serving.settings import Settings
