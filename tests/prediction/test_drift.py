@@ -258,6 +258,12 @@ def test_statement_says_what_was_and_is_and_how_many_images_are_otherwise(judge,
     assert re.search(words, report["statement"])
 
 
+@pytest.mark.parametrize(("others", "said"), [(0, r"a \(100%\);"), (1, r"a \(> 99%\), b \(< 1%\);")])
+def test_only_classes_that_were_predicted_are_said_to_be(judge, others, said):
+    report = judge(draw_predictions(1000, 1, predicted=np.repeat(["a", "b"], [1000 - others, others])))
+    assert re.search(f"Classes predicted: {said} among", report["statement"])
+
+
 def test_nearly_all_images_are_not_said_to_be_all(judge):
     report = judge(draw_predictions(1000, 1, brightness=np.repeat([0.0, 1.0], [997, 3])))
     assert "nearly all of the new images are otherwise" in report["statement"]
@@ -265,7 +271,7 @@ def test_nearly_all_images_are_not_said_to_be_all(judge):
 
 def test_statement_on_classes_says_that_validation_images_may_be_balanced(judge):
     report = judge(draw_predictions(200, 1, predicted=np.resize(list("aab"), 200)))
-    assert "Classes predicted: a (67%), b (33%), c (0%); among the validation images " in report["statement"]
+    assert "Classes predicted: a (67%), b (33%); among the validation images " in report["statement"]
     assert "often hold all classes equally by design" in report["statement"]
 
 

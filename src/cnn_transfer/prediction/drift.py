@@ -35,6 +35,7 @@ import pandas as pd
 import scipy
 
 from cnn_transfer.evaluation.predictions import LEFT_OUT_IMAGES, VALIDATION_IMAGES
+from cnn_transfer.evaluation.probabilities import whole_percent
 from cnn_transfer.prediction.drift_counts import IMAGE_FIGURES, DriftCounts
 from cnn_transfer.prediction.facts import PredictorFacts
 from cnn_transfer.prediction.references import References
@@ -175,8 +176,9 @@ def _shares(known: np.ndarray, new: np.ndarray) -> dict[str, list[float] | None]
 
 def _commonest(classes: Mapping[str, int]) -> str | None:
     images = sum(classes.values())
-    common = sorted(classes, key=lambda name: -classes[name])[:SHOWN_CLASSES]
-    return ", ".join(f"{name} ({classes[name] / images:.0%})" for name in common) if images else None
+    common = sorted(filter(classes.get, classes), key=lambda name: -classes[name])[:SHOWN_CLASSES]
+    shares = {name: whole_percent(classes[name] / images) if len(common) > 1 else "100%" for name in common}
+    return ", ".join(f"{name} ({share})" for name, share in shares.items()) or None
 
 
 def _compare(sample: _Sample, confidence: float) -> _Comparison:
