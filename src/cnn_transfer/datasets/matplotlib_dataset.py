@@ -1,22 +1,67 @@
 """Figures, as a PNG to look at and an SVG for pages.
 
-It is imported where a catalog names it, and not by the package: commands that only look must not pay for matplotlib.
+Kedro's MatplotlibDataset imports `matplotlib.pyplot` with its module, which nobody here draws with and which every run
+would pay for, also one that draws nothing anew.
 """
 
 from __future__ import annotations
 
+import base64
 from pathlib import PurePosixPath
+from typing import Any
 
-from kedro_datasets import matplotlib
+from kedro.io import AbstractVersionedDataset, Version
 from kedro_datasets._typing import ImagePreview
 
 from cnn_transfer.datasets.atomic import AtomicSave
-from cnn_transfer.datasets.versions import remove, write_whole
+from cnn_transfer.datasets.versions import open_path, remove, write_whole
 from cnn_transfer.evaluation import Figure, as_svg
 
 
-class MatplotlibDataset(AtomicSave, matplotlib.MatplotlibDataset):
-    """Kedro's matplotlib dataset, written atomically: a PNG to look at, and beside it an SVG for pages, which loads."""
+class _FigureFile(AbstractVersionedDataset[Figure, str]):
+    def __init__(
+        self,
+        filepath: str,
+        version: Version | None = None,
+        credentials: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        self._fs, path = open_path(filepath, version, credentials)
+        self.metadata = metadata
+        super().__init__(path, version, self._fs.exists, self._fs.glob)
+
+    def load(self) -> str:
+        return str(self._fs.cat_file(self._vector(self._get_load_path())).decode())
+
+    def save(self, data: Figure) -> None:
+        data.savefig(self._get_save_path(), format="png")  # a local path, which AtomicSave gives
+
+    def preview(self) -> ImagePreview:
+        """The PNG, for kedro-viz; None where no run has made it (see `atomic`)."""
+        if not self.exists():
+            return None
+        return ImagePreview(base64.b64encode(self._fs.cat_file(str(self._get_load_path()))).decode())
+
+    def _exists(self) -> bool:
+        return bool(self._fs.exists(str(self._get_load_path())))
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._filepath, "version": self._version}
+
+    @staticmethod
+    def _vector(path: PurePosixPath) -> str:
+        return str(path.with_suffix(".svg"))
+
+
+class MatplotlibDataset(AtomicSave, _FigureFile):
+    """A figure of matplotlib, written atomically: a PNG to look at, and beside it an SVG for pages, which loads.
+
+    Args:
+        filepath: Any fsspec address that ends in `.png`.
+        version: Kedro's version.
+        credentials: For the file system.
+        metadata: For Kedro's plugins.
+    """
 
     def save(self, data: Figure) -> None:
         vector = self._vector(self._get_save_path())
@@ -27,14 +72,3 @@ class MatplotlibDataset(AtomicSave, matplotlib.MatplotlibDataset):
         except BaseException:
             remove(self._fs, vector)
             raise
-
-    def load(self) -> str:
-        return str(self._fs.cat_file(self._vector(self._get_load_path())).decode())
-
-    def preview(self) -> ImagePreview:
-        """The PNG, for kedro-viz; None where no run has made it (see `atomic`)."""
-        return super().preview() if self.exists() else None
-
-    @staticmethod
-    def _vector(path: PurePosixPath) -> str:
-        return str(path.with_suffix(".svg"))
