@@ -1,13 +1,18 @@
 """A release is a predictor's folder that each runtime opens, and holds nothing that failed."""
 
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from cnn_transfer.exporting import FORMATS, Release, ToleranceError, WorseReleaseError, write_release
 from cnn_transfer.prediction import Predictor
 
+DOCS = (Path(__file__).parents[2] / "docs/export.md").read_text(encoding="utf-8")
 ENTRIES = tuple({"name": name, "file": known.file, "passed": True} for name, known in FORMATS.items())
 
 
@@ -31,6 +36,23 @@ def test_says_what_it_holds(folder, predictor, first_release):
     assert (folder / "README.md").read_text() == predictor.card
     last = max(folder.rglob("*"), key=lambda path: path.stat().st_mtime_ns if path.is_file() else 0)
     assert last.name == "exports.json"
+
+
+def test_program_of_the_docs_sees_what_the_predictor_sees(folder, class_folder, tmp_path, monkeypatch):
+    """The one without this package, on a picture that a camera held upright has turned."""
+    [program] = re.findall(r"```python\n(import json.*?)```", DOCS, re.DOTALL)
+    (tmp_path / "release").symlink_to(folder)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a row becomes a column
+    with Image.open(class_folder / "row" / "000.png") as image:
+        image.save(tmp_path / "photo.png", exif=exif)
+    monkeypatch.chdir(tmp_path)
+    found = {}
+    exec(program, found)
+    [expected] = Predictor.load(folder, "onnx")([tmp_path / "photo.png"]).to_dict("records")
+    probabilities = [expected[f"probability_{name}"] for name in ("blob", "column", "diagonal", "row")]
+    np.testing.assert_allclose(found["probabilities"][0], probabilities, atol=1e-6)
+    assert expected["predicted"] == "column"
 
 
 def test_failed_export_is_never_part_of_it(predictor, exported, first_release):
