@@ -29,6 +29,25 @@ def folder(predictor, exported, tmp_path_factory):
     return folder
 
 
+COMPUTES = """
+import sys
+from pathlib import Path
+import numpy as np
+from cnn_transfer.prediction import open_runtime
+
+pixels = np.load(sys.argv[3])
+open_runtime(Path(sys.argv[1]), sys.argv[2])(pixels)
+"""
+
+
+@pytest.mark.parametrize("name", ["onnx", "litert", "litert_int8"])
+def test_runtime_writes_nothing_to_the_terminal(folder, name, shapes, tmp_path):
+    np.save(tmp_path / "pixels.npy", shapes.pixels(np.arange(3)))
+    command = [sys.executable, "-c", COMPUTES, folder, name, tmp_path / "pixels.npy"]
+    result = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
 @pytest.mark.parametrize("name", RUNTIMES)
 def test_runtime_gives_the_same_from_several_threads(folder, name, shapes):
     runtime = open_runtime(folder, name, threads=1)

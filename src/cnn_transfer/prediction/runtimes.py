@@ -116,9 +116,11 @@ class LiteRTRuntime:
     def __init__(self, path: Path, threads: int | None = None) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
-        with without_native_notes():  # which delegate it makes
+        with without_native_notes():  # which delegate it makes, the first time with the first image
             self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
             self._runner: Any = self._interpreter.get_signature_runner()
+            pixels = self._runner.get_input_details()["pixels"]
+            self._runner(pixels=np.zeros(pixels["shape"], pixels["dtype"]))
         self._lock = threading.Lock()  # an interpreter has one set of buffers
 
     def __call__(self, pixels: np.ndarray) -> Outputs:
