@@ -57,6 +57,22 @@ def test_no_more_is_timed_than_time_allows(monkeypatch):
     assert len(calls) == 5 + 2 * 2  # each first once untimed
 
 
+def test_batches_of_large_images_are_not_timed(
+    predictor, exported, training_pixels, parity, first_release, monkeypatch
+):
+    """They would take several gigabytes, and are no faster."""
+    machine = {"cores": 2, "cpu": "a processor"}
+    for limit, known, said in ((32, [32], "images/s, batch 32 |"), (31, [], "images/s |")):
+        monkeypatch.setattr(timing, "MOST_BATCH_BYTES", limit * training_pixels[0].nbytes)
+        found = time_exports(predictor, exported, training_pixels, calls=1, batches=1, threads=1)
+        assert [size for size in (32, 256) if found[0][f"images_per_second_{size}"] is not None] == known
+        table = export_table(parity, found)
+        card = card_of_release("# Shapes", table, (28, 28, 1), machine, first_release)
+        assert said in card
+        assert ("| not measured |" in card) == (not known)
+        assert isinstance(draw_exports(table, 0.01), Figure)
+
+
 def test_exports_are_at_least_twice_as_fast_as_predict_with_one_image(speed):
     times = {entry["name"]: entry["times_predict"] for entry in speed}
     assert max(times["onnx"], times["litert_int8"]) > 2
@@ -102,4 +118,5 @@ def test_card_says_how_files_compare(table, first_release):
         assert f"| `{known.file}` |" in card
         assert f"- `{known.file}`: " in card
     assert "2 cores of\na processor" in card
+    assert "| images/s, batch 256 |" in card
     assert "Compared on 100 images, 80 of them validation images" in card

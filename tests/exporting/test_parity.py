@@ -13,6 +13,8 @@ from cnn_transfer.exporting import (
     images_to_compare,
     parity,
 )
+from cnn_transfer.images import images_a_batch
+from cnn_transfer.prediction import Outputs
 
 TOLERANCES = {"saved_model": 1e-4, "onnx": 1e-4, "litert": 1e-3}
 
@@ -38,7 +40,7 @@ def judged(monkeypatch, predictor, exported, compared, wrong, loss=0.01, name="l
         probabilities[places] = np.roll(probabilities[places], 1, axis=1)
         return outputs._replace(probabilities=probabilities)
 
-    assert len(whole.probabilities) <= parity.CHUNK
+    assert len(whole.probabilities) <= images_a_batch(compared.pixels.shape[1:])
     monkeypatch.setattr(parity, "open_runtime", lambda folder, wanted, threads=None: spoilt)
     files = {"model_int8.tflite": exported["model_int8.tflite"]}
     (entry,) = compare(predictor, files, compared, TOLERANCES, loss, 0.95)
@@ -173,3 +175,16 @@ def test_calibration_uses_training_images_only(shapes, shape_splits):
     assert len(pixels) == 30
     training = shapes.pixels(shapes.rows(shape_splits, "training"))
     assert {part.tobytes() for part in pixels} <= {part.tobytes() for part in training}
+
+
+def test_large_images_are_computed_few_at_once():
+    """All runtimes are open meanwhile, and each keeps the memory of its largest batch."""
+    sizes = []
+
+    def runtime(pixels):
+        sizes.append(len(pixels))
+        return Outputs(*(pixels[:, :1, 0, 0].astype(np.float32),) * 3)
+
+    pixels = np.arange(25, dtype=np.uint8)[:, None, None, None] + np.zeros((25, 224, 224, 3), np.uint8)
+    assert parity._compute(runtime, pixels).logits.ravel().tolist() == list(range(25))
+    assert sizes == [10, 10, 5]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from cnn_transfer.exporting.speed import CALL
+from cnn_transfer.exporting.speed import BATCHES, CALL
 
 USE = """
 ## Exports
@@ -22,7 +22,7 @@ from cnn_transfer.prediction import Predictor
 table = Predictor.load("FOLDER OF THIS CARD", runtime="onnx")("photos")
 ```
 
-| file | runtime | size | one image (95th percentile) | images/s, batch 256 | same class as Keras | largest difference of logits | accuracy |
+| file | runtime | size | one image (95th percentile) | images/s{batch} | same class as Keras | largest difference of logits | accuracy |
 |---|---|---|---|---|---|---|---|
 {rows}
 
@@ -64,9 +64,12 @@ def card_of_release(
     """
     exports = table[table["passed"].notna()]
     latency = table.set_index("name")["latency_ms"]
+    timed = [size for size in BATCHES if exports[f"images_per_second_{size}"].notna().all()]
+    batch = max(timed, default=None)  # none of large images
     section = USE.format(
         shape=", ".join(map(str, image_shape)),
-        rows="\n".join(_row(row) for row in exports.to_dict("records")),
+        batch=f", batch {batch}" if batch else "",
+        rows="\n".join(_row(row, batch) for row in exports.to_dict("records")),
         images=f"{exports['images'].max():,}",
         validation=f"{exports['validation_images'].max():,}",
         predict=latency.iloc[0],
@@ -80,7 +83,7 @@ def card_of_release(
     return f"{card.rstrip()}\n{section}{compared.rstrip()}\n"
 
 
-def _row(row: Mapping[Any, Any]) -> str:
+def _row(row: Mapping[Any, Any], batch: int | None) -> str:
     accuracy = (
         "not measured" if pd.isna(row["accuracy"]) else f"{row['accuracy']:.1%} (Keras {row['keras_accuracy']:.1%})"
     )
@@ -89,7 +92,7 @@ def _row(row: Mapping[Any, Any]) -> str:
         PROGRAMS[row["name"]],
         f"{row['megabytes']:.2f} MB",
         f"{row['latency_ms']:.2f} ms ({row['latency_p95_ms']:.2f})",
-        f"{row['images_per_second_256']:,.0f}",
+        f"{row[f'images_per_second_{batch}']:,.0f}" if batch else "not measured",
         f"{row['agreement']:.2%}",
         f"{row['logits_difference']:.1e}",
         accuracy,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnn_transfer.images import images_a_batch
 from cnn_transfer.parameters import did_you_mean
 from cnn_transfer.prediction import RUNTIMES, Predictor
 from cnn_transfer.prediction.native_notes import without_native_notes
@@ -24,7 +25,6 @@ from cnn_transfer.prediction.runtimes import KerasRuntime, LiteRTInt8Runtime
 if TYPE_CHECKING:
     import keras
 
-CHUNK = 256  # images computed at once
 Files = Mapping[str, bytes]  # content by path, relative to a predictor's folder
 Write = Callable[["keras.Model", Path, np.ndarray], None]
 
@@ -106,7 +106,8 @@ def _with_bias(network: keras.Model, shift: np.ndarray) -> keras.Model:
 
 
 def _parts(pixels: np.ndarray) -> list[np.ndarray]:
-    return [pixels[start : start + CHUNK] for start in range(0, len(pixels), CHUNK)]
+    step = images_a_batch(pixels.shape[1:])
+    return [pixels[start : start + step] for start in range(0, len(pixels), step)]
 
 
 def _write_litert(network: keras.Model, path: Path, **settings: Any) -> None:

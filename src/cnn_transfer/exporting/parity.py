@@ -23,11 +23,9 @@ from cnn_transfer.evaluation.intervals import proportion_interval
 from cnn_transfer.evaluation.verdict import paired_difference
 from cnn_transfer.exporting.conversion import FORMATS, Files
 from cnn_transfer.exporting.release import write_files
-from cnn_transfer.images import ImageSet
+from cnn_transfer.images import ImageSet, images_a_batch
 from cnn_transfer.images.listing import hash_ranks
 from cnn_transfer.prediction import Outputs, Predictor, Runtime, open_runtime
-
-CHUNK = 256  # images computed at once
 
 
 @dataclass(frozen=True)
@@ -205,7 +203,8 @@ def _within_accuracy(figures: Mapping[str, Any], tolerance: float) -> dict[str, 
 
 
 def _compute(runtime: Runtime, pixels: np.ndarray) -> Outputs:
-    parts = [runtime(pixels[start : start + CHUNK]) for start in range(0, len(pixels), CHUNK)]
+    step = images_a_batch(pixels.shape[1:])  # all runtimes are open, and each keeps the memory of its largest batch
+    parts = [runtime(pixels[start : start + step]) for start in range(0, len(pixels), step)]
     return Outputs(*map(np.concatenate, zip(*parts, strict=True)))
 
 

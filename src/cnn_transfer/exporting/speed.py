@@ -22,6 +22,9 @@ from cnn_transfer.prediction import Predictor
 
 PREDICT, CALL = "keras predict", "keras call"
 BATCHES = (32, 256)
+# Of pixels in a batch, 256 images of 96 px or 32 of 224: every runtime keeps the memory of its largest batch, with 256
+# photographs 10 GB in all (EfficientNet-Lite2).
+MOST_BATCH_BYTES = 7 * 2**20
 MOST_SECONDS = 30.0  # of one size: a batch of photographs takes a minute
 Compute = Callable[[np.ndarray], Any]
 
@@ -36,13 +39,13 @@ def time_exports(
         files: Its exports.
         pixels: (n, height, width, channels) uint8 of real images, repeated where they do not fill a batch.
         calls: With one image each, at least 1; fewer where they take more than `MOST_SECONDS`.
-        batches: Of each size, likewise.
+        batches: Of each size, likewise; none of a size of more than `MOST_BATCH_BYTES`.
         threads: That each runtime may use; TensorFlow has its own number.
 
     Returns:
         One entry each, in words of JSON: `name`, `megabytes`, `latency_ms` and `latency_p95_ms` of one image (median
-        and 95th percentile), `images_per_second_32` and `_256` (median of the batches), `times_predict` and
-        `times_call` (how many times faster than Keras at one image).
+        and 95th percentile), `images_per_second_32` and `_256` (median of the batches; None where there
+        are none), `times_predict` and `times_call` (how many times faster than Keras at one image).
     """
     network = predictor.runtime.network  # type: ignore[attr-defined]
     with opened(files, threads) as runtimes:
@@ -52,16 +55,20 @@ def time_exports(
             **runtimes,
         }
         alone = _seconds(computing, _parts(pixels, 1, calls))
-        together = {size: _seconds(computing, _parts(pixels, size, batches)) for size in BATCHES}
+        sizes = [size for size in BATCHES if size * pixels[0].nbytes <= MOST_BATCH_BYTES]
+        together = {size: _seconds(computing, _parts(pixels, size, batches)) for size in sizes}
     medians = {name: float(np.median(seconds)) for name, seconds in alone.items()}
-    sizes = {PREDICT: _keras_bytes(network), CALL: _keras_bytes(network), **_bytes(files)}
+    weights = {PREDICT: _keras_bytes(network), CALL: _keras_bytes(network), **_bytes(files)}
     return [
         {
             "name": name,
-            "megabytes": sizes[name] / 1e6,
+            "megabytes": weights[name] / 1e6,
             "latency_ms": 1e3 * medians[name],
             "latency_p95_ms": 1e3 * float(np.quantile(alone[name], 0.95)),
-            **{f"images_per_second_{size}": size / float(np.median(together[size][name])) for size in BATCHES},
+            **{
+                f"images_per_second_{size}": size / float(np.median(together[size][name])) if size in together else None
+                for size in BATCHES
+            },
             "times_predict": medians[PREDICT] / medians[name],
             "times_call": medians[CALL] / medians[name],
         }

@@ -7,6 +7,9 @@ from typing import Any
 
 import pandas as pd
 
+from cnn_transfer.exporting.speed import BATCHES
+
+RATES = tuple(f"images_per_second_{size}" for size in BATCHES)
 Entries = Sequence[Mapping[str, Any]]
 
 
@@ -20,7 +23,7 @@ def export_table(parity: Entries, speed: Entries) -> pd.DataFrame:
     compared = pd.DataFrame(list(parity))
     table = pd.DataFrame(list(speed)).merge(compared, on="name", how="left")
     return table.astype({"passed": "boolean", "shown": "boolean"}).astype(
-        dict.fromkeys(("images", "validation_images", "changed"), "Int64")
+        dict.fromkeys(("images", "validation_images", "changed"), "Int64") | dict.fromkeys(RATES, float)
     )
 
 
