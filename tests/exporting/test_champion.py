@@ -118,6 +118,16 @@ def test_many_lost_classes_are_named_in_part(compare):
     assert found["statement"].endswith("100.0% before) and 2 more.")
 
 
+def test_that_a_release_answers_nothing_any_more_is_said(compare, predictor, older):
+    promising, mute = (predictor.facts.model_copy(update={"threshold": known}) for known in (0.5, None))
+    said = "IT ANSWERS NO IMAGE"
+    for table in (judged((80, 1, 1, 2)), judged((0, 0, 0, 0))):  # with and without images to compare on
+        for now, before, expected in ((mute, promising, True), (mute, mute, False), (promising, mute, False)):
+            champion = Champion("the last", replace(older, facts=before))
+            found, _ = compare(table, challenger=replace(predictor, facts=now), champion=champion)
+            assert (said in found["statement"]) is expected
+
+
 @pytest.mark.parametrize(
     ("refuse", "most_loss", "counts", "passed"),
     [

@@ -222,6 +222,8 @@ def _statement(challenger: Predictor, champion: Champion, figures: Mapping[str, 
         return f"The network is that of the release before, {champion.version}."
     gone = figures["gone_classes"]
     lost = f" GONE {'CLASSES' if len(gone) > 1 else 'CLASS'}: {_named(gone)}." if gone else ""
+    if challenger.facts.threshold is None and champion.predictor.facts.threshold is not None:
+        lost += " IT ANSWERS NO IMAGE: no confidence is known above which enough are right, as one was before."
     if not figures["images"]:
         return (
             f"Not compared with the release before, {champion.version}: there is no test image that it has not seen "
