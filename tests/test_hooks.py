@@ -282,3 +282,19 @@ def test_a_file_system_that_cannot_be_asked_is_named(monkeypatch):
     monkeypatch.setattr("cnn_transfer.datasets.raw_images_dataset.open_location", refuse)
     told = CheckHooks()._missing("source_raw_images", raw_images())
     assert told == "source_raw_images: /p/set cannot be looked at: Unable to locate credentials"
+
+
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        ({"type": "json.JSONDataset", "filepaht": "x"}, "Dataset 'summary' must only contain arguments valid for"),
+        ({"type": "json.JSOMDataset", "filepath": "x"}, "'JSOMDataset' not found in 'json'"),
+    ],
+)
+def test_an_entry_of_the_catalog_that_cannot_be_made_stops_the_run_with_its_name(entry, told, whole_parameters):
+    hooks = CheckHooks()
+    hooks._parameters = whole_parameters
+    graph = Pipeline([Node(double, "x", "summary", name="do", namespace="evaluate")])
+    with pytest.raises(click.ClickException, match="The catalog cannot be used; nothing was run") as refused:
+        hooks.before_pipeline_run(graph, DataCatalog.from_config({"summary": entry}))
+    assert told in refused.value.message

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 from copy import deepcopy
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import click
 from kedro.config import MissingConfigException, OmegaConfigLoader
-from omegaconf.errors import InterpolationResolutionError
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
+from yaml import MarkedYAMLError, YAMLError
 
 from cnn_transfer.parameters import did_you_mean
 
 PATTERN = set("*?[")  # `]` alone is a character like others
+FORMS = {".yml", ".yaml", ".json"}  # of the files that Kedro reads
 
 
 def environment(name: str, otherwise: str | None = None) -> str:
@@ -64,8 +68,29 @@ def _check_environment(conf_source: str, env: str | None) -> None:
     )
 
 
+def unreadable(file: Path, shown: bool) -> str | None:
+    """What is wrong with a file, and where; None: it can be read.
+
+    Args:
+        file: Of configuration.
+        shown: Whether words from the file may be told.
+    """
+    try:
+        read = OmegaConf.load(StringIO(file.read_text("utf-8")))
+    except UnicodeDecodeError:
+        return f"{file} cannot be read: it is not in UTF-8. Save it as that."
+    except YAMLError as error:
+        mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
+        where = f" at line {mark.line + 1}, character {mark.column + 1}" if mark else ""
+        what = f" ({getattr(error, 'problem', None) or error})" if shown else ""
+        return f"{file} cannot be read: it is no YAML{where}{what}."
+    if not isinstance(read, DictConfig):
+        return f"{file} cannot be used: it holds a list, and names with values were expected (name: value)."
+    return None
+
+
 class ConfigLoader(OmegaConfigLoader):
-    """Kedro's, which also knows the store; a variable that is not set is a message, not a traceback.
+    """Kedro's, which also knows the store; what cannot be read, or is not set, is a message, not a traceback.
 
     Files are read once: Kedro asks for the parameters several times a run, each of which takes a tenth of a second.
     """
@@ -76,15 +101,37 @@ class ConfigLoader(OmegaConfigLoader):
         _check_environment(conf_source, env)
         if env is None and Path(conf_source).is_dir() and not (Path(conf_source) / "local").is_dir():
             env = settings.get("base_env")  # a folder of one's own (--conf-source) may have no local
-        try:
-            super().__init__(conf_source, env=env, **settings)  # reads globals.yml
-        except InterpolationResolutionError as error:
-            raise click.ClickException(str(error).splitlines()[0]) from error
+        super().__init__(conf_source, env=env, **settings)  # reads globals.yml
 
     def __getitem__(self, key: str) -> dict[str, Any]:
+        """Of one kind, from all files.
+
+        Raises:
+            ClickException: When a file cannot be read, or a value refers to what is not there.
+        """
         if key not in self._known:
-            self._known[key] = super().__getitem__(key)
+            try:
+                self._known[key] = super().__getitem__(key)
+            except (MissingConfigException, click.ClickException):
+                raise
+            except Exception as error:
+                if told := self._told(key, error):
+                    raise click.ClickException(told) from error
+                raise
         return deepcopy(self._known[key])
+
+    def _told(self, key: str, error: Exception) -> str | None:
+        """What to tell of an error of Kedro's, which names the file only where its form is no YAML."""
+        folders = {self.base_env: None, self.env or self.default_run_env: None}
+        for folder in (Path(self.conf_source) / name for name in folders):
+            files = {file for pattern in self.config_patterns.get(key, ()) for file in folder.glob(pattern)}
+            for file in sorted(file for file in files if file.suffix in FORMS and file.is_file()):
+                if told := unreadable(file, shown=key != "credentials"):
+                    return f"{told} Nothing was run."
+        if not isinstance(error, OmegaConfBaseException):
+            return None
+        what = str(error).splitlines()[0]
+        return f"{error.full_key or 'A value'} cannot be read from {key}; nothing was run. {what}"
 
     def __setitem__(self, key: str, value: Any) -> None:
         self._known.pop(key, None)

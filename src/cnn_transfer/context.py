@@ -10,7 +10,7 @@ from typing import Any
 import click
 from kedro.framework.context import KedroContext
 from kedro.framework.session import KedroSession
-from kedro.io import CatalogProtocol, DataCatalog
+from kedro.io import CatalogProtocol, DataCatalog, DatasetError
 from kedro.runner import AbstractRunner, SequentialRunner
 
 from cnn_transfer.datasets import RawImagesDataset
@@ -42,6 +42,9 @@ class RunContext(KedroContext):
             catalog_class: Kedro's.
             save_version: Kedro's timestamp, when a run begins.
             load_versions: Versions that the command line asks for, which are loaded as they are.
+
+        Raises:
+            ClickException: When an entry cannot be used, or a version is asked for of what is no entry.
         """
         run_id = given_run_id(self._runtime_params) or save_version
         entries = self.config_loader["catalog"]
@@ -54,7 +57,10 @@ class RunContext(KedroContext):
         if run_id is not None:
             versioned = [name for name, entry in entries.items() if isinstance(entry, dict) and entry.get("versioned")]
             load_versions = dict.fromkeys(versioned, run_id) | (load_versions or {})
-        return super()._get_catalog(catalog_class, run_id, load_versions)
+        try:
+            return super()._get_catalog(catalog_class, run_id, load_versions)
+        except DatasetError as error:
+            raise click.ClickException(f"The catalog cannot be used; nothing was run. {error}".strip()) from error
 
 
 class RunSession(KedroSession):

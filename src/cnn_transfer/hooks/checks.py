@@ -87,6 +87,11 @@ class CheckHooks:
             parse_run_parameters(self._parameters, stages)
         except ParameterError as error:
             raise click.ClickException(f"Wrong parameters; nothing was run.\n{error}") from error
+        for name in sorted({*pipeline.datasets(), "source_raw_images", "target_raw_images"}):
+            try:
+                catalog.get(name)  # makes it
+            except DatasetError as error:
+                raise click.ClickException(f"The catalog cannot be used; nothing was run. {error}".strip()) from error
         unread = [text for role in ("source", "target") if (text := self._unread(role, catalog))]
         if "pretrain_source" in stages and (text := self._enlarged(catalog)):
             unread.append(text)
