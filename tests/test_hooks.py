@@ -298,3 +298,24 @@ def test_an_entry_of_the_catalog_that_cannot_be_made_stops_the_run_with_its_name
     with pytest.raises(click.ClickException, match="The catalog cannot be used; nothing was run") as refused:
         hooks.before_pipeline_run(graph, DataCatalog.from_config({"summary": entry}))
     assert told in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        (
+            "target_raw_image",
+            "The entry target_raw_image of the catalog is used by no pipeline. Did you mean target_raw_",
+        ),
+        ("weather_of_the_day", ""),  # of somebody's own
+        ("target_raw_images", ""),
+    ],
+)
+def test_an_entry_of_the_catalog_with_a_mistyped_name_is_told(entry, told, whole_parameters, caplog):
+    hooks = CheckHooks()
+    hooks._parameters = whole_parameters
+    hooks.after_catalog_created({entry: {}, "summary": {}})
+    catalog = DataCatalog({name: MemoryDataset(1) for name in ("x", "source_raw_images", "target_raw_images")})
+    hooks.before_pipeline_run(Pipeline([Node(double, "x", "made", name="do", namespace="evaluate")]), catalog)
+    assert ("is used by no pipeline" in caplog.text) == bool(told)
+    assert told in caplog.text

@@ -27,7 +27,8 @@ from cnn_transfer.datasets import (
 from cnn_transfer.datasets.store import StoreError, check_store, configure_store
 from cnn_transfer.hooks.take_over import take_over_inputs
 from cnn_transfer.images import about_wildcards
-from cnn_transfer.parameters import ParameterError
+from cnn_transfer.parameters import ParameterError, did_you_mean
+from cnn_transfer.pipeline_registry import register_pipelines
 from cnn_transfer.run_identity import AS_A_NUMBER, given_run_id
 from cnn_transfer.run_parameters import parse_run_parameters
 from cnn_transfer.runner import run_records
@@ -59,6 +60,7 @@ class CheckHooks:
         self._command_line: dict[str, Any] = {}
         self._project = Path()
         self._run_is_given = False
+        self._entries: frozenset[str] = frozenset()
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
@@ -80,6 +82,11 @@ class CheckHooks:
             raise click.ClickException(str(error)) from error
 
     @hook_impl
+    def after_catalog_created(self, conf_catalog: dict[str, Any]) -> None:
+        """Keep the names of its entries."""
+        self._entries = frozenset(conf_catalog)
+
+    @hook_impl
     def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Check all parameters, whatever part of the graph runs, and that what the run reads is there."""
         stages = {stage_of(node) for node in pipeline.nodes}
@@ -87,6 +94,7 @@ class CheckHooks:
             parse_run_parameters(self._parameters, stages)
         except ParameterError as error:
             raise click.ClickException(f"Wrong parameters; nothing was run.\n{error}") from error
+        self._tell_what_is_mistyped()
         for name in sorted({*pipeline.datasets(), "source_raw_images", "target_raw_images"}):
             try:
                 catalog.get(name)  # makes it
@@ -118,6 +126,13 @@ class CheckHooks:
         if not self._run_is_given:
             self._tell_what_is_not_read(pipeline)
             take_over_inputs(pipeline, catalog)
+
+    def _tell_what_is_mistyped(self) -> None:
+        """Warn of entries of the catalog whose names are nearly those of others, and which no pipeline uses."""
+        known = set[str]().union(*(graph.datasets() for graph in register_pipelines().values()))
+        for name in sorted(self._entries - known):
+            if meant := did_you_mean(name, sorted(known)):
+                logger.warning("The entry %s of the catalog is used by no pipeline. %s", name, meant.strip())
 
     def _tell_what_is_not_read(self, pipeline: Pipeline) -> None:
         """Warn of images and labels that the command line names, and that this part of the graph does not read."""
