@@ -309,3 +309,13 @@ def test_a_folder_in_which_kedro_would_find_nothing_is_refused(tmp_path, monkeyp
 def test_a_folder_with_other_odd_characters_is_taken(tmp_path):
     shutil.copytree(ROOT / "conf/base", tmp_path / "mein projekt ü (1)]/base")
     assert ConfigLoader(str(tmp_path / "mein projekt ü (1)]"), **CONFIG_LOADER_ARGS).store(ROOT)
+
+
+def test_make_bench_runs_every_benchmark_that_needs_no_images_of_ones_own():
+    of_ones_own = {"images_in_series", "near_duplicates", "photographs"}
+    scripts = {file.stem: file.read_text() for file in (ROOT / "benchmarks").glob("*.py")}
+    parts = {
+        name for name in scripts for text in scripts.values() if re.search(rf"from {name} import|/{name}\.py\"", text)
+    }
+    run = set(re.findall(r"benchmarks/(\w+)\.py", (ROOT / "Makefile").read_text()))
+    assert set(scripts) - parts - of_ones_own - run == set()
