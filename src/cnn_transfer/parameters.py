@@ -56,7 +56,8 @@ def _describe(model: type[BaseModel], name: str, problem: dict[str, Any]) -> str
     said, received = problem["msg"].removeprefix("Value error, "), problem["input"]
     if isinstance(received, Mapping) and any(isinstance(value, Mapping) for value in received.values()):
         return f"{key}: {said}."  # blocks in a block would be a page of text: the message names what it is about
-    return f"{key}: {said}. Received: {received!r}."
+    end = "" if said.endswith((".", "?")) else "."
+    return f"{key}: {said}{end} Received: {received!r}."
 
 
 def _model_at(model: type[BaseModel], location: list[str]) -> type[BaseModel]:

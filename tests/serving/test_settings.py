@@ -44,7 +44,7 @@ def test_a_tilde_in_the_name_of_the_store_is_the_home_folder(monkeypatch):
         (["--most-request-mb", "300"], {}, r"most_waiting_mb: must be at least most_request_mb, 300, .* Received: 256"),
         ([], {"CNN_TRANSFER_MOST_WAITING_MB": "31"}, "most_request_mb, 32, .* Raise it, .* Received: '31'"),
         (["--most-request-mb", "-1", "--most-waiting-mb", "1"], {}, "^most_request_mb: [^\n]*$"),
-        (["--runtime", "onx"], {}, "runtime must be one of .* Did you mean onnx"),
+        (["--runtime", "onx"], {}, "runtime: must be one of .* litert_int8. Did you mean onnx[?] Received: 'onx'[.]$"),
     ],
 )
 def test_wrong_values_are_named(arguments, variables, message):

@@ -62,7 +62,7 @@ class Settings(Parameters):
     def _is_known(cls, name: str) -> str:
         if name not in RUNTIMES:
             near = did_you_mean(name, list(RUNTIMES))
-            raise ValueError(f"runtime must be one of {', '.join(RUNTIMES)}. {near}".strip())
+            raise ValueError(f"must be one of {', '.join(RUNTIMES)}. {near}".strip())
         return name
 
     @field_validator("most_waiting_mb")
