@@ -225,3 +225,25 @@ def test_printing_opens_what_is_folded(browser, file):
     assert browser.execute_script(folds) == 0
     browser.execute_script("dispatchEvent(new Event('afterprint'))")
     assert browser.execute_script(folds) > 0
+
+
+def test_on_paper_no_caption_is_larger_than_the_text(browser, file):
+    open_page(browser, file.as_uri(), SCREENS["desk"], "light")
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    sizes = """return ["main p:not([class])", "figcaption", ".tiles .name", "pre"].map((part) =>
+        Math.max(...[...document.querySelectorAll(part)].map((each) => parseFloat(getComputedStyle(each).fontSize))))"""
+    text, *smaller = browser.execute_script(sizes)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    assert text == pytest.approx(10 * 96 / 72, abs=0.1)
+    assert max(smaller) < text
+
+
+def test_on_paper_no_line_of_a_table_stands_alone(browser, file):
+    open_page(browser, file.as_uri(), SCREENS["desk"], "light")
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    kept = browser.execute_script("""return [...document.querySelectorAll("tbody")].flatMap((body) => {
+        const [first, last] = [body.rows[0], body.rows[body.rows.length - 1]].map((row) => getComputedStyle(row));
+        return [first.breakAfter, last.breakBefore];
+    })""")
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    assert set(kept) == {"avoid"}
