@@ -93,3 +93,18 @@ def test_a_block_that_is_no_mapping_is_refused(block):
 def test_suggestion_needs_a_near_word():
     assert did_you_mean("blok2", ["block1", "block2"]) == "Did you mean block2? "
     assert did_you_mean("qqqq", ["block1", "block2"]) == ""
+
+
+def test_what_is_no_list_or_no_block_is_told_in_words_of_yaml():
+    class Shapes(Parameters):
+        labels: tuple[int, ...]
+        names: dict[str, int]
+        inner: Inner
+
+    with pytest.raises(ParameterError) as caught:
+        Shapes.parse({"labels": 5, "names": "a", "inner": 3}, "stage")
+    assert str(caught.value).splitlines() == [
+        "stage.labels: Input should be a list, such as [1, 2]. Received: 5.",
+        "stage.names: Input should be a block of names and values. Received: 'a'.",
+        "stage.inner: Input should be a block of names and values. Received: 3.",
+    ]

@@ -13,6 +13,12 @@ from typing import Any, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+WORDS = {  # of YAML, where pydantic says what it is to Python
+    "tuple_type": "Input should be a list, such as [1, 2]",
+    "dict_type": "Input should be a block of names and values",
+    "model_type": "Input should be a block of names and values",
+}
+
 
 class ParameterError(ValueError):
     """One or more parameters are unknown, missing or out of bounds."""
@@ -53,7 +59,8 @@ def _describe(model: type[BaseModel], name: str, problem: dict[str, Any]) -> str
         return f"{key} is not a parameter. {did_you_mean(location[-1], allowed)}Allowed: {', '.join(allowed)}."
     if problem["type"] == "missing":
         return f"{key} is missing: it has no default."
-    said, received = problem["msg"].removeprefix("Value error, "), problem["input"]
+    said = WORDS.get(problem["type"], problem["msg"].removeprefix("Value error, "))
+    received = problem["input"]
     if isinstance(received, Mapping) and any(isinstance(value, Mapping) for value in received.values()):
         return f"{key}: {said}."  # blocks in a block would be a page of text: the message names what it is about
     end = "" if said.endswith((".", "?")) else "."
