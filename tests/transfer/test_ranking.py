@@ -56,6 +56,10 @@ def test_a_choice_that_accuracy_does_not_show_says_what_it_rests_on(accuracy, sa
     assert rank_sources({"near": near}, {"near": random}).sentence.endswith(said)
 
 
+def test_of_a_single_candidate_nothing_is_the_most():
+    assert rank_sources({"near": head(0.2, 2)}, {"near": RANDOM}).sentence.startswith("near helps: a head on it gets")
+
+
 def test_what_is_as_good_within_chance_is_not_called_worse():
     heads = {"a": head(0.2, 1), "b": head(0.203, 2)}
     ranking = rank_sources(heads, dict.fromkeys(heads, RANDOM))

@@ -160,8 +160,9 @@ def _sentence(table: pd.DataFrame, chosen: str | None, clear: float) -> str:
     smaller = ""
     if best["accuracy_gain"] <= clear * best["accuracy_gain_error"]:  # then it was not the accuracy that told
         smaller = f", with a squared error {best['gain'] / (best['loss'] + best['gain']):.0%} smaller"
+    most = " most" if len(table) > 1 else ""
     parts = [
-        f"{chosen} helps most: a head on it gets {best['accuracy']:.1%} of left-out training images right, {gain} "
+        f"{chosen} helps{most}: a head on it gets {best['accuracy']:.1%} of left-out training images right, {gain} "
         f"over random weights{smaller}"
     ]
     others = table.iloc[1:].groupby("verdict", sort=False)["candidate"].agg(", ".join)
