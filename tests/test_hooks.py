@@ -4,6 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import click
+import pandas as pd
 import pytest
 from kedro.io import DataCatalog, MemoryDataset, Version
 from kedro.pipeline import Node, Pipeline
@@ -205,11 +206,26 @@ def test_the_report_is_where_to_look_when_the_run_wrote_one(tmp_path, capsys):
     report = TextDataset(filepath=str(tmp_path / "report.html"))
     nodes = [Node(double, "x", "summary"), Node(double, "summary", "report")]
     hooks = SummaryHooks()
-    hooks.after_context_created(SimpleNamespace(env="photos"))
+    hooks.after_context_created(SimpleNamespace(env="photos", config_loader=SimpleNamespace(runtime_params=None)))
     hooks.after_pipeline_run(Pipeline(nodes), DataCatalog({"summary": summary, "report": report}))
     printed = capsys.readouterr().out
     assert f"Where to look   {tmp_path / 'report.html'}" in printed
     assert printed.endswith("kedro viz run --env photos\n\n")
+
+
+def test_the_choice_of_a_source_is_used_on_the_images_that_it_was_made_on(capsys):
+    row = {"rank": 1, "candidate": "a", "loss": 0.1, "accuracy": 0.9, "accuracy_gain": 0.1, "verdict": "clearly worse"}
+    choice = {"sentence": "a helps most.", "params": "--params import_source.network=a"}
+    asked = {"target_images": "photos", "run_id": "r", "rank_sources": {"candidates": {"a": {"network": "a"}}},
+             "preprocess": {"target": {"split": {"labels_per_class": None, "test_fraction": 0.3}}}}  # fmt: skip
+    hooks = SummaryHooks()
+    hooks.after_context_created(SimpleNamespace(env="mine", config_loader=SimpleNamespace(runtime_params=asked)))
+    catalog = {"source_ranking": MemoryDataset(pd.DataFrame([row])), "source_choice": MemoryDataset(choice)}
+    hooks.after_pipeline_run(Pipeline([Node(double, "x", ["source_ranking", "source_choice"])]), DataCatalog(catalog))
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "Use it          kedro run --env mine --pipelines transfer_pretrained --params target_images=photos,"
+        "preprocess.target.split.labels_per_class=null,preprocess.target.split.test_fraction=0.3,import_source.network=a"
+    )
 
 
 def raw_images(**changed):

@@ -388,11 +388,14 @@ def test_a_ranking_is_a_line_a_candidate_the_choice_and_how_it_is_used(helps):
         }
     )
     choice = {"sentence": "lite helps most.", "params": "--params import_source.network=x" if helps else None}
-    assert describe_ranking(ranking, choice, "kedro run --env mine") == [
+    assert describe_ranking(ranking, choice, "kedro run --env mine", ["target_images=my photos"]) == [
         " 1. lite    squared error 0.120, accuracy 90.0%, +10.0 points over random weights: as good as the best",
         " 2. my_own  squared error 0.200, accuracy 80.0%, -1.0 points over random weights: clearly worse",
         "Choice          lite helps most.",
-        *["Use it          kedro run --env mine --pipelines transfer_pretrained --params import_source.network=x"]
+        *[
+            "Use it          kedro run --env mine --pipelines transfer_pretrained --params "
+            "'target_images=my photos,import_source.network=x'"
+        ]
         * helps,
     ]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -253,13 +254,16 @@ def _promise(summary: Mapping[str, Any]) -> str:
     return f"{wished} wished" if promised == wished else f"{wished} wished, {promised} promised"
 
 
-def describe_ranking(ranking: pd.DataFrame, choice: Mapping[str, Any], command: str = "kedro run") -> list[str]:
+def describe_ranking(
+    ranking: pd.DataFrame, choice: Mapping[str, Any], command: str = "kedro run", asked: Sequence[str] = ()
+) -> list[str]:
     """The ranking of sources in a few lines for the terminal.
 
     Args:
         ranking: One row a candidate, the best first; see `cnn_transfer.transfer.Ranking`.
         choice: The chosen one and the sentence about it; see `cnn_transfer.transfer.describe_choice`.
         command: What runs a pipeline, with the environment if there is one.
+        asked: What else the run of the choice is to be told, such as its images: `key=value` each.
     """
     width = max(len(name) for name in ranking["candidate"])
     lines = []
@@ -269,7 +273,8 @@ def describe_ranking(ranking: pd.DataFrame, choice: Mapping[str, Any], command: 
         lines.append(f"{row['rank']:>2}. {row['candidate']:<{width}}  {figures}: {row['verdict']}")
     lines.append(f"Choice          {choice['sentence']}")
     if choice["params"] is not None:
-        lines.append(f"Use it          {command} --pipelines transfer_pretrained {choice['params']}")
+        params = ",".join([*asked, shlex.split(choice["params"])[1]])
+        lines.append(f"Use it          {command} --pipelines transfer_pretrained --params {shlex.quote(params)}")
     return lines
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import shutil
 import sys
 import textwrap
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -39,6 +41,7 @@ KNOWN = "audit_known"
 # It is copied as it stands, so it stays on one line.
 COMMAND = r"kedro run(?: --\S+(?: (?!-)\S+)?)+"
 MOST_COLUMNS = 120
+OF_A_RANKING = {"rank_sources", "import_source", "run_id"}  # parameters that the run of its choice has not, or its own
 PREDICTIONS, COUNTS, DRIFT = "predictions", "prediction_counts", "drift"
 
 
@@ -56,6 +59,17 @@ def wrapped(line: str, width: int | None) -> str:
     line, indent = re.sub(COMMAND, lambda command: command[0].replace(" ", "\0"), line), " " * start
     filled = textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
     return filled.replace("\0", " ")
+
+
+def dot_list(parameters: Mapping[str, Any], above: str = "") -> list[str]:
+    """Parameters as they stand behind `--params`, one `block.key=value` each."""
+    items: list[str] = []
+    for key, value in parameters.items():
+        if isinstance(value, Mapping):
+            items += dot_list(value, f"{above}{key}.")
+        else:
+            items.append(f"{above}{key}={value if isinstance(value, str) else json.dumps(value)}")
+    return items
 
 
 class IntakeHooks:
@@ -76,12 +90,14 @@ class SummaryHooks:
 
     def __init__(self) -> None:
         self._env = ""
+        self._asked: dict[str, Any] = {}
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
-        """Keep the environment, which the next run needs, too."""
+        """Keep the environment and what was asked for by `--params`, which the next run needs, too."""
         if context.env:
             self._env = f" --env {context.env}"
+        self._asked = context.config_loader.runtime_params or {}
 
     @hook_impl
     def after_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
@@ -92,7 +108,8 @@ class SummaryHooks:
         if SUMMARY in made:
             self._print(describe_summary(catalog.load(SUMMARY)), catalog.get(REPORT if REPORT in made else SUMMARY))
         if {RANKING, CHOICE} <= made:
-            lines = describe_ranking(catalog.load(RANKING), catalog.load(CHOICE), command)
+            asked = dot_list({key: value for key, value in self._asked.items() if key not in OF_A_RANKING})
+            lines = describe_ranking(catalog.load(RANKING), catalog.load(CHOICE), command, asked)
             self._print(lines, catalog.get(RANKING))
         if LABELS_SAVED in made:
             page = catalog.get(CURVE_REPORT if CURVE_REPORT in made else LABELS_SAVED)
