@@ -152,6 +152,22 @@ def test_a_gain_over_a_baseline_that_failed_is_not_called_positive():
     assert [text.get_text() for text in right.get_legend().get_texts()] == ["baseline failed"]
 
 
+def test_accuracies_on_different_images_say_on_which():
+    summaries = {"1": summary(target="signs"), "2": summary(target="sounds"), "3": summary(), "4": "OSError: gone"}
+    several = collect_runs(summaries, dict.fromkeys("123", made_with()))
+    table, changes = runs_table(several), differences(several)
+    lines = describe_runs(table, changes)
+    assert [line.partition(";")[0] for line in lines[:3]] == [
+        "1  90.0% (88.0% to 92.0%) on signs",
+        "2  90.0% (88.0% to 92.0%) on sounds",
+        "3  90.0% (88.0% to 92.0%)",
+    ]
+    left, _ = draw_runs(table, changes).axes
+    assert [text.get_text() for text in left.get_yticklabels()] == ["1, signs", "2, sounds", "3"]
+    alike = collect_runs({"1": summary(target="signs"), "2": summary(target="signs")}, {})
+    assert "signs" not in "".join(describe_runs(runs_table(alike), differences(alike)))
+
+
 def test_the_numbers_along_the_axes_are_those_of_their_places(runs):
     figure = draw_runs(runs_table(runs), differences(runs))
     for axes, limits in zip(figure.axes, [(0.955, 0.98), (-0.0025, 0.02)], strict=True):

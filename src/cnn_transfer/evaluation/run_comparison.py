@@ -23,7 +23,7 @@ FIGURES = [
     "target_accuracy", "target_accuracy_low", "target_accuracy_high", "baseline_accuracy", "random_accuracy",
     "difference", "difference_low", "difference_high", "training_cost_ratio",
 ]  # fmt: skip
-WORDS = ["verdict", "source", "strategy", "delivered", "precision"]
+WORDS = ["verdict", "source", "target", "strategy", "delivered", "precision"]
 NEEDED = ["target_accuracy", "target_accuracy_low", "target_accuracy_high"]
 COMPLETE, UNKNOWN, SKIPPED = "complete", "provenance unknown", "skipped"
 COMPARED = ("parameters", "data", "precision", "python", "packages", "hardware")
@@ -69,7 +69,7 @@ def runs_table(runs: Sequence[Run]) -> pd.DataFrame:
 
     Returns:
         Columns `run`, `status` (`complete`, `provenance unknown`, `skipped`), `problem`, `verdict`, `source`,
-        `strategy`, `delivered`, `precision`, the accuracies and their difference with intervals (0-1),
+        `target`, `strategy`, `delivered`, `precision`, the accuracies and their difference with intervals (0-1),
         `training_cost_ratio`, `n_train`, `n_validation`, `n_test`, `seconds` (of the nodes that it did itself). What a
         run does not say is missing.
     """
@@ -144,8 +144,11 @@ def draw_runs(table: pd.DataFrame, changes: pd.DataFrame) -> Figure:
             right.plot([], [], "o", ms=5, color=colour, label=verdict)
             right.legend(**above, frameon=False)
     right.set_xlabel("transfer minus from scratch")
-    changed = changes_by_run(changes)
-    names = [drawable("\n".join([run, *map(_last_parts, _shortened(changed.get(run, [])))])) for run in shown["run"]]
+    changed, several = changes_by_run(changes), _several_targets(table)
+    targets = shown["target"] if several else pd.Series(index=shown.index, dtype="str")
+    titles = [run if pd.isna(on) else f"{run}, {on}" for run, on in zip(shown["run"], targets, strict=True)]
+    below = [map(_last_parts, _shortened(changed.get(run, []))) for run in shown["run"]]
+    names = [drawable("\n".join([title, *parts])) for title, parts in zip(titles, below, strict=True)]
     left.set_yticks(places, names, fontsize=7, parse_math=False)
     left.invert_yaxis()
     for axes in (left, right):
@@ -173,7 +176,7 @@ def changes_by_run(changes: pd.DataFrame) -> dict[str, list[str]]:
 
 def describe_runs(table: pd.DataFrame, changes: pd.DataFrame) -> list[str]:
     """The runs in a few lines for the terminal, the newest last, each with what it changed."""
-    changed = changes_by_run(changes)
+    changed, several = changes_by_run(changes), _several_targets(table)
     lines = []
     for row in table.to_dict("records"):
         if row["status"] == SKIPPED:
@@ -182,7 +185,7 @@ def describe_runs(table: pd.DataFrame, changes: pd.DataFrame) -> list[str]:
         interval = (
             f"{row['target_accuracy']:.1%} ({row['target_accuracy_low']:.1%} to {row['target_accuracy_high']:.1%})"
         )
-        parts = [interval]
+        parts = [f"{interval} on {row['target']}" if several and pd.notna(row["target"]) else interval]
         if pd.notna(row["difference"]):
             ends = [f"{100 * row[name]:+.1f}" for name in ("difference", "difference_low", "difference_high")]
             parts.append(f"{row['verdict']}, {ends[0]} points over from scratch ({ends[1]} to {ends[2]})")
@@ -212,6 +215,11 @@ def _run(version: str, summary: Any, made_with: Any) -> Run:
     if missing := [name for name in NEEDED if not np.isfinite(_number(summary.get(name)))]:
         return Run(version, {}, known, f"its summary has no {', '.join(missing)}")
     return Run(version, summary, known, problem)
+
+
+def _several_targets(table: pd.DataFrame) -> bool:
+    """Whether the accuracies are of different images, so that they say nothing of one another."""
+    return bool(table.loc[table["status"] != SKIPPED, "target"].nunique() > 1)
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, str]:
