@@ -281,6 +281,14 @@ def test_a_plot_of_hardly_any_images_is_a_plot(images):
         render(draw_reliability(*tables))
 
 
+@pytest.mark.parametrize(("least", "said"), [(0.55, True), (0.75, False)])
+def test_the_first_bar_says_that_it_holds_those_that_are_less_sure(least, said):
+    sure = np.linspace(least, 0.95, 40)
+    table = reliability_table(table_of(np.stack([sure, 1 - sure], axis=1), np.zeros(40, int)), 2)
+    _, lower = draw_reliability(table, table).axes
+    assert lower.get_xlabel().endswith("; first bar: with all below") == said
+
+
 def test_left_out_training_images_are_called_so():
     table = simulate(3000, 2.0, seed=0).assign(left_out=True)
     assert "on 3,000 left-out training images the cross-validated log loss falls" in fit_calibration(table)["statement"]

@@ -169,7 +169,7 @@ def draw_reliability(before: pd.DataFrame, after: pd.DataFrame) -> Figure:
         return figure
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     least = min(table["confidence"].min() for table in (before, after) if len(table))
-    left = min(0.9, np.floor(10 * least) / 10)  # the few that are less sure are counted in the first bar
+    left = min(0.9, np.floor(10 * least) / 10)  # those that are less sure are counted in the first bar
     upper.plot([left, 1], [left, 1], color=NEUTRAL_COLOUR, ls="--", lw=1, label="as it should be")
     edges = np.linspace(left, 1, 21)
     for offset, (table, colour, name, marker) in enumerate(
@@ -190,7 +190,8 @@ def draw_reliability(before: pd.DataFrame, after: pd.DataFrame) -> Figure:
     upper.set_ylabel("share that is right")
     upper.set_title("Does the confidence say how often it is right?", fontsize=10)
     figure.legend(fontsize=8, loc="outside lower center", frameon=False)
-    lower.set_xlabel("confidence: probability of the predicted class")
+    below = any((table["low"] < left).any() for table in (before, after))
+    lower.set_xlabel(f"confidence: probability of the predicted class{'; first bar: with all below' if below else ''}")
     lower.set_ylabel("share of images")
     for axes in (upper, lower):
         _tidy(axes)
