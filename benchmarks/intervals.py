@@ -100,6 +100,7 @@ CLASSIFIERS = {
     "30 groups of 10, correlation 0.5": (Classifier(3, 1.5, 1, 1, 0.5, 10), 300),
     "10 groups of 20, correlation 0.3": (Classifier(3, 1.5, 1, 1, 0.3, 20), 200),
     "100 groups of 5, correlation 0.8": (Classifier(5, 2, 1, 1, 0.8, 5), 500),
+    "10 classes, 12 images of each, 98% right": (Classifier(10, 3.8, stratified=True), 120),
 }
 
 

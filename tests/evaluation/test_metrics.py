@@ -371,6 +371,18 @@ def test_a_class_without_test_images_is_named_and_left_out():
     assert lacking["f1"] == 0  # it was predicted, always wrongly
 
 
+@pytest.mark.parametrize("wrong", [1, 6, 30])
+def test_where_classes_have_equally_many_images_balanced_accuracy_is_about_as_sure_as_accuracy(wrong):
+    names = [f"c{k}" for k in range(10)]
+    labels = np.repeat(names, 12)
+    predicted = labels.copy()
+    mistaken = np.linspace(0, 119, wrong).astype(int)  # some of every class
+    predicted[mistaken] = np.repeat(np.roll(names, 1), 12)[mistaken]
+    found = measure(pd.DataFrame({"id": range(120), "label": labels, "predicted": predicted}), names, 0.95, 2, 0)
+    for end in ("low", "high"):
+        assert found[f"balanced_accuracy_{end}"] == pytest.approx(found[f"accuracy_{end}"], abs=0.01)
+
+
 def test_one_class_alone_has_no_auroc():
     predictions = classified(100, NAMES)
     found = measure(predictions[predictions["label"] == "a"], NAMES, 0.95, 100, 0)

@@ -31,6 +31,7 @@ from cnn_transfer.evaluation.intervals import (
     mean_interval,
     proportion_interval,
     resampled_sums,
+    score_interval,
     score_interval_of_variance,
     skewed_interval,
     wilson_interval,
@@ -230,8 +231,11 @@ class _Judged:
             return Interval(balanced, 0.0, 1.0)
         effect = self.units.design_effect(((hits - recalls * true) / counts).mean(axis=1))
         doubtful = (hits.sum(axis=0) + 0.5) / (counts + 1)  # a class with all of few images right is not certain
-        variance = effect * float(np.sum(doubtful * (1 - doubtful) / counts)) / len(counts) ** 2
-        return score_interval_of_variance(balanced, variance, self.least_trials, self.units.quantile(confidence))
+        of_classes = doubtful * (1 - doubtful) * (1 + counts / (counts + 1) ** 2)  # too small by what they vary
+        variance = effect * float(np.sum(of_classes / counts)) / len(counts) ** 2
+        middle = float(doubtful.mean())  # not `balanced`, whose variance would be smaller: near 1 by half
+        trials = middle * (1 - middle) / variance if 0 < balanced < 1 else self.least_trials
+        return score_interval(balanced, trials, self.units.quantile(confidence))
 
     @cached_property
     def areas(self) -> dict[int, tuple[float, np.ndarray]]:
