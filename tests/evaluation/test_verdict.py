@@ -487,6 +487,21 @@ def test_negative_transfer_is_followed_by_what_to_try_with_its_evidence(predicti
     )
 
 
+def test_where_left_out_images_say_nothing_no_advice_rests_on_them(predictions):
+    target, baseline = predictions([True] * 60 + [False] * 40), predictions([True] * 100)
+    knowledge = {"gain": 0.0, "standard_error": 0.0}
+    blind = {
+        "source_helps": None,
+        "evidence": {"knowledge": knowledge, "transferred": {"images": 10, "lone_images": 10}},
+    }
+    for other in (baseline, predictions([])):
+        verdict = compare(target, other, target, TARGET_LOG, BASELINE_LOG, 100, 0.95, DEPTHS, blind)
+        advice = " ".join(verdict["advice"])
+        assert "left-out training images right" not in advice
+        assert "on left-out training images" not in advice
+    assert advice.startswith("Label a second image of each class")
+
+
 def test_a_source_that_helps_is_not_blamed_for_a_method_that_loses(predictions):
     target, baseline = predictions([True] * 60 + [False] * 40), predictions([True] * 100)
     random = predictions([False] * 70 + [True] * 30)

@@ -94,6 +94,35 @@ def test_a_source_that_is_clearly_better_than_random_weights_helps(source, featu
     assert "NOTHING" not in plan.sentence
 
 
+def test_a_plan_on_one_image_of_each_class_claims_nothing(source, features, shape_splits, head_rule):
+    training = shape_splits["split"] == "training"
+    one = shape_splits[
+        ~training | ~shape_splits[training].duplicated("label").reindex(shape_splits.index, fill_value=False)
+    ]
+    head = choose_head(features, one, head_rule(grids=(1, 2), copies=1), seed=0)
+    assert head.blind
+    plan = plan_transfer(source, CARD, features, head, head)
+    assert plan.source_helps is None
+    assert " is a guess: every class has one training image, or one group of them" in plan.sentence
+    assert "of left-out training images right" not in plan.sentence
+    assert "NOTHING" not in plan.sentence
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_classes_with_one_image_or_one_group_are_counted(source, features, shape_splits, head_rule, grouped):
+    rows = (shape_splits["split"] == "training") & (shape_splits["label"] == "row")
+    if grouped:
+        few = shape_splits.assign(group=shape_splits["group"].mask(rows, "film"))
+    else:
+        few = shape_splits.drop(shape_splits.index[rows][1:])
+    head = choose_head(features, few, head_rule(grids=(1,), copies=1), seed=0)
+    lone = 40 if grouped else 1
+    assert (head.lone, head.blind) == (lone, False)
+    assert head.describe()["lone_images"] == lone
+    sentence = plan_transfer(source, CARD, features, head, None).sentence
+    assert f"right; {lone} of these {len(head.hits)} are all there is of their class, which is unknown" in sentence
+
+
 @pytest.mark.parametrize("harm", [0, 2, -60])
 def test_a_source_without_a_clear_gain_is_said_to_add_nothing(source, features, head, harm):
     mine, theirs = (worse(head, -harm), head) if harm < 0 else (head, worse(head, harm))

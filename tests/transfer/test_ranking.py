@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cnn_transfer.images.reasons import UnusableSetError
 from cnn_transfer.models import NetworkSource
 from cnn_transfer.transfer import Head, Probe, describe_choice, rank_sources
 from cnn_transfer.transfer.groups import mean_and_error
@@ -58,6 +59,12 @@ def test_a_choice_that_accuracy_does_not_show_says_what_it_rests_on(accuracy, sa
 
 def test_of_a_single_candidate_nothing_is_the_most():
     assert rank_sources({"near": head(0.2, 2)}, {"near": RANDOM}).sentence.startswith("near helps: a head on it gets")
+
+
+def test_one_image_of_each_class_ranks_nothing():
+    lone = replace(head(0.2), lone=60)
+    with pytest.raises(UnusableSetError, match=r"all 60 are all there is of their classes.*Label a second image"):
+        rank_sources({"a": lone}, {"a": lone})
 
 
 def test_what_is_as_good_within_chance_is_not_called_worse():

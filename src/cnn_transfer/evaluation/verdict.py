@@ -406,7 +406,12 @@ def _advice(
             f"On these test images no other source or cut could be clearly better: {mistaken}. More test images would "
             "tell.",
         ]
-    if helps is False:
+    if helps is False and _is_blind(plan):
+        advice.append(
+            "Label a second image of each class: then left-out images tell whether another source or another cut would "
+            "help."
+        )
+    elif helps is False:
         harm = "harms" if knowledge and knowledge.high < 0 else "adds nothing that is clear"
         tested = f" ({_points(knowledge)})" if knowledge else ""
         advice.append(
@@ -427,15 +432,21 @@ def _advice(
 def _seen_in_training(plan: Mapping[str, Any] | None) -> str:
     """What the plan knew of the source, in a few words."""
     gain = ((plan or {}).get("evidence") or {}).get("knowledge")
-    if gain is None:
+    if gain is None or _is_blind(plan):
         return ""
     points, error = 100 * gain["gain"], 100 * gain["standard_error"]
     return f"; on left-out training images {points:+.1f} points, standard error {error:.1f}"
 
 
+def _is_blind(plan: Mapping[str, Any] | None) -> bool:
+    """Whether left-out images say nothing, since each is all there is of its class; see `transfer.Head.blind`."""
+    chosen = ((plan or {}).get("evidence") or {}).get("transferred") or {}
+    return bool(chosen.get("lone_images")) and chosen["lone_images"] == chosen["images"]
+
+
 def _another_cut(depths: pd.DataFrame | None, plan: Mapping[str, Any] | None) -> list[str]:
     """The depth that knows most beyond random weights, when it is not the deepest one that is read."""
-    if depths is None or depths.empty or not depths["used"].any():
+    if depths is None or depths.empty or not depths["used"].any() or _is_blind(plan):
         return []
     table = depths.reset_index(drop=True)
     gain = table["accuracy"] - table["random_accuracy"].fillna(0)

@@ -80,6 +80,7 @@ class Head:
         drawn: (at most `depths.MOST_IMAGES`,) class of each image that the depths were chosen on.
         groups: (images,) the number of each one's group, with which it was left out; None: each by itself.
         least_groups: The same of the images of `least_errors`.
+        lone: Labelled images whose class has no other group: without them it is unknown, so that they are never right.
         unlabelled: Images without a label that there are; `HeadRule.most_unlabelled` may let fewer take part.
     """
 
@@ -96,12 +97,18 @@ class Head:
     drawn: np.ndarray
     groups: np.ndarray | None = None
     least_groups: np.ndarray | None = None
+    lone: int = 0
     unlabelled: int = 0
 
     @property
     def accuracy(self) -> float:
         """On left-out images."""
         return float(self.hits.mean())
+
+    @property
+    def blind(self) -> bool:
+        """Whether left-out images say nothing, since every class is unknown without them."""
+        return self.lone == len(self.hits)
 
     def gain_over(self, other: Head) -> tuple[float, float]:
         """Difference of accuracies on the same left-out images, and its standard error."""
@@ -116,6 +123,7 @@ class Head:
             "nearest_neighbours": self.neighbours,
             "permuted_labels": self.permuted,
             "images": len(self.hits),
+            "lone_images": self.lone,
             "depths_chosen_on": {
                 "images": len(self.drawn),
                 "classes": len(np.unique(self.drawn)),
@@ -209,6 +217,7 @@ def choose_head(features: FeatureSet, splits: pd.DataFrame, rule: HeadRule, seed
         drawn=some_classes,
         groups=groups,
         least_groups=best.groups,
+        lone=int((pd.Series(groups).groupby(classes).transform("nunique") == 1).sum()),
         unlabelled=int((splits["split"] == "unlabelled").sum()),
     )
 

@@ -36,7 +36,8 @@ class TransferPlan(BaseModel):
         new_parameters: Number of weights of the new head.
         evidence: Accuracies on left-out training images: `transferred`, and, when random weights were tried,
             `random_weights` and `knowledge` (the paired gain over them, with its standard error).
-        source_helps: Whether that gain is clear; None when random weights were not tried.
+        source_helps: Whether that gain is clear; None when random weights were not tried, or left-out images say
+            nothing.
         mirroring: Whether mirrored copies harm, see `judge_mirroring`; None where none are made.
         sentence: The decisions and their reasons in words.
     """
@@ -90,7 +91,7 @@ def plan_transfer(
         gain, error = head.gain_over(random_head)
         evidence["random_weights"] = random_head.describe()
         evidence["knowledge"] = {"gain": gain, "standard_error": error}
-        helps = gain > clear_errors(len(head.hits), head.groups) * error
+        helps = None if head.blind else gain > clear_errors(len(head.hits), head.groups) * error
     return TransferPlan(
         source=card.trained_on,
         source_fingerprint=card.training_fingerprint,
@@ -143,11 +144,22 @@ def depth_table(head: Head, random_head: Head | None) -> pd.DataFrame:
 
 
 def _sentence(head: Head, features: FeatureSet, evidence: dict[str, Any], helps: bool | None) -> str:
-    parts = [
+    ridge = (
         f"A ridge on {len(head.taps)} of {len(features.taps)} depths ({head.grid} x {head.grid} cells each"
-        f"{', the deep ones weighing more' if np.ptp(head.tap_weights) else ''}) gets "
-        f"{head.accuracy:.1%} of left-out training images right"
-    ]
+        f"{', the deep ones weighing more' if np.ptp(head.tap_weights) else ''})"
+    )
+    if head.blind:
+        return (
+            f"{ridge} is a guess: every class has one training image, or one group of them, and is unknown when that "
+            "is left out, so that nothing tells which depths, which source and which images without a label help. "
+            "Label a second image of each class."
+        )
+    parts = [f"{ridge} gets {head.accuracy:.1%} of left-out training images right"]
+    if head.lone:
+        parts.append(
+            f"{head.lone:,} of these {len(head.hits):,} are all there is of their class, which is unknown without "
+            "them, and count as wrong"
+        )
     course = head.probe.evidence
     if course:
         verb = "were used" if course["accepted"] else "were not used, since left-out images gained nothing by them"

@@ -34,6 +34,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from cnn_transfer.images.reasons import UnusableSetError
 from cnn_transfer.models import NetworkSource
 from cnn_transfer.transfer.groups import clear_errors, mean_and_error
 from cnn_transfer.transfer.head import Head
@@ -70,6 +71,7 @@ def rank_sources(heads: Mapping[str, Head], random: Mapping[str, Head]) -> Ranki
 
     Raises:
         ValueError: When there is no candidate, or the heads are not about the same images.
+        UnusableSetError: When every class has one labelled image, or one group of them.
     """
     _check(heads, random)
     ranked = sorted(heads, key=lambda name: heads[name].least_errors.mean())
@@ -110,6 +112,12 @@ def _check(heads: Mapping[str, Head], random: Mapping[str, Head]) -> None:
             f"Received: {', '.join(heads) or 'none'}; {', '.join(random) or 'none'}."
         )
     first = next(iter(heads.values()))
+    if first.blind:
+        raise UnusableSetError(
+            f"Sources are ranked by left-out training images, and all {len(first.hits)} are all there is of their "
+            "classes, which are unknown without them. Label a second image of each class, or one of another group; "
+            "where there are more, raise preprocess.target.split.labels_per_class."
+        )
     for name, head in [*heads.items(), *random.items()]:
         if len(head.hits) != len(first.hits) or not np.array_equal(head.drawn, first.drawn):
             raise ValueError(
