@@ -487,6 +487,13 @@ def test_negative_transfer_is_followed_by_what_to_try_with_its_evidence(predicti
     )
 
 
+def test_a_baseline_that_only_few_test_images_speak_for_is_not_told_to_train_more(predictions_table):
+    both = predictions_table(["a", "b"], ["a", "b"], NAMES)
+    advice = compare(both, both, both, TARGET_LOG, BASELINE_LOG, 2, 0.95)["advice"]
+    assert advice[0].startswith("More test images would tell whether training from scratch has learnt anything")
+    assert not any("fair chance" in sentence for sentence in advice)
+
+
 def test_where_left_out_images_say_nothing_no_advice_rests_on_them(predictions):
     target, baseline = predictions([True] * 60 + [False] * 40), predictions([True] * 100)
     knowledge = {"gain": 0.0, "standard_error": 0.0}

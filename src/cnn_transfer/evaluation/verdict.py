@@ -317,7 +317,8 @@ def compare(
         cheaper = "" if failure else f" {_cheaper(cost)}"  # to reach what is no achievement costs nothing to speak of
         sentence = f"{failure}{_better(verdict, difference)}{limit}{cheaper}{_origin(knowledge, method)}"
     correct = _correct(target)
-    advice = _advice(result["verdict"], bool(failure), baseline_gain, knowledge, method, depths, plan, correct)
+    few = bool(failure) and not failed and len(baseline) - _correct(baseline).sum() < FEWEST_MISTAKES
+    advice = _advice(result["verdict"], bool(failure), few, baseline_gain, knowledge, method, depths, plan, correct)
     return result | parts | {"sentence": sentence, "advice": advice}
 
 
@@ -376,6 +377,7 @@ def _baseline_failure(baseline: pd.DataFrame, log: pd.DataFrame, confidence: flo
 def _advice(
     verdict: str | None,
     baseline_failed: bool,
+    few_images: bool,
     baseline_gain: float | None,
     knowledge: Interval | None,
     method: Interval | None,
@@ -385,7 +387,12 @@ def _advice(
 ) -> list[str]:
     """What to try, with the evidence for it; nothing where the transfer and its source are clearly worth it."""
     advice = []
-    if baseline_failed:
+    if few_images:  # it is hardly ever wrong: not more training is what it needs
+        advice.append(
+            "More test images would tell whether training from scratch has learnt anything; on these it is hardly ever "
+            "wrong. Until then, compare with the random weights only."
+        )
+    elif baseline_failed:
         advice.append(
             "Give training from scratch a fair chance: more finetune_target.baseline.learning_rates, steps or "
             "most_doublings, or more labels. Until it learns, compare with the random weights only."
