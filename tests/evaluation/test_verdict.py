@@ -435,6 +435,7 @@ def test_a_baseline_that_too_few_images_speak_for_is_not_called_failed_but_unpro
         "THE BASELINE IS NOT SHOWN TO HAVE LEARNT ANYTHING: 60.0% right is not clearly"
     )
     assert "cheaper" not in verdict["sentence"]
+    assert verdict["training_cost"]["ratio"] is None
     many = [balanced(predictions_table, np.arange(200) < right) for right in (180, 130)]
     grouped = [table.assign(group=np.arange(200) // 20) for table in many]
     found = [

@@ -268,10 +268,10 @@ def compare(
         `negative`, or None without a baseline), `mcnemar_p` (a second opinion; see `mcnemar`), `baseline_failed`
         (whether nothing shows that it learnt; None without one), `baseline_unproven` (whether that is so because too
         few images speak for it; None likewise), `baseline_gain` (as given), `training_cost` (see
-        `training_cost_ratio`; no `ratio` to one that learnt nothing), `knowledge` (transferred minus random weights:
-        what the source's weights bring), `method` (random weights minus from scratch: what the method brings by
-        itself), each with its interval or None, a `sentence`, and `advice`: sentences on what to try when the transfer
-        or its source brings nothing.
+        `training_cost_ratio`; no `ratio` to one that is not shown to have learnt anything), `knowledge` (transferred
+        minus random weights: what the source's weights bring), `method` (random weights minus from scratch: what the
+        method brings by itself), each with its interval or None, a `sentence`, and `advice`: sentences on what to try
+        when the transfer or its source brings nothing.
 
     Raises:
         ValueError: When the two tables are about different images.
@@ -286,7 +286,7 @@ def compare(
         "method": method._asdict() if method else None,
     }
     failed, failure = _baseline_failure(baseline, baseline_log, confidence)
-    if failed:  # what always says one class has no cost that could be compared
+    if failure:  # to reach what is no achievement costs nothing that could be compared
         cost |= dict.fromkeys(RATIOS)
     result: dict[str, Any]
     if difference is None:
@@ -314,7 +314,7 @@ def compare(
             "baseline_unproven": bool(failure) and not failed,
         }
         limit = _unfinished(baseline_gain)
-        cheaper = "" if failure else f" {_cheaper(cost)}"  # to reach what is no achievement costs nothing to speak of
+        cheaper = "" if failure else f" {_cheaper(cost)}"
         sentence = f"{failure}{_better(verdict, difference)}{limit}{cheaper}{_origin(knowledge, method)}"
     correct = _correct(target)
     few = bool(failure) and not failed and len(baseline) - _correct(baseline).sum() < FEWEST_MISTAKES
