@@ -89,8 +89,8 @@ def test_a_run_that_cannot_be_read_is_skipped_with_the_reason(runs):
 def test_only_what_differs_is_listed_with_dotted_keys(runs):
     table = differences(runs)
     assert table["key"].tolist() == [
-        "parameters.finetune_target.fine_tuning.steps",
         "parameters.seed",
+        "parameters.finetune_target.fine_tuning.steps",
         "data.target_images",
     ]
     assert table.columns.tolist() == ["key", "2026-01", "2026-02", "2026-03"]
@@ -110,7 +110,7 @@ def test_a_parameter_that_only_one_run_has_differs():
 def test_a_run_says_what_it_changed_against_the_one_before(runs):
     changed = changes_by_run(differences(runs))
     assert changed["2026-01"] == []
-    assert changed["2026-02"] == ["finetune_target.fine_tuning.steps: 300 → 600", "seed: 0 → 1"]
+    assert changed["2026-02"] == ["seed: 0 → 1", "finetune_target.fine_tuning.steps: 300 → 600"]
     assert changed["2026-03"] == ["data.target_images: t1 → t2"]
     named = collect_runs(
         {"1": summary(), "2": summary()}, {"1": made_with(target="猫é"), "2": made_with(target="\udcff")}

@@ -231,8 +231,10 @@ def _flat(value: Any, prefix: str = "") -> dict[str, str]:
     return {prefix.removesuffix("."): text.encode(errors="backslashreplace").decode()}  # half a character is no text
 
 
-def _rank(key: str) -> tuple[int, str]:
-    return COMPARED.index(key.split(".", maxsplit=1)[0]), key
+def _rank(key: str) -> tuple[int, bool, str]:
+    """What was asked for of the run as a whole, such as its images, comes before the many parameters of its stages."""
+    part, _, name = key.partition(".")
+    return COMPARED.index(part), part == "parameters" and "." in name, key
 
 
 def _differ(old: Any, new: Any) -> bool:
