@@ -116,4 +116,5 @@ def _sentence(
     (label, other), images = Counter(zip(lost.tolist(), taken_for.tolist(), strict=True)).most_common(1)[0]
     example = f", most of all {names[label]}, taken for {names[other]}" if images >= FEWEST_TO_NAME else ""
     squares = f"with a squared error {larger:.0%} larger, which is far more than chance"
-    return f"Mirroring harms{example}: {figures}, {squares}. Switch it off: {REMEDY}"
+    advice = f"Unless images left for right will come, too, as of the other hand, switch it off: {REMEDY}"
+    return f"Mirroring harms{example}: {figures}, {squares}. {advice}"
