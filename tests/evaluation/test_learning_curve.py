@@ -366,6 +366,16 @@ def test_the_terminal_gets_the_curve_and_the_headline():
     assert any(line.startswith("Difference      with 5 ") and "; with 10 labels" in line for line in without)
 
 
+def test_one_label_is_one():
+    (worth,) = (
+        line
+        for line in describe_labels_saved(saved({1: 0.65, 10: 0.75}) | {"verdict_over_seeds": None})
+        if line.startswith("Labels  ")
+    )
+    assert worth.startswith("Labels          1 is worth ")
+    assert "; 10 are worth " in worth
+
+
 def test_the_verdict_over_seeds_is_that_at_the_most_common_labels():
     made = points({5: 0.65, 10: 0.75}, wobble=0.01, seeds=3)
     verdict = verdict_over_seeds(made, 0.95)

@@ -23,6 +23,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from cnn_transfer.evaluation.probabilities import counted
+
 CONTENTS = "points.json"  # written last
 TRANSFER, SCRATCH = "transfer", "scratch"  # the sides
 
@@ -98,8 +100,8 @@ def write_curve_points(
         computed.append(found is None)
         entries.append({"side": point.side, "labels": point.labels, "seed": point.seed, "file": point.file})
         LOGGER.info(
-            "point %d of %d: %s, %d labels a class, seed %d: %s",
-            *(number, len(planned), point.side, point.labels, point.seed),
+            "point %d of %d: %s, %s a class, seed %d: %s",
+            *(number, len(planned), point.side, counted(point.labels, "label"), point.seed),
             f"{time.perf_counter() - start:.1f} s" if found is None else "known already",
         )
     (folder / "written.json").write_text(json.dumps({"computed": computed}))

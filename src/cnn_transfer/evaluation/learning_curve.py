@@ -215,9 +215,9 @@ def describe_labels_saved(saved: Mapping[str, Any]) -> list[str]:
         figures = [f"{accuracies.get((side, labels), ''):>{width}}" for labels in numbers]
         lines.append(f"{name.capitalize():<16}" + "  ".join(figures))
     worth = "; ".join(
-        f"what {row['labels']} are worth is {row['text']}"
+        f"what {row['labels']} {'is' if row['labels'] == 1 else 'are'} worth is {row['text']}"
         if row["worth_is"] == "not_known"
-        else f"{row['labels']} are worth {row['text']}"
+        else f"{row['labels']} {'is' if row['labels'] == 1 else 'are'} worth {row['text']}"
         for row in saved["rows"]
     )
     lines += [f"Labels          {worth}", f"Headline        {saved['sentence']}"]
