@@ -295,7 +295,7 @@ def test_a_file_system_that_cannot_be_asked_is_named(monkeypatch):
     def refuse(*_):
         raise RuntimeError("Unable to locate credentials")
 
-    monkeypatch.setattr("cnn_transfer.datasets.raw_images_dataset.open_location", refuse)
+    monkeypatch.setattr("cnn_transfer.datasets.raw_images_dataset.open_images", refuse)
     told = CheckHooks()._missing("source_raw_images", raw_images())
     assert told == "source_raw_images: /p/set cannot be looked at: Unable to locate credentials"
 

@@ -9,6 +9,7 @@ from typing import Any
 import click
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
+from kedro.framework.project import pipelines
 from kedro.io import AbstractVersionedDataset, DataCatalog
 from kedro.io.core import DatasetError, VersionNotFoundError
 from kedro.pipeline import Pipeline
@@ -28,7 +29,6 @@ from cnn_transfer.datasets.store import StoreError, check_store, configure_store
 from cnn_transfer.hooks.take_over import take_over_inputs
 from cnn_transfer.images import about_wildcards
 from cnn_transfer.parameters import ParameterError, did_you_mean
-from cnn_transfer.pipeline_registry import register_pipelines
 from cnn_transfer.run_identity import AS_A_NUMBER, given_run_id
 from cnn_transfer.run_parameters import parse_run_parameters
 from cnn_transfer.runner import run_records
@@ -129,7 +129,7 @@ class CheckHooks:
 
     def _tell_what_is_mistyped(self) -> None:
         """Warn of entries of the catalog whose names are nearly those of others, and which no pipeline uses."""
-        known = set[str]().union(*(graph.datasets() for graph in register_pipelines().values()))
+        known = set[str]().union(*(graph.datasets() for graph in pipelines.values()))
         for name in sorted(self._entries - known):
             if meant := did_you_mean(name, sorted(known)):
                 logger.warning("The entry %s of the catalog is used by no pipeline. %s", name, meant.strip())
