@@ -188,10 +188,22 @@ def test_a_table_of_raw_images_is_checked_before_it_is_read_and_a_folder_is_not(
     for columns in ({"file": "name", "label": "dx"}, {"file": "{name}.png"}):
         with pytest.raises(UnusableSetError):
             RawImagesDataset(str(table), columns=columns).check()
-    unusable = RawImagesDataset(str(folder_of_two_classes), columns={"label": "dx"})
+    unusable = RawImagesDataset(str(folder_of_two_classes), name_pattern="(no name)")
     unusable.check()
-    with pytest.raises(DatasetError, match="Names of columns are for tables"):
+    with pytest.raises(DatasetError):
         unusable.load()
+
+
+def test_what_is_neither_a_folder_nor_a_table_and_columns_of_a_folder_are_refused_before_anything_is_listed(tmp_path):
+    archive, folder = tmp_path / "photos.zip", tmp_path / "photos"
+    archive.write_bytes(b"PK")
+    folder.mkdir()
+    with pytest.raises(
+        ValueError, match=r"Images must be a folder .* Received: .*photos.zip. Archives must be unpacked"
+    ):
+        RawImagesDataset(str(archive)).check()
+    with pytest.raises(ValueError, match=r"Names of columns are for tables; .*photos is a folder"):
+        RawImagesDataset(str(folder), columns={"label": "dx"}).check()
 
 
 def test_raw_images_are_never_written(tmp_path):

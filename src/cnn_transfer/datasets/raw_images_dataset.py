@@ -63,13 +63,14 @@ class RawImagesDataset(AbstractDataset[NoReturn, ImageListing]):
         return self._list()
 
     def check(self) -> None:
-        """See whether tables can be read as they are to be; folders of images take long to list, and have no columns.
+        """See whether what is there can be read as it is to be; folders of images take long to list, in their node.
 
         Raises:
             ModuleNotFoundError: When the file system needs a package that is not installed.
             ValueError: When it cannot, or none of the files is there that it names.
         """
-        if holds_tables(*open_images(self.filepath, self._storage_options)):
+        filesystem, path = open_images(self.filepath, self._storage_options)
+        if self.columns or not filesystem.isdir(path) or holds_tables(filesystem, path):
             self._list()  # `load` would hide the kind of error
 
     def _list(self) -> ImageListing:
