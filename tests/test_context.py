@@ -62,3 +62,4 @@ def test_of_a_broken_file_of_credentials_no_word_is_told(tmp_path):
     with pytest.raises(click.ClickException) as refused:
         loader["credentials"]
     assert refused.value.message == f"{file} cannot be read: it is no YAML at line 2, character 1. Nothing was run."
+    assert refused.value.__cause__ is None

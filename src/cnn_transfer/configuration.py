@@ -116,7 +116,7 @@ class ConfigLoader(OmegaConfigLoader):
                 raise
             except Exception as error:
                 if told := self._told(key, error):
-                    raise click.ClickException(told) from error
+                    raise click.ClickException(told) from (None if key == "credentials" else error)
                 raise
         return deepcopy(self._known[key])
 
@@ -163,5 +163,7 @@ class ConfigLoader(OmegaConfigLoader):
         except MissingConfigException:
             return {}
         except Exception as error:
-            raise click.ClickException(f"{folder}/credentials.yml cannot be read: {type(error).__name__}.") from None
+            told = (unreadable(file, shown=False) for file in sorted(folder.glob("credentials*")) if file.is_file())
+            otherwise = f"{folder}/credentials.yml cannot be read: {type(error).__name__}."
+            raise click.ClickException(next(filter(None, told), otherwise)) from None
         return dict(found.get("store") or {})

@@ -65,7 +65,9 @@ def test_local_credentials_serve_in_every_environment(loader, monkeypatch, tmp_p
 def test_a_credentials_file_that_cannot_be_read_is_not_shown(loader, monkeypatch, tmp_path):
     monkeypatch.setenv("TRANSFER_STORE", "s3://b")
     (tmp_path / "local/credentials.yml").write_text("store: {secret: hush\n")
-    with pytest.raises(click.ClickException, match=r"credentials\.yml cannot be read: \w+\.$") as caught:
+    with pytest.raises(
+        click.ClickException, match=r"credentials\.yml cannot be read: it is no YAML at line 2, "
+    ) as caught:
         loader().store_credentials()
     assert "hush" not in str(caught.value)
     assert caught.value.__suppress_context__
