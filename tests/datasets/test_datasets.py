@@ -195,11 +195,11 @@ def test_a_table_of_raw_images_is_checked_before_it_is_read_and_a_folder_is_not(
 
 
 def test_what_is_neither_a_folder_nor_a_table_and_columns_of_a_folder_are_refused_before_anything_is_listed(tmp_path):
-    archive, folder = tmp_path / "photos.zip", tmp_path / "photos"
+    archive, folder = tmp_path / "photos.tar", tmp_path / "photos"
     archive.write_bytes(b"PK")
     folder.mkdir()
     with pytest.raises(
-        ValueError, match=r"Images must be a folder .* Received: .*photos.zip. Archives must be unpacked"
+        ValueError, match=r"Images must be a folder .* Received: .*photos.tar. Archives other than .zip must"
     ):
         RawImagesDataset(str(archive)).check()
     with pytest.raises(ValueError, match=r"Names of columns are for tables; .*photos is a folder"):
