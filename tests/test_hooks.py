@@ -18,6 +18,7 @@ from cnn_transfer.datasets import (
 )
 from cnn_transfer.hooks import CheckHooks, IntakeHooks, SummaryHooks
 from cnn_transfer.hooks.summaries import wrapped
+from cnn_transfer.pipeline_registry import register_pipelines
 
 
 def double(x):
@@ -327,7 +328,8 @@ def test_an_entry_of_the_catalog_that_cannot_be_made_stops_the_run_with_its_name
         ("target_raw_images", ""),
     ],
 )
-def test_an_entry_of_the_catalog_with_a_mistyped_name_is_told(entry, told, whole_parameters, caplog):
+def test_an_entry_of_the_catalog_with_a_mistyped_name_is_told(entry, told, whole_parameters, caplog, monkeypatch):
+    monkeypatch.setattr("cnn_transfer.hooks.checks.pipelines", register_pipelines())
     hooks = CheckHooks()
     hooks._parameters = whole_parameters
     hooks.after_catalog_created({entry: {}, "summary": {}})

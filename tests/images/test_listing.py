@@ -49,11 +49,11 @@ def test_a_path_with_nothing_there_is_named(tmp_path):
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path):
-    (tmp_path / "images.zip").write_bytes(b"")
+    (tmp_path / "images.tar").write_bytes(b"")
     with pytest.raises(
-        ValueError, match=r"must be a folder of class folders or of tables, or a file .*\.parquet.*images\.zip"
+        ValueError, match=r"must be a folder of class folders or of tables, or a file .*\.parquet.*images\.tar"
     ):
-        list_images(tmp_path / "images.zip")
+        list_images(tmp_path / "images.tar")
 
 
 def test_a_folder_without_class_folders_is_refused_with_an_example(tmp_path):
