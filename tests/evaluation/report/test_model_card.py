@@ -166,6 +166,8 @@ def test_promise_below_everything_is_not_rounded_to_everything(threshold):
     limits = " ".join(limits_of_use(None, high, FAMILIARITY | {"false_alarm_rate": 0.0004}))
     assert "an accuracy of 99.8% is promised" in limits
     assert "all but 0.04% of ordinary images" in limits
+    few = " ".join(limits_of_use(None, high, FAMILIARITY | {"false_alarm_rate": 1 / 24}))
+    assert "all but 4.17% of ordinary images" in few  # as the report says it
     nothing = THRESHOLD | {"threshold": None, "wished_accuracy": 0.9999}
     assert "an accuracy of 99.99%, or one" in " ".join(limits_of_use(None, nothing, FAMILIARITY))
 

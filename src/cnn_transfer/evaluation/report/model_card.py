@@ -108,7 +108,7 @@ def limits_of_use(
         limits.append(
             "Images unlike the training images get no answer (`unfamiliar`): those farther from them, by what the "
             "network sees and by how they were taken (brightness, contrast, detail, noise, colour), than all but "
-            f"{percent_text(familiarity['false_alarm_rate'])} of ordinary images are."
+            f"{100 * familiarity['false_alarm_rate']:.3g}% of ordinary images are."
         )
     if threshold["threshold"] is None:
         limits.append(
