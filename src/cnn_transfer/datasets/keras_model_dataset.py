@@ -9,18 +9,18 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kedro.io import AbstractVersionedDataset, Version
+from kedro.io import Version
 from kedro.io.core import DatasetError
 
 from cnn_transfer.datasets.atomic import AtomicSave
-from cnn_transfer.datasets.versions import open_path
+from cnn_transfer.datasets.versions import VersionedFile
 from cnn_transfer.models import write_keras_file
 
 if TYPE_CHECKING:
     import keras
 
 
-class _KerasModelFile(AbstractVersionedDataset["keras.Model", "keras.Model"]):
+class _KerasModelFile(VersionedFile["keras.Model", "keras.Model"]):
     def __init__(
         self,
         filepath: str,
@@ -30,9 +30,7 @@ class _KerasModelFile(AbstractVersionedDataset["keras.Model", "keras.Model"]):
     ) -> None:
         if not filepath.endswith(".keras"):
             raise DatasetError(f"The filepath of a Keras model must end in .keras. Received: {filepath}.")
-        self._fs, path = open_path(filepath, version, credentials)
-        self.metadata = metadata
-        super().__init__(path, version, self._fs.exists, self._fs.glob)
+        super().__init__(filepath, version, credentials, metadata)
 
     def load(self) -> keras.Model:
         import keras
@@ -44,12 +42,6 @@ class _KerasModelFile(AbstractVersionedDataset["keras.Model", "keras.Model"]):
 
     def save(self, data: keras.Model) -> None:
         write_keras_file(data, Path(self._get_save_path()))  # a local path, which AtomicSave gives
-
-    def _exists(self) -> bool:
-        return bool(self._fs.exists(str(self._get_load_path())))
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._filepath, "version": self._version}
 
 
 class KerasModelDataset(AtomicSave, _KerasModelFile):

@@ -8,28 +8,15 @@ from __future__ import annotations
 
 import base64
 from pathlib import PurePosixPath
-from typing import Any
 
-from kedro.io import AbstractVersionedDataset, Version
 from kedro_datasets._typing import ImagePreview
 
 from cnn_transfer.datasets.atomic import AtomicSave
-from cnn_transfer.datasets.versions import open_path, remove, write_whole
+from cnn_transfer.datasets.versions import VersionedFile, remove, write_whole
 from cnn_transfer.evaluation import Figure, as_svg
 
 
-class _FigureFile(AbstractVersionedDataset[Figure, str]):
-    def __init__(
-        self,
-        filepath: str,
-        version: Version | None = None,
-        credentials: dict[str, Any] | None = None,
-        metadata: dict[str, Any] | None = None,
-    ) -> None:
-        self._fs, path = open_path(filepath, version, credentials)
-        self.metadata = metadata
-        super().__init__(path, version, self._fs.exists, self._fs.glob)
-
+class _FigureFile(VersionedFile[Figure, str]):
     def load(self) -> str:
         return str(self._fs.cat_file(self._vector(self._get_load_path())).decode())
 
@@ -41,12 +28,6 @@ class _FigureFile(AbstractVersionedDataset[Figure, str]):
         if not self.exists():
             return None
         return ImagePreview(base64.b64encode(self._fs.cat_file(str(self._get_load_path()))).decode())
-
-    def _exists(self) -> bool:
-        return bool(self._fs.exists(str(self._get_load_path())))
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._filepath, "version": self._version}
 
     @staticmethod
     def _vector(path: PurePosixPath) -> str:

@@ -25,7 +25,7 @@ import uuid
 from datetime import UTC, datetime
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import fsspec
 from fsspec import AbstractFileSystem
@@ -39,6 +39,8 @@ MOST_LISTED = 10  # versions named in an error
 WRITTEN_IN = {".csv", ".html"}  # by people: in place, which would change all links
 
 Dataset = AbstractVersionedDataset[Any, Any]
+Saved = TypeVar("Saved")
+Loaded = TypeVar("Loaded")
 Info = dict[str, Any]
 
 
@@ -78,6 +80,27 @@ def open_path(
     protocol, path = get_protocol_and_path(filepath, version)
     arguments = {"auto_mkdir": True} if protocol == "file" else {}
     return fsspec.filesystem(protocol, **(credentials or {}), **arguments), PurePosixPath(path)
+
+
+class VersionedFile(AbstractVersionedDataset[Saved, Loaded]):
+    """A file of a format that Kedro has no dataset for, or a costly one; each says how it is written and read."""
+
+    def __init__(
+        self,
+        filepath: str,
+        version: Version | None = None,
+        credentials: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        self._fs, path = open_path(filepath, version, credentials)
+        self.metadata = metadata
+        super().__init__(path, version, self._fs.exists, self._fs.glob)
+
+    def _exists(self) -> bool:
+        return bool(self._fs.exists(str(self._get_load_path())))
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._filepath, "version": self._version}
 
 
 def find_versions(filesystem: AbstractFileSystem, filepath: PurePosixPath, last_file: str = "") -> list[str]:
