@@ -7,7 +7,7 @@ and for the verdicts over seeds one of trainings, too. "edge" is within two stan
 1,000), so that chance in the simulation may have done it; "wide" holds the truth more often, as intervals over 2 or 3
 seeds do, which must guess at how much training varies; "biased" stands for a fail of a calibration error, which is
 biased by its definition. A verdict where there is no difference must be one in at most 5%. Truths are known by
-construction, or measured on 400,000 images. About 5 minutes on 2 cores.
+construction, or measured on 400,000 images. About a quarter of an hour on 2 cores.
 """
 
 import argparse
