@@ -87,7 +87,7 @@ dagster: .venv-dagster/.ready  ## run Dagster with the pipelines as jobs on this
 	test -e $(DAGSTER_HOME)/dagster.yaml || cp deploy/dagster/dagster.yaml $(DAGSTER_HOME)
 	PATH=$(CURDIR)/.venv-dagster/bin:$$PATH dagster dev --module-name definitions --working-directory deploy/dagster
 
-bench: .venv/.ready  ## measure the default run, the article's script, what the source's augmentation brings, intake, feeding, augmentation, few labels, the ranking of sources, the labels saved, uneven classes, wrong labels, mirrored copies, backgrounds, labels that are asked for, damaged images, labels for new images, exports, releases, the service, kills, overlapping runs and several machines (about 5 hours)
+bench: .venv/.ready  ## measure the default run, the article's script, what the source's augmentation brings, intake, feeding, augmentation, few labels, the ranking of sources, the labels saved, uneven classes, wrong labels, mirrored copies, backgrounds, labels that are asked for, damaged images, labels for new images, exports, releases, the service, kills, overlapping runs and several machines (several hours)
 	$(BIN)/python benchmarks/default_run.py
 	$(BIN)/python benchmarks/article.py
 	$(BIN)/python benchmarks/own_source.py

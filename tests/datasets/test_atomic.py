@@ -184,6 +184,6 @@ def test_unversioned_file_is_replaced_as_a_whole(tmp_path):
     [(CSVDataset, "Table"), (ParquetDataset, "Table"), (JSONDataset, "JSON"), (MatplotlibDataset, "Image")],
 )
 def test_what_no_run_has_made_has_no_preview_and_is_no_error(tmp_path, kind, returned):
-    dataset = kind(filepath=str(tmp_path / "file"), version=Version(None, "1"))
+    dataset = kind(filepath=str(tmp_path / "file.png"), version=Version(None, "1"))
     assert dataset.preview() is None
     assert inspect.signature(dataset.preview).return_annotation == f"{returned}Preview"  # else kedro-viz shows nothing

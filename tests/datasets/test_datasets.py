@@ -20,6 +20,7 @@ from cnn_transfer.datasets import (
     OfModelDataset,
     RawImagesDataset,
 )
+from cnn_transfer.datasets.matplotlib_dataset import MatplotlibDataset
 from cnn_transfer.images.reasons import UnusableSetError
 from cnn_transfer.models import build_network
 from cnn_transfer.transfer import features as feature_module
@@ -118,9 +119,11 @@ def test_model_with_a_lambda_layer_is_refused(tmp_path):
         dataset.load()
 
 
-def test_model_needs_the_keras_suffix(tmp_path):
+def test_models_and_pictures_need_the_suffixes_of_their_formats(tmp_path):
     with pytest.raises(DatasetError, match=r"must end in .keras. Received: .*model.h5"):
         KerasModelDataset(filepath=str(tmp_path / "model.h5"))
+    with pytest.raises(DatasetError, match=r"must end in \.png\. Received: .*plot\.svg"):
+        MatplotlibDataset(filepath=str(tmp_path / "plot.svg"))
 
 
 def test_a_table_for_people_is_read_as_it_was_written(tmp_path):

@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from kedro.io import Version
-from kedro.io.core import DatasetError
+from typing import TYPE_CHECKING
 
 from cnn_transfer.datasets.atomic import AtomicSave
 from cnn_transfer.datasets.versions import VersionedFile
@@ -21,16 +18,7 @@ if TYPE_CHECKING:
 
 
 class _KerasModelFile(VersionedFile["keras.Model", "keras.Model"]):
-    def __init__(
-        self,
-        filepath: str,
-        version: Version | None = None,
-        credentials: dict[str, Any] | None = None,
-        metadata: dict[str, Any] | None = None,
-    ) -> None:
-        if not filepath.endswith(".keras"):
-            raise DatasetError(f"The filepath of a Keras model must end in .keras. Received: {filepath}.")
-        super().__init__(filepath, version, credentials, metadata)
+    SUFFIX = ".keras"
 
     def load(self) -> keras.Model:
         import keras

@@ -17,6 +17,8 @@ from cnn_transfer.evaluation import Figure, as_svg
 
 
 class _FigureFile(VersionedFile[Figure, str]):
+    SUFFIX = ".png"
+
     def load(self) -> str:
         return str(self._fs.cat_file(self._vector(self._get_load_path())).decode())
 

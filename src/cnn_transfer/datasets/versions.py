@@ -30,7 +30,7 @@ from typing import Any, ClassVar, TypeVar
 import fsspec
 from fsspec import AbstractFileSystem
 from kedro.io import AbstractVersionedDataset, Version
-from kedro.io.core import VersionNotFoundError, get_protocol_and_path
+from kedro.io.core import DatasetError, VersionNotFoundError, get_protocol_and_path
 
 PARTIAL = ".partial-"  # begins the names of what is being written, or was when its process was killed
 TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d)\.(\d\d)\.(\d\d\.\d+)Z")  # Kedro's versions, in UTC
@@ -85,6 +85,8 @@ def open_path(
 class VersionedFile(AbstractVersionedDataset[Saved, Loaded]):
     """A file of a format that Kedro has no dataset for, or a costly one; each says how it is written and read."""
 
+    SUFFIX: ClassVar[str]  # of its name
+
     def __init__(
         self,
         filepath: str,
@@ -92,6 +94,10 @@ class VersionedFile(AbstractVersionedDataset[Saved, Loaded]):
         credentials: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
+        if not filepath.endswith(self.SUFFIX):
+            raise DatasetError(
+                f"The filepath of {type(self).__name__} must end in {self.SUFFIX}. Received: {filepath}."
+            )
         self._fs, path = open_path(filepath, version, credentials)
         self.metadata = metadata
         super().__init__(path, version, self._fs.exists, self._fs.glob)
