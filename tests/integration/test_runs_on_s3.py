@@ -13,6 +13,8 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pandas as pd
 import pytest
@@ -77,33 +79,53 @@ def objects(endpoint, part=""):
 @pytest.fixture(scope="module")
 def project(tmp_path_factory, server):
     """The environment production with the parameters of the environment test; credentials are in conf/local only."""
-    folder = make_project(tmp_path_factory.mktemp("store") / "project")
+    return project_on(tmp_path_factory.mktemp("store") / "project", server)
+
+
+def project_on(folder, endpoint):
+    make_project(folder)
     shutil.copy(folder / "conf/test/parameters.yml", folder / "conf/production")
-    (folder / "conf/local/credentials.yml").write_text(CREDENTIALS.format(secret=SECRET, endpoint=server))
+    (folder / "conf/local/credentials.yml").write_text(CREDENTIALS.format(secret=SECRET, endpoint=endpoint))
     return folder
+
+
+def run_kedro(project, home, *arguments, limit_bytes=None, **variables):
+    """Run kedro on a machine that has never seen the store, without anything of AWS in its environment."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    environment |= {"DO_NOT_TRACK": "1", "COLUMNS": "200", "TRANSFER_STORE": ADDRESS, "HOME": str(home)}
+    environment |= {"TRANSFER_CACHE": str(home / "cache"), "AWS_EC2_METADATA_DISABLED": "true"} | variables
+
+    def limit():
+        if limit_bytes is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
+
+    result = subprocess.run(
+        [str(KEDRO), *arguments], cwd=project, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, timeout=280, check=False, preexec_fn=limit,
+    )  # fmt: skip
+    assert SECRET not in result.stdout
+    return result
 
 
 @pytest.fixture
 def kedro(project, tmp_path):
-    """Run kedro on a machine that has never seen the store, without anything of AWS in its environment."""
+    return partial(run_kedro, project, tmp_path)
 
-    def run(*arguments, limit_bytes=None, **variables):
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-        environment |= {"DO_NOT_TRACK": "1", "COLUMNS": "200", "TRANSFER_STORE": ADDRESS, "HOME": str(tmp_path)}
-        environment |= {"TRANSFER_CACHE": str(tmp_path / "cache"), "AWS_EC2_METADATA_DISABLED": "true"} | variables
 
-        def limit():
-            if limit_bytes is not None:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
+@pytest.fixture(scope="module", autouse=True)
+def silent_run(tmp_path_factory, server):
+    """Result and seconds of a run on a store that takes connections and never answers; it waits beside other tests."""
+    folder = tmp_path_factory.mktemp("silent")
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+        endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        project = project_on(folder / "project", endpoint)
 
-        result = subprocess.run(
-            [str(KEDRO), *arguments], cwd=project, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, timeout=280, check=False, preexec_fn=limit,
-        )  # fmt: skip
-        assert SECRET not in result.stdout
-        return result
+        def run():
+            start = time.monotonic()
+            result = run_kedro(project, folder, "run", "--env", "production")
+            return result, time.monotonic() - start
 
-    return run
+        yield pool.submit(run)
 
 
 def written(endpoint, path):
@@ -188,32 +210,36 @@ def test_a_full_disk_leaves_no_half_version(kedro, project):
     [
         ("wrong", "{server}", ADDRESS, ["signature", "Credentials: conf/local/credentials.yml", "{server}"], 20),
         (SECRET, "{closed}", ADDRESS, ["Could not connect", "Endpoint: {closed}", "Check address and endpoint"], 30),
-        (SECRET, "{silent}", ADDRESS, ["no answer within 30 seconds", "Check address and endpoint"], 60),
         (SECRET, "{server}", "s3://none/x", ["bucket does not exist", "Make the bucket first"], 20),
     ],
-    ids=["wrong credentials", "unreachable", "silent", "no bucket"],
+    ids=["wrong credentials", "unreachable", "no bucket"],
 )
 def test_a_store_that_cannot_be_used_stops_the_run_in_time(
     kedro, project, server, secret, endpoint, address, expected, seconds
 ):
-    with socket.create_server(("127.0.0.1", 0)) as listener:  # takes connections and never answers
-        places = {
-            "server": server,
-            "silent": f"http://127.0.0.1:{listener.getsockname()[1]}",
-            "closed": f"http://127.0.0.1:{free_port()}",
-        }
-        credentials = project / "conf/local/credentials.yml"
-        before = credentials.read_text()
-        credentials.write_text(CREDENTIALS.format(secret=secret, endpoint=endpoint.format(**places)))
-        start = time.monotonic()
-        try:
-            result = kedro("run", "--env", "production", TRANSFER_STORE=address)
-        finally:
-            credentials.write_text(before)
-    assert result.returncode == 1
+    places = {"server": server, "closed": f"http://127.0.0.1:{free_port()}"}
+    credentials = project / "conf/local/credentials.yml"
+    before = credentials.read_text()
+    credentials.write_text(CREDENTIALS.format(secret=secret, endpoint=endpoint.format(**places)))
+    start = time.monotonic()
+    try:
+        result = kedro("run", "--env", "production", TRANSFER_STORE=address)
+    finally:
+        credentials.write_text(before)
     assert time.monotonic() - start < seconds
-    for text in ["Nothing was run", address, *expected]:
-        assert text.format(**places) in result.stdout, result.stdout
+    assert_refused(result, address, *(text.format(**places) for text in expected))
+
+
+def test_a_store_that_never_answers_stops_the_run_in_time(silent_run):
+    result, seconds = silent_run.result()
+    assert_refused(result, ADDRESS, "no answer within 30 seconds", "Check address and endpoint")
+    assert seconds < 60
+
+
+def assert_refused(result, *expected):
+    assert result.returncode == 1
+    for text in ["Nothing was run", *expected]:
+        assert text in result.stdout, result.stdout
     assert "Traceback" not in result.stdout
 
 
