@@ -191,5 +191,6 @@ def warn_of_backgrounds(figures: Mapping[str, Any]) -> str:
     return (
         f"{describe_backgrounds(figures)} Where the background is a place and no part of what is shown, it will be "
         "wrong in other places: have images of each class from the same places, crop them to what is shown, or train "
-        "on other backgrounds: 0.5 as background_fraction of migrate_model.augmentation and of finetune_target's."
+        "on other backgrounds: 0.5 as background_fraction of migrate_model.augmentation and of finetune_target's. "
+        "Where what is shown fills the picture, as textures do, there is no background, and this is no fault."
     )

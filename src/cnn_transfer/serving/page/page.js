@@ -173,6 +173,14 @@ function short(entry) {
 function fillButton(entry) {
   const place = $(".short", entry.button);
   place.textContent = short(entry);
+  place.title = place.textContent;
+  if (entry.image?.answer != null) {
+    // A long name is cut, its confidence never.
+    const [name, share] = [document.createElement("span"), document.createElement("span")];
+    name.textContent = entry.image.answer;
+    share.textContent = ` · ${percent(entry.image.confidence)}`;
+    place.replaceChildren(name, share);
+  }
   place.className = "short";
   if (entry.error) place.classList.add("unusable");
   else if (!entry.image) place.classList.add("waiting");
