@@ -10,10 +10,12 @@ import gc
 import hashlib
 import io
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up notes would hide what pytest prints
 os.environ.pop("TRANSFER_STORE", None)  # else the tests' runs would write there
@@ -22,6 +24,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from coverage import Coverage
+from filelock import FileLock
 from hypothesis import settings
 from PIL import Image
 
@@ -51,6 +54,7 @@ from cnn_transfer.images import (
 from cnn_transfer.models import ModelCard, add_head, tracing
 from cnn_transfer.prediction import build_predictor
 from cnn_transfer.training import Optimisation
+from projects import make_project, run_kedro
 
 # The cores of a test machine are shared, so that a time limit for one example would fail by chance.
 settings.register_profile("shared", deadline=None, max_examples=50, derandomize=True, database=None)
@@ -74,6 +78,23 @@ def pytest_sessionfinish(session):
     measuring = Coverage.current()
     if measuring and hasattr(session.config, "workerinput"):
         measuring.save()
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> tuple[Path, str]:
+    """A project in which `kedro run --env test` has finished, and what it printed: run once, copied for each worker."""
+    shared = tmp_path_factory.getbasetemp()
+    if worker_id != "master":
+        shared = shared.parent
+    original, printed = shared / "finished_run/project", shared / "finished_run.txt"
+    with FileLock(shared / "finished_run.lock"):
+        if not printed.exists():
+            result = run_kedro(make_project(original), "run", "--env", "test", "--pipeline", "transfer")
+            assert result.returncode == 0, result.stdout
+            printed.write_text(result.stdout)
+    folder = tmp_path_factory.mktemp("finished") / "project"
+    shutil.copytree(original, folder, symlinks=True)
+    return folder, printed.read_text().replace(str(original), str(folder))
 
 
 def png_bytes(pixels):

@@ -89,9 +89,11 @@ def forked_kedro(folder: Path, *modules: str) -> Iterator[Callable[..., subproce
         assert forking.stdout
         requests, codes, count = forking.stdin, forking.stdout, itertools.count()
 
-        def run(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        def run(
+            project: Path, *arguments: str, environment: dict[str, str] | None = None
+        ) -> subprocess.CompletedProcess[str]:
             printed = folder / f"{next(count)}.txt"
-            requests.write(json.dumps([str(project), str(printed), _environment(), *arguments]) + "\n")
+            requests.write(json.dumps([str(project), str(printed), environment or _environment(), *arguments]) + "\n")
             return subprocess.CompletedProcess(arguments, int(codes.readline()), printed.read_text())
 
         yield run

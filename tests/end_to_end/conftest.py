@@ -1,12 +1,10 @@
 """Projects in which nothing or everything has run, and a browser."""
 
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 from selenium import webdriver
 
 from browsers import chromium
@@ -17,23 +15,6 @@ from projects import forked_kedro, make_project, run_kedro
 def project(tmp_path: Path) -> Path:
     """A project in which nothing has run."""
     return make_project(tmp_path / "project")
-
-
-@pytest.fixture(scope="session")
-def finished_run(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> tuple[Path, str]:
-    """A project in which `kedro run --env test` has finished, and what it printed: run once, copied for each worker."""
-    shared = tmp_path_factory.getbasetemp()
-    if worker_id != "master":
-        shared = shared.parent
-    original, printed = shared / "finished_run/project", shared / "finished_run.txt"
-    with FileLock(shared / "finished_run.lock"):
-        if not printed.exists():
-            result = run_kedro(make_project(original), "run", "--env", "test", "--pipeline", "transfer")
-            assert result.returncode == 0, result.stdout
-            printed.write_text(result.stdout)
-    folder = tmp_path_factory.mktemp("finished") / "project"
-    shutil.copytree(original, folder, symlinks=True)
-    return folder, printed.read_text().replace(str(original), str(folder))
 
 
 @pytest.fixture(scope="session")

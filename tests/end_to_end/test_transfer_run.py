@@ -90,14 +90,14 @@ def test_stage_by_stage_in_separate_processes_gives_the_same_result(finished_pro
         pd.testing.assert_frame_equal(first, second)
 
 
-def test_article_environment_reports_no_baseline(project, fresh_kedro):
+def test_article_environment_reports_no_baseline(project, kedro):
     small = {
         "preprocess.source.max_images_per_class": 40,
         "preprocess.target.max_images_per_class": 60,
         "preprocess.target.split.labels_per_class": 20,
         "finetune_target.fine_tuning.steps": 10,
     }
-    result = fresh_kedro(project, "run", "--env", "article", "--params", ",".join(f"{k}={v}" for k, v in small.items()))
+    result = kedro(project, "run", "--env", "article", "--params", ",".join(f"{k}={v}" for k, v in small.items()))
     assert result.returncode == 0, result.stdout
     summary = summary_of(project)
     assert [summary[key] for key in ("baseline_accuracy", "difference", "verdict", "training_cost_ratio")] == [None] * 4
@@ -106,11 +106,11 @@ def test_article_environment_reports_no_baseline(project, fresh_kedro):
     assert json.loads(latest(project / "data/06_models/random_plan.json").read_text()) == {}
 
 
-def test_the_probe_alone_is_the_planned_network(finished_project, project, fresh_kedro):
+def test_the_probe_alone_is_the_planned_network(finished_project, project, kedro):
     shutil.rmtree(project / "data")
     shutil.copytree(finished_project / "data", project / "data", symlinks=True)
     changes = "finetune_target.fine_tuning.strategy=probe,finetune_target.baseline.enabled=false"
-    result = fresh_kedro(project, "run", "--env", "test", "--pipelines", "finetune_target", "--params", changes)
+    result = kedro(project, "run", "--env", "test", "--pipelines", "finetune_target", "--params", changes)
     assert result.returncode == 0, result.stdout
     trials = pd.read_parquet(latest(project / "data/08_reporting/target_trials.parquet"))
     assert set(trials["strategy"]) == {"probe"}
@@ -122,12 +122,12 @@ def test_the_probe_alone_is_the_planned_network(finished_project, project, fresh
         np.testing.assert_array_equal(one, other)
 
 
-def test_without_validation_images_the_graph_runs_on_from_the_splits(finished_project, project, fresh_kedro):
+def test_without_validation_images_the_graph_runs_on_from_the_splits(finished_project, project, kedro):
     shutil.rmtree(project / "data")
     shutil.copytree(finished_project / "data", project / "data", symlinks=True)
     first = "preprocess.target.split_images"
     changes = "preprocess.target.split.validation_ratio=0"
-    result = fresh_kedro(project, "run", "--env", "test", "--from-nodes", first, "--params", changes)
+    result = kedro(project, "run", "--env", "test", "--from-nodes", first, "--params", changes)
     assert result.returncode == 0, result.stdout
     summary = summary_of(project)
     assert (summary["n_validation"], summary["strategy"], summary["verdict"]) == (0, "probe", None)
