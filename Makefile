@@ -23,7 +23,7 @@ help:  ## list the targets
 
 .venv/.ready: requirements.lock pyproject.toml
 # The lock is complete, so nothing is resolved (--no-deps): pip's resolver would look at newer releases for a
-# requirement with extras (coverage[toml]) and refuse them for having no hash, whenever one is published.
+# requirement with extras (ray[data,train]) and refuse them for having no hash, whenever one is published.
 	@$(or $(PYTHON),false) $(FITTING) || { echo "Python 3.11, 3.12 or 3.13 is needed, for which TensorFlow has wheels; choose one with make PYTHON=..."; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python's venv module is needed; on Debian: apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv .venv
@@ -50,10 +50,8 @@ serve: .venv/.ready  ## answer over HTTP with the newest release, http://localho
 	$(BIN)/python -m cnn_transfer.serving
 
 test: .venv/.ready  ## run the quick tests with coverage (5 to 10 minutes)
-	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n 2 --dist loadfile -m "not slow"
-	@$(BIN)/coverage combine --quiet
-	$(BIN)/coverage report
+	$(BIN)/python -m slipcover --json --out .coverage.json -m pytest -n 2 --dist loadfile -m "not slow"
+	$(BIN)/python -m slipcover --merge .coverage.json --out .coverage.json --fail-under 90
 
 test-integration: .venv/.ready  ## run the slow tests: whole runs, browsers, Airflow, S3, several processes (10 to 20 minutes)
 	$(BIN)/python -m pytest -m "slow and not nightly" $(IN_ORDER)
@@ -148,4 +146,4 @@ lock: .venv/.ready  ## resolve requirements.lock anew, and those of the containe
 	$(LOCK) pyproject.toml deploy/dagster/requirements.in -o deploy/dagster/requirements.lock
 
 clean:  ## delete what runs and checks made; the bundled data stays
-	rm -rf build .viz .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .airflow .dagster .container deploy/airflow/dags data/0[2-8]_*
+	rm -rf build .viz .coverage.json .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .airflow .dagster .container deploy/airflow/dags data/0[2-8]_*

@@ -23,7 +23,6 @@ os.environ.pop("TRANSFER_STORE", None)  # else the tests' runs would write there
 import numpy as np
 import pandas as pd
 import pytest
-from coverage import Coverage
 from filelock import FileLock
 from hypothesis import settings
 from PIL import Image
@@ -70,14 +69,6 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session):
-    """Keep what a worker of xdist has covered before it ends: one that is slow to do so is killed."""
-    measuring = Coverage.current()
-    if measuring and hasattr(session.config, "workerinput"):
-        measuring.save()
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """`kedro run --pipelines export` through the real command line: a release that other programs use, or none."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -64,6 +65,27 @@ def test_card_has_limits_figures_and_front_matter(exported):
     headings = [line for line in card.splitlines() if line.startswith("## ")]
     assert headings[-4:] == ["## Out of scope", "## Limitations", "## Exports", "## Compared with the release before"]
     assert "| `model_int8.tflite` | LiteRT, 8 bits |" in card
+
+
+def test_code_in_the_card_labels_images(exported, tmp_path, monkeypatch):
+    release = exported[0]
+    with_package, without, *_ = re.findall(r"```python\n(.*?)```", (release / "README.md").read_text(), re.DOTALL)
+    picture = Image.radial_gradient("L").resize((28, 28))
+    (tmp_path / "photos").mkdir()
+    picture.save(tmp_path / "photos/a.png")
+    monkeypatch.chdir(tmp_path)
+    labelled = {}
+    exec(with_package.replace("FOLDER", str(release)), labelled)
+    monkeypatch.chdir(release)
+    computed = {"images": np.asarray(picture)[None, ..., None]}
+    exec(without, computed)
+    classes = json.loads((release / "class_names.json").read_text())
+    first, sure = (
+        classes[int(np.argmax(computed["outputs"]["probabilities"]))],
+        np.max(computed["outputs"]["probabilities"]),
+    )
+    assert labelled["table"]["predicted"].tolist() == [first]
+    assert labelled["table"]["confidence"].tolist() == pytest.approx([sure], abs=1e-4)
 
 
 def test_table_and_plot_are_written(exported, own_project):

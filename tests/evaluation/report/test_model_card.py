@@ -72,8 +72,9 @@ def test_body_names_figures_classes_and_limits(written):
     assert r"Classes recognised least well: \<i\> (50.0%)." in body
     assert "- No test image is of class c: averages over classes leave it out." in body
     use = body[body.index("## Use") : body.index("## Training")]
-    assert 'load_model("delivered_model.keras")' in use
-    assert "`README.md` of a predictor or of a release, the network beside it is `model.keras`" in use
+    assert 'load_model("model.keras")' in use
+    assert 'outputs["probabilities"]  # (n, 3), in the order of the classes' in use
+    assert "`delivered_model.keras`, too, which returns probabilities alone; their order" in use
 
 
 def test_names_cannot_break_the_markdown(written):
@@ -115,8 +116,12 @@ def test_calibration_is_told_when_there_is_one():
 def test_file_whose_outputs_are_not_calibrated_says_so_and_what_is(method):
     calibration = {"method": method, "statement": "They are made surer."}
     text = write_model_card(CARD, METRICS, PER_CLASS, SUMMARY, calibration)
-    assert "They are made surer.\nThe outputs of `delivered_model.keras` are not calibrated;" in text
-    assert "The predictor of the run and its exports give these." in text
+    assert "**Its probabilities**: They are made surer.\n\n## Training" in text
+    assert "(n, 3), calibrated, in the order of the classes" in text
+    assert (
+        "`delivered_model.keras`, too, which returns probabilities alone, and these are not calibrated (by hand:"
+        in text
+    )
     assert "`softmax(log(probabilities) / temperature + bias)`" in text
 
 
