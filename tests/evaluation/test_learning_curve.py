@@ -126,7 +126,7 @@ def test_beyond_the_end_nothing_is_read():
     result = saved({5: 0.95})
     row = result["headline"]
     assert (row["worth"], row["saved"], row["worth_is"], row["worth_low_is"]) == (None, None, "more_than", "more_than")
-    assert "is worth more than 40 (more than 40 at 95% confidence) labels from scratch." in result["sentence"]
+    assert "is worth more than 40 (at 95% confidence) labels from scratch." in result["sentence"]
     assert any("ends at 40 labels a class, and nothing is read beyond" in text for text in result["statements"])
 
 
@@ -144,7 +144,7 @@ def test_a_transfer_that_harms_is_called_that():
     assert "IT IS WORTH FEWER THAN IT WAS GIVEN" in result["sentence"]
     worse = saved({20: 0.3}, headline=20)
     assert worse["headline"]["worth_is"] == "at_most"
-    assert "at most 5 (at most 5 at 95% confidence)" in worse["sentence"]
+    assert "at most 5 (at 95% confidence)" in worse["sentence"]
     assert any("begins at 5 labels" in text for text in worse["statements"])
 
 

@@ -144,6 +144,11 @@ def test_the_picture_has_a_row_for_each_run_that_can_be_read(runs):
     assert draw_runs(runs_table(runs[:1]), differences(runs)).get_suptitle() == "1 run, in percent"
 
 
+def test_a_run_whose_results_another_one_made_took_no_time():
+    again = collect_runs({"1": summary(seconds={"a": 0.04})}, {"1": made_with()})
+    assert describe_runs(runs_table(again), differences(again))[0].endswith("; taken over from another run")
+
+
 def test_a_gain_over_a_baseline_that_failed_is_not_called_positive():
     failed = collect_runs({"1": summary(baseline_failed=True)}, {"1": made_with()})
     table = runs_table(failed)

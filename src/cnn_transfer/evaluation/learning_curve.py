@@ -392,13 +392,18 @@ def _worth(
         row["text"] = f"not known ({estimate} as measured)"
     elif row["worth_is"] == "more_than":
         surely = f"at least {low}" if row["worth_low_is"] == "measured" else low
-        row["text"] = f"{estimate} ({surely} at {confidence:.0%} confidence)"
+        row["text"] = _with_bound(estimate, surely, confidence)
     elif row["worth_is"] == "at_most":
         surely = f"at most {high}" if row["worth_high_is"] == "measured" else high
-        row["text"] = f"{estimate} ({surely} at {confidence:.0%} confidence)"
+        row["text"] = _with_bound(estimate, surely, confidence)
     else:
         row["text"] = f"{estimate} ({low} to {high})"
     return row
+
+
+def _with_bound(estimate: str, surely: str, confidence: float) -> str:
+    bound = "" if surely == estimate else f"{surely} "
+    return f"{estimate} ({bound}at {confidence:.0%} confidence)"
 
 
 def _number(value: float, scratch: Sequence[int]) -> str:

@@ -194,7 +194,7 @@ def describe_runs(table: pd.DataFrame, changes: pd.DataFrame) -> list[str]:
         if pd.notna(row["training_cost_ratio"]):
             parts.append(f"at {part_text(row['training_cost_ratio'])} of its cost")
         if pd.notna(row["seconds"]):
-            parts.append(f"{row['seconds']:.0f} s")
+            parts.append(f"{row['seconds']:.0f} s" if row["seconds"] >= 0.5 else "taken over from another run")
         lines.append(f"{row['run']}  {'; '.join(parts)}")
         if row["status"] == UNKNOWN:
             lines.append(f"{'':24}  {row['problem']}")
