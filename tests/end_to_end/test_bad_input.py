@@ -17,7 +17,14 @@ def outputs(project: Path) -> list[Path]:
     [
         (
             "sed=1,pretrain_source.optimisation.learning_rate=-1",
-            ["sed is not a parameter", "Did you mean seed?", "optimisation.learning_rate", "greater than 0", "-1"],
+            [
+                "sed is not a parameter",
+                "Did you mean seed?",
+                "optimisation.learning_rate",
+                "greater than 0",
+                "-1",
+                "What parameters mean: conf/base/parameters.yml and conf/base/parameters_pretrain_source.yml.",
+            ],
         ),
         ("model_version=1", ["model_version: 1 was asked for, but nothing of this run uses the network of another"]),
     ],

@@ -93,7 +93,8 @@ class CheckHooks:
         try:
             parse_run_parameters(self._parameters, stages)
         except ParameterError as error:
-            raise click.ClickException(f"Wrong parameters; nothing was run.\n{error}") from error
+            where = self._explained_in(str(error))
+            raise click.ClickException(f"Wrong parameters; nothing was run.\n{error}{where}") from error
         self._tell_what_is_mistyped()
         for name in sorted({*pipeline.datasets(), "source_raw_images", "target_raw_images"}):
             try:
@@ -126,6 +127,14 @@ class CheckHooks:
         if not self._run_is_given:
             self._tell_what_is_not_read(pipeline)
             take_over_inputs(pipeline, catalog)
+
+    def _explained_in(self, problems: str) -> str:
+        """The files whose comments say what the parameters in these lines mean."""
+        base = self._project / "conf/base"
+        blocks = {line.partition(":")[0].partition(".")[0] for line in problems.splitlines()}
+        own = {block: f"parameters_{block}.yml" for block in blocks if block.isidentifier()}
+        files = {own[name] if name in own and (base / own[name]).is_file() else "parameters.yml" for name in blocks}
+        return f"\nWhat parameters mean: {' and '.join(f'conf/base/{file}' for file in sorted(files))}."
 
     def _tell_what_is_mistyped(self) -> None:
         """Warn of entries of the catalog whose names are nearly those of others, and which no pipeline uses."""
