@@ -92,6 +92,17 @@ def test_plot_names_what_failed(table):
     assert "Outside tolerance (red): onnx" in as_svg(draw_exports(failed, 0.01))
 
 
+def test_plot_says_what_is_not_shown_and_what_is_allowed_only_where_it_counts(table):
+    of_8_bits = table["name"] == "litert_int8"
+    shown, unshown = (
+        as_svg(draw_exports(table.assign(shown=table["shown"].mask(of_8_bits, known)), 0.01)) for known in (True, False)
+    )
+    assert "too few validation images" not in shown
+    assert "No export is outside its tolerance; too few validation images show that litert_int8 is within it" in unshown
+    assert "allowed for 8 bits" in shown
+    assert "allowed for 8 bits" not in as_svg(draw_exports(table[~of_8_bits], 0.01))
+
+
 def test_plot_without_validation_images_is_drawn(parity, speed):
     unknown = [{**entry, **dict.fromkeys([name for name in entry if name.startswith("accuracy")])} for entry in parity]
     assert "No export is outside" in as_svg(draw_exports(export_table(unknown, speed), 0.01))

@@ -114,7 +114,7 @@ def test_what_few_images_cannot_show_is_said(monkeypatch, predictor, exported, c
     entry = judged(monkeypatch, predictor, exported, compared, [])
     assert entry["passed"]
     assert not entry["shown"]
-    assert entry["verdict"].startswith("passed, but not shown to be within what is allowed: +0.0 points")
+    assert entry["verdict"].startswith("not outside what is allowed, nor shown to be within it: +0.0 points")
 
 
 def test_images_without_a_label_show_how_little_can_be_lost(monkeypatch, predictor, exported, compared):

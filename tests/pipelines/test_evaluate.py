@@ -513,7 +513,10 @@ def test_tables_are_of_the_answers_that_calibration_changed(usual):
         assert counts.loc[pair.label, f"predicted_{pair.predicted}"] == pair.images
     cameras = data["slices"][data["slices"]["attribute"] == "camera"]
     assert np.average(cameras["accuracy"], weights=cameras["images"]) == pytest.approx(right.mean())
-    assert "`delivered_model.keras`, too, which returns probabilities alone, and these are not calibrated" in data["model_card"]
+    assert (
+        "`delivered_model.keras`, too, which returns probabilities alone, and these are not calibrated"
+        in data["model_card"]
+    )
 
 
 def test_explanations_and_sets_can_be_left_out(usual, parameters):

@@ -198,7 +198,7 @@ def _within_accuracy(figures: Mapping[str, Any], tolerance: float) -> dict[str, 
         f"{100 * most:.2f} points are lost (allowed: {100 * tolerance:g})"
     )
     if passed and not shown:
-        verdict = f"passed, but not shown to be within what is allowed: {verdict}"
+        verdict = f"not outside what is allowed, nor shown to be within it: {verdict}"
     return {"passed": bool(passed), "shown": bool(passed and shown), "verdict": verdict}
 
 
