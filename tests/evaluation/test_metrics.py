@@ -383,6 +383,16 @@ def test_where_classes_have_equally_many_images_balanced_accuracy_is_about_as_su
         assert found[f"balanced_accuracy_{end}"] == pytest.approx(found[f"accuracy_{end}"], abs=0.01)
 
 
+def test_one_image_of_a_class_says_nothing_of_the_auroc_of_others():
+    predictions = classified(60, ["a", "b"], shift=0.7)
+    few = pd.concat([predictions[predictions["label"] == "a"], predictions[predictions["label"] == "b"].head(1)])
+    found = per_class_table(few, ["a", "b"], 0.95)
+    assert found["auroc"].notna().all()
+    assert (found["auroc_low"].tolist(), found["auroc_high"].tolist()) == ([0, 0], [1, 1])
+    of_all = measure(few, ["a", "b"], 0.95, 2, 0)
+    assert (of_all["auroc_low"], of_all["auroc_high"]) == (0, 1)
+
+
 def test_one_class_alone_has_no_auroc():
     predictions = classified(100, NAMES)
     found = measure(predictions[predictions["label"] == "a"], NAMES, 0.95, 100, 0)

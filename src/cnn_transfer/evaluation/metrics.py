@@ -249,7 +249,7 @@ class _Judged:
         if self.probabilities is None or not classes or any(k not in self.areas for k in classes):
             return None
         area = float(np.mean([self.areas[k][0] for k in classes]))
-        if self.units.number == 1:
+        if self.units.number == 1 or self.rarer_sides(classes).max() == 1:  # which says nothing of others of its kind
             return Interval(area, 0.0, 1.0)
         influences = np.mean([self.areas[k][1] for k in classes], axis=0)
         if not influences.any():  # perfectly in order, or all equal
@@ -259,11 +259,16 @@ class _Judged:
         quantile = float(stats.t.ppf(0.5 + confidence / 2, self.degrees_of_freedom(classes)))
         return skewed_interval(area, influences, self.units, quantile, 0.0, 1.0)
 
+    def rarer_sides(self, classes: Sequence[int]) -> np.ndarray:
+        """Images of each class, or of all others where these are fewer."""
+        counts = self.true.sum(axis=0)[list(classes)]
+        rarer: np.ndarray = np.minimum(counts, len(self.true) - counts)
+        return rarer
+
     def degrees_of_freedom(self, classes: Sequence[int]) -> float:
         """Of the variance of a mean AUROC: that of the rarer side in each class, put together (Satterthwaite 1946)."""
         variances = np.array([np.sum(self.areas[k][1] ** 2) for k in classes])
-        rarer = np.minimum(self.true.sum(axis=0), (~self.true).sum(axis=0))[list(classes)]
-        own = np.maximum(rarer - 1, 1)
+        own = np.maximum(self.rarer_sides(classes) - 1, 1)
         together = float(np.sum(variances) ** 2 / np.sum(variances**2 / own))
         return min(together, self.units.freedom)
 
