@@ -15,7 +15,7 @@ from PIL import Image
 from services import VERSION, form, serving
 
 from cnn_transfer.images import ImageFormat
-from cnn_transfer.prediction import Predictor
+from cnn_transfer.prediction import WITHHELD, Predictor
 from cnn_transfer.serving import labelling, releases
 from cnn_transfer.serving.answers import Explanation, Predictions, Refusal
 from cnn_transfer.serving.app import API_PAGE_POLICY, POLICY
@@ -292,6 +292,23 @@ def test_counts_what_it_did(client, photos):
     assert [after - earlier for after, earlier in zip(figures(), before, strict=True)] == [1, 1, 1, 1, 2]
     assert client.metric(f'cnn_transfer_model_info{{runtime="onnx",version="{VERSION}"}}') == 1
     assert client.metric("cnn_transfer_waiting_images") == 0
+
+
+def test_what_alerts_ask_for_is_there_before_it_happens(release_folder):
+    """Prometheus's increase() is 0 where a counter appears with its first event."""
+    with serving(release_folder) as client:
+        lines = {
+            line.rpartition(" ")[0]: line.rpartition(" ")[2]
+            for line in client.get("/metrics").body.decode().splitlines()
+        }
+    for alert in (
+        'model_loads_total{result="failed"}',
+        'requests_total{code="500",path="/predict"}',
+        'requests_total{code="503",path="/predict"}',
+        *(f'images_total{{outcome="{outcome}"}}' for outcome in ("answered", *WITHHELD, "rejected")),
+    ):
+        assert lines[f"cnn_transfer_{alert}"] == "0.0"
+    assert lines['cnn_transfer_model_loads_total{result="served"}'] == "1.0"
 
 
 @pytest.mark.parametrize("quick_images", [0, 64])

@@ -25,7 +25,7 @@ from PIL import Image
 from cnn_transfer.images import ImageFormat, UnusableImageError, decode_image
 from cnn_transfer.images.decoding import FORMATS, Decoded
 from cnn_transfer.serving.answers import explanation_json, images_json
-from cnn_transfer.serving.metrics import Metrics
+from cnn_transfer.serving.metrics import ANSWERED, REJECTED, Metrics
 from cnn_transfer.serving.releases import ServedModel
 from cnn_transfer.serving.settings import Settings
 from cnn_transfer.serving.uploads import FILE_TOO_LARGE, RefusedError, Upload
@@ -166,7 +166,7 @@ class Labeller:
         images = [await larger[place] if image is None else image for place, image in enumerate(decoded)]
         for image in images:
             if isinstance(image, Rejected):
-                self._metrics.images.labels("rejected").inc()
+                self._metrics.images.labels(REJECTED).inc()
                 self._metrics.rejected.labels(image.reason).inc()
         return images
 
@@ -222,7 +222,7 @@ class Labeller:
         self._metrics.batch.observe(len(labelled))
         self._metrics.batch_seconds.observe(seconds)
         for image in labelled:
-            self._metrics.images.labels(image["withheld"] or "answered").inc()
+            self._metrics.images.labels(image["withheld"] or ANSWERED).inc()
             if image["unlike"]:
                 self._metrics.unfamiliar.labels(image["unlike"]).inc()
             self._metrics.predicted.labels(image["predicted"]).inc()

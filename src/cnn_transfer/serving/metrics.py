@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
+from cnn_transfer.prediction import WITHHELD
+
+ANSWERED, REJECTED = "answered", "rejected"  # outcomes of an image, beside why it has no answer
+SERVED, FAILED = "served", "failed"  # results of loading a release
+FAILURES = ("500", "503")  # statuses of requests that alerts ask for
 SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.3, 0.5, 1, 2, 5, 10, 30)
 IMAGES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Metrics:
-    """Metrics of one service; their names begin with `cnn_transfer_`."""
+    """Metrics of one service; their names begin with `cnn_transfer_`.
+
+    What alerts ask for begins at 0: Prometheus sees no increase where a counter appears with its first event.
+    """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -58,6 +66,12 @@ class Metrics:
         self.swaps = Counter(
             "cnn_transfer_model_loads", "Releases that were loaded, or failed to", ["result"], registry=self.registry
         )
+        for status in FAILURES:
+            self.requests.labels("/predict", status)
+        for outcome in (ANSWERED, *WITHHELD, REJECTED):
+            self.images.labels(outcome)
+        for result in (SERVED, FAILED):
+            self.swaps.labels(result)
 
     def text(self) -> bytes:
         """All of them."""

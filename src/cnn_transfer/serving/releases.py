@@ -26,7 +26,7 @@ from cnn_transfer.exporting.release import EXPORTS, FORM
 from cnn_transfer.images import ImageFormat, open_location
 from cnn_transfer.images.locations import is_local
 from cnn_transfer.prediction import RUNTIMES, Predictor
-from cnn_transfer.serving.metrics import Metrics
+from cnn_transfer.serving.metrics import FAILED, SERVED, Metrics
 from cnn_transfer.serving.settings import Settings
 
 LOGGER = logging.getLogger(__name__)
@@ -232,7 +232,7 @@ class ModelSlot:
             except Exception as error:  # a damaged release makes its readers raise whatever their code meets
                 pause = math.inf if isinstance(error, UnfitReleaseError) else self._next_pause(failed)
                 self._failed[release] = _Failure(pause, self._clock() + pause)
-                self._metrics.swaps.labels("failed").inc()
+                self._metrics.swaps.labels(FAILED).inc()
                 LOGGER.exception(
                     "The release %s cannot be served; %s; it is tried again %s",
                     release.address,
@@ -258,7 +258,7 @@ class ModelSlot:
         self._model = model
         self._metrics.model.clear()
         self._metrics.model.labels(model.version, model.runtime).set(1)
-        self._metrics.swaps.labels("served").inc()
+        self._metrics.swaps.labels(SERVED).inc()
         LOGGER.info("Serving the release %s with %s", model.version, model.runtime)
 
     async def watch(self) -> None:
