@@ -164,10 +164,30 @@ def test_when_the_newest_release_is_removed_the_one_before_is_served_again(slot,
     assert slot.current.version == VERSION
 
 
-def test_a_release_stays_in_memory_when_all_are_removed(slot, releases):
+def test_a_release_stays_in_memory_when_all_are_removed_which_is_said_once(slot, releases, caplog):
     shutil.rmtree(releases)
-    assert not slot.refresh()
+    for _ in range(2):
+        assert not slot.refresh()
     assert slot.current.version == VERSION
+    assert caplog.text.count(f"There is no release in {releases} any more. {VERSION} stays") == 1
+
+
+def test_a_store_that_is_away_is_counted_and_told_of_with_one_traceback(slot, monkeypatch, caplog):
+    caplog.set_level("INFO")
+
+    def refuse(_):
+        raise ConnectionError("Connect call failed")
+
+    with monkeypatch.context() as away:
+        away.setattr("cnn_transfer.serving.releases.find_releases", refuse)
+        for _ in range(3):
+            slot.look()
+    assert slot._metrics.registry.get_sample_value("cnn_transfer_failed_looks_total") == 3
+    assert caplog.text.count(f"{VERSION} stays: ConnectionError Connect call failed") == 3
+    assert caplog.text.count("Traceback") == 1
+    slot.look()
+    slot.look()
+    assert caplog.text.count("can be looked at again") == 1
 
 
 def test_without_a_release_it_says_how_to_make_one(tmp_path):

@@ -66,6 +66,11 @@ class Metrics:
         self.swaps = Counter(
             "cnn_transfer_model_loads", "Releases that were loaded, or failed to", ["result"], registry=self.registry
         )
+        self.failed_looks = Counter(
+            "cnn_transfer_failed_looks",
+            "Looks for a new release that found no place to look at",
+            registry=self.registry,
+        )
         for status in FAILURES:
             self.requests.labels("/predict", status)
         for outcome in (ANSWERED, *WITHHELD, REJECTED):

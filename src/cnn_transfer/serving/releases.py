@@ -189,6 +189,7 @@ class ModelSlot:
         self._model: ServedModel | None = None
         self._content: frozenset[tuple[str, int, float]] = frozenset()  # of its release, before it was loaded
         self._failed: dict[PublishedRelease, _Failure] = {}
+        self._blind = self._alone = False  # whether the last look failed, or found nothing, and this was said
         self._pictures: dict[str, Sequence[bytes]] = {}
 
     @property
@@ -220,7 +221,15 @@ class ModelSlot:
         tried again after a pause, which doubles each time. One that is unfit is not, before it is written again.
         The one that is served is loaded again once a file of it was: it may have been written over while it was loaded.
         """
-        for release in find_releases(self._location):
+        found = find_releases(self._location)
+        if self._model is not None and not found and not self._alone:
+            LOGGER.warning(
+                "There is no release in %s any more. %s stays, until this process ends: another one would not start",
+                self._location,
+                self._model.version,
+            )
+        self._alone = not found
+        for release in found:
             content = content_of(*open_location(release.address, {}))
             if self._model is not None and (release, content) == (self._model.release, self._content):
                 return False
@@ -265,7 +274,21 @@ class ModelSlot:
         """Refresh for ever, in another thread."""
         while True:
             await asyncio.sleep(self._watch_seconds)
-            try:
-                await asyncio.to_thread(self.refresh)
-            except Exception:  # the watch must not end; the next look may succeed
-                LOGGER.exception("Looking for a new release failed")
+            await asyncio.to_thread(self.look)
+
+    def look(self) -> None:
+        """Refresh, and say in the log where that is impossible: with the traceback when it begins, in a line after."""
+        try:
+            self.refresh()
+        except Exception as error:  # the watch must not end; the next look may succeed
+            self._metrics.failed_looks.inc()
+            LOGGER.error(
+                "%s cannot be looked at for a new release, %s stays: %s %s",
+                self._location, self.current.version, type(error).__name__, error,
+                exc_info=not self._blind,
+            )  # fmt: skip
+            self._blind = True
+            return
+        if self._blind:
+            LOGGER.info("%s can be looked at again", self._location)
+        self._blind = False
