@@ -1,6 +1,7 @@
 """The service as a process of its own: it stops gracefully, exchanges its model under load, and survives attacks."""
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -118,6 +120,11 @@ def test_without_a_release_it_ends_with_the_command_that_makes_one(tmp_path):
     assert done.returncode == 1
     assert "kedro run --pipelines export" in done.stderr
     assert "Traceback" not in done.stderr
+    done = subprocess.run([*command, "--logs", "json"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    [line] = [json.loads(line) for line in done.stderr.splitlines()]
+    assert line["level"] == "CRITICAL"
+    assert "kedro run --pipelines export" in line["message"]
 
 
 def test_a_damaged_release_alone_ends_it_with_the_reason(releases, tmp_path):
@@ -145,7 +152,9 @@ def test_sigterm_answers_what_is_under_way_and_ends_with_0(releases, image, star
         connection.sendall(body[100:])
         assert connection.recv(65536).startswith(b"HTTP/1.1 200")
     assert service.process.wait(20) == 0
-    assert all(line.startswith("{") for line in service.log.splitlines())
+    for line in map(json.loads, service.log.splitlines()):
+        assert list(line) == ["time", "level", "logger", "message"]
+        assert datetime.fromisoformat(line["time"]).utcoffset() == timedelta(0)  # as in the logs of runs
 
 
 def test_no_request_fails_while_the_model_is_exchanged(releases, copy_release, image, start):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import logging.config
 import os
 import sys
+from typing import NoReturn
 
 from cnn_transfer.parameters import ParameterError
 
@@ -17,7 +20,7 @@ def main() -> None:
     """Read the settings and serve."""
     try:
         from cnn_transfer.serving.releases import find_releases
-        from cnn_transfer.serving.server import serve
+        from cnn_transfer.serving.server import log_configuration, serve
         from cnn_transfer.serving.settings import Settings
     except ModuleNotFoundError as error:
         sys.exit(f"The service needs the package {error.name}: pip install 'cnn-transfer[serve]'")
@@ -25,13 +28,21 @@ def main() -> None:
         settings = Settings.read(sys.argv[1:], os.environ)
     except ParameterError as error:
         sys.exit(str(error))
+
+    def end(reason: str) -> NoReturn:
+        if settings.logs == "text":
+            sys.exit(reason)
+        logging.config.dictConfig(log_configuration(settings.logs))
+        logging.getLogger("cnn_transfer.serving").critical(reason)
+        sys.exit(1)
+
     try:
         found = find_releases(settings.release)
     except Exception as error:  # networks fail in many ways
         said = f"{settings.release} cannot be looked at: {type(error).__name__} {error}".rstrip(".")
-        sys.exit(f"{said}. {CREDENTIALS}" if settings.release.startswith("s3://") else said)
+        end(f"{said}. {CREDENTIALS}" if settings.release.startswith("s3://") else said)
     if not found:
-        sys.exit(
+        end(
             f"There is no release in {settings.release}. Make one: kedro run, then kedro run --pipelines export "
             "(needs: pip install 'cnn-transfer[export]'); or name another folder with --release"
         )

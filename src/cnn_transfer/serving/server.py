@@ -12,11 +12,13 @@ import signal
 import socket
 import sys
 import threading
+from datetime import UTC, datetime
 from types import FrameType
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+from pythonjsonlogger.json import JsonFormatter
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from cnn_transfer.serving.app import create_app
@@ -64,6 +66,21 @@ class ImpatientProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
     def _give_up(self) -> None:
         self._patience = None
         self.transport.abort()
+
+
+class JsonLines(JsonFormatter):
+    """Names, form and order of the fields: as in the logs of runs."""
+
+    def __init__(self) -> None:
+        super().__init__(rename_fields={"exc_info": "traceback"}, json_ensure_ascii=False)
+
+    def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
+        """Put the fields that every line has before the others, without uvicorn's second message for terminals."""
+        log_data["time"] = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        log_data["level"], log_data["logger"] = record.levelname, record.name
+        log_data["message"] = record.getMessage()
+        super().add_fields(log_data, record, message_dict)
+        log_data.pop("color_message", None)
 
 
 class Server(uvicorn.Server):
@@ -135,11 +152,7 @@ def log_configuration(form: str) -> dict[str, Any]:
     """Of Python's logging: lines of text, or one JSON object a line."""
     formatters: dict[str, dict[str, Any]] = {
         "text": {"format": "%(asctime)s %(levelname)s %(message)s"},
-        "json": {
-            "()": "pythonjsonlogger.json.JsonFormatter",
-            "format": "%(asctime)s %(levelname)s %(name)s %(message)s",
-            "rename_fields": {"asctime": "time", "levelname": "level", "name": "logger", "exc_info": "traceback"},
-        },
+        "json": {"()": JsonLines},
     }
     return {
         "version": 1,
