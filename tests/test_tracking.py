@@ -83,6 +83,7 @@ def test_a_server_that_fails_is_one_warning_without_its_password(monkeypatch, ca
         hooks.after_dataset_saved("ya", {"accuracy": 0.5})
         hooks.after_pipeline_run(graph, catalog)
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+    assert "the same command with TRANSFER_RUN_ID=1 logs what is missing" in caplog.messages[1]
     assert "secret" not in caplog.text
 
 

@@ -88,6 +88,7 @@ class TrackingHooks:
         self._begin: Callable[[], MlflowRun] | None = None
         self._logged: set[str] = set()
         self._failing = self._has_failed = False
+        self._run_id = ""
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
@@ -110,7 +111,7 @@ class TrackingHooks:
             self._tracking.check(catalog)
         except ParameterError as error:
             raise click.ClickException(f"Wrong configuration; nothing was run.\n{error}") from error
-        run_id = given_run_id(self._parameters) or str(run_params["run_id"])
+        self._run_id = run_id = given_run_id(self._parameters) or str(run_params["run_id"])
         experiment = os.environ.get(EXPERIMENT) or self._tracking.experiment
         tags = {**describe_process(self._project), "kedro.env": self._environment}
         self._logged = set()
@@ -221,7 +222,11 @@ class TrackingHooks:
         except Exception as error:
             self._failing = True
             if self._has_failed:
-                LOGGER.info("MLflow has not got all of this run.")
+                LOGGER.info(
+                    "MLflow has not got all of this run. Once it answers, the same command with TRANSFER_RUN_ID=%s "
+                    "logs what is missing, and computes nothing anew.",
+                    self._run_id,
+                )
                 return
             self._has_failed = True
             LOGGER.warning(
