@@ -206,6 +206,14 @@ def test_every_catalog_entry_is_used_by_a_pipeline():
     assert {name for name in load("base")["catalog"] if not name.startswith("_")} <= DATASETS
 
 
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_what_a_run_makes_lies_where_the_documentation_deletes_it(environment):
+    assert "rm -r data/0[2-8]_*/*/nightly" in (ROOT / "docs/production.md").read_text(encoding="utf-8")
+    for name, entry in load(environment)["catalog"].items():
+        if not name.startswith("_") and entry.get("versioned"):
+            assert re.fullmatch(r"s3://bucket/prefix/0[2-8]_[a-z_]+/[^/]+", entry["filepath"]), name
+
+
 def test_every_hand_over_is_in_the_catalog_with_a_layer():
     catalog = load("base")["catalog"]
     for name in DATASETS:

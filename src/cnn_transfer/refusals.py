@@ -37,8 +37,8 @@ def refusal(error: BaseException | None) -> str | None:
                     "system takes larger ones, or raise the limit where ulimit -f shows one."
                 )
             return (
-                f"{said}: there was no room for {file}. Delete what is not needed, such as the versions of old runs, "
-                "or let TRANSFER_STORE name another disk."
+                f"{said}: there was no room for {file}. Delete what is not needed, such as the versions of old runs "
+                "(docs/production.md says how), or let TRANSFER_STORE name another disk."
             )
     return None
 
