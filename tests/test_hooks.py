@@ -1,5 +1,6 @@
 """Checks before a run and the summary after it."""
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ from cnn_transfer.datasets import (
     ChosenPredictorDataset,
     JSONDataset,
     RawImagesDataset,
+    ReleaseDataset,
     RunRecordsDataset,
     TextDataset,
 )
@@ -227,6 +229,22 @@ def test_the_choice_of_a_source_is_used_on_the_images_that_it_was_made_on(capsys
         "Use it          kedro run --env mine --pipelines transfer_pretrained --params target_images=photos,"
         "preprocess.target.split.labels_per_class=null,preprocess.target.split.test_fraction=0.3,import_source.network=a"
     )
+
+
+def test_a_run_whose_release_is_not_served_says_which_one_is(capsys, monkeypatch, tmp_path):
+    for name in ("describe_exports", "describe_champion"):
+        monkeypatch.setattr(f"cnn_transfer.hooks.summaries.{name}", lambda _: [])
+    for run, completed in (("7", 1e9), ("8", 4e9)):
+        file = tmp_path / f"release/{run}/release/exports.json"
+        file.parent.mkdir(parents=True)
+        file.touch()
+        os.utime(file, (completed, completed))
+    release = ReleaseDataset(filepath=f"{tmp_path}/release", version=Version("7", "7"))
+    catalog = {"export_table": MemoryDataset(0), "champion_comparison": MemoryDataset(0), "release": release}
+    SummaryHooks().after_pipeline_run(Pipeline([Node(double, "x", [*catalog])]), DataCatalog(catalog))
+    released, not_served = capsys.readouterr().out.splitlines()[-2:]
+    assert released == f"Released        {tmp_path}/release/7/release"
+    assert not_served.startswith("NOT SERVED      8 is: its exports.json is younger, of 2096-10-02 07:06:40+00:00.")
 
 
 def raw_images(**changed):

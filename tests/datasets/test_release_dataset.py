@@ -1,6 +1,7 @@
 """Exports and releases in the catalog, and what the run of a chosen model worked with; on a disk and on S3."""
 
 import json
+import os
 import time
 from dataclasses import replace
 
@@ -55,6 +56,16 @@ def test_release_is_a_predictor_with_its_exports_beside_it(store, release):
     assert json.loads(dataset._fs.cat_file(f"{path}/exports.json"))["predictor_version"] == "6"
     for name, content in FILES.items():
         assert dataset._fs.cat_file(f"{path}/{name}") == content
+
+
+def test_release_that_seems_younger_than_the_one_just_made_is_served_instead(tmp_path, release):
+    dataset, ahead = (ReleaseDataset(filepath=f"{tmp_path}/release", version=Version(run, run)) for run in "78")
+    dataset.save(release)
+    assert dataset.served_instead() is None
+    ahead.save(release)
+    os.utime(tmp_path / "release/8/release/exports.json", (4e9, 4e9))  # as a clock that was wrong leaves it
+    assert dataset.served_instead().version == "8"
+    assert ahead.served_instead() is None
 
 
 def test_release_that_was_cut_off_is_none(store, release, monkeypatch):

@@ -59,6 +59,11 @@ class ReleaseDataset(LocalFolder[Release, Predictor]):
     def _write(self, data: Release, folder: Path) -> None:
         write_release(data, folder)
 
+    def served_instead(self) -> PublishedRelease | None:
+        """The release that is served rather than the one that loading opens, since it seems to be younger."""
+        found = complete_releases(self._fs, str(self._filepath))
+        return found[0] if found and found[0].version != self.resolve_load_version() else None
+
 
 class PublishedReleasesDataset(AbstractDataset[NoReturn, list[Candidate]]):
     """Read-only: all complete releases, the newest first; each is opened when it is asked for.

@@ -9,6 +9,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -17,7 +18,7 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import AbstractVersionedDataset, DataCatalog
 from kedro.pipeline import Pipeline
 
-from cnn_transfer.datasets import versions
+from cnn_transfer.datasets import ReleaseDataset, versions
 from cnn_transfer.evaluation import describe_intake, describe_ranking, describe_summary, doubts_about_images
 from cnn_transfer.evaluation.learning_curve import describe_labels_saved
 from cnn_transfer.evaluation.run_comparison import describe_runs
@@ -85,6 +86,18 @@ class IntakeHooks:
                 LOGGER.warning("%s: %s", name, doubt)
 
 
+def describe_release(dataset: ReleaseDataset) -> list[str]:
+    """Where the release lies, and which other one is served where it seems to be younger."""
+    lines = [f"Released        {versions.address_of(dataset)}"]
+    if other := dataset.served_instead():
+        when = datetime.fromtimestamp(other.completed, UTC).isoformat(" ", "seconds")
+        lines.append(
+            f"NOT SERVED      {other.version} is: its exports.json is younger, of {when}. Where a clock was wrong "
+            "then, touch this one's later, or delete that release."
+        )
+    return lines
+
+
 class SummaryHooks:
     """End a run that made something to be told of, such as a summary or a ranking, with a few lines on the terminal."""
 
@@ -120,8 +133,8 @@ class SummaryHooks:
         if {EXPORTS, CHAMPION, RELEASE} <= made:
             lines = [*describe_exports(catalog.load(EXPORTS)), *describe_champion(catalog.load(CHAMPION))]
             self._print(lines, catalog.get(EXPORTS))
-            if isinstance(dataset := catalog.get(RELEASE), AbstractVersionedDataset):
-                self._print([f"Released        {versions.address_of(dataset)}"], None)
+            if isinstance(dataset := catalog.get(RELEASE), ReleaseDataset):
+                self._print(describe_release(dataset), None)
         if {RUNS, CHANGES} <= made:
             self._print(describe_runs(catalog.load(RUNS), catalog.load(CHANGES)), catalog.get(RUNS))
         if {PREDICTIONS, COUNTS, DRIFT} <= made:
