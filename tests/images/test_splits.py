@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from cnn_transfer.images import SplitRule, assign_splits, count_splits
+from cnn_transfer.images import SplitRule, assign_splits, check_test_images, count_splits
 
 
 def table_of(class_sizes):
@@ -274,6 +274,45 @@ def test_the_class_that_a_given_side_lacks_is_named():
         ValueError, match=r"Too few images in b: 0 images, needed 2 .*\. Lower validation_ratio \(0.5\)"
     ):
         assign_splits(table, SplitRule(test_fraction=0.2, labels_per_class=None, validation_ratio=0.5), 0)
+
+
+def test_classes_that_lack_the_same_are_named_together_and_not_all_of_many():
+    table = pd.DataFrame({"id": [f"{i}" for i in range(17)], "label": [f"class {i:02}" for i in range(17)]})
+    names = ", ".join(f"class {i:02}" for i in range(5))
+    needed = r"1 image, needed 2 \(1 training \+ 1 validation \+ 0 test\)"
+    helps = r"Lower validation_ratio \(0.25\) or test_fraction \(0.2\), add images"  # none would be left to set aside
+    with pytest.raises(ValueError, match=rf"^Too few images in {names} and 12 more: {needed}\. {helps}\.$"):
+        assign_splits(table, SplitRule(test_fraction=0.2, labels_per_class=None, validation_ratio=0.25), 0)
+
+
+@pytest.mark.parametrize(
+    ("images", "fraction", "ratio", "helps"),
+    [
+        (2, 0.2, 0.25, "Label 3 images of each class, or set validation_ratio to 0 and raise test_fraction above 0.25"),
+        (2, 0.2, 0, "Label 3 images of each class, or raise test_fraction above 0.25"),
+        (1, 0.2, 0, "Label 3 images of each class"),
+        (20, 0.02, 0.5, "Label 26 images of each class, or raise test_fraction above 0.025"),
+    ],
+)
+def test_labels_too_few_for_any_test_image_are_refused_with_what_helps(images, fraction, ratio, helps):
+    def labelled(number):
+        return pd.DataFrame({"id": [f"{i}" for i in range(2 * number)], "label": ["a", "b"] * number})
+
+    rule = SplitRule(test_fraction=fraction, labels_per_class=None, validation_ratio=ratio)
+    with pytest.raises(
+        ValueError, match=rf"^No image is left to test on: the largest class has {images} .*\. {helps}\.$"
+    ):
+        check_test_images(assign_splits(labelled(images), rule, 0), rule)
+    enough = assign_splits(labelled(int(helps.split()[1])), rule, 0)
+    assert "test" in set(enough["split"])
+    if "above" in helps:
+        raised = rule.model_copy(
+            update={
+                "test_fraction": float(helps.split()[-1]) + 0.01,
+                "validation_ratio": 0 if "to 0" in helps else ratio,
+            }
+        )
+        assert "test" in set(assign_splits(labelled(images), raised, 0)["split"])
 
 
 @pytest.mark.parametrize("groups", [1, 2])

@@ -37,7 +37,7 @@ from cnn_transfer.images.preparation import DecodedImages, Workers
 from cnn_transfer.images.reasons import NoRoomError, UnusableSetError
 from cnn_transfer.images.shards import holds_tables
 from cnn_transfer.images.shortcuts import POINT_TO, shortcut_guesses
-from cnn_transfer.images.splits import SPLITS, UNLABELLED, SplitRule, assign_splits, count_splits
+from cnn_transfer.images.splits import SPLITS, UNLABELLED, SplitRule, assign_splits, check_test_images, count_splits
 from cnn_transfer.images.thumbnails import thumbnail
 
 __all__ = [
@@ -66,6 +66,7 @@ __all__ = [
     "augment",
     "check_image_set",
     "check_share",
+    "check_test_images",
     "class_names",
     "correct_labels",
     "count_splits",

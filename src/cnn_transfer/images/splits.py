@@ -16,6 +16,7 @@ join it; with `labels_per_class` set, at most 2 k training images and at most k 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection
 
@@ -31,6 +32,7 @@ DRAWN_SIDES = ("test", "validation")  # drawn unless some images are given there
 FREE = ""
 SPLITS = ("training", "validation", "test", "unlabelled", UNUSED)
 UNLABELLED = "(unlabelled)"  # in counts, in place of a class
+MOST_NAMED = 5  # classes of one shortage, and shortages, in an error
 
 
 class SplitRule(Parameters):
@@ -108,7 +110,7 @@ def assign_splits(table: pd.DataFrame, rule: SplitRule, seed: int) -> pd.DataFra
         A table in the same order with the columns `id`, `label`, `split`, `group` (never missing).
 
     Raises:
-        ValueError: Naming each class that has too few images, with its counts, or when there is one class only.
+        ValueError: Naming classes that have too few images, with their counts, or when there is one class only.
     """
     table = listing_table(table).reset_index(drop=True)
     table["group"] = table["group"].fillna(table["id"])
@@ -117,7 +119,7 @@ def assign_splits(table: pd.DataFrame, rule: SplitRule, seed: int) -> pd.DataFra
     if len(names) < 2:
         raise UnusableSetError(f"A classifier needs at least two classes. Found: {', '.join(names) or 'none'}.")
     if shortages := rule.shortages(table):
-        raise UnusableSetError(_too_few(shortages, rule))
+        raise UnusableSetError(_too_few(shortages, rule, len(names)))
     draws = _drawn_sides(table[has_label])
     given = table["split"].where(table["split"].isin({*DRAWN_SIDES, TRAINING_ONLY} - set(draws)) & has_label, FREE)
     free_of_class = table["label"][given == FREE].value_counts()
@@ -140,6 +142,29 @@ def assign_splits(table: pd.DataFrame, rule: SplitRule, seed: int) -> pd.DataFra
     result = table[["id", "label"]].assign(split=pd.Series(side, dtype="str"), group=table["group"])
     _check_every_class(result, names, ["training", "validation"] if rule.validation_ratio else ["training"])
     return result
+
+
+def check_test_images(splits: pd.DataFrame, rule: SplitRule) -> None:
+    """Stop before anything is trained when test images are wanted and there is none to judge by.
+
+    Args:
+        splits: See `assign_splits`.
+        rule: How many images serve for what.
+
+    Raises:
+        ValueError: With what helps.
+    """
+    if not rule.test_fraction or (splits["split"] == "test").any():
+        return
+    largest = int(splits["label"].value_counts().max())
+    sides = 3 if rule.validation_ratio else 2
+    enough = max(sides, math.floor(0.5 / rule.test_fraction) + 1)  # of so many the share rounds to one
+    spared = "set validation_ratio to 0 and " if largest < sides else ""
+    raised = f", or {spared}raise test_fraction above {0.5 / largest:.3g}" if largest > 1 else ""
+    raise UnusableSetError(
+        f"No image is left to test on: the largest class has {largest:,} with a label, and test_fraction "
+        f"({rule.test_fraction}) of that rounds to none. Label {enough:,} images of each class{raised}."
+    )
 
 
 def _check_every_class(splits: pd.DataFrame, names: list[str], sides: list[str]) -> None:
@@ -201,7 +226,7 @@ def _limit(side: np.ndarray, name: str, beyond: str, ranking: np.ndarray, table:
     side[members[place >= most]] = beyond
 
 
-def _too_few(shortages: dict[str, str], rule: SplitRule) -> str:
+def _too_few(shortages: dict[str, str], rule: SplitRule, classes: int) -> str:
     """What is missing, and what helps: an empty side that was given is not filled by lower numbers."""
     beside = sorted({side for side in DRAWN_SIDES for shortage in shortages.values() if shortage == _none_given(side)})
     remedies = []
@@ -210,11 +235,18 @@ def _too_few(shortages: dict[str, str], rule: SplitRule) -> str:
         fractions = f"validation_ratio ({rule.validation_ratio}) or test_fraction ({rule.test_fraction})"
         remedies.append(f"Lower {most}{fractions}, add images")
     remedies += [f"Give {side} images of each class, or none at all: then they are drawn" for side in beside]
-    return (
-        "Too few images in "
-        + "; ".join(f"{label}: {shortage}" for label, shortage in shortages.items())
-        + f". {'. '.join(remedies)}, or set small_classes to set_aside."
-    )
+    aside = ", or set small_classes to set_aside" if len(shortages) < classes else ""
+    by_shortage: dict[str, list[str]] = {}
+    for label, shortage in shortages.items():
+        by_shortage.setdefault(shortage, []).append(label)
+    named = [f"{_some(labels)}: {shortage}" for shortage, labels in by_shortage.items()]
+    return f"Too few images in {_some(named, '; ')}. {'. '.join(remedies)}{aside}."
+
+
+def _some(names: list[str], separator: str = ", ") -> str:
+    """The first of many, and how many there are besides."""
+    more = f" and {len(names) - MOST_NAMED:,} more" if len(names) > MOST_NAMED else ""
+    return separator.join(names[:MOST_NAMED]) + more
 
 
 def _none_given(side: str) -> str:

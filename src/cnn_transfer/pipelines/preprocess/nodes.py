@@ -15,6 +15,7 @@ from cnn_transfer.images import (
     assign_splits,
     check_image_set,
     check_share,
+    check_test_images,
     count_splits,
 )
 from cnn_transfer.pipelines.preprocess.parameters import ImageSetParameters
@@ -39,10 +40,11 @@ def check_images(
 def split_images(
     checked_images: pd.DataFrame, intake: Mapping[str, Any], parameters: Mapping[str, Any], seed: int
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Stop when too much was set aside; assign each image to a split, and count them."""
+    """Stop when too much was set aside, or nothing can be tested; assign each image to a split, and count them."""
     block = ImageSetParameters.parse(parameters, "preprocess")
     check_share(intake, block.check.most_set_aside)
     splits = assign_splits(checked_images, block.split, seed)
+    check_test_images(splits, block.split)
     return splits, count_splits(splits)
 
 
