@@ -10,7 +10,7 @@ from cnn_transfer.transfer import judge_mirroring, rows_to_mirror
 from cnn_transfer.transfer.depths import MOST_IMAGES
 from cnn_transfer.transfer.features import MIRRORED, FeatureSet
 
-HEAD = SimpleNamespace(taps=("tap",), grid=1, tap_weights=np.ones(1))
+HEAD = SimpleNamespace(taps=("tap",), grid=1, tap_weights=np.ones(1), blind=False)
 NAMES = ("ball", "left", "right")
 
 
@@ -34,6 +34,14 @@ def features_and_splits(images=20, signed=True, mirrored=True):
     table = pd.concat([table, table.assign(copy=MIRRORED)][: len(values)], ignore_index=True)
     rows = np.concatenate(values).astype(np.float32)
     return FeatureSet(table, rows, ("tap",), {1: [2]}, "digest", 0), splits
+
+
+def test_one_image_of_each_class_does_not_tell_whether_mirroring_harms(caplog):
+    features, splits = features_and_splits(images=1)
+    found = judge_mirroring(features, splits, SimpleNamespace(**vars(HEAD) | {"blind": True}))
+    assert not found["harms"]
+    assert found["sentence"].startswith("Whether mirroring harms cannot be told: every class has one training image")
+    assert not caplog.records
 
 
 def test_classes_that_are_others_in_a_mirror_are_harmed_by_it(caplog):

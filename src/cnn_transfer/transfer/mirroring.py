@@ -26,6 +26,7 @@ from cnn_transfer.transfer.standardised import Standardised, standardisation
 QUESTIONS = 20  # as if so many were asked: nobody did ask, so chance must not answer. Of many images 3 standard errors
 FEWEST_TO_NAME = 2  # images of a class that are taken for another
 REMEDY = "--params migrate_model.augmentation.horizontal_flip=false,finetune_target.augmentation.horizontal_flip=false"
+BLIND = "Whether mirroring harms cannot be told: every class has one training image, or one group of them."
 LOGGER = logging.getLogger(__name__)
 
 
@@ -82,10 +83,14 @@ def judge_mirroring(features: FeatureSet, splits: pd.DataFrame, head: Head) -> d
     gain, error = mean_and_error(right_with.astype(float) - right, groups)
     errors, errors_with = (weights * ((left_out - targets) ** 2).mean(axis=1) for left_out in (alone, both))
     loss, loss_error = mean_and_error(errors_with - errors, groups)
-    harms = gain < 0 and loss > clear_errors(len(ids), groups, QUESTIONS) * loss_error
+    harms = not head.blind and gain < 0 and loss > clear_errors(len(ids), groups, QUESTIONS) * loss_error
     lost = right & ~right_with
     larger = loss / float(errors.mean()) if harms else 0.0
-    sentence = _sentence(right, right_with, classes[lost], both.argmax(axis=1)[lost], class_names(splits), larger)
+    sentence = (
+        BLIND
+        if head.blind
+        else _sentence(right, right_with, classes[lost], both.argmax(axis=1)[lost], class_names(splits), larger)
+    )
     if harms:
         LOGGER.warning(sentence)
     return {
