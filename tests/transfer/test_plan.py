@@ -104,6 +104,7 @@ def test_a_plan_on_one_image_of_each_class_claims_nothing(source, features, shap
     plan = plan_transfer(source, CARD, features, head, head)
     assert plan.source_helps is None
     assert " is a guess: every class has one training image, or one group of them" in plan.sentence
+    assert "where there are validation images let these train, too" in plan.sentence  # these have labels already
     assert "of left-out training images right" not in plan.sentence
     assert "NOTHING" not in plan.sentence
 

@@ -152,7 +152,8 @@ def _sentence(head: Head, features: FeatureSet, evidence: dict[str, Any], helps:
         return (
             f"{ridge} is a guess: every class has one training image, or one group of them, and is unknown when that "
             "is left out, so that nothing tells which depths, which source and which images without a label help. "
-            "Label a second image of each class."
+            "Train on a second image of each class: label more, or where there are validation images let these train, "
+            "too (preprocess.target.split.validation_ratio=0)."
         )
     parts = [f"{ridge} gets {head.accuracy:.1%} of left-out training images right"]
     if head.lone:
