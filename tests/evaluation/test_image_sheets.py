@@ -128,6 +128,17 @@ def test_reasons_are_counted_and_the_most_frequent_one_is_on_top(shapes, shape_s
     assert [bar.get_width() for bar in by_reason.containers[0]] == [2, 5]
 
 
+def test_sizes_of_originals_that_hardly_differ_are_bars_that_can_be_seen(shapes, shape_splits):
+    sides = [500] * (len(shapes) - 1) + [501]
+    alike = replace(shapes, table=shapes.table.assign(width_px=sides, height_px=sides))
+    figure = draw_image_histograms(alike, shape_splits, NOTHING)
+    render(figure)
+    by_size = figure.axes[1]
+    low, high = by_size.get_xlim()
+    (highest,) = [bar for bar in by_size.containers[0] if bar.get_height()]
+    assert highest.get_width() > 0.03 * (high - low)
+
+
 def test_sizes_are_those_of_used_images_before_resizing(shapes, shape_splits):
     wide = shapes.table.assign(width_px=range(28, 28 + len(shapes)), height_px=range(28, 28 + len(shapes)))
     figure = draw_image_histograms(replace(shapes, table=wide), shape_splits.iloc[:60], NOTHING)

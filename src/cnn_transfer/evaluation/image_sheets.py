@@ -78,7 +78,8 @@ def draw_image_histograms(
         axes["reason"].set_ylim(min(0, len(reasons) - FEWEST_BARS) - 0.6, len(reasons) - 0.4)
         axes["reason"].set_title(f"Set aside: {len(rejected):,}", fontsize=10, pad=22)
     if "size" in axes:
-        axes["size"].hist(shorter, bins=20, color="#0072b2")
+        ends = [*shorter.quantile([0, 1]), images.image_shape[0]]  # bars as wide as can be seen beside the line
+        axes["size"].hist(shorter, bins=np.linspace(min(ends), max(ends), 21).tolist(), color="#0072b2")
         axes["size"].axvline(images.image_shape[0], color="#d55e00", lw=1.5, label=stored)
         axes["size"].set_title("Shorter side of the originals, px", fontsize=10, pad=22)
         axes["size"].legend(**ABOVE)
