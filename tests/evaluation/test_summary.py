@@ -335,6 +335,8 @@ def test_the_lines_say_how_far_the_probabilities_can_be_trusted(make):
         "Probabilities   off by 1.2 points on average, by 7.8 before calibration; at least 0.9 sure of 81% of the "
         "images, 99.1% of them right (0.98 wished)"
     )
+    hardly = make() | {"calibration_error": 0.5291, "calibration_error_before": 0.5294}
+    assert "Probabilities   off by 52.9 points on average; at least" in "\n".join(describe_summary(hardly))
     everything = make(threshold=0.0) | {"answered_share": 1.0}
     assert "; sure enough of all images, 99.1% of them right (0.98 wished)" in "\n".join(describe_summary(everything))
     (line,) = [line for line in describe_summary(make(threshold=None)) if line.startswith("Probabilities")]

@@ -226,10 +226,10 @@ def _other_classes(counts: pd.DataFrame) -> list[str]:
 
 
 def _trust(summary: Mapping[str, Any]) -> str:
-    errors = [100 * summary[key] for key in ("calibration_error", "calibration_error_before")]
-    calibrated = f"off by {errors[0]:.1f} points on average"
-    if errors[0] != errors[1]:
-        calibrated += f", by {errors[1]:.1f} before calibration"
+    error, before = (f"{100 * summary[key]:.1f}" for key in ("calibration_error", "calibration_error_before"))
+    calibrated = f"off by {error} points on average"
+    if error != before:
+        calibrated += f", by {before} before calibration"
     if summary["threshold"] is None:
         wished = confidence_text(summary["wished_accuracy"])
         return f"{calibrated}; no threshold is known to reach an accuracy of {wished}, or less that is worth a promise"

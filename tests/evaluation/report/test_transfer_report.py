@@ -123,7 +123,7 @@ def test_the_summary_has_each_key_figure(results):
     ):
         assert part in text
     assert "What to try" not in text
-    as_it_was = results.summary | {"calibration_error_before": results.summary["calibration_error"]}
+    as_it_was = results.summary | {"calibration_error_before": results.summary["calibration_error"] + 0.0001}
     assert "before calibration" not in said(replace(results, summary=as_it_was), "summary")
 
 
@@ -234,6 +234,12 @@ def test_a_cost_comes_with_what_it_would_be_at_levels_a_standard_error_apart(res
         f"Training cost against scratch {told[0]} images until scratch's final validation accuracy; {told[1]} to never "
         "within a standard error of it"
     ) in said(costly, "summary")
+
+
+def test_a_cost_that_is_the_same_at_these_levels_is_no_range(results):
+    cost = results.transfer_verdict["training_cost"] | {"ratio": 0.2, "ratio_low": 0.2, "ratio_high": 0.2}
+    same = replace(results, transfer_verdict={**results.transfer_verdict, "training_cost": cost})
+    assert "; the same within a standard error of it" in said(same, "summary")
 
 
 def test_differences_come_with_their_interval_and_a_second_opinion(results):

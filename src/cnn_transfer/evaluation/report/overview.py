@@ -66,7 +66,8 @@ def _cost_note(cost: Mapping[str, Any]) -> str:
     low, high = (
         part(cost[f"ratio_{end}"]).text if cost[f"ratio_{end}"] is not None else "never" for end in ("low", "high")
     )
-    return f"images until scratch's final validation accuracy; {low} to {high} within a standard error of it"
+    within = "the same" if low == high != "never" else f"{low} to {high}"
+    return f"images until scratch's final validation accuracy; {within} within a standard error of it"
 
 
 def _accuracies(results: RunResults) -> list[Tile]:
@@ -128,7 +129,7 @@ def _trust(results: RunResults) -> list[Tile]:
             "Its probabilities are off by",
             share(summary["calibration_error"]),
             "on average"
-            if summary["calibration_error"] == summary["calibration_error_before"]
+            if share(summary["calibration_error"]).text == share(summary["calibration_error_before"]).text
             else f"on average; {share(summary['calibration_error_before']).text} before calibration",
             "calibration_error",
         ),
