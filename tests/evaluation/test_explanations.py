@@ -156,6 +156,16 @@ def test_drawing_has_one_row_an_image_and_the_figures_of_each_method(explained, 
         assert len(stream.getvalue()) > 5000
 
 
+@pytest.mark.parametrize("name", ["Convallaria_majalis_lily_of_the_valley_A1", "W" * 40])
+@pytest.mark.parametrize("methods", [1, 2])
+def test_what_is_said_of_an_image_is_not_cut_at_the_edge(explained, shapes, name, methods):
+    maps = dict(itertools.islice(explained.maps.items(), methods))
+    long = replace(explained, shown=explained.shown.assign(label=name, predicted=name), maps=maps)
+    figure = draw_explanations(shapes, long)
+    figure.savefig(io.BytesIO(), format="png")
+    assert min(text.get_window_extent().x0 for axes in figure.axes for text in axes.texts) >= 0
+
+
 def test_what_is_said_of_methods_stays_apart_beside_long_names(explained, shapes):
     shown = explained.shown.assign(predicted="Japanese (katakana) 42")
     figure = draw_explanations(shapes, replace(explained, shown=shown))

@@ -175,6 +175,8 @@ def draw_explanations(images: ImageSet, explanations: Explanations) -> Figure:
     texts = [_description(row) for row in shown.to_dict("records")]
     room = max(len(line) for text in texts for line in text.splitlines())
     figure = new_figure(2.2 * columns + 0.065 * room, 1.5 * len(shown) + 1.4)
+    # The layout makes room before the columns become as narrow as they are high, some pixels too little.
+    figure.set_layout_engine("constrained", w_pad=0.15)
     axes = figure.subplots(len(shown), columns, squeeze=False)
     pixels = images.pixels(images.rows_of(shown["id"]))
     show_images(axes[:, 0], pixels)
