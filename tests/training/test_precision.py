@@ -32,13 +32,15 @@ def test_auto_takes_bfloat16_where_the_processor_multiplies_it(processor, flags,
     assert choose_precision("auto") == policy
 
 
-def test_auto_is_float32_for_depthwise_convolutions_on_a_processor_alone(processor, cards):
+@pytest.mark.parametrize("kind", ["DepthwiseConv2D", "SeparableConv2D"])
+def test_auto_is_float32_for_depthwise_convolutions_on_a_processor_alone(processor, cards, kind):
     import keras
 
     from cnn_transfer.models import build_network
 
     pixels = keras.Input((8, 8, 3))
-    depthwise = keras.Model(pixels, keras.layers.DepthwiseConv2D(3)(pixels))
+    layer = keras.layers.DepthwiseConv2D(3) if kind == "DepthwiseConv2D" else keras.layers.SeparableConv2D(4, 3)
+    depthwise = keras.Model(pixels, layer(pixels))
     processor("avx512_bf16")
     assert choose_precision("auto", depthwise) == "float32"
     assert choose_precision("auto", build_network("compact_cnn", (8, 8, 3), 2, seed=0)) == "mixed_bfloat16"
