@@ -1,6 +1,7 @@
 """The store's credentials and errors; servers that do not answer are met in tests/integration/test_runs_on_s3.py."""
 
 import errno
+import threading
 
 import click
 import fsspec
@@ -8,7 +9,8 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from cnn_transfer.configuration import ConfigLoader
-from cnn_transfer.datasets.store import StoreError, check_store, configure_store
+from cnn_transfer.datasets import store
+from cnn_transfer.datasets.store import StoreError, check_store, configure_store, credential_source
 from cnn_transfer.settings import CONFIG_LOADER_ARGS
 
 
@@ -73,6 +75,40 @@ def test_a_credentials_file_that_cannot_be_read_is_not_shown(loader, monkeypatch
     assert caught.value.__suppress_context__
 
 
+def test_credentials_of_the_project_come_before_those_of_fsspec(monkeypatch):
+    monkeypatch.setattr(store, "_fsspec_settings", {"s3": {"key": "theirs", "secret": "hush"}})
+    configure_store("s3://b", {"key": "mine"})
+    assert (fsspec.config.conf["s3"]["key"], fsspec.config.conf["s3"]["secret"]) == ("mine", "hush")
+
+
+def test_what_others_write_is_seen_and_a_server_that_is_silent_is_given_up_soon():
+    configure_store("s3://b", {})
+    s3 = fsspec.filesystem("s3")
+    assert not s3.dircache.use_listings_cache
+    assert (
+        s3.config_kwargs["connect_timeout"] * s3.config_kwargs["retries"]["total_max_attempts"] <= store.CHECK_SECONDS
+    )
+
+
+def test_where_credentials_come_from_is_told(monkeypatch, tmp_path):
+    for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        monkeypatch.delenv(variable, raising=False)
+    for variable in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(variable, str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setattr(store, "_fsspec_settings", {})
+    configure_store("s3://b", {"key": "mine"})
+    assert credential_source("s3") == "conf/local/credentials.yml"
+    configure_store("s3://b", {})
+    assert credential_source("s3").startswith("none found: set AWS_ACCESS_KEY_ID")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "mine")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
+    assert credential_source("s3") == "the environment (AWS_ACCESS_KEY_ID)"
+    monkeypatch.setattr(store, "_fsspec_settings", {"s3": {"profile": "mine"}})
+    assert credential_source("s3") == "fsspec's configuration (such as FSSPEC_S3_KEY)"
+    assert credential_source("gs") == "where the file system of gs:// looks for them"
+
+
 def test_unknown_arguments_are_named_without_their_values():
     with pytest.raises(StoreError, match=r"arguments of s3fs: key, secret.*Received: secrt\.") as caught:
         configure_store("s3://b", {"secrt": "hush"})
@@ -108,6 +144,23 @@ def test_a_full_disk_is_left_without_what_it_was_tried_with(tmp_path, monkeypatc
 
     monkeypatch.setattr(LocalFileSystem, "pipe_file", full)
     with pytest.raises(StoreError, match="No space left on device"):
+        check_store(str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_that_does_not_answer_is_not_waited_for(tmp_path, monkeypatch):
+    answer = threading.Event()
+    monkeypatch.setattr(store, "CHECK_SECONDS", 0.05)
+    monkeypatch.setattr(store, "_try", lambda *_: answer.wait(60))
+    with pytest.raises(StoreError, match=r"cannot be used: TimeoutError: no answer within 0\.05 seconds"):
+        check_store(str(tmp_path))
+    answer.set()
+
+
+@pytest.mark.parametrize(("method", "answer"), [("cat_file", b"other"), ("find", [])])
+def test_a_store_that_gives_back_something_else_is_refused(tmp_path, monkeypatch, method, answer):
+    monkeypatch.setattr(LocalFileSystem, method, lambda *_: answer)
+    with pytest.raises(StoreError, match="does not give back what was written"):
         check_store(str(tmp_path))
     assert list(tmp_path.iterdir()) == []
 
