@@ -216,3 +216,30 @@ def test_a_holder_shows_signs_of_life(tmp_path, quick):
         first = path.read_text()
         threading.Event().wait(0.3)
         assert path.read_text() != first
+
+
+def wait_until(happened):
+    deadline = time.monotonic() + 10
+    while not happened() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert happened()
+
+
+@pytest.mark.parametrize("content", ["", None], ids=["half written", "removed"])
+def test_a_claim_that_is_damaged_is_made_whole_by_its_holder(tmp_path, quick, caplog, content):
+    path = tmp_path / "node.claim"
+    with Claim(fsspec.filesystem("file"), str(path), "work") as mine:
+        path.unlink() if content is None else path.write_text(content)
+        wait_until(lambda: path.exists() and mine._me["claim"] in path.read_text())
+    assert not path.exists()
+    assert "was lost" not in caplog.text
+
+
+def test_a_claim_read_while_it_was_written_is_no_sign_of_life(tmp_path, quick):
+    path = tmp_path / "node.claim"
+    place = fsspec.filesystem("file"), str(path)
+    other_machine(place)
+    half = threading.Timer(0.2, path.write_text, ("",))
+    half.start()
+    with Claim(*place, "work"):
+        half.join()
