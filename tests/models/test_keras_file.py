@@ -198,6 +198,32 @@ def test_files_that_are_none_are_refused_with_the_remedy(tmp_path, save):
             read_keras_file(tmp_path / "bad.keras")
 
 
+def without(path, name):
+    """The same archive without one of its files."""
+    with zipfile.ZipFile(path) as archive:
+        parts = {entry: archive.read(entry) for entry in archive.namelist() if entry != name}
+    with zipfile.ZipFile(path, "w") as archive:
+        for entry, content in parts.items():
+            archive.writestr(entry, content)
+    return path
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.weights.h5"])
+def test_an_archive_without_its_configuration_or_weights_is_refused_before_a_network_is_built(save, name):
+    with pytest.raises(UnusableNetworkError, match=rf"not a whole \.keras file .*{name}.*model\.save"):
+        read_keras_file(without(save(build()), name))
+
+
+def test_a_model_that_is_no_graph_of_layers_is_refused(save):
+    path = save(build())
+    with zipfile.ZipFile(path) as archive:
+        config = json.loads(archive.read("config.json"))
+    with zipfile.ZipFile(without(path, "config.json"), "a") as archive:
+        archive.writestr("config.json", json.dumps(config | {"class_name": "Model"}))
+    with pytest.raises(UnusableNetworkError, match=r"holds a Model, not a functional or Sequential model"):
+        read_keras_file(path)
+
+
 def test_a_folder_of_versions_is_refused_with_its_newest_file(tmp_path, save):
     content = save(build()).read_bytes()
     for version in ("2026-01-01", "2026-01-02"):
