@@ -30,6 +30,7 @@ from cnn_transfer.datasets import ClaimedError
 from cnn_transfer.evaluation.provenance import OF_A_PROCESS
 from cnn_transfer.mlflow_run import MlflowRun, describe_process, without_credentials
 from cnn_transfer.parameters import ParameterError, Parameters, did_you_mean
+from cnn_transfer.prediction.native_notes import import_tensorflow
 from cnn_transfer.run_identity import given_run_id
 from cnn_transfer.runner import run_records
 
@@ -199,6 +200,7 @@ class TrackingHooks:
         name, card = self._tracking.model, self._tracking.model_card
         if self._run is None or name is None or not catalog.exists(name) or self._run.has_model():
             return
+        import_tensorflow()  # where all was done already, nothing else has
         self._run.log_model(name, catalog.load(name), catalog.load(card) if card and catalog.exists(card) else {})
 
     def _end(self, status: str) -> None:

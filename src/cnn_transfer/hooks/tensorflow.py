@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
-
 from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog
 from kedro.pipeline.node import Node
@@ -18,7 +15,7 @@ from cnn_transfer.datasets import (
     PredictorDataset,
     PretrainedNetworksDataset,
 )
-from cnn_transfer.prediction.native_notes import without_native_notes
+from cnn_transfer.prediction.native_notes import import_tensorflow
 from cnn_transfer.training.workers import role
 
 WITH_TENSORFLOW = (
@@ -32,6 +29,7 @@ class TensorFlowHooks:
 
     def __init__(self) -> None:
         self._catalog: DataCatalog | None = None
+        self._is_quiet = False  # where the process was forked, TensorFlow may be there and look for a GPU yet
 
     @hook_impl
     def after_catalog_created(self, catalog: DataCatalog) -> None:
@@ -47,16 +45,12 @@ class TensorFlowHooks:
     @hook_impl(tryfirst=True)  # before a node's clock starts
     def before_dataset_loaded(self, node: Node) -> None:
         """Import it before the first node that needs it: a run that takes over all that trains does not pay for it."""
-        if "tensorflow" in sys.modules or self._catalog is None:
+        if self._is_quiet or self._catalog is None:
             return
         datasets = [self._catalog.get(name) for name in (*node.inputs, *node.outputs)]
         if any(isinstance(dataset, WITH_TENSORFLOW) for dataset in datasets):
             self._import()
 
-    @staticmethod
-    def _import() -> None:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        with without_native_notes():  # they come before any log level is read
-            import tensorflow as tf
-
-            tf.config.list_physical_devices()  # looks for a GPU, and complains when there is none
+    def _import(self) -> None:
+        import_tensorflow()
+        self._is_quiet = True

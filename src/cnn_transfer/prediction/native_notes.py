@@ -18,3 +18,12 @@ def without_native_notes() -> Iterator[None]:
     finally:
         os.dup2(standard_error, 2)
         os.close(standard_error)
+
+
+def import_tensorflow() -> None:
+    """Import it, and look for a GPU, without the lines that its C++ core writes before any log level is read."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with without_native_notes():
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()  # complains when there is no GPU; once a process, also a forked one
