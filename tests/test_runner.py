@@ -23,6 +23,7 @@ from cnn_transfer.datasets import (
 )
 from cnn_transfer.hooks import CheckHooks, RecordHooks, take_over_inputs
 from cnn_transfer.runner import ResumingRunner
+from cnn_transfer.termination import EXIT_CODE, Terminated
 from cnn_transfer.training.checkpoints import FitState
 
 CALLS: list[str] = []
@@ -141,6 +142,16 @@ def test_how_to_go_on_is_told_when_a_run_fails(catalog, run, caplog):
     with pytest.raises(ValueError, match="no good"):
         run(stage(node(fail, "params:number", "odd")), catalog("nightly-3"))
     assert "the same command with TRANSFER_RUN_ID=nightly-3" in caplog.text
+
+
+def test_a_run_that_was_stopped_says_by_what_and_how_to_go_on(catalog, run, caplog, monkeypatch):
+    def stop():
+        raise Terminated(EXIT_CODE)
+
+    monkeypatch.setattr(ResumingRunner, "before_node", staticmethod(stop))
+    with pytest.raises(Terminated):
+        run(GRAPH, catalog("nightly-3"))
+    assert "Stopped by SIGTERM. What is done is kept." in caplog.text
 
 
 def test_a_run_asks_before_each_node_whether_it_is_to_end(catalog):

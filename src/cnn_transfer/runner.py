@@ -33,6 +33,7 @@ from pluggy import PluginManager
 from cnn_transfer.datasets import CheckpointsDataset, ClaimedError, RunRecordsDataset, versions
 from cnn_transfer.fingerprints import Fingerprints
 from cnn_transfer.refusals import leaves_the_run_whole
+from cnn_transfer.termination import Terminated
 from cnn_transfer.training.workers import Team, join
 
 LOGGER = logging.getLogger("cnn_transfer")
@@ -130,7 +131,9 @@ class ResumingRunner(SequentialRunner):
             progress.tell()
             if leaves_the_run_whole(error) and not isinstance(error, ChangedRunError):
                 LOGGER.warning(
-                    "What is done is kept. To go on from here, give the same command with TRANSFER_RUN_ID=%s.",
+                    "%sWhat is done is kept. To go on from here, give the same command with TRANSFER_RUN_ID=%s.",
+                    # Said when it came, too, but to nobody where native code is being kept from standard error.
+                    "Stopped by SIGTERM. " if isinstance(error, Terminated) else "",
                     records.run_id,
                 )
             raise
