@@ -8,7 +8,9 @@
 2. Simulated nights, always with the same test images. Training varies by chance, and one night in ten is spoilt. What
    is the served network worth, and how much better does it look on the test images than it is? Beside the rule: serving
    whatever is new, and keeping whatever does best on the test images, which is to choose on them.
-3. Real runs of the default pipeline on digits, each compared with the same first release (left out by --quick; about 15
+3. Networks whose probabilities are right: how often can none of their answers be promised (`evaluate.wished_accuracy`,
+   `least_accuracy`), so that they are refused where the one before answers?
+4. Real runs of the default pipeline on digits, each compared with the same first release (left out by --quick; about 15
    minutes): other draws of images and weights, fewer and more labels, and labels spoilt in three ways.
 """
 
@@ -24,6 +26,7 @@ import pandas as pd
 from project_copy import copy_project, latest_version, run_kedro
 from scipy import stats
 
+from cnn_transfer.evaluation.selective import choose_threshold
 from cnn_transfer.evaluation.verdict import paired_difference
 from cnn_transfer.exporting.challenge import Rule, passes, weigh
 from cnn_transfer.exporting.champion import JUDGED_COLUMNS
@@ -127,6 +130,24 @@ def sequences() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def silences() -> pd.DataFrame:
+    """How often a network of two classes answers nothing, by its accuracy and the validation images that show it."""
+    rng, rows = np.random.default_rng(2), []
+    for accuracy in (0.85, 0.9, 0.94, 0.97, 0.99):
+        row: dict[str, float] = {"accuracy": accuracy}
+        for images in (10, 20, 40, 80, 200):
+            silent = 0
+            for _ in range(REPETITIONS):
+                likelier = 0.5 + 0.5 * rng.beta((2 * accuracy - 1) / (2 - 2 * accuracy), 1, images)
+                table = pd.DataFrame({"id": np.arange(images).astype(str), "predicted": "yes"})
+                table["label"] = np.where(rng.random(images) < likelier, "yes", "no")
+                table["probability_no"], table["probability_yes"] = 1 - likelier, likelier
+                silent += choose_threshold(table, 0.98, RULE.confidence, 0.8)["threshold"] is None
+            row[f"{images} images"] = silent / REPETITIONS
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
 def spoil(project: Path, name: str, splits: pd.DataFrame) -> Path:
     """A table of labels in which those of images that are not test images are wrong."""
     rng = np.random.default_rng(2)
@@ -181,6 +202,7 @@ def main() -> None:
     quick = parser.parse_args().quick
     print(pairs().to_string(index=False, float_format="{:.3f}".format), "\n", flush=True)
     print(sequences().to_string(index=False, float_format="{:.4f}".format), "\n", flush=True)
+    print(silences().to_string(index=False, float_format="{:.3f}".format), "\n", flush=True)
     if not quick:
         print(real().to_string(index=False, float_format="{:.3f}".format))
 

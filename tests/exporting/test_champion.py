@@ -118,7 +118,7 @@ def test_many_lost_classes_are_named_in_part(compare):
     assert found["statement"].endswith("100.0% before) and 2 more.")
 
 
-def test_that_a_release_answers_nothing_any_more_is_said(compare, predictor, older):
+def test_a_release_that_answers_nothing_any_more_is_refused(compare, predictor, older):
     promising, mute = (predictor.facts.model_copy(update={"threshold": known}) for known in (0.5, None))
     said = "IT ANSWERS NO IMAGE"
     for table in (judged((80, 1, 1, 2)), judged((0, 0, 0, 0))):  # with and without images to compare on
@@ -126,6 +126,12 @@ def test_that_a_release_answers_nothing_any_more_is_said(compare, predictor, old
             champion = Champion("the last", replace(older, facts=before))
             found, _ = compare(table, challenger=replace(predictor, facts=now), champion=champion)
             assert (said in found["statement"]) is expected
+            assert found["passed"] is not expected
+            if expected:
+                with pytest.raises(WorseReleaseError, match="than the one before and must answer images as that did;"):
+                    check_not_worse(found)
+            allowed, _ = compare(table, Rule("never", 0.0, 0.95), replace(predictor, facts=now), champion)
+            assert allowed["passed"]
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,7 @@ def compare_with_champion(
         In words of JSON: `champion` (its version, or None), `challenger` (the predictor's version), `passed`,
         `statement` (what was found) and `notes` (what has to be known beside it), sentences; the `rule`; `images`
         compared, `seen` and `unknown_classes` (test images that are left out), `new_classes`, `gone_classes` (names);
+        `silenced` (whether it answers no image, and the champion does);
         `accuracy`, `champion_accuracy`, `difference` with `_low` and `_high`, `verdict`, `worse_classes` (names);
         `answered` and `wrong_answers` (shares of all images), each also as `champion_…`; all 0-1, None where nothing
         was compared. And a table of one row a class, the largest loss first: `class`, `images`, `accuracy`,
@@ -76,8 +77,9 @@ def compare_with_champion(
     """
     figures, classes = weigh(judged, rule)
     changes = _class_changes(challenger, champion)
-    passed = passes(figures, rule, changes["gone_classes"])
-    figures |= changes
+    silenced = _is_silenced(challenger, champion)
+    passed = passes(figures, rule, changes["gone_classes"], silenced)
+    figures |= {**changes, "silenced": silenced}
     return {
         "champion": champion.version or None,
         "challenger": challenger.version,
@@ -96,17 +98,18 @@ def weigh(judged: pd.DataFrame, rule: Rule) -> tuple[dict[str, Any], pd.DataFram
     return _figures(judged, rule) | {"worse_classes": worse}, classes
 
 
-def passes(figures: Mapping[str, Any], rule: Rule, gone_classes: Sequence[str] = ()) -> bool:
+def passes(figures: Mapping[str, Any], rule: Rule, gone_classes: Sequence[str] = (), silenced: bool = False) -> bool:
     """Whether a challenger may take the champion's place.
 
     Args:
         figures: See `weigh`.
         rule: Which is refused.
         gone_classes: Names of classes of the champion that the challenger does not have.
+        silenced: Whether the challenger answers no image, and the champion does.
     """
     if rule.refuse == "never":
         return True
-    if figures["verdict"] == WORSE or figures["worse_classes"] or gone_classes:
+    if figures["verdict"] == WORSE or figures["worse_classes"] or gone_classes or silenced:
         return False
     low = figures["difference_low"]
     return rule.refuse == "clearly_worse" or (low is not None and low >= -rule.most_loss)
@@ -144,9 +147,9 @@ def check_not_worse(comparison: Mapping[str, Any]) -> None:
     }[comparison["rule"]["refuse"]]
     allowed = comparison["rule"]["most_loss"]
     loss = f" ({100 * allowed:g} points of loss are allowed)" if allowed else ""
-    classes, removed = "", ""
+    classes, removed = " and must answer images as that did" if comparison["silenced"] else "", ""
     if comparison["gone_classes"]:
-        classes = " and must have all of its classes"
+        classes += " and must have all of its classes"
         removed = (
             " Where the classes were removed on purpose, once is enough: the next release is compared with this one."
         )
@@ -213,6 +216,11 @@ def _class_changes(challenger: Predictor, champion: Champion) -> dict[str, list[
     }
 
 
+def _is_silenced(challenger: Predictor, champion: Champion) -> bool:
+    before = champion.predictor.facts.threshold if champion.predictor else None
+    return challenger.facts.threshold is None and before is not None
+
+
 def _statement(challenger: Predictor, champion: Champion, figures: Mapping[str, Any], classes: pd.DataFrame) -> str:
     if not champion.version:
         return "There is no release of another network before this one."
@@ -222,7 +230,7 @@ def _statement(challenger: Predictor, champion: Champion, figures: Mapping[str, 
         return f"The network is that of the release before, {champion.version}."
     gone = figures["gone_classes"]
     lost = f" GONE {'CLASSES' if len(gone) > 1 else 'CLASS'}: {_named(gone)}." if gone else ""
-    if challenger.facts.threshold is None and champion.predictor.facts.threshold is not None:
+    if figures["silenced"]:
         lost += " IT ANSWERS NO IMAGE: no confidence is known above which enough are right, as one was before."
     if not figures["images"]:
         return (
