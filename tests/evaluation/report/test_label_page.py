@@ -56,6 +56,17 @@ def test_of_many_classes_the_probable_ones_are_buttons_and_all_are_listed(page_o
     assert page.count('<input list="classes"') == 3
 
 
+def test_where_no_class_is_offered_the_list_is_not_of_others(page_of, questions):
+    classes = [f"kind {n}" for n in range(30)]
+    asked = [
+        question._replace(likely=likely) for question, likely in zip(questions, ([], [("kind 7", 0.5)]), strict=False)
+    ]
+    assert re.findall(r'placeholder="([^"]*)" aria-label="([^"]*)"', page_of(asked, classes)) == [
+        ("class", "Class of image 1"),
+        ("another class", "Another class for image 2"),
+    ]
+
+
 def test_names_are_text_whatever_they_hold(page_of, questions):
     name = '<script>alert("x")</script>'
     page = page_of([questions[0]._replace(text=name, likely=[(name, 0.5)])], [name, "b"])
@@ -143,6 +154,23 @@ def test_a_key_is_for_the_image_that_has_the_focus(browser, page_of, questions, 
     assert [card.get_attribute("data-id") for card in chosen] == [questions[2].id]
     browser.switch_to.active_element.send_keys(Keys.ARROW_UP)
     assert browser.execute_script("return document.activeElement.dataset.id") == questions[1].id
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_long_name_that_was_written_can_be_read(browser, page_of, questions, tmp_path, width):
+    name = "Convallaria_majalis_lily_of_the_valley_A1"
+    (tmp_path / "page.html").write_text(page_of(questions, [f"kind {n}" for n in range(20)] + [name]), encoding="utf-8")
+    open_page(browser, (tmp_path / "page.html").as_uri(), width, "light")
+    field = browser.find_element(By.CSS_SELECTOR, ".card input")
+    field.send_keys(name, Keys.TAB)
+    hidden, beyond = browser.execute_script(
+        "const f = arguments[0], page = document.documentElement;"
+        "return [f.scrollWidth - f.clientWidth, page.scrollWidth - page.clientWidth]",
+        field,
+    )
+    assert beyond <= 0
+    assert hidden <= (1 if width > 600 else 40)  # a telephone has no more room
+    field.clear()
 
 
 def test_where_an_image_lies_is_not_shown_to_whom_it_would_lead(page_of, questions):
