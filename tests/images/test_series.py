@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from odd_images import photograph
+from scipy.stats import binom
 
 from cnn_transfer.images import ImageSet, series
 from cnn_transfer.images.reasons import rejected_table
@@ -261,3 +262,48 @@ def test_patterns_mean_the_same_to_python_where_they_are_parameters(pattern):
     pd.testing.assert_series_equal(
         series._extract(ids, pattern), ids.str.extract(pattern, expand=False), check_names=False
     )
+
+
+@pytest.fixture(scope="module")
+def alike():
+    """Of 50 series of two, 20 whose images have one vector; and what is in no series by any measure."""
+    rng = np.random.default_rng(0)
+    numbers = np.repeat(np.arange(50), 2)
+    vectors, other = series._units(rng.normal(size=(100, 64))), series._units(rng.normal(size=(100, 64)))
+    vectors[1:40:2] = vectors[:40:2]
+    return lambda *limits: series._judge(
+        (other, vectors), series._within_classes(numbers, np.zeros(100)), series.Limits(*limits)
+    )
+
+
+def test_the_measure_that_shows_most_says_how_often_the_nearest_is_of_ones_series(alike):
+    seen = alike(0, -np.inf, 1)
+    assert seen.measure == 1
+    assert 0.4 <= seen.nearest < 0.45
+    assert seen.chance == pytest.approx(1 / 99)
+
+
+def test_each_limit_by_itself_decides_whether_it_is_a_series(alike):
+    seen = alike(0, -np.inf, 1)
+    pairs = round(100 * seen.nearest) // 2
+    p_value = binom.sf(pairs - 1, 50, 1 / 99)  # two that are each other's nearest are one piece of evidence
+    for place, value in enumerate((seen.nearest / seen.chance, seen.bits, p_value)):
+        limits = [0, -np.inf, 1]
+        limits[place] = value * (1.01 if place == 2 else 0.99)
+        assert alike(*limits) == seen
+        limits[place] = value * (0.99 if place == 2 else 1.01)
+        assert alike(*limits) is None
+
+
+def test_edges_count_by_their_direction_whichever_side_is_bright_and_faint_ones_little():
+    row, column = np.mgrid[:16, :16]
+    halves = [column > 7, column < 8, row > 7, row < 8]
+    ramps = [5 * column + 10 * row, 75 - 5 * column + 10 * row]  # at 63 and 117 degrees of 180, in eighths
+    odd = [1 * halves[0], 0 * row]
+    pictures = np.stack([*(200 * half for half in halves), *ramps, *odd]).astype(np.uint8)[..., None]
+    cells = series._edges(pictures).reshape(8, 64, 8)
+    assert cells[:6].sum(axis=1).argmax(axis=1).tolist() == [0, 0, 4, 4, 2, 5]
+    *strong, faint, none = np.linalg.norm(cells, axis=2).max(axis=1)
+    assert min(strong) > 0.8
+    assert 0 < faint < 0.5
+    assert none == 0
