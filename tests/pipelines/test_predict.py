@@ -215,5 +215,13 @@ def test_every_column_and_code_is_explained_to_users(finished):
     }  # fmt: skip
     for name in columns:
         assert f"`{name.removesuffix('` …')}`" in text, name
-    for code in (*WITHHELD, *REASONS, *NOTES, "training_image", *THRESHOLDS, *finished.load("prediction_counts")):
+    for code in (
+        *WITHHELD,
+        *REASONS,
+        *NOTES,
+        "training_image",
+        "unlabelled_image",
+        *THRESHOLDS,
+        *finished.load("prediction_counts"),
+    ):
         assert code in text, code

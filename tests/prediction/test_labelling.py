@@ -159,7 +159,8 @@ def test_end_of_a_run_says_what_became_of_the_images(images, tmp_path):
     _, counts = count_labels(stored(written(images), tmp_path / "labels"))
     aspects = [{"aspect": "size", "drift": True, "statement": "Larger."}, {"aspect": "sharpness", "drift": False}]
     drift = NO_DRIFT | {"images": 7, "aspects": aspects}
-    first, second, unfamiliar, third, *last = describe_labels(counts | {"unlike": {"noise": 1200, "content": 3}}, drift)
+    said = describe_labels(counts | {"unlike": {"noise": 1200, "content": 3}}, drift)
+    first, second, unfamiliar, third, fourth, *last = said
     assert unfamiliar == "Unfamiliar      1,200 in noise, 3 in content"
     assert first == (
         "Images          204 listed, 200 labelled by 7, 4 rejected: "
@@ -167,6 +168,9 @@ def test_end_of_a_run_says_what_became_of_the_images(images, tmp_path):
     )
     assert second.startswith(f"Answered        {counts['answered']} ({counts['answered_share']:.1%}); withheld: ")
     assert f"trained on {counts['notes']['training_image']} of these" in third
+    assert (
+        f"{counts['notes']['unlabelled_image']} of these very pictures were in the training without a label" in fourth
+    )
     assert last == ["Drift           Drift in 1 of 2 aspects of 7 new images.", "                Size: Larger."]
 
 

@@ -90,6 +90,8 @@ def test_without_a_threshold_nothing_is_answered(predictor, class_folder):
 def test_pictures_of_the_training_are_marked(labelled, shapes, shape_splits):
     marked = set(labelled["id"][labelled["notes"].str.contains("training_image")])
     assert marked == set(shape_splits["id"][shape_splits["split"] == "training"])
+    marked = set(labelled["id"][labelled["notes"].str.contains("unlabelled_image")])
+    assert marked == set(shape_splits["id"][shape_splits["split"] == "unlabelled"]) != set()
 
 
 def test_pictures_of_a_large_training_are_marked_though_few_are_kept(

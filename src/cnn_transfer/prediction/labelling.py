@@ -31,7 +31,14 @@ from cnn_transfer.images import ImageListing
 from cnn_transfer.images.decoding import DECODER
 from cnn_transfer.images.preparation import images_a_chunk
 from cnn_transfer.prediction.drift import describe_drift
-from cnn_transfer.prediction.predictor import NO_THRESHOLD, TRAINING_IMAGE, WITHHELD, Labelled, Predictor
+from cnn_transfer.prediction.predictor import (
+    NO_THRESHOLD,
+    TRAINING_IMAGE,
+    UNLABELLED_IMAGE,
+    WITHHELD,
+    Labelled,
+    Predictor,
+)
 
 CONTENTS = "_labels.json"  # written last
 REJECTED = "_rejected-"  # begins the name of a part's rejected images
@@ -244,6 +251,12 @@ def describe_labels(counts: Mapping[str, Any], drift: Mapping[str, Any]) -> list
         )
     if seen := counts["notes"].get(TRAINING_IMAGE):
         lines.append(f"Note            the network was trained on {seen:,} of these very pictures")
+    if seen := counts["notes"].get(UNLABELLED_IMAGE):
+        lines.append(
+            f"Note            {seen:,} of these very pictures were in the training without a label, where the network "
+            "may have learnt its own guesses: the promise does not hold for them. Have some looked at: kedro run "
+            "--pipelines audit_sample"
+        )
     first, *others = describe_drift(drift)
     return [*lines, f"Drift           {first}", *(f"{'':16}{other}" for other in others)]
 

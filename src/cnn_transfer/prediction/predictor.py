@@ -65,6 +65,7 @@ WITHHELD = {  # why an image has no answer
 KNOWN = ("id", "width_px", "height_px", "notes", "pixel_digest")  # of an image before it is labelled
 TEXT_COLUMNS = ("id", "answer", "withheld", "predicted", "set", "unlike", "notes")
 TRAINING_IMAGE = "training_image"  # a note: the network was trained on this very picture
+UNLABELLED_IMAGE = "unlabelled_image"  # a note: it was in the training without a label
 
 
 class Labelled(NamedTuple):
@@ -269,8 +270,9 @@ class Predictor:
         return Judged(outputs.probabilities, confidence, predicted, withheld, near, outputs.features)
 
     def noted(self, notes: str, pixel_digest: str) -> str:
-        """Notes of an image (codes, separated by spaces), with that of a training image where it is one."""
-        return f"{notes} {TRAINING_IMAGE}".strip() if pixel_digest in self._training_digests else notes
+        """Notes of an image (codes, separated by spaces), with that of the training where it was part of it."""
+        own = [note for note, digests in self._noted_digests.items() if pixel_digest in digests]
+        return " ".join([notes, *own]).strip()
 
     def compute(self, pixels: np.ndarray) -> Outputs:
         """What the network says of pixels, (n, height, width, channels) uint8, some at a time.
@@ -310,9 +312,10 @@ class Predictor:
         return self.references.training["id"].to_numpy(object)
 
     @cached_property
-    def _training_digests(self) -> frozenset[str]:
+    def _noted_digests(self) -> dict[str, frozenset[str]]:
         seen = self.references.seen
-        return frozenset(seen["pixel_digest"][seen["split"] == "training"])
+        noted = {TRAINING_IMAGE: "training", UNLABELLED_IMAGE: "unlabelled"}
+        return {note: frozenset(seen["pixel_digest"][seen["split"] == split]) for note, split in noted.items()}
 
     def _withheld(self, confidence: np.ndarray, unfamiliar: np.ndarray | None) -> np.ndarray:
         threshold = self.facts.threshold

@@ -45,6 +45,7 @@ const NOTES = {
   grey_to_colour: "It is grey; the network takes colours.",
   colour_to_grey: "It is in colour; the network takes greys.",
   training_image: "The network was trained on this very picture: that it knows it says little.",
+  unlabelled_image: "This very picture was in the training without a label: the network may have learnt its own guess.",
 };
 
 const $ = (selector, within = document) => within.querySelector(selector);
