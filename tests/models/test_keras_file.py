@@ -214,14 +214,27 @@ def test_an_archive_without_its_configuration_or_weights_is_refused_before_a_net
         read_keras_file(without(save(build()), name))
 
 
-def test_a_model_that_is_no_graph_of_layers_is_refused(save):
-    path = save(build())
-    with zipfile.ZipFile(path) as archive:
-        config = json.loads(archive.read("config.json"))
+def with_configuration(path, config):
+    """The same archive with another configuration."""
     with zipfile.ZipFile(without(path, "config.json"), "a") as archive:
-        archive.writestr("config.json", json.dumps(config | {"class_name": "Model"}))
-    with pytest.raises(UnusableNetworkError, match=r"holds a Model, not a functional or Sequential model"):
-        read_keras_file(path)
+        archive.writestr("config.json", json.dumps(config))
+    return path
+
+
+@pytest.mark.parametrize(
+    "config", [{"class_name": "Model", "config": {"layers": []}}, {"class_name": "Functional", "config": {}}]
+)
+def test_a_model_that_is_no_graph_of_layers_is_refused(save, config):
+    with pytest.raises(
+        UnusableNetworkError, match=rf"holds a {config['class_name']}, not a functional or Sequential model with layers"
+    ):
+        read_keras_file(with_configuration(save(build()), config))
+
+
+@pytest.mark.parametrize("config", [None, [], {"class_name": "Functional"}])
+def test_a_configuration_of_no_network_is_refused(save, config):
+    with pytest.raises(UnusableNetworkError, match=r"not a whole \.keras file \(its config\.json describes no network"):
+        read_keras_file(with_configuration(save(build()), config))
 
 
 def test_a_folder_of_versions_is_refused_with_its_newest_file(tmp_path, save):

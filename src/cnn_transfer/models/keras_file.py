@@ -105,16 +105,18 @@ def read_keras_file(path: str | Path) -> KerasFile:
         with zipfile.ZipFile(path) as archive:
             config = json.loads(archive.read("config.json"))
             archive.getinfo(_WEIGHTS)
+        if not isinstance(config, dict) or not isinstance(config.get("config"), dict):
+            raise ValueError("its config.json describes no network")
     except (zipfile.BadZipFile, KeyError, ValueError) as error:
         raise UnusableNetworkError(
             f"{path} is not a whole .keras file ({error}). Save the network with model.save('name.keras') in Keras 3."
         ) from error
     _refuse_code(path, config)
     config.pop("compile_config", None)
-    if config.get("class_name") not in {"Functional", "Sequential"}:
+    if config.get("class_name") not in {"Functional", "Sequential"} or "layers" not in config["config"]:
         raise UnusableNetworkError(
-            f"{path} holds a {config.get('class_name')}, not a functional or Sequential model. Build it with "
-            "keras.Model(inputs, outputs)."
+            f"{path} holds a {config.get('class_name')}, not a functional or Sequential model with layers. Build it "
+            "with keras.Model(inputs, outputs)."
         )
     shape, dtype = _input_of(path, config)
     _refuse_channels_first(path, config)
