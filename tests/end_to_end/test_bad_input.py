@@ -83,7 +83,8 @@ def test_class_with_too_few_images_is_named_with_counts(project, quick_kedro):
     )
     assert result.returncode == 1
     assert "Traceback" not in result.stdout
-    assert "Error: Too few images in 0: 60 images, needed 78 (30 training + 30 validation + 18 test)" in result.stdout
+    needed = "60 images, needed 78 (30 training + 30 validation + 18 test)"
+    assert f"Error: Too few images in 0, 1, 2, 3, 4 and 5 more: {needed}" in result.stdout
     assert "labels_per_class" in result.stdout
 
 
