@@ -75,9 +75,9 @@ def test_every_output_is_a_version_of_one_run(finished_project):
     assert len({found[0].name for found in versions.values()}) == 1
 
 
-def test_stage_by_stage_in_separate_processes_gives_the_same_result(finished_project, project, fresh_kedro):
+def test_stage_by_stage_in_separate_processes_gives_the_same_result(finished_project, project, kedro):
     for stage in STAGES:
-        result = fresh_kedro(project, "run", "--env", "test", "--pipelines", stage)
+        result = kedro(project, "run", "--env", "test", "--pipelines", stage)
         assert result.returncode == 0, result.stdout
     whole, stages = summary_of(finished_project), summary_of(project)
     for figures in ("seconds", "peak_memory_mb", "images_per_second", "reused_from"):
