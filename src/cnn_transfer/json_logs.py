@@ -10,31 +10,21 @@ from __future__ import annotations
 
 import logging
 import sys
-from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
-from pythonjsonlogger.json import JsonFormatter
-
+from cnn_transfer.json_lines import JsonLines
 from cnn_transfer.log_origin import ORIGIN, current_node
 
 LOGGER = logging.getLogger("cnn_transfer")
 
 
-class JsonLines(JsonFormatter):
-    """Names and order of the fields."""
+class RunLines(JsonLines):
+    """With where they come from."""
 
-    def __init__(self) -> None:
-        super().__init__(rename_fields={"exc_info": "traceback"}, json_ensure_ascii=False)
-
-    def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
-        """Put the project's fields before those of the record's `extra`."""
-        log_data["time"] = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        log_data["level"] = record.levelname
-        log_data["logger"] = record.name
-        log_data["message"] = record.getMessage()
-        log_data["run_id"], log_data["node"] = ORIGIN.run_id, current_node.get()
-        super().add_fields(log_data, record, message_dict)
+    def own_fields(self) -> dict[str, Any]:
+        """Run and node."""
+        return {"run_id": ORIGIN.run_id, "node": current_node.get()}
 
 
 class JsonHandler(logging.StreamHandler):  # type: ignore[type-arg]
@@ -42,7 +32,7 @@ class JsonHandler(logging.StreamHandler):  # type: ignore[type-arg]
 
     def __init__(self) -> None:
         super().__init__()
-        self.setFormatter(JsonLines())
+        self.setFormatter(RunLines())
         logging.captureWarnings(True)
         sys.excepthook = _log_uncaught
         ORIGIN.for_collectors = True

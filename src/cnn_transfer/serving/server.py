@@ -12,15 +12,14 @@ import signal
 import socket
 import sys
 import threading
-from datetime import UTC, datetime
 from types import FrameType
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
-from pythonjsonlogger.json import JsonFormatter
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
+from cnn_transfer.json_lines import JsonLines
 from cnn_transfer.serving.app import create_app
 from cnn_transfer.serving.settings import Settings
 
@@ -66,21 +65,6 @@ class ImpatientProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
     def _give_up(self) -> None:
         self._patience = None
         self.transport.abort()
-
-
-class JsonLines(JsonFormatter):
-    """Names, form and order of the fields: as in the logs of runs."""
-
-    def __init__(self) -> None:
-        super().__init__(rename_fields={"exc_info": "traceback"}, json_ensure_ascii=False)
-
-    def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
-        """Put the fields that every line has before the others, without uvicorn's second message for terminals."""
-        log_data["time"] = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        log_data["level"], log_data["logger"] = record.levelname, record.name
-        log_data["message"] = record.getMessage()
-        super().add_fields(log_data, record, message_dict)
-        log_data.pop("color_message", None)
 
 
 class Server(uvicorn.Server):
