@@ -276,7 +276,8 @@ def predictor(shapes_network, shapes, shape_splits, familiarity_of):
     familiarity = familiarity_of(shapes_network, shapes, shape_splits, threshold, tried)
     return build_predictor(
         shapes_network, card.model_dump(mode="json"), "# Shapes\n\nA card.\n", shapes, shape_splits, validation,
-        calibration, threshold, fit_sets(calibrated, 0.9), familiarity, tried, 0,
+        calibration, threshold, fit_sets(calibrated, 0.9), familiarity, tried,
+        shape_splits.loc[shape_splits["split"] == "unlabelled", ["id"]], 0,
     )  # fmt: skip
 
 

@@ -5,7 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnn_transfer.evaluation import calibrate, choose_threshold, fit_calibration, fit_sets, predict, try_damage
+from cnn_transfer.evaluation import (
+    calibrate,
+    choose_threshold,
+    fit_calibration,
+    fit_sets,
+    predict,
+    predictions_without_labels,
+    try_damage,
+)
 from cnn_transfer.exporting import FORMATS, calibration_pixels, compare, export, images_to_compare
 from cnn_transfer.images import (
     DecodedImages,
@@ -91,7 +99,7 @@ def predictor(name, digits, augmentation, familiarity_of, tmp_path_factory):
     return build_predictor(
         network, card.model_dump(mode="json"), "# Digits\n", images, splits, validation, calibration,
         threshold, fit_sets(calibrated, 0.9), familiarity_of(network, images, splits, threshold, tried, learnt=False),
-        tried, 0,
+        tried, predictions_without_labels((), np.empty((0, 10)), images.class_names), 0,
     )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from kedro.runner import SequentialRunner
 from matplotlib.figure import Figure
 
 from cnn_transfer.datasets import EnvironmentDataset, FeaturesDataset, ImageSetDataset
-from cnn_transfer.evaluation import as_svg, calibrate, describe_summary
+from cnn_transfer.evaluation import as_svg, calibrate, describe_summary, predictions_without_labels
 from cnn_transfer.images import count_splits, list_images
 from cnn_transfer.models import copy_network, reinitialise
 from cnn_transfer.pipeline_registry import register_pipelines
@@ -451,6 +451,28 @@ def test_left_out_training_images_join_the_validation_images_of_a_head_as_it_was
     assert data["familiarity"]["held_out"]
     assert data["familiarity"]["images"] == len(expected[0])
     assert "chosen on validation and left-out training images" in seen(data)
+
+
+def test_the_predictor_of_a_head_knows_what_it_would_say_of_its_unlabelled_images_without_them(usual):
+    images = usual["target_images"]
+    ids = images.table["id"].iloc[4::-1]
+    said = predictions_without_labels(ids, np.resize(np.eye(4), (5, 4)), images.class_names)
+    node = EVALUATE.only_nodes("evaluate.pack_predictor")
+    other = usual["target_model_card"] | {"strategy": "lp_ft"}
+    probe = other | {"strategy": "probe"}
+    kept = {}
+    for delivered, target in ((probe, probe), (other, other), (other, probe)):
+        cards = {"delivered_model_card": delivered, "target_model_card": target}
+        data = run_again(usual, node, {"pack_predictor"}, unlabelled_predictions=said, **cards)
+        kept[delivered["strategy"], target["strategy"]] = data["predictor"].references.unlabelled
+    of_head, *of_others = kept.values()
+    assert of_head["pixel_digest"].tolist() == images.table["pixel_digest"].iloc[4::-1].tolist()
+    columns = [f"probability_{name}" for name in images.class_names]
+    expected = calibrate(said, usual["calibration"])[columns]
+    np.testing.assert_allclose(of_head[columns], expected, atol=1e-6)
+    for table in of_others:
+        assert table.columns.tolist() == ["pixel_digest"]
+        assert table["pixel_digest"].tolist() == of_head["pixel_digest"].tolist()
 
 
 def test_probe_changed_nothing(of_probe):

@@ -63,7 +63,7 @@ def test_the_stage_with_and_without_random_weights(
     features = written(extract_features(network, shapes, shape_splits, settings, 0))
     random_features = written(extract_random_features(network, shapes, shape_splits, settings, 0))
     assert len(random_features.table) == random_weights * len(features.table)
-    decision, weights, random_plan, random_head, depths, steps, left_out = plan(
+    decision, weights, random_plan, random_head, depths, steps, left_out, unlabelled = plan(
         network, card, features, random_features, shape_splits, settings, 0
     )
     assert ("random_weights" in decision["evidence"]) == random_weights
@@ -77,6 +77,11 @@ def test_the_stage_with_and_without_random_weights(
     assert (left_out["predicted"] == left_out["label"]).mean() == pytest.approx(
         decision["evidence"]["transferred"]["accuracy"]
     )
+    columns = ["id", "predicted", *(f"probability_{name}" for name in sorted(shapes.class_names))]
+    assert unlabelled.columns.tolist() == columns
+    learnt = decision["evidence"]["transferred"]["self_training"]["accepted"]
+    pool = set(shape_splits["id"][shape_splits["split"] == "unlabelled"])
+    assert set(unlabelled["id"]) == (pool if learnt else set())
     assert migrate(network, decision, weights).output_shape == (None, 4)
     random = migrate_random(network, random_plan, random_head, 0)
     if random_weights:

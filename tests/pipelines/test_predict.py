@@ -221,6 +221,7 @@ def test_every_column_and_code_is_explained_to_users(finished):
         *NOTES,
         "training_image",
         "unlabelled_image",
+        "left_out_image",
         *THRESHOLDS,
         *finished.load("prediction_counts"),
     ):

@@ -43,4 +43,5 @@ def make_references(training=200, validation=200, seed=1000, **changes):
         np.empty((2, 3), np.float32),
         judged,
         known[[]],
+        known[[]],
     )

@@ -160,6 +160,8 @@ def test_end_of_a_run_says_what_became_of_the_images(images, tmp_path):
     aspects = [{"aspect": "size", "drift": True, "statement": "Larger."}, {"aspect": "sharpness", "drift": False}]
     drift = NO_DRIFT | {"images": 7, "aspects": aspects}
     said = describe_labels(counts | {"unlike": {"noise": 1200, "content": 3}}, drift)
+    said_of_left_out = describe_labels(counts | {"unlike": {}, "notes": {"left_out_image": 1200}}, drift)[2]
+    assert "learnt from 1,200 of these very pictures without a label; they are judged as it would" in said_of_left_out
     first, second, unfamiliar, third, fourth, *last = said
     assert unfamiliar == "Unfamiliar      1,200 in noise, 3 in content"
     assert first == (

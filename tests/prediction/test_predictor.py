@@ -16,6 +16,7 @@ from cnn_transfer.evaluation import (
     familiarity_table,
     fit_calibration,
     predict,
+    predictions_without_labels,
 )
 from cnn_transfer.evaluation.tried_damage import NAMES
 from cnn_transfer.prediction import Predictor, build_predictor
@@ -23,6 +24,7 @@ from cnn_transfer.prediction.drift import DriftCounts, drift_report
 from cnn_transfer.prediction.predictor import KNOWN
 
 UNTRIED = pd.DataFrame(columns=[*NAMES, "wrong"])
+NONE_LEARNT = pd.DataFrame({"id": pd.Series(dtype="str")})
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +96,56 @@ def test_pictures_of_the_training_are_marked(labelled, shapes, shape_splits):
     assert marked == set(shape_splits["id"][shape_splits["split"] == "unlabelled"]) != set()
 
 
+@pytest.fixture(scope="module")
+def of_head(predictor, shapes_network, shapes, shape_splits):
+    """Of a head that says of its own unlabelled images, without them, that they are blobs with .3, other classes less.
+
+    Calibrated at the temperature .5, which makes .3, .25, .25, .2 of four classes .3396, .2358, .2358, .1509.
+    """
+    ids = shape_splits["id"][shape_splits["split"] == "unlabelled"]
+    said = predictions_without_labels(ids, np.tile([0.3, 0.25, 0.25, 0.2], (len(ids), 1)), shapes.class_names)
+    judged = predict(shapes_network, shapes, shape_splits, "validation")
+    card = predictor.facts.card.model_copy(update={"strategy": "probe"}).model_dump(mode="json")
+    facts = predictor.facts
+    threshold = {"threshold": 0.5, "promised_accuracy": 0.9, "confidence": 0.9, "statement": "Most are right."}
+    calibration = facts.calibration | {"method": "temperature", "temperature": 0.5, "bias": None}
+    return build_predictor(
+        shapes_network, card, "# Shapes", shapes, shape_splits, judged, calibration, threshold, facts.sets,
+        facts.familiarity, UNTRIED, said, 0,
+    )  # fmt: skip
+
+
+def test_what_a_head_learnt_from_without_a_label_is_judged_as_without_it(
+    of_head, class_folder, shapes, shape_splits, tmp_path
+):
+    of_head.save(tmp_path / "predictor")
+    table = Predictor.load(tmp_path / "predictor")(class_folder)
+    own = table["id"].isin(shape_splits["id"][shape_splits["split"] == "unlabelled"])
+    assert own.any()
+    assert (table["notes"].str.contains("left_out_image") == own).all()
+    assert not table["notes"].str.contains("unlabelled_image").any()
+    columns = ["probability_" + name for name in of_head.facts.class_names]
+    expected = np.array([0.3, 0.25, 0.25, 0.2]) ** 2
+    np.testing.assert_allclose(table.loc[own, columns], np.tile(expected / expected.sum(), (own.sum(), 1)), atol=1e-6)
+    assert set(table["predicted"][own]) == {of_head.facts.class_names[0]}
+    assert table["answer"][own].isna().all()  # below the threshold of .5, whatever the network says itself
+    assert set(table["withheld"][own]) <= {"unsure", "unfamiliar"}
+    pixels = shapes.pixels(shapes.rows(shape_splits, "test"))
+    others = table[~own].set_index("id").loc[shapes.table["id"].iloc[shapes.rows(shape_splits, "test")]]
+    np.testing.assert_allclose(others[columns], of_head.judge(pixels).probabilities, atol=1e-5)
+    assert (others["confidence"] > 0.5).any()
+
+
+def test_pixels_of_unknown_origin_are_judged_by_what_the_network_says(of_head, shapes, shape_splits):
+    rows = shapes.rows(shape_splits, "unlabelled")
+    pixels, digests = shapes.pixels(rows), shapes.table["pixel_digest"].iloc[rows]
+    said, without = of_head.judge(pixels), of_head.judge(pixels, digests)
+    np.testing.assert_array_equal(said.probabilities, of_head.compute(pixels).probabilities)
+    assert (without.confidence < 0.35).all()
+    assert (said.confidence > 0.35).any()
+    np.testing.assert_array_equal(of_head.judge(pixels[:0], []).probabilities, np.empty((0, 4)))
+
+
 def test_pictures_of_a_large_training_are_marked_though_few_are_kept(
     predictor, shapes_network, shapes, shape_splits, familiarity_of, monkeypatch
 ):
@@ -113,6 +165,7 @@ def test_pictures_of_a_large_training_are_marked_though_few_are_kept(
         {},
         familiarity_of(shapes_network, shapes, shape_splits, threshold, UNTRIED),
         UNTRIED,
+        NONE_LEARNT,
         0,
     )
     assert len(made.references.training) == 20
@@ -276,6 +329,7 @@ def test_without_validation_images_new_ones_are_compared_with_left_out_training_
         {},
         familiarity_of(shapes_network, shapes, splits, threshold, UNTRIED, learnt=False),
         UNTRIED,
+        NONE_LEARNT,
         0,
     )
     rows = shapes.rows(splits, "training")

@@ -437,9 +437,9 @@ def test_how_many_images_are_labelled_quickly_is_measured(
     """A batch may take 20 ms of the processor, or four times as long beside other work; batches double up to 6."""
     judge, labelled = Predictor.judge, []
 
-    def counted(self, pixels):
+    def counted(self, pixels, *digests):
         labelled.extend(pixels)
-        return judge(self, pixels)
+        return judge(self, pixels, *digests)
 
     def clock(milliseconds):
         return lambda: len(labelled) * milliseconds / 1000

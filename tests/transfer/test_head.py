@@ -159,6 +159,20 @@ def test_unlabelled_images_without_features_are_left_out(features, planted_split
     assert head.unlabelled == (planted_splits["split"] == "unlabelled").sum() > 0
 
 
+def test_unlabelled_images_that_were_learnt_from_are_named_and_judged_without_their_group(
+    features, planted_splits, head_rule
+):
+    head = choose_head(features, planted_splits, head_rule(), seed=0)
+    pool = tuple(pool_of(features, planted_splits))
+    assert head.learnt_unlabelled == (pool if head.probe.evidence["accepted"] else ())
+    assert len(head.probe.unlabelled) == len(head.learnt_unlabelled)
+    one = planted_splits.assign(group=planted_splits["id"].where(~planted_splits["id"].isin(pool), "one"))
+    both = choose_head(features, one, head_rule(), seed=0)
+    np.testing.assert_array_equal(both.probe.kernel, head.probe.kernel)
+    assert head.learnt_unlabelled == both.learnt_unlabelled == pool
+    assert not np.allclose(head.probe.unlabelled, both.probe.unlabelled, atol=1e-4)
+
+
 def test_the_accuracy_is_that_of_all_images_whatever_their_classes(features, planted_splits, head_rule):
     rare = planted_splits[(planted_splits["label"] != "row") | (planted_splits["id"].str[-5] > "4")]
     _, classes, _ = labelled(rare)

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+import scipy
 
 from cnn_transfer.transfer import probe as module
 from cnn_transfer.transfer.probe import calibrate, calibrate_to_mix, calibrated_loss, fit_probe, principal_components
+from cnn_transfer.transfer.ridge import fit_ridge_at
 from cnn_transfer.transfer.standardised import standardisation
 
 WIDTHS = [6, 30]
@@ -155,6 +157,43 @@ def test_unlabelled_images_help_when_labels_are_few():
         assert helped.evidence["unlabelled"] == 600
         gains.append(accuracy(helped, new, truth) - accuracy(alone, new, truth))
     assert np.mean(gains) > 0.03
+
+
+@pytest.mark.parametrize("copies", [1, 2])
+def test_an_unlabelled_image_is_judged_as_by_the_head_without_it_and_its_group(monkeypatch, copies):
+    fitted = {}
+
+    def spy(rows, classes, weights, course, train=module.self_train):
+        found = train(rows, classes, weights, course)
+        fitted["head"] = (rows, course.pool, *found)  # the last call fits the head, after those of the folds
+        return found
+
+    monkeypatch.setattr(module, "self_train", spy)
+    features, classes = blobs(6, 2)
+    rows = features.repeat(copies, axis=0) + 0.1 * np.random.default_rng(1).normal(size=(18 * copies, 36))
+    pool, _ = blobs(20, 102)
+    own = np.r_[0, 0, 100 + np.arange(58)]  # the first two are of the group of the first labelled image
+    probe = fit_probe(rows, classes, WIDTHS, pool, copies=copies, groups=np.arange(18), unlabelled_groups=own, seed=1)
+    assert probe.evidence["accepted"]
+    near, known, fit, labels, weights = fitted["head"]
+    scores = fit.scores(known)
+    logits = pool @ probe.kernel + probe.bias
+    centred = [part - part.mean(axis=1, keepdims=True) for part in (logits, scores)]
+    temperature = (centred[0] * centred[1]).sum() / (centred[1] ** 2).sum()  # classes of one size have no shift
+    both = np.concatenate([near, known])
+    groups = np.r_[np.arange(18).repeat(copies), own]
+    assert probe.unlabelled.shape == (60, 3)
+    for image in (0, 1, 2, 59):
+        kept = groups != own[image]
+        without = fit_ridge_at(both[kept], labels[kept], weights[kept], fit.penalty)
+        expected = scipy.special.softmax(temperature * without.scores(known[[image]]), axis=1)
+        np.testing.assert_allclose(probe.unlabelled[[image]], expected, atol=1e-6)
+
+
+def test_a_head_that_learnt_from_no_unlabelled_image_says_nothing_of_them():
+    features, classes = blobs(1, 0)
+    assert fit_probe(features, classes, WIDTHS).unlabelled.shape == (0, 3)
+    assert fit_probe(features, classes, WIDTHS, blobs(50, 1)[0]).unlabelled.shape == (0, 3)  # not accepted
 
 
 @pytest.mark.parametrize("class_shares", ["labelled", "estimated", "free"])

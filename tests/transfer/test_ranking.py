@@ -17,7 +17,7 @@ def head(error, seed=0, accuracy=0.8, classes=CLASSES, noise=0.05):
     rng = np.random.default_rng(seed)
     errors = error + noise * rng.normal(size=len(classes))
     nothing = np.zeros((len(classes), 3))
-    probe = Probe(np.zeros((2, 3)), np.zeros(3), nothing, nothing, 1.0, pd.DataFrame(), {})
+    probe = Probe(np.zeros((2, 3)), np.zeros(3), nothing, nothing, nothing, 1.0, pd.DataFrame(), {})
     return Head(
         taps=("block1", "block2"),
         tap_weights=np.ones(2),

@@ -47,6 +47,7 @@ from cnn_transfer.evaluation.predictions import (
     left_out_rows,
     no_predictions,
     predict,
+    predictions_without_labels,
 )
 from cnn_transfer.evaluation.reliance import describe_reliance, judge_reliance
 from cnn_transfer.evaluation.report import RunResults, limits_of_use, write_model_card, write_report
@@ -133,6 +134,7 @@ __all__ = [
     "per_class_table",
     "predict",
     "prediction_sets",
+    "predictions_without_labels",
     "reference_rows",
     "reliability_table",
     "risk_coverage_area",

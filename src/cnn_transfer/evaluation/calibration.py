@@ -20,7 +20,7 @@ import pandas as pd
 from cnn_transfer.evaluation.figures import Axes, Figure, new_figure
 from cnn_transfer.evaluation.intervals import proportion_interval
 from cnn_transfer.evaluation.predictions import PROBABILITY, judged_on, units_of
-from cnn_transfer.evaluation.probabilities import Probabilities, class_columns, read_probabilities
+from cnn_transfer.evaluation.probabilities import Probabilities, class_columns, probabilities_of, read_probabilities
 from cnn_transfer.transfer.groups import mean_and_error
 
 NONE, TEMPERATURE, TEMPERATURE_AND_BIAS = "none", "temperature", "temperature_and_bias"
@@ -85,7 +85,7 @@ def calibrate(predictions: pd.DataFrame, calibration: Mapping[str, Any]) -> pd.D
     """The same table with calibrated probabilities, float32 adding up to 1.
 
     Args:
-        predictions: A table of predictions, which may be empty.
+        predictions: A table of predictions, which may be empty, or lack the true labels.
         calibration: What `fit_calibration` returned. Only `temperature_and_bias` can change `predicted`, which is the
             class with the highest probability then; the other methods leave it alone.
 
@@ -100,9 +100,9 @@ def calibrate(predictions: pd.DataFrame, calibration: Mapping[str, Any]) -> pd.D
         )
     if calibration["method"] == NONE or predictions.empty:
         return predictions.copy()
-    values = _calibrated(
-        _logs(read_probabilities(predictions).values), calibration["temperature"], calibration["bias"]
-    ).astype(np.float32)
+    values = probabilities_of(predictions, classes)
+    values = values / values.sum(axis=1, keepdims=True)
+    values = _calibrated(_logs(values), calibration["temperature"], calibration["bias"]).astype(np.float32)
     columns = {PROBABILITY + name: values[:, index] for index, name in enumerate(classes)}
     if calibration["method"] == TEMPERATURE_AND_BIAS:
         columns["predicted"] = np.asarray(classes, object)[values.argmax(axis=1)].astype(str)

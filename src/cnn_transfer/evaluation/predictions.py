@@ -70,7 +70,24 @@ def as_predictions(
         class_names: In the order of the probabilities.
     """
     kept = [name for name in ("id", "label", "group") if name in splits]
-    table = splits.loc[splits["split"] == split, kept].reset_index(drop=True)
+    return _table(splits.loc[splits["split"] == split, kept].reset_index(drop=True), probabilities, class_names)
+
+
+def predictions_without_labels(
+    ids: Sequence[str], probabilities: np.ndarray, class_names: Sequence[str]
+) -> pd.DataFrame:
+    """The same of images whose true classes nobody knows: `id`, `predicted` and the probabilities.
+
+    Args:
+        ids: (n,) names of the images.
+        probabilities: (n, classes), in 0-1.
+        class_names: In the order of the probabilities.
+    """
+    return _table(pd.DataFrame({"id": pd.Series(list(ids), dtype="str")}), probabilities, class_names)
+
+
+def _table(images: pd.DataFrame, probabilities: np.ndarray, class_names: Sequence[str]) -> pd.DataFrame:
+    table = images.copy()
     table["predicted"] = np.asarray(class_names)[probabilities.argmax(axis=1)]
     columns = [PROBABILITY + name for name in class_names]
     return pd.concat([table, pd.DataFrame(probabilities.astype(np.float32), columns=columns)], axis=1)

@@ -9,7 +9,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from cnn_transfer.images import ImageFormat
 from cnn_transfer.models import ModelCard
 
-FORM = 4  # of the folder; a predictor of another form is refused
+FORM = 5  # of the folder; a predictor of another form is refused
 
 
 class PredictorFacts(BaseModel):

@@ -32,6 +32,7 @@ from cnn_transfer.images.decoding import DECODER
 from cnn_transfer.images.preparation import images_a_chunk
 from cnn_transfer.prediction.drift import describe_drift
 from cnn_transfer.prediction.predictor import (
+    LEFT_OUT_IMAGE,
     NO_THRESHOLD,
     TRAINING_IMAGE,
     UNLABELLED_IMAGE,
@@ -42,7 +43,7 @@ from cnn_transfer.prediction.predictor import (
 
 CONTENTS = "_labels.json"  # written last
 REJECTED = "_rejected-"  # begins the name of a part's rejected images
-FORM = 4  # of the parts: raise it when the same image gets another row
+FORM = 5  # of the parts: raise it when the same image gets another row
 PART_IMAGES = 4096  # or the next lower multiple of what is decoded at once: seconds of work, megabytes of table
 REJECTED_COLUMNS = ["id", "reason", "detail"]
 
@@ -251,6 +252,11 @@ def describe_labels(counts: Mapping[str, Any], drift: Mapping[str, Any]) -> list
         )
     if seen := counts["notes"].get(TRAINING_IMAGE):
         lines.append(f"Note            the network was trained on {seen:,} of these very pictures")
+    if seen := counts["notes"].get(LEFT_OUT_IMAGE):
+        lines.append(
+            f"Note            the network learnt from {seen:,} of these very pictures without a label; they are judged "
+            "as it would judge them without"
+        )
     if seen := counts["notes"].get(UNLABELLED_IMAGE):
         lines.append(
             f"Note            {seen:,} of these very pictures were in the training without a label, where the network "

@@ -8,7 +8,7 @@
 A predictor is a folder that needs nothing else:
 
     model.keras           the network with its calibration inside
-    training.parquet, features.npz, validation.parquet, seen.parquet
+    training.parquet, features.npz, validation.parquet, seen.parquet, unlabelled.parquet
                           what it keeps of the images it was made with: `references`
     README.md             the card of the model
     predictor.json        `PredictorFacts`; written last
@@ -22,7 +22,7 @@ import json
 import uuid
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -65,7 +65,8 @@ WITHHELD = {  # why an image has no answer
 KNOWN = ("id", "width_px", "height_px", "notes", "pixel_digest")  # of an image before it is labelled
 TEXT_COLUMNS = ("id", "answer", "withheld", "predicted", "set", "unlike", "notes")
 TRAINING_IMAGE = "training_image"  # a note: the network was trained on this very picture
-UNLABELLED_IMAGE = "unlabelled_image"  # a note: it was in the training without a label
+UNLABELLED_IMAGE = "unlabelled_image"  # a note: the network may have learnt its own guess of this very picture
+LEFT_OUT_IMAGE = "left_out_image"  # a note: it has learnt that, and the picture is judged as it would be without
 
 
 class Labelled(NamedTuple):
@@ -227,7 +228,7 @@ class Predictor:
         Returns:
             Arrays (n,) by the name of the column; what is missing is None.
         """
-        judged, names = self.judge(pixels), self.facts.class_names
+        judged, names = self.judge(pixels, images["pixel_digest"]), self.facts.class_names
         near = judged.near
         brightness, sharpness = grey_figures(pixels)
         nothing = np.full(len(pixels), None, object)
@@ -254,9 +255,17 @@ class Predictor:
             ),
         }
 
-    def judge(self, pixels: np.ndarray) -> Judged:
-        """What is said of pixels alone, (n, height, width, channels) uint8 in the network's size; n may be 0."""
+    def judge(self, pixels: np.ndarray, pixel_digests: Sequence[str] | None = None) -> Judged:
+        """What is said of pixels.
+
+        Args:
+            pixels: (n, height, width, channels) uint8 in the network's size; n may be 0.
+            pixel_digests: (n,) of the images that they are of. The probabilities of a head's own unlabelled images are
+                those that it would give without them. None: whatever the network says.
+        """
         outputs = self.compute(pixels)
+        if pixel_digests is not None:
+            outputs = outputs._replace(probabilities=self._without_own(outputs.probabilities, pixel_digests))
         near = find_near(
             self._training,
             self.references.embed(outputs.features, pixels),
@@ -313,9 +322,31 @@ class Predictor:
 
     @cached_property
     def _noted_digests(self) -> dict[str, frozenset[str]]:
-        seen = self.references.seen
-        noted = {TRAINING_IMAGE: "training", UNLABELLED_IMAGE: "unlabelled"}
-        return {note: frozenset(seen["pixel_digest"][seen["split"] == split]) for note, split in noted.items()}
+        seen, (places, left_out) = self.references.seen, self._unlabelled
+        learnt = LEFT_OUT_IMAGE if left_out.size else UNLABELLED_IMAGE
+        return {
+            TRAINING_IMAGE: frozenset(seen["pixel_digest"][seen["split"] == "training"]),
+            learnt: frozenset(places),
+        }
+
+    @cached_property
+    def _unlabelled(self) -> tuple[dict[str, int], np.ndarray]:
+        """Places of the digests of unlabelled images learnt from, and (images, classes) of them without themselves.
+
+        Networks that are no head in closed form know nothing of the second: (images, 0).
+        """
+        known = self.references.unlabelled
+        columns = [PROBABILITY + name for name in self.facts.class_names if PROBABILITY + name in known]
+        places = {digest: place for place, digest in enumerate(known["pixel_digest"])}
+        return places, known[columns].to_numpy(np.float32)
+
+    def _without_own(self, probabilities: np.ndarray, pixel_digests: Sequence[str]) -> np.ndarray:
+        """Probabilities, those of the head's own unlabelled images replaced by those that it would give without."""
+        places, left_out = self._unlabelled
+        if not left_out.size:
+            return probabilities
+        found = np.array([places.get(digest, -1) for digest in pixel_digests], int)
+        return np.where(found[:, None] >= 0, left_out[found], probabilities)
 
     def _withheld(self, confidence: np.ndarray, unfamiliar: np.ndarray | None) -> np.ndarray:
         threshold = self.facts.threshold
@@ -382,6 +413,7 @@ def build_predictor(
     sets: Mapping[str, Any],
     familiarity: Mapping[str, Any],
     tried: pd.DataFrame,
+    unlabelled: pd.DataFrame,
     seed: int,
 ) -> Predictor:
     """Put a network together with what was fitted for it.
@@ -399,6 +431,8 @@ def build_predictor(
         sets: See `evaluation.fit_sets`; empty: none.
         familiarity: See `evaluation.fit_familiarity`, of the same training and validation images.
         tried: Damaged copies of validation images, see `evaluation.try_damage`.
+        unlabelled: `id` of each image that the network has learnt from without a label, and if it is a head in closed
+            form, `probability_<class>` by that head without the image, not calibrated.
         seed: Of the draw from a large training set.
     """
     training, validation = (
@@ -422,7 +456,15 @@ def build_predictor(
     compared = training if left_out_rows(judged).any() and not len(validation[0]) else validation
     judged = calibrate(judged, calibration)
     references = gather_references(
-        network, images, splits, training, compared, judged, familiarity, TriedDamage.of(tried)
+        network,
+        images,
+        splits,
+        training,
+        compared,
+        judged,
+        familiarity,
+        TriedDamage.of(tried),
+        calibrate(unlabelled, calibration) if len(unlabelled.columns) > 1 else unlabelled,
     )
     return Predictor(facts, references, card_text, KerasRuntime.of(calibrated_network(network, calibration)))
 

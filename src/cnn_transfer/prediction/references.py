@@ -17,6 +17,7 @@ import pandas as pd
 from cnn_transfer.evaluation.appearance import appearance
 from cnn_transfer.evaluation.embedding import EmbeddedImages, last_dense
 from cnn_transfer.evaluation.familiarity import ScaledImages, familiarity_table, scaled_nameless
+from cnn_transfer.evaluation.predictions import PROBABILITY
 from cnn_transfer.evaluation.slices import grey_figures
 from cnn_transfer.evaluation.tried_damage import NOTHING_TRIED, TriedDamage
 from cnn_transfer.images import ImageSet, thumbnail
@@ -44,10 +45,13 @@ class References:
             and `predicted`, `confidence` (calibrated, 0-1), `distance` (see `evaluation.familiarity_table`).
         seen: One row an image that the network was made with, also those that are not kept: `split` (`training`,
             `validation`, `unlabelled`), `pixel_digest`, `content_digest` (of the encoded image).
+        unlabelled: One row an image that the network has learnt from without a label: `pixel_digest`, and where it is a
+            head in closed form, `probability_<class>` (calibrated) by that head without the image.
         tried: Damaged copies of validation images, see `evaluation.tried_damage`.
     """
 
-    FILES: ClassVar[tuple[str, ...]] = ("training.parquet", "validation.parquet", "seen.parquet", "features.npz")
+    TABLES: ClassVar[tuple[str, ...]] = ("training", "validation", "seen", "unlabelled")
+    FILES: ClassVar[tuple[str, ...]] = (*(f"{name}.parquet" for name in TABLES), "features.npz")
 
     training: pd.DataFrame
     features: np.ndarray
@@ -56,6 +60,7 @@ class References:
     kernel: np.ndarray
     validation: pd.DataFrame
     seen: pd.DataFrame
+    unlabelled: pd.DataFrame
     tried: TriedDamage = NOTHING_TRIED
 
     def embedded(self) -> EmbeddedImages:
@@ -70,7 +75,7 @@ class References:
 
     def save(self, folder: Path) -> None:
         """Write its files into a folder that is there."""
-        for name in ("training", "validation", "seen"):
+        for name in self.TABLES:
             getattr(self, name).to_parquet(folder / f"{name}.parquet", index=False)
         with open(folder / "features.npz", "wb") as file:
             arrays = {name: getattr(self, name) for name in ("features", "appearance", "parts", "kernel")}
@@ -83,10 +88,8 @@ class References:
             features, taken, kernel = arrays["features"], arrays["appearance"], arrays["kernel"]
             parts = tuple(arrays["parts"].tolist())
             tried = TriedDamage(arrays["tried_appearance"], arrays["tried_wrong"])
-        training, validation, seen = (
-            pd.read_parquet(folder / f"{name}.parquet") for name in ("training", "validation", "seen")
-        )
-        return cls(training, features, taken, parts, kernel, validation, seen, tried)
+        tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in cls.TABLES}
+        return cls(features=features, appearance=taken, parts=parts, kernel=kernel, tried=tried, **tables)
 
 
 def gather_references(
@@ -98,6 +101,7 @@ def gather_references(
     predictions: pd.DataFrame,
     familiarity: Mapping[str, Any],
     tried: TriedDamage,
+    unlabelled: pd.DataFrame,
 ) -> References:
     """Keep what is needed of training images, and of those that the network was judged on.
 
@@ -110,6 +114,8 @@ def gather_references(
         predictions: Calibrated predictions of these at least.
         familiarity: What was fitted on both.
         tried: Damaged copies of validation images.
+        unlabelled: `id` of each image that the network has learnt from without a label, and perhaps calibrated
+            probabilities of it without the image.
     """
     kernel = np.asarray(last_dense(network).get_weights()[0], np.float32)
     rows, embedded = training
@@ -117,7 +123,7 @@ def gather_references(
     kept["thumbnail"] = [thumbnail(pixels) for chunk in _chunks(images, rows) for pixels in chunk]
     others, others_embedded = judged
     distances = familiarity_table(embedded, others_embedded, familiarity, nearest=1)["distance"]
-    columns = [name for name in predictions if str(name).startswith("probability_")]
+    columns = [name for name in predictions if str(name).startswith(PROBABILITY)]
     own = predictions.set_index("id").loc[others_embedded.ids]
     outcomes = pd.DataFrame(
         {
@@ -134,6 +140,7 @@ def gather_references(
         kernel=kernel - kernel.mean(axis=1, keepdims=True),
         validation=pd.concat([_figures(images, others), outcomes], axis=1),
         seen=_seen(images, splits),
+        unlabelled=_unlabelled(images, unlabelled),
         tried=tried,
     )
 
@@ -146,6 +153,14 @@ def _seen(images: ImageSet, splits: pd.DataFrame) -> pd.DataFrame:
         parts.append(digests.assign(split=split))
     table = pd.concat(parts, ignore_index=True)
     return table[["split", "pixel_digest", "content_digest"]].astype("str")
+
+
+def _unlabelled(images: ImageSet, known: pd.DataFrame) -> pd.DataFrame:
+    """See `References.unlabelled`."""
+    digests = images.table["pixel_digest"].iloc[images.rows_of(known["id"])].to_numpy(object)
+    probabilities = known[[name for name in known if str(name).startswith(PROBABILITY)]]
+    table = pd.DataFrame({"pixel_digest": pd.Series(digests, dtype="str")})
+    return pd.concat([table, probabilities.reset_index(drop=True)], axis=1)
 
 
 def _chunks(images: ImageSet, rows: np.ndarray) -> Iterator[np.ndarray]:

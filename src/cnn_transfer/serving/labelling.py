@@ -257,4 +257,5 @@ def _decode(upload: Upload, image_format: ImageFormat, most_mb: float) -> Decode
 
 def _label(model: ServedModel, images: Sequence[Decoded]) -> list[dict[str, Any]]:
     notes = [model.predictor.noted(" ".join(image.notes), image.pixel_digest) for image in images]
-    return images_json(model, model.predictor.judge(np.stack([image.pixels for image in images])), notes)
+    pixels, digests = np.stack([image.pixels for image in images]), [image.pixel_digest for image in images]
+    return images_json(model, model.predictor.judge(pixels, digests), notes)

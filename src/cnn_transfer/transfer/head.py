@@ -82,6 +82,7 @@ class Head:
         least_groups: The same of the images of `least_errors`.
         lone: Labelled images whose class has no other group: without them it is unknown, so that they are never right.
         unlabelled: Images without a label that there are; `HeadRule.most_unlabelled` may let fewer take part.
+        learnt_unlabelled: Ids of those that the head has learnt from, in the order of `Probe.unlabelled`.
     """
 
     taps: tuple[str, ...]
@@ -99,6 +100,7 @@ class Head:
     least_groups: np.ndarray | None = None
     lone: int = 0
     unlabelled: int = 0
+    learnt_unlabelled: tuple[str, ...] = ()
 
     @property
     def accuracy(self) -> float:
@@ -176,18 +178,19 @@ def choose_head(features: FeatureSet, splits: pd.DataFrame, rule: HeadRule, seed
     taps = wished if rule.taps else choices[grid].names
     weights = np.ones(len(wished)) if rule.taps else choices[grid].weights
     widths = features.widths_of(taps, grid)
-    everything = features.of(ids, taps, grid, copies=True)
+    everything, pool = features.of(ids, taps, grid, copies=True), pool_of(features, splits)
     with _threads(1 if min(everything.shape) <= MOST_EQUATIONS_ALONE else None):
         probe = fit_probe(
             everything,
             classes,
             widths,
-            features.of(pool_of(features, splits), taps, grid),
+            features.of(pool, taps, grid),
             copies,
             rule.class_shares,
             seed=seed,
             groups=groups,
             tap_weights=weights,
+            unlabelled_groups=_group_numbers(splits)[pool].to_numpy(),
         )
         neighbours = knn_accuracy(everything, classes, widths, copies, groups=groups, weights=weights, judged=drawn)
     with _threads(1):
@@ -219,6 +222,7 @@ def choose_head(features: FeatureSet, splits: pd.DataFrame, rule: HeadRule, seed
         least_groups=best.groups,
         lone=int((pd.Series(groups).groupby(classes).transform("nunique") == 1).sum()),
         unlabelled=int((splits["split"] == "unlabelled").sum()),
+        learnt_unlabelled=tuple(pool[: len(probe.unlabelled)]),
     )
 
 
@@ -246,8 +250,12 @@ def labelled(splits: pd.DataFrame) -> tuple[pd.Series, np.ndarray, np.ndarray]:
     """Ids of the training images, the class index of each, and the number of its group."""
     training = splits[splits["split"] == "training"]
     classes = pd.Index(class_names(splits)).get_indexer(pd.Index(training["label"]))
-    groups = pd.factorize(training["group" if "group" in training else "id"])[0]
-    return training["id"], np.asarray(classes), groups
+    return training["id"], np.asarray(classes), _group_numbers(splits)[training["id"]].to_numpy()
+
+
+def _group_numbers(splits: pd.DataFrame) -> pd.Series:
+    """By id, the number of each image's group: its own where the table knows none."""
+    return pd.Series(pd.factorize(splits["group" if "group" in splits else "id"])[0], index=splits["id"])
 
 
 def pool_of(features: FeatureSet, splits: pd.DataFrame) -> pd.Series:

@@ -62,6 +62,9 @@ class Probe:
             images.
         out_of_sample: The same of this very head: where self-training was accepted, of folds that are left out, which
             learn from the unlabelled images, too.
+        unlabelled: Probabilities of each unlabelled image that the head has learnt from, (m, classes), when it is left
+            out with its group: its own soft label is not among what says what it is. (0, classes) where it has learnt
+            from none.
         penalty: Of the ridge.
         path: One row a penalty: `penalty`, `error`, `accuracy`, out of sample.
         evidence: Self-training: `unlabelled`, `folds`, `accuracy`, `accuracy_before`, `loss`, `loss_before`, `gain` (of
@@ -72,6 +75,7 @@ class Probe:
     bias: np.ndarray
     left_out: np.ndarray
     out_of_sample: np.ndarray
+    unlabelled: np.ndarray
     penalty: float
     path: pd.DataFrame
     evidence: dict[str, Any]
@@ -92,6 +96,7 @@ def fit_probe(
     seed: int = 0,
     groups: np.ndarray | None = None,
     tap_weights: np.ndarray | None = None,
+    unlabelled_groups: np.ndarray | None = None,
 ) -> Probe:
     """Fit a head in closed form; use unlabelled images if labelled ones that are left out gain by it.
 
@@ -106,6 +111,8 @@ def fit_probe(
         seed: Of the folds.
         groups: (n,) a number for each group of labelled images, left out together; None: each image by itself.
         tap_weights: (taps,) mean 1; None: all the same.
+        unlabelled_groups: (m,) the same numbers of the unlabelled images, some of which may be of a group of labelled
+            ones; None: each image by itself.
 
     Raises:
         ValueError: When fewer than two classes, or a class without an image, are given.
@@ -127,6 +134,7 @@ def fit_probe(
         fit = fit_ridge(rows, targets, weights.repeat(copies), copies, groups=groups)
     temperature, shift = calibrate_to_mix(fit.left_out, classes)
     left_out = out_of_sample = np.asarray(scipy.special.softmax(temperature * fit.left_out + shift, axis=1))
+    without_own = np.empty((0, len(counts)))
     evidence: dict[str, Any] = {}
     kernel, intercept = fit.kernel, fit.intercept
     if unlabelled is not None and len(unlabelled):
@@ -142,17 +150,22 @@ def fit_probe(
             )
         evidence["unlabelled"] = len(pool)
         if evidence["accepted"]:
-            chosen = self_train(near, classes, weights, course)
+            chosen, labels, trusted = self_train(near, classes, weights, course)
             factor = spread(multiply(pool, kernel)) / max(spread(chosen.scores(course.pool)), 1e-12)
             temperature *= factor * evidence["factor"]  # soft labels shrink the scores, and are surer of them
             kernel, intercept = components @ chosen.kernel, chosen.intercept
             out_of_sample, shift = judged, judged_shift
+            everything = np.concatenate([near, course.pool])
+            units = _groups_of_rows(len(classes), copies, groups, len(pool), unlabelled_groups)
+            again = fit_ridge(everything, labels, trusted, penalties=np.array([chosen.penalty]), groups=units)
+            without_own = scipy.special.softmax(temperature * again.left_out[len(near) :] + shift, axis=1)
     kernel = kernel * scale[:, None]
     return Probe(
         kernel=temperature * kernel,
         bias=temperature * (intercept - mean @ kernel) + shift,
         left_out=left_out,
         out_of_sample=out_of_sample,
+        unlabelled=without_own,
         penalty=fit.penalty,
         path=fit.path,
         evidence=evidence,
@@ -271,11 +284,16 @@ class _Course:
         return np.asarray(scipy.special.softmax(self.temperature * scores + shift, axis=1))
 
 
-def self_train(rows: np.ndarray, classes: np.ndarray, weights: np.ndarray, course: _Course) -> Ridge:
+def self_train(
+    rows: np.ndarray, classes: np.ndarray, weights: np.ndarray, course: _Course
+) -> tuple[Ridge, np.ndarray, np.ndarray]:
     """Fit, label the unlabelled images softly, fit on both; a few times.
 
     Soft labels: softmax of the scores at the calibrated temperature, moved to the class shares (distribution alignment,
     arXiv 1911.09785). An image weighs its squared confidence, so that one of no known class weighs little.
+
+    Returns:
+        The fit, and what it was fitted to: targets of the rows and of the pool, (rows + m, classes), and their weights.
     """
     n_classes = classes.max() + 1
     targets = class_targets(classes, n_classes).repeat(course.copies, axis=0)
@@ -294,9 +312,19 @@ def self_train(rows: np.ndarray, classes: np.ndarray, weights: np.ndarray, cours
             soft = soft * (shares / np.maximum(sure @ soft / sure.sum(), 1e-9))
             soft /= soft.sum(axis=1, keepdims=True)
         labels = np.concatenate([targets, 2 * soft - 1])
-        fit = fit_ridge_at(both, labels, np.concatenate([own, UNLABELLED_WEIGHT * sure]), penalty)
+        trusted = np.concatenate([own, UNLABELLED_WEIGHT * sure])
+        fit = fit_ridge_at(both, labels, trusted, penalty)
         scores = fit.scores(course.pool)
-    return fit
+    return fit, labels, trusted
+
+
+def _groups_of_rows(
+    images: int, copies: int, groups: np.ndarray | None, pool: int, unlabelled_groups: np.ndarray | None
+) -> np.ndarray:
+    """(images · copies + pool,) a number for each group of rows of labelled images, their copies, and the pool."""
+    own = np.arange(images) if groups is None else groups
+    others = own.max() + 1 + np.arange(pool) if unlabelled_groups is None else unlabelled_groups
+    return np.concatenate([own.repeat(copies), others])
 
 
 def _shares(probabilities: np.ndarray, course: _Course) -> np.ndarray | None:
@@ -417,7 +445,7 @@ def _left_out(
         kept_rows, held_rows = rows[(~held).repeat(course.copies)], rows[:: course.copies][held]
         targets = class_targets(classes[~held], classes.max() + 1).repeat(course.copies, axis=0)
         before = fit_ridge_at(kept_rows, targets, weights[~held].repeat(course.copies), course.penalty)
-        after = self_train(kept_rows, classes[~held], weights[~held], course)
+        after, _, _ = self_train(kept_rows, classes[~held], weights[~held], course)
         for index, fit in enumerate((before, after)):  # one scale for the scores of all folds
             scores[index, draw, held] = fit.scores(held_rows) / max(spread(fit.scores(course.pool)), 1e-12)
 

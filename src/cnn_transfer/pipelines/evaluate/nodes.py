@@ -99,10 +99,15 @@ def predict_for_calibration(
     facts, parts = ModelCard.model_validate(card), []
     if facts.training_images and splits["split"].eq("validation").any():
         parts.append(predict(network, images, splits, "validation", _called(card)).assign(left_out=False))
-    if facts.training_images and not facts.features_learnt and card == target_card:
+    if facts.training_images and _is_head_as_fitted(card, target_card):
         parts.append(left_out_predictions.assign(left_out=True))
     nothing = no_predictions(images.used_in(splits)).assign(left_out=pd.Series(dtype=bool))
     return pd.concat(parts, ignore_index=True) if parts else nothing
+
+
+def _is_head_as_fitted(card: Mapping[str, Any], target_card: Mapping[str, Any]) -> bool:
+    """Whether a network is the transferred head as it was fitted in closed form."""
+    return card == target_card and not ModelCard.model_validate(card).features_learnt
 
 
 def _called(card: Mapping[str, Any]) -> str:
@@ -393,6 +398,7 @@ def describe_delivered_model(
 def pack_predictor(
     network: Network,
     card: Mapping[str, Any],
+    target_card: Mapping[str, Any],
     card_text: str,
     images: ImageSet,
     splits: pd.DataFrame,
@@ -402,9 +408,15 @@ def pack_predictor(
     sets: Mapping[str, Any],
     familiarity: Mapping[str, Any],
     tried_damage: pd.DataFrame,
+    unlabelled_predictions: pd.DataFrame,
     seed: int,
 ) -> Predictor:
-    """Put the delivered network together with all that is needed to label new images."""
+    """Put the delivered network together with all that is needed to label new images.
+
+    What a head says of unlabelled images without them holds for this head alone, of other networks nobody knows it.
+    """
+    if not _is_head_as_fitted(card, target_card):
+        unlabelled_predictions = unlabelled_predictions[["id"]]
     return build_predictor(
         network,
         card,
@@ -417,6 +429,7 @@ def pack_predictor(
         sets,
         familiarity,
         tried_damage,
+        unlabelled_predictions,
         seed,
     )
 

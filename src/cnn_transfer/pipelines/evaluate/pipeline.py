@@ -268,6 +268,7 @@ def create_pipeline() -> Pipeline:
             inputs=[
                 "delivered_model",
                 "delivered_model_card",
+                "target_model_card",
                 "model_card",
                 "target_images",
                 "target_splits",
@@ -277,6 +278,7 @@ def create_pipeline() -> Pipeline:
                 "conformal_sets",
                 "familiarity",
                 "tried_damage",
+                "unlabelled_predictions",
                 "params:seed",
             ],
             outputs="predictor",

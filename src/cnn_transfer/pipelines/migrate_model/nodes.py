@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from cnn_transfer.evaluation import Figure, as_predictions, draw_depths
+from cnn_transfer.evaluation import Figure, as_predictions, draw_depths, predictions_without_labels
 from cnn_transfer.images import ImageSet, class_names
 from cnn_transfer.models import ModelCard, Network, reinitialise
 from cnn_transfer.pipelines.migrate_model.parameters import MigrateParameters
@@ -57,7 +57,9 @@ def plan(
     splits: pd.DataFrame,
     parameters: Mapping[str, Any],
     seed: int,
-) -> tuple[dict[str, Any], pd.DataFrame, dict[str, Any], pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+) -> tuple[
+    dict[str, Any], pd.DataFrame, dict[str, Any], pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame
+]:
     """Decide what is transferred and fit the head, and say what would be reached without any knowledge."""
     block = MigrateParameters.parse(parameters, "migrate_model")
     card = ModelCard.model_validate(source_model_card)
@@ -82,6 +84,7 @@ def plan(
         depth_table(head, random_head),
         head.steps,
         as_predictions(splits, "training", head.probe.out_of_sample, names),
+        predictions_without_labels(head.learnt_unlabelled, head.probe.unlabelled, names),
     )
 
 

@@ -37,6 +37,7 @@ def create_pipeline() -> Pipeline:
                 "depth_scores",
                 "tap_choice",
                 "left_out_predictions",
+                "unlabelled_predictions",
             ],
             name="plan",
         ),

@@ -46,6 +46,7 @@ const NOTES = {
   colour_to_grey: "It is in colour; the network takes greys.",
   training_image: "The network was trained on this very picture: that it knows it says little.",
   unlabelled_image: "This very picture was in the training without a label: the network may have learnt its own guess.",
+  left_out_image: "The network learnt from this very picture without a label; it is judged as it would be without.",
 };
 
 const $ = (selector, within = document) => within.querySelector(selector);
