@@ -100,7 +100,7 @@ def test_pictures_of_the_training_are_marked(labelled, shapes, shape_splits):
 def of_head(predictor, shapes_network, shapes, shape_splits):
     """Of a head that says of its own unlabelled images, without them, that they are blobs with .3, other classes less.
 
-    Calibrated at the temperature .5, which makes .3, .25, .25, .2 of four classes .3396, .2358, .2358, .1509.
+    Calibrated at the temperature .5, which makes .3, .25, .25, .2 of four classes .353, .245, .245, .157.
     """
     ids = shape_splits["id"][shape_splits["split"] == "unlabelled"]
     said = predictions_without_labels(ids, np.tile([0.3, 0.25, 0.25, 0.2], (len(ids), 1)), shapes.class_names)
@@ -141,8 +141,8 @@ def test_pixels_of_unknown_origin_are_judged_by_what_the_network_says(of_head, s
     pixels, digests = shapes.pixels(rows), shapes.table["pixel_digest"].iloc[rows]
     said, without = of_head.judge(pixels), of_head.judge(pixels, digests)
     np.testing.assert_array_equal(said.probabilities, of_head.compute(pixels).probabilities)
-    assert (without.confidence < 0.35).all()
-    assert (said.confidence > 0.35).any()
+    assert (without.confidence < 0.36).all()
+    assert (said.confidence > 0.36).any()
     np.testing.assert_array_equal(of_head.judge(pixels[:0], []).probabilities, np.empty((0, 4)))
 
 
