@@ -41,6 +41,17 @@ def test_they_say_what_the_predictor_says(table, predictor, shapes):
     assert (table["probability_of_other"] <= table["probability_of_suggested"]).all()
 
 
+def test_what_a_head_has_learnt_from_is_suggested_as_it_would_be_without(table, predictor, shapes, shape_splits):
+    names = shapes.class_names
+    learnt = shapes.table.iloc[shapes.rows(shape_splits, "unlabelled")][["pixel_digest"]].reset_index(drop=True)
+    said = learnt.assign(**{f"probability_{name}": p for name, p in zip(names, (0.1, 0.2, 0.3, 0.4), strict=True)})
+    of_head = replace(predictor, references=replace(predictor.references, unlabelled=said))
+    found = choose_images_to_label(of_head, shapes, shape_splits, 12)
+    assert found["id"].tolist() == table["id"].tolist()  # chosen by what the network knows with them
+    assert set(zip(found["suggested"], found["other"], strict=True)) == {(names[3], names[2])}
+    np.testing.assert_allclose(found["probability_of_suggested"], 0.4, atol=1e-6)
+
+
 def test_the_network_is_less_sure_of_them_than_of_others(table, predictor, shapes, shape_splits):
     rows = shapes.rows(shape_splits, "unlabelled")
     everyone = predictor.judge(shapes.pixels(rows)).confidence

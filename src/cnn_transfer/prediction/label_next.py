@@ -79,7 +79,8 @@ def choose_images_to_label(predictor: Predictor, images: ImageSet, splits: pd.Da
 
 
 def _table(predictor: Predictor, images: ImageSet, rows: np.ndarray) -> pd.DataFrame:
-    judged = [predictor.judge(images.pixels(rows[part])) for part in _parts(len(rows))]
+    digests = images.table["pixel_digest"].to_numpy(object)
+    judged = [predictor.judge(images.pixels(rows[part]), digests[rows[part]]) for part in _parts(len(rows))]
     probabilities = np.concatenate([part.probabilities for part in judged]).astype(float)
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :2]
     names = np.asarray(predictor.facts.class_names, object)[order]
