@@ -1,5 +1,6 @@
 """Each runtime computes its file; ONNX Runtime without TensorFlow and Keras, from several threads."""
 
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -83,6 +84,19 @@ def test_missing_package_says_how_to_install_it(folder, name, monkeypatch):
         ModuleNotFoundError, match=rf"needs the package {package}.*pip install 'cnn-transfer\[export\]'"
     ):
         open_runtime(folder, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [("onnx", "model.onnx"), ("litert", "model.tflite"), ("saved_model", "saved_model/saved_model.pb")],
+)
+def test_damaged_file_of_a_runtime_is_named(folder, name, file, tmp_path):
+    damaged = tmp_path / "damaged"
+    shutil.copytree(folder, damaged)
+    (damaged / file).write_bytes(b"no model")
+    with pytest.raises(ValueError, match=r"damaged") as raised:
+        open_runtime(damaged, name)
+    assert len(str(raised.value).splitlines()) == 1
 
 
 def test_network_with_code_of_its_own_is_refused(tmp_path):

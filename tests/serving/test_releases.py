@@ -215,6 +215,8 @@ def test_the_service_takes_in_a_new_release_while_it_runs(releases, copy_release
         assert client.send(("a.png", image)).json["model"]["version"] == "second"
         assert client.metric('cnn_transfer_model_info{runtime="onnx",version="second"}') == 1
         assert client.metric(f'cnn_transfer_model_info{{runtime="onnx",version="{VERSION}"}}') == 0
+        completed = (releases / "second/release/exports.json").stat().st_mtime
+        assert client.metric("cnn_transfer_model_completed_timestamp_seconds") == pytest.approx(completed)
 
 
 @pytest.mark.slow

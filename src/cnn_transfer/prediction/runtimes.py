@@ -156,7 +156,7 @@ def open_runtime(folder: Path, name: str, threads: int | None = None) -> Runtime
         threads: That compute one batch; None: one a core.
 
     Raises:
-        ValueError: When there is no such runtime, or the file needs code that is not its own.
+        ValueError: When there is no such runtime, or the file needs code that is not its own, or is damaged.
         FileNotFoundError: When the folder has no file for it.
         ModuleNotFoundError: When its package is not installed.
     """
@@ -180,5 +180,12 @@ def open_runtime(folder: Path, name: str, threads: int | None = None) -> Runtime
         raise ModuleNotFoundError(
             f"The runtime {name} needs the package {package}, which is not installed: "
             f"pip install 'cnn-transfer[{_PACKAGES.get(package, 'export')}]'"
+        ) from error
+    except Exception as error:  # each library raises what it likes
+        if kind is KerasRuntime:  # whose file says what is wrong with it
+            raise
+        raise ValueError(
+            f"{path} cannot be opened by the runtime {name}: {str(error).splitlines()[0][:300]}. It is damaged, or of "
+            "another version of the runtime. Take another release, or make it again: kedro run --pipelines export"
         ) from error
     return runtime

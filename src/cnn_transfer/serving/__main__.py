@@ -19,7 +19,7 @@ CREDENTIALS = (
 def main() -> None:
     """Read the settings and serve."""
     try:
-        from cnn_transfer.serving.releases import find_releases
+        from cnn_transfer.serving.releases import NoReleaseError, find_releases
         from cnn_transfer.serving.server import log_configuration, serve
         from cnn_transfer.serving.settings import Settings
     except ModuleNotFoundError as error:
@@ -46,7 +46,10 @@ def main() -> None:
             f"There is no release in {settings.release}. Make one: kedro run, then kedro run --pipelines export "
             "(needs: pip install 'cnn-transfer[export]'); or name another folder with --release"
         )
-    serve(settings)
+    try:
+        serve(settings)
+    except NoReleaseError as error:
+        end(str(error))
 
 
 if __name__ == "__main__":

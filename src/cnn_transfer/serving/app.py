@@ -72,6 +72,18 @@ class Service:
         self.memory = UploadMemory(settings.most_waiting_mb * 10**6)
         self.stopping = False
 
+    def load(self) -> None:
+        """Load the newest release, where it is not loaded yet.
+
+        Raises:
+            NoReleaseError: When there is no release that can be served.
+        """
+        from threadpoolctl import threadpool_limits
+
+        with threadpool_limits(self.settings.threads, "blas"), quiet_pillow():
+            self.slot.refresh()
+        _ = self.slot.current
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Serve while the block runs.
@@ -82,8 +94,7 @@ class Service:
         from threadpoolctl import threadpool_limits
 
         with threadpool_limits(self.settings.threads, "blas"), quiet_pillow():
-            await asyncio.to_thread(self.slot.refresh)
-            _ = self.slot.current
+            await asyncio.to_thread(self.load)
             watch = asyncio.create_task(self.slot.watch())
             async with self.labeller.running():
                 try:

@@ -63,6 +63,11 @@ class Metrics:
         self.model = Gauge(
             "cnn_transfer_model_info", "1 for the model that is served", ["version", "runtime"], registry=self.registry
         )
+        self.completed = Gauge(
+            "cnn_transfer_model_completed_timestamp_seconds",
+            "When the release that is served was completed, seconds since 1970",
+            registry=self.registry,
+        )
         self.swaps = Counter(
             "cnn_transfer_model_loads", "Releases that were loaded, or failed to", ["result"], registry=self.registry
         )

@@ -43,6 +43,9 @@ class UnfitReleaseError(ValueError):
     """A release cannot be served by this program, however often it is tried."""
 
 
+EXPECTED = (ValueError, OSError, ImportError)  # of `load_release`: the words say enough
+
+
 @dataclass(frozen=True)
 class ServedModel:
     """A release that is loaded.
@@ -242,12 +245,15 @@ class ModelSlot:
                 pause = math.inf if isinstance(error, UnfitReleaseError) else self._next_pause(failed)
                 self._failed[release] = _Failure(pause, self._clock() + pause)
                 self._metrics.swaps.labels(FAILED).inc()
-                LOGGER.exception(
-                    "The release %s cannot be served; %s; it is tried again %s",
+                older = "an older one is tried" if release != found[-1] else "there is no older one"
+                LOGGER.error(
+                    "The release %s cannot be served; %s; it is tried again %s. %s: %s",
                     release.address,
-                    f"{self._model.version} stays" if self._model else "an older one is tried",
+                    f"{self._model.version} stays" if self._model else older,
                     "when it is written again" if pause == math.inf else f"in {pause:g} s",
-                )
+                    type(error).__name__, error,
+                    exc_info=not isinstance(error, EXPECTED),
+                )  # fmt: skip
                 continue
             self._failed.pop(release, None)
             self._content = content
@@ -267,6 +273,7 @@ class ModelSlot:
         self._model = model
         self._metrics.model.clear()
         self._metrics.model.labels(model.version, model.runtime).set(1)
+        self._metrics.completed.set(model.release.completed)
         self._metrics.swaps.labels(SERVED).inc()
         LOGGER.info("Serving the release %s with %s", model.version, model.runtime)
 

@@ -71,7 +71,14 @@ class Server(uvicorn.Server):
     """uvicorn's server, which says at /ready that it will stop some time before it does."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and take what is there out of the rounds of the garbage collector, each of which stops everything."""
+        """Start, and take what is there out of the rounds of the garbage collector, each of which stops everything.
+
+        The release is loaded before: what uvicorn says of an application that cannot start is a traceback.
+
+        Raises:
+            NoReleaseError: When there is no release that can be served.
+        """
+        await asyncio.to_thread(self.config.app.state.service.load)  # type: ignore[union-attr]
         await super().startup(sockets)
         gc.collect()
         gc.freeze()
@@ -98,7 +105,8 @@ def serve(settings: Settings) -> None:
     """Serve until a signal ends it.
 
     Raises:
-        SystemExit: When the port is taken or there is no release.
+        SystemExit: When the port is taken.
+        NoReleaseError: When there is no release that can be served.
     """
     logging.config.dictConfig(log_configuration(settings.logs))
     give_memory_back()
