@@ -185,7 +185,7 @@ def open_runtime(folder: Path, name: str, threads: int | None = None) -> Runtime
         if kind is KerasRuntime:  # whose file says what is wrong with it
             raise
         raise ValueError(
-            f"{path} cannot be opened by the runtime {name}: {str(error).splitlines()[0][:300]}. It is damaged, or of "
-            "another version of the runtime. Take another release, or make it again: kedro run --pipelines export"
+            f"{path} cannot be opened by the runtime {name}: {str(error).partition(chr(10))[0][:300]}. It is damaged, "
+            "or of another version of the runtime. Take another release, or make it again: kedro run --pipelines export"
         ) from error
     return runtime
