@@ -47,6 +47,13 @@ def test_a_command_that_is_wider_than_a_phone_is_broken(browser, file):
     assert browser.execute_script("return document.documentElement.scrollWidth") <= SCREENS["phone"]
 
 
+def test_a_long_parameter_is_broken_rather_than_scrolled(browser, file):
+    open_page(browser, file.as_uri(), SCREENS["desk"], "light")
+    open_details(browser)
+    wide = "const text = document.querySelector('pre'); text.append('a'.repeat(900));"
+    assert browser.execute_script(wide + "return text.scrollWidth - text.clientWidth") <= 0
+
+
 def test_the_page_is_one_file_that_asks_for_nothing(browser, file):
     open_page(browser, file.as_uri(), 1280, "light")
     assert browser.execute_script("return performance.getEntriesByType('resource').length") == 0

@@ -1,6 +1,8 @@
+import base64
 import io
 import itertools
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -319,6 +321,33 @@ def test_large_pictures_are_shown_small_and_small_ones_as_they_are(height, width
         assert shown.mean() == pytest.approx(pixels.mean(), abs=2)
     else:
         np.testing.assert_array_equal(shown, pixels[0])
+
+
+def embedded_pictures(side):
+    axes = [new_figure(2, 2).subplots()]
+    down, across = np.mgrid[:side, :side] * 255 / (side - 1)
+    noise = np.random.default_rng(0).normal(0, 8, (side, side))
+    pixels = np.stack([down, across, (down + across) / 2], axis=-1) + noise[..., None]
+    show_images(axes, pixels.clip(0, 255).astype(np.uint8)[None])
+    found = re.findall(r"data:image/(\w+);base64,([^\"]+)", as_svg(axes[0].figure))
+    return [(kind, Image.open(io.BytesIO(base64.b64decode(content)))) for kind, content in found]
+
+
+def test_a_large_picture_of_an_svg_is_webp_and_looks_the_same():
+    [(kind, picture)] = embedded_pictures(96)
+    assert (kind, picture.format) == ("webp", "WEBP")
+    shown = np.asarray(picture.convert("RGB"), float)
+    ends = shown[:: len(shown) - 1, :: len(shown[0]) - 1]
+    np.testing.assert_allclose(shown.mean((0, 1)), 127.5, atol=3)
+    assert ends[0, 0, 0] < 40
+    assert ends[1, 0, 0] > 215
+    assert ends[0, 1, 1] > 215
+
+
+def test_a_small_picture_of_an_svg_loses_nothing(monkeypatch):
+    monkeypatch.setattr("cnn_transfer.evaluation.figures.EXACT_PX", 10_000)
+    [(kind, picture)] = embedded_pictures(96)
+    assert (kind, picture.format) == ("png", "PNG")
 
 
 def test_a_figure_is_drawn_once_for_each_file(monkeypatch):

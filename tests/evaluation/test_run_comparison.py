@@ -118,6 +118,12 @@ def test_a_run_says_what_it_changed_against_the_one_before(runs):
     assert changes_by_run(differences(named))["2"] == [r"data.target_images: 猫é → \udcff"]
 
 
+def test_a_fingerprint_is_named_by_its_beginning():
+    data = {"1": made_with(target="0123456789abcdef" * 4), "2": made_with(target="fedcba9876543210" * 4)}
+    runs = collect_runs({"1": summary(), "2": summary()}, data)
+    assert changes_by_run(differences(runs))["2"] == ["data.target_images: 01234567 → fedcba98"]
+
+
 def test_the_terminal_gets_each_run(runs):
     text = "\n".join(describe_runs(runs_table(runs), differences(runs)))
     assert "2026-01  90.0% (88.0% to 92.0%); positive, +5.0 points over from scratch (+3.0 to +7.0)" in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import math
 import re
@@ -14,7 +15,7 @@ import pandas as pd
 from cnn_transfer.evaluation.predictions import PREDICTED, confident_mistakes
 from cnn_transfer.evaluation.probabilities import share_text, whole_percent
 from cnn_transfer.images import ImageSet
-from cnn_transfer.images.thumbnails import reduced
+from cnn_transfer.images.thumbnails import EXACT_PX, reduced
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -336,7 +337,20 @@ def as_svg(figure: Figure) -> str:
     svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)  # the page says how large it is
     svg = re.sub(r"(fill|stroke): #000000", r"\1: currentColor", svg)
     svg = re.sub(ESCAPED, _as_browsers_draw, svg)
+    svg = re.sub(r"data:image/png;base64,([A-Za-z0-9+/=\s]+)", _as_webp, svg)
     return svg.replace("fill: #ffffff; opacity: 0.8", "fill: none; opacity: 0.8")  # the frame of a legend
+
+
+def _as_webp(embedded: re.Match[str]) -> str:
+    """A picture that matplotlib put into an SVG, as WebP where it is a large one: of a photograph a fraction of PNG."""
+    from PIL import Image
+
+    picture = Image.open(io.BytesIO(base64.b64decode(embedded[1])))
+    if max(picture.size) <= EXACT_PX:
+        return embedded[0]
+    stream = io.BytesIO()
+    picture.save(stream, "WEBP", quality=90)
+    return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
 def _as_browsers_draw(escaped: re.Match[str]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -243,6 +244,8 @@ def _differ(old: Any, new: Any) -> bool:
 
 def _shown(value: Any) -> str:
     text = "-" if pd.isna(value) else str(value).strip('"')
+    if re.fullmatch(r"[0-9a-f]{16,}", text):  # a fingerprint: what differs is seen from its beginning
+        return text[:8]
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
