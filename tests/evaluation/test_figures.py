@@ -344,6 +344,14 @@ def test_a_large_picture_of_an_svg_is_webp_and_looks_the_same():
     assert ends[0, 1, 1] > 215
 
 
+def test_cells_of_one_colour_stay_exact():
+    axes = new_figure(3, 3).subplots()
+    axes.imshow(np.eye(3), cmap="Blues")
+    [content] = re.findall(r"data:image/webp;base64,([^\"]+)", as_svg(axes.figure))
+    picture = Image.open(io.BytesIO(base64.b64decode(content)))
+    assert {colour for _, colour in picture.convert("RGB").getcolors()} == {(247, 251, 255), (8, 48, 107)}
+
+
 def test_a_small_picture_of_an_svg_loses_nothing(monkeypatch):
     monkeypatch.setattr("cnn_transfer.evaluation.figures.EXACT_PX", 10_000)
     [(kind, picture)] = embedded_pictures(96)

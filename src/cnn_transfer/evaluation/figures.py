@@ -342,14 +342,14 @@ def as_svg(figure: Figure) -> str:
 
 
 def _as_webp(embedded: re.Match[str]) -> str:
-    """A picture that matplotlib put into an SVG, as WebP where it is a large one: of a photograph a fraction of PNG."""
+    """A large picture that matplotlib put into an SVG, as WebP; of few colours, such as cells of a table, exactly."""
     from PIL import Image
 
     picture = Image.open(io.BytesIO(base64.b64decode(embedded[1])))
     if max(picture.size) <= EXACT_PX:
         return embedded[0]
     stream = io.BytesIO()
-    picture.save(stream, "WEBP", quality=90)
+    picture.save(stream, "WEBP", quality=90, lossless=picture.getcolors(256) is not None)
     return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
