@@ -6,14 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import kubernetes_validate
 import pytest
 import yaml
 
+from cnn_transfer.exit_codes import REFUSED, STOPPED
 from cnn_transfer.pipeline_registry import register_pipelines
 from cnn_transfer.run_identity import VARIABLE
 from cnn_transfer.serving import Settings, create_app
-from cnn_transfer.termination import EXIT_CODE, GRACE_SECONDS
+from cnn_transfer.termination import GRACE_SECONDS
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILE = ROOT / "deploy/container/Dockerfile"
@@ -39,8 +41,13 @@ def test_a_manifest_fits_the_schema_of_kubernetes(path):
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
 def test_a_job_goes_on_after_a_stop_and_has_no_rights(path):
     job = job_of(load(path.name))
-    stopped = [rule["onExitCodes"] for rule in job["podFailurePolicy"]["rules"] if "onExitCodes" in rule]
-    assert stopped == [{"operator": "In", "values": [EXIT_CODE]}]
+    by_code = [
+        (rule["action"], rule["onExitCodes"]) for rule in job["podFailurePolicy"]["rules"] if "onExitCodes" in rule
+    ]
+    assert by_code == [
+        ("FailJob", {"operator": "In", "values": [click.UsageError.exit_code, REFUSED]}),
+        ("Ignore", {"operator": "In", "values": [STOPPED]}),
+    ]
     pod = job["template"]["spec"]
     assert pod["restartPolicy"] == "Never"
     assert pod["terminationGracePeriodSeconds"] > 2 * GRACE_SECONDS

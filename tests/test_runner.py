@@ -21,9 +21,10 @@ from cnn_transfer.datasets import (
     RunRecordsDataset,
     TextDataset,
 )
+from cnn_transfer.exit_codes import STOPPED
 from cnn_transfer.hooks import CheckHooks, RecordHooks, take_over_inputs
 from cnn_transfer.runner import ResumingRunner
-from cnn_transfer.termination import EXIT_CODE, Terminated
+from cnn_transfer.termination import Terminated
 from cnn_transfer.training.checkpoints import FitState
 
 CALLS: list[str] = []
@@ -146,7 +147,7 @@ def test_how_to_go_on_is_told_when_a_run_fails(catalog, run, caplog):
 
 def test_a_run_that_was_stopped_says_by_what_and_how_to_go_on(catalog, run, caplog, monkeypatch):
     def stop():
-        raise Terminated(EXIT_CODE)
+        raise Terminated(STOPPED)
 
     monkeypatch.setattr(ResumingRunner, "before_node", staticmethod(stop))
     with pytest.raises(Terminated):

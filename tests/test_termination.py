@@ -10,7 +10,8 @@ import time
 
 import pytest
 
-from cnn_transfer.termination import EXIT_CODE, Terminated, ended_by_signals
+from cnn_transfer.exit_codes import STOPPED
+from cnn_transfer.termination import Terminated, ended_by_signals
 
 
 def wait_for_the_signal():
@@ -25,7 +26,7 @@ def test_the_signal_becomes_an_exception_that_is_no_error(caplog):
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Terminated) as told, ended_by_signals(logging.getLogger("test")):
         wait_for_the_signal()
-    assert told.value.code == EXIT_CODE == 75
+    assert told.value.code == STOPPED == 75
     assert "Stopping at SIGTERM" in caplog.text
     assert signal.getsignal(signal.SIGTERM) == before
 
@@ -76,7 +77,7 @@ def test_the_exit_code_says_so_even_where_nobody_reads_the_output_any_more():
     assert process.stdout.readline() == b"ready\n"
     process.stdout.close()  # as when an orchestrator stops reading and goes away
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == EXIT_CODE
+    assert process.wait(30) == STOPPED
 
 
 def test_what_a_library_has_caught_is_raised_again():
@@ -121,5 +122,5 @@ def test_a_process_that_cannot_be_interrupted_ends_all_the_same(stuck):
         assert process.stdout.readline() == "ready\n"
         time.sleep(0.5)  # until it is stuck
         process.terminate()
-        assert process.wait(10) == EXIT_CODE
+        assert process.wait(10) == STOPPED
         assert "the same command under the same run id goes on" in process.stderr.read()

@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
 from cnn_transfer.configuration import unreadable
+from cnn_transfer.exit_codes import RefusedError
 
 COMMA = (
     "A comma ends a value: a list belongs into a parameter file (conf/local/parameters.yml where no --env is chosen, "
@@ -29,7 +30,7 @@ def _read_parameters(read: Read, context: click.Context, option: click.Parameter
     """What Kedro reads.
 
     Raises:
-        ClickException: When a value is no YAML, or was cut at a comma.
+        RefusedError: When a value is no YAML, or was cut at a comma.
     """
     try:
         return read(context, option, given)
@@ -40,7 +41,7 @@ def _read_parameters(read: Read, context: click.Context, option: click.Parameter
         raise
     except (YAMLError, OmegaConfBaseException) as error:
         told = [text for item in split_string(context, option, given) if (text := _unread(item))]
-        raise click.ClickException(f"{option.opts[0]} cannot be read; nothing was run.\n" + "\n".join(told)) from error
+        raise RefusedError(f"{option.opts[0]} cannot be read; nothing was run.\n" + "\n".join(told)) from error
 
 
 def _unread(item: str) -> str | None:
@@ -64,14 +65,14 @@ def _read_file(read: Read, context: click.Context, option: click.Parameter, give
     """What Kedro reads of a file of options.
 
     Raises:
-        ClickException: When it is no YAML, or has no block for the command.
+        RefusedError: When it is no YAML, or has no block for the command.
     """
     if given and (told := unreadable(Path(given), shown=True)):
-        raise click.ClickException(f"{told} Nothing was run.")
+        raise RefusedError(f"{told} Nothing was run.")
     try:
         return read(context, option, given)
     except (KeyError, AttributeError) as error:
-        raise click.ClickException(
+        raise RefusedError(
             f"{given} has no options of {context.info_name}; nothing was run. They stand below its name, for instance "
             f"{context.info_name}: {{env: test}}"
         ) from error

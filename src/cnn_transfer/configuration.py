@@ -8,12 +8,12 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import click
 from kedro.config import MissingConfigException, OmegaConfigLoader
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
+from cnn_transfer.exit_codes import RefusedError
 from cnn_transfer.parameters import did_you_mean
 
 PATTERN = set("*?[")  # `]` alone is a character like others
@@ -44,10 +44,10 @@ def _check_path(path: str) -> None:
     """See whether Kedro can look for files there: it takes the whole path for a pattern.
 
     Raises:
-        ClickException: When it cannot.
+        RefusedError: When it cannot.
     """
     if odd := sorted(PATTERN & set(path)):
-        raise click.ClickException(
+        raise RefusedError(
             f"No file would be found in {path}: Kedro takes {' '.join(odd)} for part of a pattern. Rename the folder."
         )
 
@@ -56,13 +56,13 @@ def _check_environment(conf_source: str, env: str | None) -> None:
     """See whether the folder of an environment is there; archives and stores are left to Kedro.
 
     Raises:
-        ClickException: When it is not.
+        RefusedError: When it is not.
     """
     folder = Path(conf_source)
     if env is None or not folder.is_dir() or (folder / env).is_dir():
         return
     known = sorted(place.name for place in folder.iterdir() if place.is_dir() and place.name not in {"base", "local"})
-    raise click.ClickException(
+    raise RefusedError(
         f"There is no environment {env}: {folder / env} is no folder. {did_you_mean(env, known)}There are: "
         f"{', '.join(known)}."
     )
@@ -107,16 +107,16 @@ class ConfigLoader(OmegaConfigLoader):
         """Of one kind, from all files.
 
         Raises:
-            ClickException: When a file cannot be read, or a value refers to what is not there.
+            RefusedError: When a file cannot be read, or a value refers to what is not there.
         """
         if key not in self._known:
             try:
                 self._known[key] = super().__getitem__(key)
-            except (MissingConfigException, click.ClickException):
+            except (MissingConfigException, RefusedError):
                 raise
             except Exception as error:
                 if told := self._told(key, error):
-                    raise click.ClickException(told) from (None if key == "credentials" else error)
+                    raise RefusedError(told) from (None if key == "credentials" else error)
                 raise
         return deepcopy(self._known[key])
 
@@ -155,7 +155,7 @@ class ConfigLoader(OmegaConfigLoader):
         """The block `store` of conf/local/credentials.yml, in every environment; none when there is no such file.
 
         Raises:
-            ClickException: When the file cannot be read; no part of it is shown.
+            RefusedError: When the file cannot be read; no part of it is shown.
         """
         folder, patterns = Path(self.conf_source) / "local", self.config_patterns["credentials"]
         try:
@@ -165,5 +165,5 @@ class ConfigLoader(OmegaConfigLoader):
         except Exception as error:
             told = (unreadable(file, shown=False) for file in sorted(folder.glob("credentials*")) if file.is_file())
             otherwise = f"{folder}/credentials.yml cannot be read: {type(error).__name__}."
-            raise click.ClickException(next(filter(None, told), otherwise)) from None
+            raise RefusedError(next(filter(None, told), otherwise)) from None
         return dict(found.get("store") or {})

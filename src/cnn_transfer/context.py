@@ -14,13 +14,14 @@ from kedro.io import CatalogProtocol, DataCatalog, DatasetError
 from kedro.runner import AbstractRunner, SequentialRunner
 
 from cnn_transfer.datasets import RawImagesDataset
+from cnn_transfer.exit_codes import STOPPED, RefusedError
 from cnn_transfer.log_origin import ORIGIN
 from cnn_transfer.parameters import ParameterError
-from cnn_transfer.refusals import refusal
+from cnn_transfer.refusals import leaves_the_run_whole, refusal
 from cnn_transfer.run_identity import given_run_id
 from cnn_transfer.run_selection import check_options, check_runner, check_selection
 from cnn_transfer.runner import ResumingRunner
-from cnn_transfer.termination import EXIT_CODE, ended_by_signals
+from cnn_transfer.termination import ended_by_signals
 from cnn_transfer.training.workers import WorkerLostError
 
 
@@ -44,7 +45,7 @@ class RunContext(KedroContext):
             load_versions: Versions that the command line asks for, which are loaded as they are.
 
         Raises:
-            ClickException: When an entry cannot be used, or a version is asked for of what is no entry.
+            RefusedError: When an entry cannot be used, or a version is asked for of what is no entry.
         """
         run_id = given_run_id(self._runtime_params) or save_version
         entries = self.config_loader["catalog"]
@@ -60,7 +61,7 @@ class RunContext(KedroContext):
         try:
             return super()._get_catalog(catalog_class, run_id, load_versions)
         except DatasetError as error:
-            raise click.ClickException(f"The catalog cannot be used; nothing was run. {error}".strip()) from error
+            raise RefusedError(f"The catalog cannot be used; nothing was run. {error}".strip()) from error
 
 
 class RunSession(KedroSession):
@@ -90,7 +91,7 @@ class RunSession(KedroSession):
             raise SystemExit(error.exit_code) from error
         except WorkerLostError as error:
             logger.error(str(error))
-            raise SystemExit(EXIT_CODE) from error
+            raise SystemExit(STOPPED) from error
         return result
 
     def _run(self, runner: AbstractRunner, options: dict[str, Any]) -> dict[str, Any]:
@@ -98,5 +99,6 @@ class RunSession(KedroSession):
             return dict(super().run(runner=runner, **options))
         except Exception as error:
             if told := refusal(error):
-                raise click.ClickException(told) from error
+                kind = click.ClickException if leaves_the_run_whole(error) else RefusedError
+                raise kind(told) from error
             raise

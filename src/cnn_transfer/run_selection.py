@@ -8,6 +8,7 @@ from typing import Any
 import click
 from kedro.pipeline import Pipeline
 
+from cnn_transfer.exit_codes import RefusedError
 from cnn_transfer.parameters import did_you_mean
 
 DEFAULT = "__default__"
@@ -22,12 +23,12 @@ def check_options(context: click.Context | None, arguments: Sequence[str]) -> No
         arguments: Of the process.
 
     Raises:
-        ClickException: When one was.
+        RefusedError: When one was.
     """
     for option in context.command.params if context else ():
         given = [argument for argument in arguments if argument.partition("=")[0] in option.opts]
         if isinstance(option, click.Option) and not (option.multiple or option.count or option.is_flag) and given[1:]:
-            raise click.ClickException(
+            raise RefusedError(
                 f"{given[0].partition('=')[0]} was given {len(given)} times, and Kedro reads the last alone; nothing "
                 f"was run. Put all into one, with commas between them: {option.opts[0]} "
                 f"{'seed=1,target_images=PATH' if option.name == 'params' else 'ONE,OTHER'}"
@@ -42,10 +43,10 @@ def check_runner(name: str, run_id: str | None) -> None:
         run_id: That was given to the run; None: none was.
 
     Raises:
-        ClickException: When one is.
+        RefusedError: When one is.
     """
     if run_id is not None:
-        raise click.ClickException(
+        raise RefusedError(
             f"Nothing was run. What the run {run_id} has made stays as it is, and {name} would make it anew: leave "
             "--runner out, and it goes on; or leave the id out (TRANSFER_RUN_ID, run_id), and a new one is made."
         )
@@ -59,7 +60,7 @@ def check_selection(options: Mapping[str, Any], registered: Mapping[str, Pipelin
         registered: All pipelines by name.
 
     Raises:
-        ClickException: When a pipeline, a node or a tag is unknown, or nothing is left to run.
+        RefusedError: When a pipeline, a node or a tag is unknown, or nothing is left to run.
     """
     names = options.get("pipeline_names") or [DEFAULT]
     for name in names:
@@ -75,9 +76,9 @@ def check_selection(options: Mapping[str, Any], registered: Mapping[str, Pipelin
     try:
         asked.filter(**chosen, node_namespaces=options.get("namespaces"))
     except ValueError as error:
-        raise click.ClickException(f"Nothing was run. {error}") from error
+        raise RefusedError(f"Nothing was run. {error}") from error
 
 
 def _check(kind: str, name: str, known: Collection[str], others: str) -> None:
     if name not in known:
-        raise click.ClickException(f"There is no {kind} {name}. {did_you_mean(name, [*known])}{others}")
+        raise RefusedError(f"There is no {kind} {name}. {did_you_mean(name, [*known])}{others}")

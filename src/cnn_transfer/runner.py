@@ -31,6 +31,7 @@ from kedro.runner.task import Task
 from pluggy import PluginManager
 
 from cnn_transfer.datasets import CheckpointsDataset, ClaimedError, RunRecordsDataset, versions
+from cnn_transfer.exit_codes import RefusedError
 from cnn_transfer.fingerprints import Fingerprints
 from cnn_transfer.refusals import leaves_the_run_whole
 from cnn_transfer.termination import Terminated
@@ -67,7 +68,7 @@ def take_part(team: Team, pipeline: Pipeline, catalog: CatalogProtocol[str, Any]
         nodes[name].run({dataset: catalog.load(dataset) for dataset in nodes[name].inputs})
 
 
-class ChangedRunError(click.ClickException):
+class ChangedRunError(RefusedError):
     """A run has made something from other inputs than those that it is given now."""
 
 

@@ -19,7 +19,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: the same command again may succeed
+from cnn_transfer.exit_codes import STOPPED
+
 GRACE_SECONDS = 8.0
 
 
@@ -48,11 +49,11 @@ def ended_by_signals(logger: logging.Logger) -> Iterator[Callable[[], None]]:
             told.set()
             with suppress(SystemExit):  # of Rich's, where nobody reads the output any more: the exit code must say why
                 logger.warning("Stopping at SIGTERM.")
-        raise Terminated(EXIT_CODE)
+        raise Terminated(STOPPED)
 
     def end_if_told() -> None:
         if told.is_set():
-            raise Terminated(EXIT_CODE)
+            raise Terminated(STOPPED)
 
     report = sys.unraisablehook
 
@@ -75,7 +76,7 @@ def ended_by_signals(logger: logging.Logger) -> Iterator[Callable[[], None]]:
                         "Ended without waiting for what computes on. All that was written is whole: the same command "
                         "under the same run id goes on."
                     )
-                    os._exit(EXIT_CODE)
+                    os._exit(STOPPED)
                 if not raised.is_set():
                     signal.raise_signal(signal.SIGTERM)
 

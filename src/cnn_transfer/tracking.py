@@ -18,7 +18,6 @@ from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import click
 from kedro.config import MissingConfigException
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
@@ -28,6 +27,7 @@ from pydantic import Field
 
 from cnn_transfer.datasets import ClaimedError
 from cnn_transfer.evaluation.provenance import OF_A_PROCESS
+from cnn_transfer.exit_codes import RefusedError
 from cnn_transfer.mlflow_run import MlflowRun, describe_process, without_credentials
 from cnn_transfer.parameters import ParameterError, Parameters, did_you_mean
 from cnn_transfer.prediction.native_notes import import_tensorflow
@@ -99,7 +99,7 @@ class TrackingHooks:
         except MissingConfigException:  # a configuration without it
             self._tracking = OFF
         except ParameterError as error:
-            raise click.ClickException(f"Wrong configuration; nothing was run.\n{error}") from error
+            raise RefusedError(f"Wrong configuration; nothing was run.\n{error}") from error
         self._project, self._parameters, self._environment = context.project_path, context.params, str(context.env)
 
     @hook_impl(tryfirst=True)  # before anything is written
@@ -111,7 +111,7 @@ class TrackingHooks:
         try:
             self._tracking.check(catalog)
         except ParameterError as error:
-            raise click.ClickException(f"Wrong configuration; nothing was run.\n{error}") from error
+            raise RefusedError(f"Wrong configuration; nothing was run.\n{error}") from error
         self._run_id = run_id = given_run_id(self._parameters) or str(run_params["run_id"])
         experiment = os.environ.get(EXPERIMENT) or self._tracking.experiment
         tags = {**describe_process(self._project), "kedro.env": self._environment}

@@ -9,6 +9,7 @@ import pytest
 from selenium.webdriver.common.by import By
 
 from browsers import SCREENS, faults, forget_labels, open_page, press, save_labels
+from cnn_transfer.exit_codes import REFUSED
 from projects import ROOT
 
 pytestmark = pytest.mark.slow
@@ -63,23 +64,34 @@ def test_the_page_is_accessible_fits_and_shows_no_prediction(drawn, browser, scr
 
 
 @pytest.mark.parametrize(
-    ("pipeline", "parameters", "expected"),
+    ("pipeline", "parameters", "code", "expected"),
     [
-        ("audit", (), "audit_labels: a table of labels is needed. Received: nothing. Label the images on"),
-        ("audit", ("audit_labels=none.csv",), "Labels were expected at"),
-        ("audit_sample", (), "images must be a folder, a manifest, a table of images or one image. Received: nothing"),
-        ("predict", ("audit_labels=none.csv", f"images={DIGITS}"), "nothing of this run measures answers by it"),
+        ("audit", (), 1, "audit_labels: a table of labels is needed. Received: nothing. Label the images on"),
+        ("audit", ("audit_labels=none.csv",), 1, "Labels were expected at"),
+        (
+            "audit_sample",
+            (),
+            1,
+            "images must be a folder, a manifest, a table of images or one image. Received: nothing",
+        ),
+        (
+            "predict",
+            ("audit_labels=none.csv", f"images={DIGITS}"),
+            REFUSED,
+            "nothing of this run measures answers by it",
+        ),
         (
             "audit_sample",
             ("audit.answered=0", f"images={DIGITS}"),
+            REFUSED,
             "audit.answered: Input should be greater than or equal to 1",
         ),
     ],
 )
-def test_what_is_missing_or_wrong_is_told_before_the_first_node(drawn, kedro, pipeline, parameters, expected):
+def test_what_is_missing_or_wrong_is_told_before_the_first_node(drawn, kedro, pipeline, parameters, code, expected):
     more = ("--params", ",".join(parameters)) if parameters else ()
     result = kedro(drawn[0], *RUN, "--pipelines", pipeline, *more)
-    assert result.returncode == 1
+    assert result.returncode == code
     assert expected in " ".join(result.stdout.split())
     assert "Traceback" not in result.stdout
 
@@ -126,7 +138,7 @@ def test_what_was_said_once_is_not_asked_again(drawn, truth, kedro, tmp_path):
         assert second[stratum] == first[stratum] | {"known": first[stratum]["looked_at"]}
     assert second["all_audits"] == first["all_audits"]
     more = kedro(project, *RUN, "--pipelines", "audit_sample,audit", "--params", f"{images},audit.answered=30")
-    assert more.returncode == 1
+    assert more.returncode == REFUSED
     looked_at = sum(first[stratum]["looked_at"] for stratum in ("answered", "withheld"))
     told = " ".join(more.stdout.split())
     asked = len(pd.read_parquet(of(project, "audit_sample.parquet"))) - looked_at

@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from cnn_transfer.exit_codes import REFUSED
+
 
 def outputs(project: Path) -> list[Path]:
     return [file for file in (project / "data").rglob("*") if file.is_file() and "01_raw" not in file.parts]
@@ -31,7 +33,7 @@ def outputs(project: Path) -> list[Path]:
 )
 def test_wrong_parameters_stop_the_run_before_anything_is_written(project, quick_kedro, parameters, expected):
     result = quick_kedro(project, "run", "--env", "test", "--params", parameters)
-    assert result.returncode == 1
+    assert result.returncode == REFUSED
     assert "Traceback" not in result.stdout
     assert all(text in result.stdout for text in ["nothing was run", *expected]), result.stdout
     assert outputs(project) == []
@@ -58,7 +60,7 @@ def test_stage_without_its_inputs_names_them_and_the_remedy(project, quick_kedro
 @pytest.mark.parametrize("flag", ["--pipelines", pytest.param("--pipeline", marks=pytest.mark.slow)])
 def test_unknown_pipeline_suggests_the_nearest(project, quick_kedro, flag):
     result = quick_kedro(project, "run", "--env", "test", flag, "transfr")
-    assert result.returncode == 1
+    assert result.returncode == REFUSED
     assert "Traceback" not in result.stdout
     assert (
         "Error: There is no pipeline transfr. Did you mean transfer? There are: audit, audit_sample, compare_runs, "
@@ -69,7 +71,7 @@ def test_unknown_pipeline_suggests_the_nearest(project, quick_kedro, flag):
 
 def test_unknown_environment_is_named(project, quick_kedro):
     result = quick_kedro(project, "run", "--env", "produktion")
-    assert result.returncode == 1
+    assert result.returncode == REFUSED
     assert "Traceback" not in result.stdout
     assert "Error: There is no environment produktion" in result.stdout
     assert "Did you mean production? There are: article, cifar10, " in result.stdout
@@ -81,7 +83,7 @@ def test_class_with_too_few_images_is_named_with_counts(project, quick_kedro):
     result = quick_kedro(
         project, "run", "--env", "test", target, "--params", "preprocess.target.split.labels_per_class=30"
     )
-    assert result.returncode == 1
+    assert result.returncode == REFUSED
     assert "Traceback" not in result.stdout
     needed = "60 images, needed 78 (30 training + 30 validation + 18 test)"
     assert f"Error: Too few images in 0, 1, 2, 3, 4 and 5 more: {needed}" in result.stdout

@@ -11,6 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from cnn_transfer.exit_codes import REFUSED
+
 pytestmark = pytest.mark.slow
 
 LEVELS = {"dark": 50, "light": 200, "middle": 120}
@@ -193,7 +195,7 @@ def test_too_many_damaged_images_stop_the_run_with_the_table_already_written(pro
     for index in range(10):
         put(f"mine/dark/empty{index}.jpg", b"")
     result = run(kedro, project, "--pipelines", "preprocess", target_images="data/mine", source_images="data/mine")
-    assert result.returncode == 1
+    assert result.returncode == REFUSED
     assert "Traceback" not in result.stdout
     assert "21.7% of the images were set aside, more than most_set_aside (20%) allows: 10 empty_file" in result.stdout
     assert (table(project, "target_rejected_images")["reason"] == "empty_file").all()
@@ -211,21 +213,25 @@ def test_too_many_damaged_images_stop_the_run_with_the_table_already_written(pro
 
 
 @pytest.mark.parametrize(
-    ("path", "expected"),
+    ("path", "code", "expected"),
     [
-        ("data/nowhere", ["data/nowhere. Check the parameter target_images.", "nothing was run"]),
-        ("data/one_class", ["at least two classes. Found: dark."]),
-        ("data/bad.csv", ["has no column path. Did you mean paths?", "Found: paths, label"]),
-        ("data/empty", ["Error: No image in ", "/data/empty. Expected one folder a class with image files in it"]),
+        ("data/nowhere", 1, ["data/nowhere. Check the parameter target_images.", "nothing was run"]),
+        ("data/one_class", REFUSED, ["at least two classes. Found: dark."]),
+        ("data/bad.csv", 1, ["has no column path. Did you mean paths?", "Found: paths, label"]),
+        (
+            "data/empty",
+            REFUSED,
+            ["Error: No image in ", "/data/empty. Expected one folder a class with image files in it"],
+        ),
     ],
 )
-def test_sets_that_cannot_be_used_are_refused_before_any_training(project, kedro, put, path, expected):
+def test_sets_that_cannot_be_used_are_refused_before_any_training(project, kedro, put, path, code, expected):
     for index in range(10):
         put(f"one_class/dark/{index}.jpg", photo("dark", index))
     put("bad.csv", b"paths,label\na.jpg,x\n")
     (project / "data/empty").mkdir()
     result = run(kedro, project, target_images=path, **{"preprocess.source.max_images_per_class": 20})
-    assert result.returncode == 1
+    assert result.returncode == code
     assert all(text in result.stdout for text in expected), result.stdout
     assert "Traceback" not in result.stdout
     assert "TRANSFER_RUN_ID" not in result.stdout, "the same command would end in the same way"
@@ -261,9 +267,12 @@ def test_labels_that_were_looked_at_again_go_back_in(project, kedro, put):
     counts = table(project, "target_splits", "03_primary")["label"].value_counts()
     assert counts.to_dict() == {"light": 30 + found.sum(), "dark": 36 - found.sum(), "middle": 30}
     put("wrong.csv", b"id,label\nmine/none.jpg,light\n")
-    for labels, said in (("none", "no labels at "), ("wrong", "a label for mine/none.jpg, which is not among")):
+    for labels, code, said in (
+        ("none", 1, "no labels at "),
+        ("wrong", REFUSED, "a label for mine/none.jpg, which is not among"),
+    ):
         refused = run(kedro, project, **quick | {"target_labels": f"data/{labels}.csv"})
-        assert refused.returncode == 1
+        assert refused.returncode == code
         assert said in refused.stdout
         assert "Traceback" not in refused.stdout
 
@@ -312,7 +321,7 @@ def test_ways_to_read_a_set_that_say_nothing_are_refused(project, kedro, put, pa
     result = run(
         kedro, project, "--to-nodes", "preprocess.target.split_images", target_images="data/flat", **parameters
     )
-    assert result.returncode == 1
+    assert result.returncode == REFUSED
     told = " ".join(result.stdout.split())
     assert all(text in told for text in expected), result.stdout
     assert "Traceback" not in result.stdout
@@ -320,7 +329,7 @@ def test_ways_to_read_a_set_that_say_nothing_are_refused(project, kedro, put, pa
 
 def test_a_path_that_the_environment_does_not_read_is_refused(project, kedro):
     result = kedro(project, "run", "--env", "cifar10", "--params", "source_images=data/elsewhere")
-    assert result.returncode == 1
+    assert result.returncode == REFUSED
     assert "source_images: data/elsewhere was asked for, but the catalog of this environment reads" in result.stdout
 
 
@@ -330,7 +339,7 @@ def test_labels_that_the_environment_does_not_read_are_refused(project, kedro, p
     (project / "conf/local/catalog.yml").write_text(json.dumps({"target_raw_images": digits}), encoding="utf-8")
     put("told.csv", b"id,label\n")
     result = kedro(project, "run", "--env", "local", "--params", "target_labels=data/told.csv")
-    assert result.returncode == 1
+    assert result.returncode == REFUSED
     assert "target_labels: data/told.csv was asked for, but the catalog of this environment reads" in result.stdout
     assert "put ${runtime_params:target_labels} into the entry target_raw_images" in result.stdout
     pattern = kedro(project, "run", "--env", "local", "--params", "target_name_pattern=(cat)")

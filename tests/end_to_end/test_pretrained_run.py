@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from cnn_transfer.exit_codes import REFUSED
+
 LEVELS = {"dark": 50, "light": 200}
 TINY = (  # a run that ends in figures, not good ones
     "migrate_model.copies=1,finetune_target.fine_tuning.strategy=auto,finetune_target.fine_tuning.steps=1,"
@@ -77,7 +79,7 @@ def test_a_network_of_ones_own_is_imported_and_migrated(project, photos, run):
     keras.Model(inputs, classes, name="mine").save(project / "data/mine.keras")
     source = "import_source.network=data/mine.keras,import_source.licence=CC0"
     refused = run(photos, source, SIZES.format(32))
-    assert refused.returncode == 1
+    assert refused.returncode == REFUSED
     assert "no layer that scales its pixels" in refused.stdout
     assert "Say with pixel_range" in refused.stdout
     assert outputs(project) == []
@@ -111,7 +113,7 @@ def test_a_source_that_cannot_be_imported_stops_the_run_before_anything_is_writt
     result = quick_kedro(
         project, "run", "--env", "imagenet", "--pipelines", "transfer_pretrained", "--params", parameters
     )
-    assert result.returncode == 1
+    assert result.returncode == REFUSED
     assert "Traceback" not in result.stdout
     assert all(text in result.stdout for text in ["nothing was run", *expected]), result.stdout
     assert outputs(project) == []

@@ -5,6 +5,7 @@ import json
 import pandas as pd
 import pytest
 
+from cnn_transfer.exit_codes import REFUSED
 from cnn_transfer.models import build_network
 
 pytestmark = pytest.mark.slow
@@ -23,7 +24,7 @@ def test_candidates_are_ranked_and_one_is_chosen(project, kedro):
     build_network("compact_cnn", (28, 28, 1), 3, seed=5).save(project / "one.keras")
     build_network("article_cnn", (28, 28, 1), 3, seed=5).save(project / "two.keras")
     refused = kedro(project, "run", "--env", "test", "--pipelines", "rank_sources")
-    assert refused.returncode == 1
+    assert refused.returncode == REFUSED
     assert "nothing was run" in refused.stdout
     assert "rank_sources.candidates must name at least one network" in refused.stdout
     assert outputs(project) == []

@@ -228,6 +228,7 @@ def test_overlapping_runs_keep_apart_and_failed_and_stopped_tasks_are_tried_agai
         wait_until("the DAG is there", lambda: airflow.api(f"dags/{DAG}"), 240, airflow.log)
         airflow.trigger("seed_1", "seed=1,reuse=false")
         airflow.trigger("late", f"target_images={digits}")
+        airflow.trigger("refused", "seed=none")
 
         def failed() -> bool:
             return airflow.tries("late").get("preprocess.target") == ("up_for_retry", 1)
@@ -244,13 +245,18 @@ def test_overlapping_runs_keep_apart_and_failed_and_stopped_tasks_are_tried_agai
         wait_until("seed_1 trains its source network", training, 300, airflow.log)
         airflow.stop("seed_1", "pretrain_source")
 
-        wait_until("both runs ended", lambda: airflow.ended("seed_1") and airflow.ended("late"), 600, airflow.log)
-        tries = {name: airflow.tries(name) for name in ("seed_1", "late")}
+        runs = ("seed_1", "late", "refused")
+        wait_until("all runs ended", lambda: all(airflow.ended(name) for name in runs), 600, airflow.log)
+        tries = {name: airflow.tries(name) for name in runs}
+        refusals = [airflow.log_of("refused", f"preprocess.{which}", 1) for which in ("source", "target")]
         stopped = airflow.log_of("seed_1", "pretrain_source", 1)
     assert {task: state for task, (state, _) in tries["late"].items()} == dict.fromkeys(TASKS, "success")
     assert tries["late"]["preprocess.target"][1] == 2
     assert tries["seed_1"] == dict.fromkeys(TASKS, ("success", 1)) | {"pretrain_source": ("success", 2)}
     assert "Stopping at SIGTERM." in stopped
+    at_once = {f"preprocess.{which}": ("failed", 1) for which in ("source", "target")}
+    assert {task: tried for task, tried in tries["refused"].items() if tried[0] != "upstream_failed"} == at_once
+    assert all("Wrong parameters; nothing was run." in log and "code 78" in log for log in refusals)
     for name, figures in expected.items():
         (run_id,) = {path.name for path in (project / "data/08_reporting/summary.json").glob(f"*_transfer_{name}")}
         assert results(project, run_id) == figures

@@ -26,6 +26,7 @@ from cnn_transfer.datasets import (
     versions,
 )
 from cnn_transfer.datasets.store import StoreError, check_store, configure_store
+from cnn_transfer.exit_codes import RefusedError
 from cnn_transfer.hooks.take_over import take_over_inputs
 from cnn_transfer.images import about_wildcards
 from cnn_transfer.parameters import ParameterError, did_you_mean
@@ -79,7 +80,7 @@ class CheckHooks:
         try:
             self._run_is_given = given_run_id(context.params) is not None
         except ParameterError as error:
-            raise click.ClickException(str(error)) from error
+            raise RefusedError(str(error)) from error
 
     @hook_impl
     def after_catalog_created(self, conf_catalog: dict[str, Any]) -> None:
@@ -94,13 +95,13 @@ class CheckHooks:
             parse_run_parameters(self._parameters, stages)
         except ParameterError as error:
             where = self._explained_in(str(error))
-            raise click.ClickException(f"Wrong parameters; nothing was run.\n{error}{where}") from error
+            raise RefusedError(f"Wrong parameters; nothing was run.\n{error}{where}") from error
         self._tell_what_is_mistyped()
         for name in sorted({*pipeline.datasets(), "source_raw_images", "target_raw_images"}):
             try:
                 catalog.get(name)  # makes it
             except DatasetError as error:
-                raise click.ClickException(f"The catalog cannot be used; nothing was run. {error}".strip()) from error
+                raise RefusedError(f"The catalog cannot be used; nothing was run. {error}".strip()) from error
         unread = [text for role in ("source", "target") if (text := self._unread(role, catalog))]
         if "pretrain_source" in stages and (text := self._enlarged(catalog)):
             unread.append(text)
@@ -111,14 +112,14 @@ class CheckHooks:
                 f"it out, or run --pipelines {' or '.join(sorted(USE_A_MODEL))}."
             )
         if unread:
-            raise click.ClickException("Wrong parameters; nothing was run.\n" + "\n".join(unread))
+            raise RefusedError("Wrong parameters; nothing was run.\n" + "\n".join(unread))
         if role() != "alone" and not self._run_is_given:
-            raise click.ClickException(
+            raise RefusedError(
                 "TF_CONFIG names several machines, which must be given the id of their run: set TRANSFER_RUN_ID to the "
                 "same on all of them."
             )
         if own := [text for name in sorted(pipeline.all_outputs()) if (text := self._loads_another(name, catalog))]:
-            raise click.ClickException("Wrong versions to load; nothing was run.\n" + "\n".join(own))
+            raise RefusedError("Wrong versions to load; nothing was run.\n" + "\n".join(own))
         missing = [text for name in sorted(pipeline.inputs()) if (text := self._missing(name, catalog))]
         if missing:
             raise click.ClickException(
