@@ -139,7 +139,7 @@ LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashe
 
 lock: .venv/.ready  ## resolve requirements.lock anew, and those of the container, the MLflow server and the orchestrators
 	$(LOCK) --upgrade --all-extras --group dev pyproject.toml -o requirements.lock
-	$(LOCK) --extra imagenet --extra s3 --extra mlflow --extra export --extra serve --constraint requirements.lock pyproject.toml -o deploy/container/requirements.lock
+	$(LOCK) --extra heif --extra imagenet --extra s3 --extra mlflow --extra export --extra serve --constraint requirements.lock pyproject.toml -o deploy/container/requirements.lock
 	$(LOCK) --upgrade deploy/mlflow/requirements.in -o deploy/mlflow/requirements.lock
 	$(LOCK) --upgrade deploy/airflow/requirements.in -o deploy/airflow/requirements.lock
 	cp requirements.lock deploy/dagster/requirements.lock  # its versions are kept where Dagster allows it

@@ -8,6 +8,7 @@ import io
 import os
 import struct
 import zlib
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ FORMATS = {
     "avif": "AVIF", "bmp": "BMP", "gif": "GIF", "jp2": "JPEG2000", "jpg": "JPEG", "png": "PNG", "ppm": "PPM",
     "tga": "TGA", "tif": "TIFF", "webp": "WEBP",
 }  # fmt: skip
+HEIC = Path(__file__).with_name("telephone.heic").read_bytes()
 HEIC_HEADER = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200)
 
 
@@ -125,8 +127,9 @@ def harmful(start):
         "nothing.png": (b"", Expected("empty_file")),
         "text.jpg": (b"not an image at all", Expected("not_an_image")),
         "no suffix": (b"not an image at all", Expected("not_an_image")),
-        "telephone.heic": (HEIC_HEADER, Expected("not_an_image")),
-        "telephone.jpg": (HEIC_HEADER, Expected("not_an_image")),
+        "telephone.heic": (HEIC, used("orientation")),
+        "cut.heic": (HEIC[:-40], Expected("truncated")),
+        "header.heic": (HEIC_HEADER, Expected("damaged")),
         "notes.txt": (b"text about a cat", Expected("other_file")),
         "BMW.txt": (b"BMW: not a bitmap", Expected("other_file")),
         "sound.wav": (b"RIFF\x24\0\0\0WAVEfmt " + bytes(28), Expected("other_file")),

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from odd_images import FORMATS, bomb, chunk, encode, photograph, png, sixteen_bit_png, transparent, turned_jpeg
+from odd_images import FORMATS, HEIC, bomb, chunk, encode, photograph, png, sixteen_bit_png, transparent, turned_jpeg
 from PIL import Image, ImageFile
 from pydantic import ValidationError
 
-from cnn_transfer.images import ImageFormat, UnusableImageError, decode_image
+from cnn_transfer.images import ImageFormat, UnusableImageError, decode_image, decoding
 from cnn_transfer.images.decoding import quiet_pillow
 from cnn_transfer.images.reasons import NOTES, REASONS
 
@@ -78,6 +78,23 @@ def test_every_colour_mode_of_pillow_gives_pixels_of_the_wanted_shape(mode, imag
     decoded = pixels_of(encode(Image.new("RGB", (20, 20), "white").convert(mode), kind), image_format)
     assert decoded.shape == image_format.shape
     assert (decoded == 255).all()
+
+
+def test_photographs_of_telephones_are_read_and_turned():
+    """Made by pillow-heif, which encodes: 64 x 48 px of shapes as of `photograph`, quality 90, EXIF orientation 6."""
+    shapes = np.random.default_rng(1).integers(0, 256, (6, 8, 3), np.uint8)
+    shown = Image.fromarray(shapes).resize((64, 48), Image.Resampling.BICUBIC).transpose(Image.Transpose.ROTATE_270)
+    decoded = decode_image(HEIC, with_change(COLOUR, image_size_px=64), "telephone.HEIC")
+    assert (decoded.width_px, decoded.height_px) == (48, 64)
+    assert decoded.notes == ["orientation"]
+    expected = np.asarray(shown.resize((64, 64), Image.Resampling.BILINEAR)).astype(int)
+    assert np.abs(decoded.pixels - expected).mean() < 8  # colours at half the resolution; turned wrongly: 60 and more
+
+
+def test_without_the_extra_photographs_of_telephones_are_refused_with_what_reads_them(monkeypatch):
+    monkeypatch.setattr(decoding, "FORMATS", tuple(kind for kind in decoding.FORMATS if kind != "HEIF"))
+    with pytest.raises(UnusableImageError, match=r"not_an_image: HEIF is read with the extra heif: pip install"):
+        decode_image(HEIC, COLOUR, "telephone.heic")
 
 
 @pytest.mark.parametrize("kind", FORMATS.values())

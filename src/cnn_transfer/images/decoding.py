@@ -27,16 +27,24 @@ from pydantic import Field
 from cnn_transfer.images.listing import Encoded, RemoteFile
 from cnn_transfer.parameters import Parameters
 
+try:
+    import pi_heif  # the extra heif
+except ImportError:
+    pi_heif = None
+else:
+    pi_heif.register_heif_opener()
+
 # Pixels that another version decoded are not taken over. Raise the number when the same file gives other pixels.
-DECODER = f"1, Pillow {PIL.__version__}"
+DECODER = f"1, Pillow {PIL.__version__}" + (f", pi-heif {pi_heif.__version__}" if pi_heif else "")
 
 # Pillow reads more, but some of it runs other programs (EPS), decodes before the size can be checked (ICO) or has no
 # business in a set of photographs.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA")  # asked in this order
+WITHOUT_EXTRA = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA")  # asked in this order
+FORMATS = (*WITHOUT_EXTRA, "HEIF") if pi_heif else WITHOUT_EXTRA
 SUFFIXES = {
-    ".avif": "AVIF", ".bmp": "BMP", ".gif": "GIF", ".jfif": "JPEG", ".jp2": "JPEG2000", ".jpe": "JPEG",
-    ".jpeg": "JPEG", ".jpg": "JPEG", ".pgm": "PPM", ".png": "PNG", ".pnm": "PPM", ".ppm": "PPM", ".tga": "TGA",
-    ".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP",
+    ".avif": "AVIF", ".bmp": "BMP", ".gif": "GIF", ".heic": "HEIF", ".heif": "HEIF", ".hif": "HEIF", ".jfif": "JPEG",
+    ".jp2": "JPEG2000", ".jpe": "JPEG", ".jpeg": "JPEG", ".jpg": "JPEG", ".pgm": "PPM", ".png": "PNG", ".pnm": "PPM",
+    ".ppm": "PPM", ".tga": "TGA", ".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP",
 }  # fmt: skip
 # How files of known formats begin: what begins so and cannot be opened is damaged, not something else.
 SIGNATURE = re.compile(
@@ -207,9 +215,10 @@ def _open(encoded: bytes, name: str, notes: list[str]) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(encoded), formats=FORMATS)
     except UnidentifiedImageError as error:
-        if HEIF.match(encoded):
-            raise UnusableImageError("not_an_image", "HEIF is not read; convert it to JPEG or PNG") from error
-        if SIGNATURE.match(encoded):
+        if HEIF.match(encoded) and "HEIF" not in FORMATS:
+            advice = "HEIF is read with the extra heif: pip install 'cnn-transfer[heif]'"
+            raise UnusableImageError("not_an_image", advice) from error
+        if is_image(encoded):
             reason = "truncated" if _is_cut(encoded) else "damaged"
             raise UnusableImageError(reason, "begins like an image, but its header is broken") from error
         reason = "not_an_image" if suffix in SUFFIXES or not suffix else "other_file"
@@ -217,7 +226,7 @@ def _open(encoded: bytes, name: str, notes: list[str]) -> Image.Image:
     expected = SUFFIXES.get(suffix)
     if suffix and expected != image.format and {expected, image.format} != {"JPEG", "MPO"}:
         notes.append("wrong_extension")
-    if image.format in {"AVIF", "GIF", "PNG", "TIFF", "WEBP"} and getattr(image, "is_animated", False):
+    if image.format in {"AVIF", "GIF", "HEIF", "PNG", "TIFF", "WEBP"} and getattr(image, "is_animated", False):
         notes.append("first_frame")
     if any(";16" in str(tile.args) for tile in getattr(image, "tile", [])):
         notes.append("sixteen_bit")
@@ -265,10 +274,10 @@ def _orientation(image: Image.Image, notes: list[str]) -> int:
     except Exception:  # a damaged block raises whatever its parser meets; the image may be whole
         notes.append("damaged_exif")
         return 1
-    if not 2 <= orientation <= 8:
-        return 1
-    notes.append("orientation")
-    return orientation
+    turned = image.info.get("original_orientation")  # of HEIF, which is turned when it is opened
+    if 2 <= (turned or orientation) <= 8:
+        notes.append("orientation")
+    return orientation if 2 <= orientation <= 8 else 1
 
 
 def _finish(image: Image.Image, size: tuple[int, int], image_format: ImageFormat, notes: list[str]) -> Decoded:
