@@ -16,6 +16,7 @@ from cnn_transfer.evaluation import (
     draw_confusion,
     draw_depths,
     draw_mistakes,
+    draw_ranking,
     draw_training_curves,
     no_predictions,
 )
@@ -129,6 +130,23 @@ def test_curves_of_an_imported_source_have_no_empty_side():
     (only,) = figure.axes
     assert only.get_title() == "Training on the target (lower part cut off)"
     assert len(only.lines) == 3
+
+
+@pytest.mark.parametrize(
+    ("names", "question", "legend"),
+    [
+        (["lite", "mine"], "Which source helps most", "as good as the best"),
+        (["lite"], "Whether the source helps", "better than random weights"),
+    ],
+)
+def test_a_ranking_of_one_source_asks_whether_it_helps(names, question, legend):
+    figures = ["loss", "gain", "behind_error", "accuracy", "standard_error", "accuracy_gain", "neighbours"]
+    ranking = pd.DataFrame({name: [0.1] * len(names) for name in figures}).assign(
+        rank=range(1, len(names) + 1), candidate=names, verdict="as good as the best"
+    )
+    figure = draw_ranking(ranking)
+    assert figure.get_suptitle().startswith(question)
+    assert [text.get_text() for text in figure.legends[0].get_texts()][-1] == legend
 
 
 def test_the_confusion_shows_counts_other_than_zero():

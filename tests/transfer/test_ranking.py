@@ -59,6 +59,9 @@ def test_a_choice_that_accuracy_does_not_show_says_what_it_rests_on(accuracy, sa
 
 def test_of_a_single_candidate_nothing_is_the_most():
     assert rank_sources({"near": head(0.2, 2)}, {"near": RANDOM}).sentence.startswith("near helps: a head on it gets")
+    assert rank_sources({"a": RANDOM}, {"a": RANDOM}).sentence.startswith(
+        "a adds nothing clear over random weights: it is"
+    )
 
 
 def test_one_image_of_each_class_ranks_nothing():

@@ -237,8 +237,10 @@ def draw_ranking(ranking: pd.DataFrame) -> Figure:
         axes.set_axisbelow(True)
     for verdict, colour in RANK_COLOURS.items():
         if verdict in set(ranking["verdict"]):
-            right.barh(0, 0, color=colour, label=verdict)
-    figure.suptitle("Which source helps most (shorter bars on the left are better)", fontsize=10)
+            alone = len(ranking) == 1 and verdict == "as good as the best"
+            right.barh(0, 0, color=colour, label="better than random weights" if alone else verdict)
+    question = "Which source helps most" if len(ranking) > 1 else "Whether the source helps"
+    figure.suptitle(f"{question} (shorter bars on the left are better)", fontsize=10)
     figure.legend(*right.get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=3)
     return figure
 

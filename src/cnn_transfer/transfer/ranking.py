@@ -161,9 +161,13 @@ def _sentence(table: pd.DataFrame, chosen: str | None, clear: float) -> str:
     best = table.iloc[0]
     gain = f"{100 * best['accuracy_gain']:+.1f} ± {100 * clear * best['accuracy_gain_error']:.1f} points"
     if chosen is None:
+        if len(table) > 1:
+            told = f"No candidate adds anything clear over random weights: the best, {best['candidate']},"
+        else:
+            told = f"{best['candidate']} adds nothing clear over random weights: it"
         return (
-            f"No candidate adds anything clear over random weights: the best, {best['candidate']}, is worth {gain} of "
-            "accuracy on left-out training images. Look for another source, or train from scratch."
+            f"{told} is worth {gain} of accuracy on left-out training images. Look for another source, or train from "
+            "scratch."
         )
     smaller = ""
     if best["accuracy_gain"] <= clear * best["accuracy_gain_error"]:  # then it was not the accuracy that told
