@@ -88,6 +88,12 @@ def test_the_best_accuracies_are_always_within_the_axes():
         assert ("lower part cut off" in figure.axes[1].get_title()) == (low > 0)
 
 
+def test_the_best_from_scratch_is_within_the_axes_beside_a_transfer_without_mistakes():
+    logs = (training_log([0, 1], [0.3, best], learning_rate=0.1, trial=0, delivered=True) for best in (1.0, 0.9))
+    low, _ = draw_training_curves(SOURCE_LOG, *logs).axes[1].get_ylim()
+    assert 0.3 < low < 0.8
+
+
 @pytest.mark.parametrize("low", [0.893, 0.962, 0.992])
 def test_marks_of_accuracies_say_where_they_stand(low):
     axes = draw_accuracies({"transfer": {"accuracy": 1.0, "accuracy_low": low, "accuracy_high": 1.0}}).axes[0]
@@ -128,7 +134,7 @@ def test_curves_of_an_imported_source_have_no_empty_side():
     figure = draw_training_curves(SOURCE_LOG.iloc[:0], TARGET_LOG, BASELINE_LOG)
     render(figure)
     (only,) = figure.axes
-    assert only.get_title() == "Training on the target (lower part cut off)"
+    assert only.get_title() == "Training on the target"
     assert len(only.lines) == 3
 
 

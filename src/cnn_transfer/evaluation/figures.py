@@ -68,8 +68,8 @@ def draw_training_curves(source_log: pd.DataFrame, target_log: pd.DataFrame, bas
     A source network that was imported has no log, and there is no left side. Without validation images there is nothing
     to draw on the right, and words say so.
     """
-    judged = pd.concat([log["validation_accuracy"] for log in (target_log, baseline_log)]).dropna()
-    if judged.empty and source_log.empty:
+    best = pd.Series([log["validation_accuracy"].max() for log in (target_log, baseline_log)]).dropna()
+    if best.empty and source_log.empty:
         return draw_words(NOT_JUDGED)
     figure = new_figure(10 if len(source_log) else 6, 4)
     *before, right = figure.subplots(1, 2 if len(source_log) else 1, squeeze=False)[0]
@@ -95,8 +95,8 @@ def draw_training_curves(source_log: pd.DataFrame, target_log: pd.DataFrame, bas
                 label=drawable(f"{name}, {what}"),
             )
             delivered_lines += [line] * delivered
-    if len(judged):
-        lowest = max(0.0, 1 - 4 * (1 - judged.max()) - 0.05)
+    if len(best):
+        lowest = max(0.0, 1 - 4 * (1 - best.min()) - 0.05)  # the best of each is seen
         right.set_ylim(lowest, 1 + 0.02 * (1 - lowest))  # a point at 1 is seen whole
         cut_off = " (lower part cut off)" if lowest else ""
         right.set_title(f"Training on the target{cut_off}", fontsize=10)
