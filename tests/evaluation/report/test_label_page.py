@@ -56,6 +56,13 @@ def test_of_many_classes_the_probable_ones_are_buttons_and_all_are_listed(page_o
     assert page.count('<input list="classes"') == 3
 
 
+@pytest.mark.parametrize(("count", "buttons"), [(30, 31), (31, 1)])
+def test_where_none_is_more_probable_more_classes_are_buttons(page_of, questions, count, buttons):
+    page = page_of([questions[0]._replace(likely=[])], [f"kind {n}" for n in range(count)])
+    assert page.count('<button type="button" data-label=') == buttons
+    assert page.count('<input list="classes"') == (count > 30)
+
+
 def test_where_no_class_is_offered_the_list_is_not_of_others(page_of, questions):
     classes = [f"kind {n}" for n in range(30)]
     asked = [

@@ -20,6 +20,7 @@ from cnn_transfer.evaluation.report.blocks import page_environment
 from cnn_transfer.images import ImageSet, thumbnail
 
 MOST_BUTTONS = 12  # classes; of more, the probable ones are buttons and all are in a list to search
+MOST_ALIKE = 30  # classes that are buttons where none is more probable than another, as when answers are audited
 MOST_PX = 224  # longest side of a picture in the file
 SMALL_PX = 64  # longest side of pictures that are shown enlarged, with sharp edges
 MOST_PICTURES = 500  # about 5 MB of photographs
@@ -68,7 +69,7 @@ def write_label_page(
     shown = questions[:MOST_PICTURES]
     page = resources.files("cnn_transfer.evaluation.report") / "page"
     css, js = ((page / name).read_text(encoding="utf-8") for name in ("report.css", "labels.js"))
-    few = len(classes) <= MOST_BUTTONS
+    few = len(classes) <= (MOST_BUTTONS if any(question.likely for question in shown) else MOST_ALIKE)
     keys = keys_of(classes) if few else {}
     asked = json.dumps([split, *classes, *(question.id for question in shown)])
     template = page_environment(autoescape=True).get_template("labels.html.jinja")
