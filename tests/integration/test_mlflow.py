@@ -12,6 +12,7 @@ import pytest
 import requests
 from servers import free_port, make_environment, serving
 
+from cnn_transfer.exit_codes import REFUSED
 from projects import KEDRO, ROOT, make_project
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.nightly]
@@ -222,6 +223,6 @@ def test_switched_off_nothing_of_mlflow_is_imported(project):
 
 def test_without_a_server_s_address_nothing_runs(project):
     code, printed = run(project, [*TARGET, *TRACKED], MLFLOW_TRACKING_URI="")
-    assert code == 1
+    assert code == REFUSED
     assert "MLFLOW_TRACKING_URI is not set" in printed
     assert not [file for file in (project / "data").rglob("*") if file.is_file() and "01_raw" not in file.parts]

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from cnn_transfer.exit_codes import REFUSED
 from projects import KEDRO, ROOT, make_project
 
 TIMES = ("run_records", ".viz")  # written by each process
@@ -106,7 +107,7 @@ def test_another_run_takes_over_what_does_not_depend_on_a_changed_parameter(proj
 
 def test_a_run_keeps_to_what_it_was_made_with(project):
     code, printed = finish(start(project, "--params", "seed=5", TRANSFER_RUN_ID="nightly-3"))
-    assert code == 1
+    assert code == REFUSED
     assert "The run nightly-3 has made" in printed
     assert "with other seed" in printed
 
@@ -124,7 +125,7 @@ def test_a_version_that_is_not_there_is_told_with_those_that_are(project):
 
 def test_a_run_id_that_is_no_name_is_refused(project):
     code, printed = finish(start(project, TRANSFER_RUN_ID="a/../b"))
-    assert code == 1
+    assert code == REFUSED
     assert "TRANSFER_RUN_ID must be 1 to 128 letters, digits or . _ + = @ -" in printed
     assert "Use a-..-b, for example" in printed
     assert "Traceback" not in printed
