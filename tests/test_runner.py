@@ -6,6 +6,7 @@ import shutil
 from contextlib import nullcontext
 
 import click
+import numpy as np
 import pytest
 from kedro.framework.hooks.manager import _create_hook_manager
 from kedro.io import DataCatalog, DatasetError, MemoryDataset, Version
@@ -15,14 +16,17 @@ from PIL import Image
 from cnn_transfer.datasets import (
     CheckpointsDataset,
     ChosenPredictorDataset,
+    ImageSetDataset,
     JSONDataset,
     NewImagesDataset,
     OfModelDataset,
+    RawImagesDataset,
     RunRecordsDataset,
     TextDataset,
 )
 from cnn_transfer.exit_codes import STOPPED
 from cnn_transfer.hooks import CheckHooks, RecordHooks, take_over_inputs
+from cnn_transfer.images import DecodedImages, ImageFormat, decoding
 from cnn_transfer.runner import ResumingRunner
 from cnn_transfer.termination import Terminated
 from cnn_transfer.training.checkpoints import FitState
@@ -298,6 +302,37 @@ def test_what_is_taken_over_from_the_same_images_elsewhere_keeps_to_where_they_l
     assert labels("b", "link") == ([], 1)
     with pytest.raises(click.ClickException, match=r"with other new_images\.filepath"):
         labels("b", "A")
+
+
+def test_images_that_could_not_be_read_are_tried_again_by_the_next_run(catalog, run, tmp_path, monkeypatch, caplog):
+    for number in range(4):
+        (tmp_path / f"set/{number % 2}").mkdir(parents=True, exist_ok=True)
+        Image.new("L", (28, 28), 9 * number).save(tmp_path / f"set/{number % 2}/{number}.png")
+    image_format = ImageFormat(image_size_px=28, channels=1)
+
+    def prepare(listing):
+        CALLS.append("prepare")
+        return DecodedImages(listing, image_format, np.arange(len(listing.table)))
+
+    def images(name):
+        entries = catalog(name, names=("counted",))
+        entries["raw"] = RawImagesDataset(filepath=str(tmp_path / "set"))
+        entries["images"] = ImageSetDataset(filepath=str(tmp_path / "images"), version=Version(name, name))
+        called = run(stage(node(prepare, "raw", "images"), node(count, "images", "counted")), entries)
+        return called, entries.load("counted")
+
+    def read(image):
+        return decoding._why_unread(TimeoutError("no answer")) if "3.png" in str(image) else read_local(image)
+
+    read_local = decoding._read_local
+    with monkeypatch.context() as store:
+        store.setattr(decoding, "_read_local", read)
+        assert images("a") == (["prepare", "count"], 3)
+    assert images("a") == ([], 3)
+    caplog.set_level(logging.INFO)
+    assert images("b") == (["prepare", "count"], 4)
+    assert "The run a could not read 1 image; they are tried again." in caplog.text
+    assert images("c") == ([], 4)
 
 
 def test_records_without_what_was_chosen_are_still_taken(labels, tmp_path):

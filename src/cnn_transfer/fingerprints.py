@@ -25,7 +25,18 @@ from cnn_transfer.evaluation.provenance import OF_A_PROCESS
 
 PACKAGE = "cnn_transfer"
 # Whose releases may change what a node makes.
-LIBRARIES = ("keras", "matplotlib", "numpy", "pandas", "pillow", "pyarrow", "scikit-learn", "scipy", "tensorflow")
+LIBRARIES = (
+    "keras",
+    "matplotlib",
+    "numpy",
+    "pandas",
+    "pi-heif",
+    "pillow",
+    "pyarrow",
+    "scikit-learn",
+    "scipy",
+    "tensorflow",
+)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,15 @@ from kedro.runner import SequentialRunner
 from kedro.runner.task import Task
 from pluggy import PluginManager
 
-from cnn_transfer.datasets import CheckpointsDataset, ClaimedError, RunRecordsDataset, versions
+from cnn_transfer.datasets import (
+    CheckpointsDataset,
+    ClaimedError,
+    ImageSetDataset,
+    LabelledImagesDataset,
+    RunRecordsDataset,
+    versions,
+)
+from cnn_transfer.evaluation.probabilities import counted
 from cnn_transfer.exit_codes import RefusedError
 from cnn_transfer.fingerprints import Fingerprints
 from cnn_transfer.refusals import leaves_the_run_whole
@@ -199,12 +207,15 @@ class _Progress:
         return False
 
     def _adopt(self, node: Node, run: str, record: Mapping[str, Any]) -> bool:
-        """Make a run's outputs of a node this run's, unless they are gone or no longer as they were made."""
+        """Make a run's outputs of a node this run's, unless they are gone, edited, or lack images that may be read."""
         try:
             if not self._exist(node, run):
                 return False
             if edited := self._edited(node, run, record):
                 LOGGER.info("%s of the run %s was edited since it was made, and is not taken over.", edited, run)
+                return False
+            if unread := self._unread(node, run):
+                LOGGER.info("The run %s could not read %s; they are tried again.", run, counted(unread, "image"))
                 return False
             for dataset in filter(None, self._outputs(node)):
                 versions.discard(dataset, self.records.run_id)
@@ -237,6 +248,11 @@ class _Progress:
         return ", ".join(
             name for name, dataset in by_name if dataset and versions.was_edited(dataset, run, record["outputs"][name])
         )
+
+    def _unread(self, node: Node, run: str) -> int:
+        """How many images a run's outputs lack that may be readable now."""
+        sets = [each for each in self._outputs(node) if isinstance(each, ImageSetDataset | LabelledImagesDataset)]
+        return sum(each.unread(run) for each in sets)
 
     def _outputs(self, node: Node) -> list[AbstractVersionedDataset[Any, Any] | None]:
         return [versioned(self.catalog, name) for name in node.outputs]

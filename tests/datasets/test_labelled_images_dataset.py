@@ -11,6 +11,7 @@ from kedro.io import DatasetError, Version
 from cnn_transfer.datasets import LabelledImagesDataset, labelled_images_dataset
 from cnn_transfer.datasets.versions import write_whole
 from cnn_transfer.images import list_unlabelled, preparation
+from cnn_transfer.images.decoding import UnusableImageError
 from cnn_transfer.prediction import labelling
 from cnn_transfer.prediction.labelling import ImagesToLabel
 
@@ -102,6 +103,18 @@ def test_nothing_is_read_again_when_all_parts_are_there(store, images, monkeypat
     dataset(store, "1").save(rest)
     assert seen == []
     assert sum(map(len, dataset(store, None).load().parts())) == 100
+
+
+def test_what_a_later_run_may_be_able_to_read_is_counted(store, images):
+    def read(rows):
+        for row, image in zip(rows, images.listing.read(rows), strict=True):
+            yield {3: UnusableImageError("unreadable", "no answer"), 40: b""}.get(row, image)
+
+    dataset(store, "1").save(replace(images, listing=replace(images.listing, read=read)))
+    assert sorted(dataset(store, "1").load().rejected()["reason"]) == ["empty_file", "unreadable"]
+    assert dataset(store, None).unread("1") == 1
+    dataset(store, "2").save(images)
+    assert dataset(store, None).unread("2") == 0
 
 
 def test_finished_versions_are_not_taken_from(store, images):

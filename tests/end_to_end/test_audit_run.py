@@ -66,12 +66,12 @@ def test_the_page_is_accessible_fits_and_shows_no_prediction(drawn, browser, scr
 @pytest.mark.parametrize(
     ("pipeline", "parameters", "code", "expected"),
     [
-        ("audit", (), 1, "audit_labels: a table of labels is needed. Received: nothing. Label the images on"),
+        ("audit", (), REFUSED, "audit_labels: a table of labels is needed. Received: nothing. Label the images on"),
         ("audit", ("audit_labels=none.csv",), 1, "Labels were expected at"),
         (
             "audit_sample",
             (),
-            1,
+            REFUSED,
             "images must be a folder, a manifest, a table of images or one image. Received: nothing",
         ),
         (

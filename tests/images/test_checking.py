@@ -30,7 +30,7 @@ from cnn_transfer.images import (
 )
 from cnn_transfer.images.duplicates import connected, perceptual_hashes
 from cnn_transfer.images.listing import LISTING_COLUMNS
-from cnn_transfer.images.reasons import note_table, rejected_table
+from cnn_transfer.images.reasons import UnusableSetError, note_table, rejected_table
 
 FORMAT = ImageFormat(image_size_px=16, channels=3)
 NEAR = NearDuplicates(most_bits=4, least_correlation=0.98, compared_px=None, mirrored=False)
@@ -405,6 +405,10 @@ def test_a_run_stops_above_the_share_and_not_at_it():
     with pytest.raises(ValueError, match=r"25\.0% of the images.*\(20%\) allows: 9 hidden_file, 3 truncated") as error:
         check_share(intake, 0.2)
     assert " An example of truncated: a/1.png (half of it). " in str(error.value)
+    assert "could not be read" not in str(error.value)
+    silent = intake | {"set_aside": {"unreadable": 3}, "examples": {"unreadable": "a/1.png (no answer)"}}
+    with pytest.raises(UnusableSetError, match=r"\(no answer\)\. A new run tries those that could not be read again\."):
+        check_share(silent, 0.2)
 
 
 def test_a_set_of_which_nothing_is_left_is_described_and_stopped(tmp_path):

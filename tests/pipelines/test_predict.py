@@ -20,6 +20,7 @@ from cnn_transfer.datasets import (
     NewImagesDataset,
 )
 from cnn_transfer.datasets.matplotlib_dataset import MatplotlibDataset
+from cnn_transfer.exit_codes import REFUSED
 from cnn_transfer.hooks import CheckHooks, SummaryHooks
 from cnn_transfer.images.reasons import NOTES, REASONS
 from cnn_transfer.parameters import ParameterError
@@ -115,13 +116,13 @@ def test_the_wrong_block_of_parameters_is_refused(predictor):
 
 
 def told(parameters, entries):
-    """What the check before the first node says."""
+    """What the check before the first node says, and the exit code."""
     hooks = CheckHooks()
     hooks._parameters, hooks._run_is_given = parameters, True
     raw = {f"{role}_raw_images": MemoryDataset() for role in ("source", "target")}
     with pytest.raises(click.ClickException) as refused:
         hooks.before_pipeline_run(PIPELINE, DataCatalog(raw | {"params:predict": MemoryDataset(BLOCK)} | entries))
-    return refused.value.message
+    return refused.value.message, refused.value.exit_code
 
 
 def unusable(parameters, store, images=None, model_version=None):
@@ -136,7 +137,8 @@ def unusable(parameters, store, images=None, model_version=None):
 
 
 def test_all_that_is_missing_is_told_before_the_first_node(parameters, store):
-    message = unusable(parameters, store, None, "yesterday")
+    message, code = unusable(parameters, store, None, "yesterday")
+    assert code == REFUSED
     assert "nothing was run" in message
     assert "new_images: images must be a folder" in message
     assert "There is no version yesterday of " in message
@@ -145,7 +147,8 @@ def test_all_that_is_missing_is_told_before_the_first_node(parameters, store):
 
 
 def test_a_store_without_predictors_says_how_to_make_one(parameters, tmp_path, class_folder):
-    message = unusable(parameters, tmp_path / "a" / "b", str(class_folder))
+    message, code = unusable(parameters, tmp_path / "a" / "b", str(class_folder))
+    assert code == 1  # a model may come
     assert "There is no version of " in message
     assert "kedro run" in message
 
@@ -187,7 +190,7 @@ def with_other_weights(copy: Path):
 def test_a_predictor_that_cannot_be_used_is_told_before_the_first_node(
     parameters, store, tmp_path, class_folder, change, expected
 ):
-    message = unusable(parameters, damaged(store, tmp_path, change), str(class_folder))
+    message, _ = unusable(parameters, damaged(store, tmp_path, change), str(class_folder))
     assert expected in message
     assert "new_images" not in message
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
+
 from cnn_transfer.datasets.local_folder import LocalFolder
 from cnn_transfer.images import DecodedImages, ImageSet, open_image_set, write_image_set
+from cnn_transfer.images.reasons import PASSING_REASONS
 
 
 class ImageSetDataset(LocalFolder[DecodedImages, ImageSet]):
@@ -22,6 +25,12 @@ class ImageSetDataset(LocalFolder[DecodedImages, ImageSet]):
 
     LAST_FILE = "set.json"
     NOT_CONTENT = ("written.json", "states.parquet", "pixels-*.arrow")  # the table has a digest of each image's pixels
+
+    def unread(self, version: str) -> int:
+        """How many images a complete version lacks for what may have passed since, such as a store's silence."""
+        path = f"{self._get_versioned_path(version)}/rejected.parquet"
+        with self._fs.open(path, "rb") as file:
+            return int(pd.read_parquet(file)["reason"].isin(PASSING_REASONS).sum())
 
     def _open(self, folder: Path) -> ImageSet:
         return open_image_set(folder)

@@ -11,6 +11,7 @@ from cnn_transfer.datasets.given import GivenDataset
 from cnn_transfer.datasets.versions import find_versions, open_path
 from cnn_transfer.images import open_location
 from cnn_transfer.images.tables import read_labels
+from cnn_transfer.parameters import ParameterError
 
 
 class LabelTableDataset(GivenDataset[pd.DataFrame]):
@@ -43,7 +44,8 @@ class LabelTableDataset(GivenDataset[pd.DataFrame]):
         Raises:
             FileNotFoundError: When nothing is there.
             ModuleNotFoundError: When the file system needs a package that is not installed.
-            ValueError: When no path was given, or the table lacks a column.
+            ParameterError: When no path was given.
+            ValueError: When the table lacks a column.
         """
         self._read()  # `load` would hide the kind of error
 
@@ -56,7 +58,7 @@ class LabelTableDataset(GivenDataset[pd.DataFrame]):
         if self._filepath is None:
             if self._optional_with and find_versions(*open_path(self._optional_with["filepath"])):
                 return pd.DataFrame(columns=["id", "label"], dtype="str")
-            raise ValueError(f"a table of labels is needed. Received: nothing. {self._how_to_name}")
+            raise ParameterError(f"a table of labels is needed. Received: nothing. {self._how_to_name}")
         filesystem, path = open_location(self._filepath, self._storage_options)
         if not filesystem.exists(path):
             raise FileNotFoundError(f"Labels were expected at {self._filepath}, but nothing is there.")

@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 
 from cnn_transfer.datasets.local_folder import LocalFolder
 from cnn_transfer.datasets.versions import find_files, remove, write_whole
+from cnn_transfer.images.reasons import PASSING_REASONS
 from cnn_transfer.prediction.labelling import (
     CONTENTS,
     REJECTED,
@@ -36,6 +37,11 @@ class LabelledImagesDataset(LocalFolder[ImagesToLabel, LabelledImages]):
 
     def load(self) -> LabelledImages:
         return self._open(Path(self._get_load_path()))
+
+    def unread(self, version: str) -> int:
+        """How many images a complete version lacks for what may have passed since, such as a store's silence."""
+        rejected = open_labels(self._fs, str(self._get_versioned_path(version))).rejected()
+        return int(rejected["reason"].isin(PASSING_REASONS).sum())
 
     def _open(self, folder: Path) -> LabelledImages:
         return open_labels(self._fs, str(folder))

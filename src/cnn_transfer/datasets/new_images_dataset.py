@@ -11,6 +11,7 @@ from typing import Any
 
 from cnn_transfer.datasets.given import GivenDataset
 from cnn_transfer.images import ImageListing, fingerprint_of, list_unlabelled
+from cnn_transfer.parameters import ParameterError
 
 
 class NewImagesDataset(GivenDataset[ImageListing]):
@@ -44,7 +45,8 @@ class NewImagesDataset(GivenDataset[ImageListing]):
         Raises:
             FileNotFoundError: When nothing is there.
             ModuleNotFoundError: When the file system needs a package that is not installed.
-            ValueError: When no path was given, or there is no image.
+            ParameterError: When no path was given.
+            ValueError: When there is no image.
         """
         self.fingerprint()  # lists them; `load` would hide the kind of error
 
@@ -62,7 +64,7 @@ class NewImagesDataset(GivenDataset[ImageListing]):
     @cached_property
     def _listing(self) -> ImageListing:
         if self._filepath is None:
-            raise ValueError(
+            raise ParameterError(
                 "images must be a folder, a manifest, a table of images or one image. Received: nothing. Say which: "
                 "kedro run --pipelines predict --params images=PATH"
             )

@@ -120,11 +120,16 @@ class CheckHooks:
             )
         if own := [text for name in sorted(pipeline.all_outputs()) if (text := self._loads_another(name, catalog))]:
             raise RefusedError("Wrong versions to load; nothing was run.\n" + "\n".join(own))
-        missing = [text for name in sorted(pipeline.inputs()) if (text := self._missing(name, catalog))]
+        missing, may_come = [], True
+        for name in sorted(pipeline.inputs()):
+            try:
+                text = self._missing(name, catalog)
+            except ParameterError as error:
+                text, may_come = f"{name}: {error}", False
+            missing += [text] if text else []
         if missing:
-            raise click.ClickException(
-                "Inputs that are missing or cannot be used; nothing was run.\n" + "\n".join(_told_once(missing))
-            )
+            kind = click.ClickException if may_come else RefusedError
+            raise kind("Inputs that are missing or cannot be used; nothing was run.\n" + "\n".join(_told_once(missing)))
         if not self._run_is_given:
             self._tell_what_is_not_read(pipeline)
             take_over_inputs(pipeline, catalog)
@@ -199,7 +204,11 @@ class CheckHooks:
         )
 
     def _missing(self, name: str, catalog: DataCatalog) -> str:
-        """What is missing and how to get it, or nothing when the dataset is there."""
+        """What is missing and how to get it, or nothing when the dataset is there.
+
+        Raises:
+            ParameterError: When the dataset has not been told where to look, which no later attempt changes.
+        """
         dataset = catalog.get(name)
         if isinstance(dataset, RawImagesDataset) and (missing := self._missing_images(name, dataset)):
             return missing
@@ -232,6 +241,8 @@ class CheckHooks:
             dataset.check()
         except VersionNotFoundError as error:  # told once, whatever is missing of it
             return f"{error} {self._misread()}Name one with --params model_version=RUN, or make one with: kedro run"
+        except ParameterError:
+            raise
         except (OSError, ValueError, ModuleNotFoundError) as error:
             return f"{name}: {error}"
         return ""

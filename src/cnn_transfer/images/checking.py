@@ -18,7 +18,13 @@ from pydantic import Field, field_validator
 from cnn_transfer.images.duplicates import NearDuplicates, connected, near_pairs
 from cnn_transfer.images.image_set import ImageSet
 from cnn_transfer.images.listing import LISTING_COLUMNS, SIDES, rank_sides
-from cnn_transfer.images.reasons import EXPECTED_REASONS, REJECTED_COLUMNS, UnusableSetError, note_table
+from cnn_transfer.images.reasons import (
+    EXPECTED_REASONS,
+    PASSING_REASONS,
+    REJECTED_COLUMNS,
+    UnusableSetError,
+    note_table,
+)
 from cnn_transfer.images.series import Series, find_series
 from cnn_transfer.images.shortcuts import Shortcut, find_shortcut
 from cnn_transfer.images.splits import DRAWN_SIDES, SplitRule
@@ -160,12 +166,13 @@ def check_share(intake: Mapping[str, Any], most_set_aside: float) -> None:
     if share > most_set_aside:
         counts = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
         most = next((reason for reason in reasons if reason not in EXPECTED_REASONS), None)
+        later = " A new run tries those that could not be read again." if PASSING_REASONS & reasons.keys() else ""
         example = f" An example of {most}: {intake['examples'][most]}." if most else ""
         raise UnusableSetError(
             f"{share:.1%} of the images were set aside, more than most_set_aside ({most_set_aside:.0%}) allows: "
-            f"{counts or 'none was found'}.{example} Each is listed with its reason in target_rejected_images.parquet "
-            "(of a source: source_rejected_images.parquet) in 08_reporting. Mend them, name the files that are meant "
-            "in a manifest, or raise most_set_aside."
+            f"{counts or 'none was found'}.{example}{later} Each is listed with its reason in "
+            "target_rejected_images.parquet (of a source: source_rejected_images.parquet) in 08_reporting. Mend them, "
+            "name the files that are meant in a manifest, or raise most_set_aside."
         )
 
 

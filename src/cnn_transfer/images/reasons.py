@@ -49,6 +49,8 @@ REASONS = EXPECTED_REASONS | {
     "small_class": "its class has too few images to be split, and small_classes is set_aside",
 }
 
+PASSING_REASONS = frozenset({"missing_file", "unreadable"})  # a later attempt may read the same file
+
 NOTES = {
     "wrong_extension": "the content is an image of another format than the name says",
     "first_frame": "animated or of several pages; the first one is used",
