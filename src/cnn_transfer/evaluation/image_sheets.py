@@ -13,6 +13,7 @@ from cnn_transfer.evaluation.probabilities import counted
 from cnn_transfer.images import SPLITS, ImageSet, class_names
 
 FEWEST_BARS = 4  # that one of a histogram of reasons is as high as
+MOST_BARS = 30  # classes in a histogram
 FEWEST_COLUMNS = 4  # of a sheet, so that its title has room
 ABOVE: dict[str, Any] = {"fontsize": 9, "loc": "lower center", "bbox_to_anchor": (0.5, 1), "frameon": False}
 SPLIT_COLOURS = ("#0072b2", "#56b4e9", "#d55e00", "#bbbbbb", "#666666")  # in the order of SPLITS (Okabe and Ito)
@@ -36,7 +37,7 @@ def draw_examples(images: ImageSet, splits: pd.DataFrame, per_class: int = 8, mo
 
 
 def draw_image_histograms(
-    images: ImageSet, splits: pd.DataFrame, rejected: pd.DataFrame, most_classes: int = 30
+    images: ImageSet, splits: pd.DataFrame, rejected: pd.DataFrame, most_classes: int = MOST_BARS
 ) -> Figure:
     """Images of each class by split (the most frequent classes), reasons for setting aside, and original sizes.
 

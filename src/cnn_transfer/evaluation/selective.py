@@ -251,19 +251,15 @@ def draw_risk_coverage(table: pd.DataFrame, measured: Mapping[str, Any]) -> Figu
     axes = figure.subplots()
     percent = 100 * table[["coverage", "risk"]]
     axes.plot(percent["coverage"], percent["risk"], color=LINE_COLOUR, lw=1.8)
-    axes.plot(percent["coverage"].iloc[-1], percent["risk"].iloc[-1], "o", ms=5, color=LINE_COLOUR)
-    axes.annotate(
-        f"all answered: {percent['risk'].iloc[-1]:.1f}% wrong",
-        (percent["coverage"].iloc[-1], percent["risk"].iloc[-1]), (-8, 4), textcoords="offset points",
-        ha="right", va="bottom", fontsize=8,
-    )  # fmt: skip
+    every = f"all answered: {percent['risk'].iloc[-1]:.1f}% wrong"
+    axes.plot(percent["coverage"].iloc[-1], percent["risk"].iloc[-1], "o", ms=5, color=LINE_COLOUR, label=every)
     if measured["accuracy"] is not None:
         coverage, risk = 100 * measured["answered_share"], 100 * (1 - measured["accuracy"])
         sure = confidence_text(measured["threshold"])
         label = f"at least {sure} sure: {coverage:.1f}% answered, {risk:.1f}% of them wrong"
         axes.plot([coverage, coverage], [0, risk], color=MARK_COLOUR, ls="--", lw=1)
         axes.plot(coverage, risk, "D", ms=6, color=MARK_COLOUR, label=label, clip_on=False)
-        figure.legend(fontsize=8, loc="outside lower center", frameon=False)
+    figure.legend(fontsize=8, loc="outside lower center", frameon=False)
     axes.set_xlim(0, 102)
     axes.set_ylim(0, max(1.0, 1.25 * percent["risk"].max()))
     axes.set_xlabel("answered: % of the images, the surest first")

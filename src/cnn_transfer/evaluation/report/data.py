@@ -4,6 +4,7 @@ from typing import Any
 
 import pandas as pd
 
+from cnn_transfer.evaluation.image_sheets import MOST_BARS
 from cnn_transfer.evaluation.probabilities import counted
 from cnn_transfer.evaluation.report.blocks import (
     MOST_CLASSES,
@@ -24,6 +25,7 @@ from cnn_transfer.images import UNLABELLED
 def data(results: RunResults) -> Section:
     """The target's images."""
     counts, intake = results.target_image_counts, results.target_intake
+    classes = int((counts["label"] != UNLABELLED).sum())
     splits = [name for name in counts.columns if name != "label" and counts[name].any()]
     blocks: list[Any] = [
         Tiles(
@@ -57,7 +59,7 @@ def data(results: RunResults) -> Section:
             "image-counts",
             counts,
             [Column("label", "class"), *(Column(name, name, count) for name in splits)],
-            f"Images of each of {(counts['label'] != UNLABELLED).sum():,} classes by split",
+            f"Images of each of {classes:,} classes by split",
             "target_image_counts",
             most_rows=MOST_CLASSES,
         ),
@@ -66,6 +68,7 @@ def data(results: RunResults) -> Section:
             results.target_image_histograms,
             "Images by class, reason and size",
             "Images used by class and split"
+            + (f" ({MOST_BARS} most frequent classes)" if classes > MOST_BARS else "")
             + (", reasons for setting aside" if len(results.target_rejected_images) else "")
             + ", and sizes before resizing.",
             f"Histograms of {intake['used']:,} images used",

@@ -55,6 +55,7 @@ SLICES = [
     Column("p_value", "p", general),
     Column("conspicuous", "conspicuous", truth),
 ]
+SPELT = {"size_px": "size, px"}  # attributes as they are called in a report
 
 
 def results_on_test_images(results: RunResults) -> Section:
@@ -83,7 +84,7 @@ def results_on_test_images(results: RunResults) -> Section:
 
 
 def _slices(results: RunResults) -> list[Any]:
-    slices = results.slices
+    slices = results.slices.replace({"attribute": SPELT})
     heading = Heading("By kind of image")
     if slices.empty:
         return [
