@@ -5,7 +5,7 @@ import pytest
 from kedro.io import DatasetError
 
 from cnn_transfer.exporting.release import ToleranceError
-from cnn_transfer.images import NoRoomError, UnusableSetError
+from cnn_transfer.images import NoAnswerError, NoRoomError, UnusableSetError
 from cnn_transfer.models import UnusableNetworkError
 from cnn_transfer.refusals import leaves_the_run_whole, refusal
 
@@ -17,7 +17,7 @@ def saved(error, name="target_features"):
     return wrapped
 
 
-@pytest.mark.parametrize("kind", [UnusableSetError, UnusableNetworkError, ToleranceError, NoRoomError])
+@pytest.mark.parametrize("kind", [UnusableSetError, UnusableNetworkError, ToleranceError, NoRoomError, NoAnswerError])
 def test_what_users_can_mend_is_told_even_where_kedro_wraps_it(kind):
     assert refusal(kind("No image in x.")) == "No image in x."
     assert refusal(saved(kind("No image in x."))) == "No image in x."
@@ -58,6 +58,7 @@ def test_a_run_can_go_on_unless_its_images_or_parameters_are_wrong():
     for error, expected in (
         (full, True),
         (saved(NoRoomError("Not enough room.")), True),
+        (saved(NoAnswerError("11 images could not be read.")), True),
         (ValueError("a defect"), True),
         (UnusableSetError("No image in x."), False),
     ):

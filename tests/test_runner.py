@@ -322,7 +322,7 @@ def test_images_that_could_not_be_read_are_tried_again_by_the_next_run(catalog, 
         return called, entries.load("counted")
 
     def read(image):
-        return decoding._why_unread(TimeoutError("no answer")) if "3.png" in str(image) else read_local(image)
+        return decoding._why_not_fetched(TimeoutError("no answer")) if "3.png" in str(image) else read_local(image)
 
     read_local = decoding._read_local
     with monkeypatch.context() as store:

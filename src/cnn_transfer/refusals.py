@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from kedro.io.core import VersionNotFoundError
 
 from cnn_transfer.exporting import ToleranceError, WorseReleaseError
-from cnn_transfer.images import NoRoomError, UnusableSetError
+from cnn_transfer.images import NoAnswerError, NoRoomError, UnusableSetError
 from cnn_transfer.models import UnusableNetworkError
 
 FULL = {number: os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)}  # what the system says
-TOLD = (UnusableSetError, UnusableNetworkError, ToleranceError, WorseReleaseError, NoRoomError, VersionNotFoundError)
+PASSING = (NoAnswerError, NoRoomError)  # the same run may go on once its surroundings are mended
+TOLD = (UnusableSetError, UnusableNetworkError, ToleranceError, WorseReleaseError, VersionNotFoundError, *PASSING)
 SAVED = re.compile(r"(\S+): Failed while saving data")  # Kedro's words
 
 
@@ -45,7 +46,7 @@ def refusal(error: BaseException | None) -> str | None:
 
 def leaves_the_run_whole(error: BaseException | None) -> bool:
     """Whether the same run can go on once its surroundings are mended; not where its images or parameters are wrong."""
-    return not refusal(error) or any(isinstance(cause, NoRoomError) or _full(cause) for cause in _causes(error))
+    return not refusal(error) or any(isinstance(cause, PASSING) or _full(cause) for cause in _causes(error))
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -11,6 +11,8 @@ from fsspec.implementations.local import LocalFileSystem
 from cnn_transfer.configuration import ConfigLoader
 from cnn_transfer.datasets import store
 from cnn_transfer.datasets.store import StoreError, check_store, configure_store, credential_source
+from cnn_transfer.datasets.versions import open_path
+from cnn_transfer.images.locations import S3_ATTEMPTS
 from cnn_transfer.settings import CONFIG_LOADER_ARGS
 
 
@@ -83,7 +85,8 @@ def test_credentials_of_the_project_come_before_those_of_fsspec(monkeypatch):
 
 def test_what_others_write_is_seen_and_a_server_that_is_silent_is_given_up_soon():
     configure_store("s3://b", {})
-    s3 = fsspec.filesystem("s3")
+    s3, _ = open_path("s3://b/table.csv")
+    assert s3.retries == S3_ATTEMPTS
     assert not s3.dircache.use_listings_cache
     assert (
         s3.config_kwargs["connect_timeout"] * s3.config_kwargs["retries"]["total_max_attempts"] <= store.CHECK_SECONDS

@@ -9,6 +9,8 @@ import pytest
 import s3fs
 from test_own_images import class_folders, photo
 
+from proxies import cutting_proxy
+
 pytestmark = pytest.mark.slow
 
 
@@ -46,3 +48,27 @@ def test_an_empty_address_stops_the_run_before_it_starts(project, kedro, bucket)
     assert result.returncode != 0
     assert f"nothing at s3://{bucket}/none. Check the parameter target_images" in result.stdout
     assert "Traceback" not in result.stdout
+
+
+def test_a_server_that_falls_silent_ends_the_run_which_goes_on_once_it_answers(
+    project, kedro, bucket, s3_server, monkeypatch
+):
+    s3 = s3fs.S3FileSystem()
+    class_folders(lambda name, content: s3.pipe_file(f"{bucket}/{name}", content), "photos", 20)
+    monkeypatch.setenv("TRANSFER_RUN_ID", "night")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    proxy = cutting_proxy(s3_server["AWS_ENDPOINT_URL"], f"/{bucket}/photos/".encode(), whole=30, share=0)
+    path = f"target_images=s3://{bucket}/photos"
+    with proxy as endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        silent = kedro(project, "run", "--env", "folders", "--pipelines", "preprocess", "--params", path)
+        assert silent.returncode == 1, silent.stdout
+        assert "images could not be read since the store or disk that holds them does not answer" in silent.stdout
+        assert "TRANSFER_RUN_ID=night" in silent.stdout
+        assert "Traceback" not in silent.stdout
+        assert not (project / "data/02_intermediate/target_images/night/target_images").exists()
+        proxy.path = b""
+        answered = kedro(project, "run", "--env", "folders", "--pipelines", "preprocess", "--params", path)
+    assert answered.returncode == 0, answered.stdout
+    counts = json.loads(max((project / "data/02_intermediate/target_intake.json").glob("night/*")).read_text())
+    assert (counts["listed"], counts["used"], counts["set_aside"]) == (60, 60, {})

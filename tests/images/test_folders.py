@@ -331,7 +331,7 @@ def test_a_file_that_cannot_be_read_is_set_aside(make):
     (folder / "cat/2.png").symlink_to("/proc/self/mem")
     (chunk,) = decode(list_images(folder, follow_links=True))
     assert chunk.rejected[["id", "reason", "detail"]].to_numpy().tolist() == [
-        ["cat/2.png", "unreadable", os.strerror(errno.EIO)]
+        ["cat/2.png", "no_answer", os.strerror(errno.EIO)]
     ]
 
 

@@ -31,9 +31,9 @@ SPLIT = SplitRule(test_fraction=0.2, labels_per_class=None, validation_ratio=0.5
 SET_NOTES = {"near_duplicate", "near_duplicate_other_label", "similar_labels", "empty_class"}
 
 
-def take_in(location, folder, channels=3, most=None, labels=None):
+def take_in(location, folder, channels=3, most=None, labels=None, follow_links=False):
     """List, decode and check images."""
-    listing = list_images(location)
+    listing = list_images(location, follow_links=follow_links)
     if labels:
         listing = correct_labels(listing, str(labels), {})
     image_format = ImageFormat(image_size_px=32, channels=channels)
@@ -101,7 +101,9 @@ def test_each_documented_code_is_met_and_each_code_that_is_met_is_documented(cor
     (tmp_path / "told.csv").write_text("id,label\ntrain/cat/1000.png,dog\n", encoding="utf-8")
     corrected = take_in(tmp_path / "images", tmp_path / "corrected", labels=tmp_path / "told.csv")
     assert corrected.table.set_index("id")["label"]["train/cat/1000.png"] == "dog"
-    results = [found for _, found in corpus.values()] + [sampled, corrected]
+    (tmp_path / "images/train/cat/silent.png").symlink_to("/proc/self/mem")  # EIO, whoever reads it
+    silent = take_in(tmp_path / "images", tmp_path / "silent", follow_links=True)
+    results = [found for _, found in corpus.values()] + [sampled, corrected, silent]
     assert {reason for found in results for reason in found.rejected["reason"]} == set(REASONS)
     assert {note for found in results for note in found.notes["note"]} == set(NOTES)
 

@@ -1,7 +1,8 @@
 """Images on an S3 server that is read over HTTP: every form of input, and what networks do to it."""
 
-import socket
-import threading
+import errno
+import io
+import zipfile
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,21 @@ from odd_images import encode
 from PIL import Image
 
 from cnn_transfer.datasets import RawImagesDataset
-from cnn_transfer.images import DecodedImages, ImageFormat, list_images, open_image_set, write_image_set
+from cnn_transfer.images import (
+    DecodedImages,
+    ImageFormat,
+    ImageListing,
+    NoAnswerError,
+    list_images,
+    open_image_set,
+    write_image_set,
+)
+from cnn_transfer.images.listing import RemoteFile
+from cnn_transfer.images.locations import S3_ATTEMPTS
+from cnn_transfer.images.preparation import Workers
+from proxies import cutting_proxy
+
+ONE = Workers(engine="threads", workers=1)
 
 
 @pytest.fixture
@@ -202,54 +217,85 @@ def test_objects_whose_reading_breaks_off_are_set_aside(s3, bucket, tmp_path, s3
         images = prepare(list_images(f"s3://{bucket}/photos", endpoint_url=endpoint), tmp_path / "set")
     assert len(images) == 11
     (broken,) = images.rejected.to_dict("records")
-    assert (broken["id"], broken["reason"]) == ("dog/4.png", "unreadable")
+    assert (broken["id"], broken["reason"]) == ("dog/4.png", "no_answer")
     assert "Incomplete" in broken["detail"] or "payload" in broken["detail"]
 
 
-def test_a_server_that_went_away_leaves_every_image_unreadable(s3, bucket, tmp_path, s3_server):
-    s3.put(str(class_folders(tmp_path / "photos")), f"{bucket}/photos", recursive=True)
+@pytest.mark.parametrize("images", [5, 6])  # a class: no more than may be set aside, and more
+def test_a_server_that_went_away_ends_the_preparation(s3, bucket, tmp_path, s3_server, images):
+    s3.put(str(class_folders(tmp_path / "photos", images)), f"{bucket}/photos", recursive=True)
     options = {"config_kwargs": {"retries": {"max_attempts": 0}}}
     with cutting_proxy(s3_server["AWS_ENDPOINT_URL"]) as endpoint:
         listing = list_images(f"s3://{bucket}/photos", endpoint_url=endpoint, **options)
-    images = prepare(listing, tmp_path / "set")
-    assert len(images) == 0
-    assert set(images.rejected["reason"]) == {"unreadable"}
-    assert images.rejected["detail"].str.contains("endpoint URL").all()
+    with pytest.raises(NoAnswerError, match=r"^\d+ images could not be read since .* of dog/\d\.png: .*endpoint URL"):
+        prepare(listing, tmp_path / "set")
+    assert not (tmp_path / "set/set.json").exists()
 
 
-class cutting_proxy:  # noqa: N801 - reads as a function
-    """Between the reader and the server: answers to requests of one path end after their first half."""
+def test_an_object_is_asked_for_few_times(s3, bucket, tmp_path, s3_server):
+    s3.put(str(class_folders(tmp_path / "photos")), f"{bucket}/photos", recursive=True)
+    proxy = cutting_proxy(s3_server["AWS_ENDPOINT_URL"], b"/photos/dog/4.png", share=0)
+    with proxy as endpoint:
+        options = {"config_kwargs": {"retries": {"total_max_attempts": 1}}, "endpoint_url": endpoint}
+        images = prepare(list_images(f"s3://{bucket}/photos", **options), tmp_path / "set")
+    assert images.rejected["reason"].tolist() == ["no_answer"]
+    assert S3_ATTEMPTS <= proxy.asked <= 2 * S3_ATTEMPTS**2  # aiohttp asks again where a connection was closed
 
-    def __init__(self, server, path=b"nothing"):
-        host, port = server.removeprefix("http://").split(":")
-        self.server, self.path = (host, int(port)), path
 
-    def __enter__(self):
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        threading.Thread(target=self.accept, daemon=True).start()
-        return f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+class Store:
+    """Answers for each object with what it is told to."""
 
-    def __exit__(self, *_):
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
+    def __init__(self, answers):
+        self.answers, self.asked = answers, 0
 
-    def accept(self):
-        while True:
-            try:
-                client, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self.answer, args=(client,), daemon=True).start()
+    def cat_ranges(self, paths, starts, ends, on_error):
+        assert (starts, ends, on_error) == (None, None, "return")
+        self.asked += len(paths)
+        return [self.answers(int(path)) for path in paths]
 
-    def answer(self, client):
-        with client:
-            request = b""
-            while b"\r\n\r\n" not in request:
-                if not (received := client.recv(65536)):
-                    return
-                request += received
-            with socket.create_connection(self.server) as server:
-                server.sendall(request.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
-                reply = b"".join(iter(lambda: server.recv(65536), b""))
-            cut = len(reply) // 2 if request.startswith(b"GET") and self.path in request.split(b"\r\n")[0] else None
-            client.sendall(reply[:cut])
+
+def on(store, images):
+    table = pd.DataFrame({"id": [f"{number}" for number in range(images)], "label": "a"})
+    return ImageListing(table, lambda rows: (RemoteFile(store, f"{row}") for row in rows))
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.EBUSY, "Slow Down"), "no_answer"),
+        (OSError(errno.EREMOTEIO, "Internal Error"), "no_answer"),
+        (TimeoutError("read"), "no_answer"),
+        (ConnectionResetError(errno.ECONNRESET, "reset"), "no_answer"),
+        (type("ClientPayloadError", (Exception,), {})("cut"), "no_answer"),
+        (FileNotFoundError("gone"), "missing_file"),
+        (PermissionError("Access Denied"), "unreadable"),
+        (OSError(errno.ENAMETOOLONG, "Key too long"), "unreadable"),
+        (zipfile.BadZipFile("Bad CRC-32"), "unreadable"),
+        (RuntimeError("File is encrypted"), "unreadable"),
+    ],
+)
+def test_silence_is_told_from_answers(tmp_path, error, reason):
+    encoded = io.BytesIO()
+    picture(0).save(encoded, "PNG")
+    store = Store(lambda number: error if number == 3 else encoded.getvalue())
+    images = prepare(on(store, 12), tmp_path / "set")
+    assert images.rejected[["id", "reason"]].to_numpy().tolist() == [["3", reason]]
+
+
+def test_few_of_many_may_get_no_answer_and_no_more(tmp_path):
+    encoded = io.BytesIO()
+    picture(0).save(encoded, "PNG")
+    silent = OSError(errno.EBUSY, "Slow Down")
+    few = Store(lambda number: silent if number % 100 == 99 else encoded.getvalue())
+    assert len(prepare(on(few, 2000), tmp_path / "few").rejected) == 20
+    more = Store(lambda number: silent if number % 100 == 99 or number == 1998 else encoded.getvalue())
+    with pytest.raises(NoAnswerError, match=r"21 images could not be read .*; of 1999: Slow Down\. Give the same comm"):
+        prepare(on(more, 2000), tmp_path / "more")
+
+
+def test_a_store_that_is_silent_is_not_asked_for_every_image(tmp_path):
+    store = Store(lambda number: OSError(errno.EBUSY, "Slow Down"))
+    listing = on(store, 2000)
+    with pytest.raises(NoAnswerError, match="64 images could not be read"):
+        list(DecodedImages(listing, ImageFormat(image_size_px=16, channels=3), np.arange(2000), ONE).chunks())
+    assert store.asked == 64

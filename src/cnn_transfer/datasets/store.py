@@ -32,10 +32,11 @@ CHECK_SECONDS = 30
 DEFAULTS: dict[str, dict[str, Any]] = {
     "s3": {
         "use_listings_cache": False,  # other processes write, too
-        # At most half a minute until a server is given up that does not answer; botocore's own takes five minutes.
+        # A server that takes no connections is given up after half a minute (by botocore's own, five), and one that
+        # answers none of the requests it takes after at most 4 x 4 x 30 seconds.
         "config_kwargs": {
             "connect_timeout": 5,
-            "read_timeout": 60,
+            "read_timeout": 30,
             "retries": {"mode": "standard", "total_max_attempts": 4},
         },
     }

@@ -32,6 +32,8 @@ from fsspec import AbstractFileSystem
 from kedro.io import AbstractVersionedDataset, Version
 from kedro.io.core import DatasetError, VersionNotFoundError, get_protocol_and_path
 
+from cnn_transfer.images.locations import with_few_attempts
+
 PARTIAL = ".partial-"  # begins the names of what is being written, or was when its process was killed
 TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d)\.(\d\d)\.(\d\d\.\d+)Z")  # Kedro's versions, in UTC
 PART_BYTES = 256 * 2**20  # files below two parts are uploaded at once: an object store's checksum is of their content
@@ -79,7 +81,8 @@ def open_path(
     """The file system of an entry of the catalog, which makes folders by itself, and the path in it."""
     protocol, path = get_protocol_and_path(filepath, version)
     arguments = {"auto_mkdir": True} if protocol == "file" else {}
-    return fsspec.filesystem(protocol, **(credentials or {}), **arguments), PurePosixPath(path)
+    filesystem = fsspec.filesystem(protocol, **(credentials or {}), **arguments)
+    return with_few_attempts(filesystem), PurePosixPath(path)
 
 
 class VersionedFile(AbstractVersionedDataset[Saved, Loaded]):

@@ -34,7 +34,7 @@ from cnn_transfer.images.listing import (
 )
 from cnn_transfer.images.locations import open_location
 from cnn_transfer.images.preparation import DecodedImages, Workers
-from cnn_transfer.images.reasons import NoRoomError, UnusableSetError
+from cnn_transfer.images.reasons import NoAnswerError, NoRoomError, UnusableSetError
 from cnn_transfer.images.shards import holds_tables
 from cnn_transfer.images.shortcuts import POINT_TO, shortcut_guesses
 from cnn_transfer.images.splits import SPLITS, UNLABELLED, SplitRule, assign_splits, check_test_images, count_splits
@@ -56,6 +56,7 @@ __all__ = [
     "ImageListing",
     "ImageSet",
     "NearDuplicates",
+    "NoAnswerError",
     "NoRoomError",
     "SplitRule",
     "UnusableImageError",

@@ -12,6 +12,8 @@ import os
 import re
 import time
 import warnings
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import groupby, islice
@@ -54,6 +56,17 @@ HEIF = re.compile(rb"^.{4}ftyp(heic|heix|hevc|mif1|msf1)", re.DOTALL)
 EXIF_ORIENTATION = 0x0112
 UNSETTLED_NS = 2 * 10**9  # no file system counts time in longer steps
 BAND_PX = 2**20  # converted at once, of images that become several times as large on the way
+# What a store says of an object, or an archive on it of a member; whatever else it raises says that it does not answer.
+ANSWERS = (
+    FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ValueError, RuntimeError, EOFError,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+REFUSALS = {errno.EINVAL, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOSYS, errno.EPERM}
+# What a disk raises that is broken, or behind a network that is.
+SILENCES = {
+    errno.ECONNABORTED, errno.ECONNREFUSED, errno.ECONNRESET, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.EIO,
+    errno.ENETDOWN, errno.ENETUNREACH, errno.ENODEV, errno.ENOTCONN, errno.ENXIO, errno.ESTALE, errno.ETIMEDOUT,
+}  # fmt: skip
 REMOTE_READS = 16  # at once and thread: most of the time of a small object is waiting for its first byte
 
 
@@ -128,7 +141,7 @@ def read_encoded(images: Iterable[Encoded]) -> Iterator[bytes | np.ndarray | Unu
         paths = (image.path for image in group if isinstance(image, RemoteFile))
         while part := list(islice(paths, REMOTE_READS)):
             contents = filesystem.cat_ranges(part, None, None, on_error="return")
-            yield from (_why_unread(found) if isinstance(found, Exception) else found for found in contents)
+            yield from (_why_not_fetched(found) if isinstance(found, Exception) else found for found in contents)
 
 
 def file_state(image: Encoded) -> str:
@@ -156,16 +169,23 @@ def _read_local(image: Any) -> Any:
         with open(image, "rb", buffering=0) as stream:
             return stream.readall()
     except ValueError as error:  # a null character in the name, as of a damaged manifest
-        return _why_unread(error)
+        return _why_unread(error, is_answer=True)
     except OSError as error:
         if error.errno in {errno.EMFILE, errno.ENFILE}:  # too many open files: the machine is to blame, not the image
             raise
-        return _why_unread(error)
+        return _why_unread(error, error.errno not in SILENCES)
 
 
-def _why_unread(error: Exception) -> UnusableImageError:
-    """Networks fail in more ways than `OSError` covers: whatever a file system raises is a reason."""
-    reason = "missing_file" if isinstance(error, FileNotFoundError) else "unreadable"
+def _why_not_fetched(error: Exception) -> UnusableImageError:
+    """Networks fail in more ways than `OSError` covers: what a store raises that is no answer is the lack of one."""
+    number = getattr(error, "errno", None)
+    is_answer = isinstance(error, ANSWERS) or (number is not None and number in REFUSALS)
+    return _why_unread(error, is_answer and not isinstance(error, ConnectionError | TimeoutError))
+
+
+def _why_unread(error: Exception, is_answer: bool) -> UnusableImageError:
+    """The reason, in the words of the system; of what was no answer another attempt may get one."""
+    reason = "missing_file" if isinstance(error, FileNotFoundError) else "unreadable" if is_answer else "no_answer"
     detail = getattr(error, "strerror", None) or " ".join(f"{type(error).__name__} {error}".split())
     return UnusableImageError(reason, type(error).__name__ if reason == "missing_file" else detail[:200])
 

@@ -33,7 +33,7 @@ from tqdm import tqdm
 
 from cnn_transfer.images.decoding import DECODER, ImageFormat
 from cnn_transfer.images.listing import no_attributes
-from cnn_transfer.images.preparation import IMAGE_COLUMNS, NOT_STORED, Chunk, DecodedImages, StoredImages
+from cnn_transfer.images.preparation import IMAGE_COLUMNS, NOT_STORED, Answers, Chunk, DecodedImages, StoredImages
 from cnn_transfer.images.reasons import NoRoomError, note_table
 
 SHARD_BYTES = 256 * 2**20
@@ -145,6 +145,7 @@ def write_image_set(images: DecodedImages, folder: Path, earlier: Path | None = 
 
     Raises:
         NoRoomError: When the disk has not enough room.
+        NoAnswerError: When what holds the images is down.
     """
     image_format = images.image_format.model_dump()
     stored = _open_earlier(earlier, image_format) if earlier else None
@@ -154,7 +155,9 @@ def write_image_set(images: DecodedImages, folder: Path, earlier: Path | None = 
     tables, rejected = [pd.DataFrame(columns=IMAGE_COLUMNS)], [images.set_aside]
     states = [pd.Series(dtype="str")]
     with _progress(len(images)) as progress, _Shards(folder, images.image_format.shape, stored, earlier) as shards:
+        answers = Answers(len(images))
         for chunk in images.chunks(known):
+            answers.count(chunk.rejected)
             tables.append(chunk.table[IMAGE_COLUMNS])
             rejected.append(chunk.rejected)
             states.append(pd.Series(chunk.states, dtype="str"))

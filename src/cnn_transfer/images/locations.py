@@ -14,6 +14,7 @@ from fsspec.implementations.zip import ZipFileSystem
 from cnn_transfer.images.reasons import UnusableSetError
 
 ARCHIVE = ".zip"
+S3_ATTEMPTS = 2
 MOST_BYTES = 2**30  # of a file in an archive, unpacked: what a small one may claim to hold
 
 
@@ -51,7 +52,18 @@ def open_location(location: str | Path, storage_options: Mapping[str, Any]) -> t
             f"{location} must be a path, or an address of a kind that fsspec knows, such as s3://bucket/folder. "
             f"{error}."
         ) from error
-    return filesystem, path.rstrip("/")
+    return with_few_attempts(filesystem), path.rstrip("/")
+
+
+def with_few_attempts(filesystem: Any) -> Any:
+    """The file system, which tells soon that a server is down.
+
+    s3fs repeats what botocore has given up after several attempts, and that again for each object that is read: by its
+    own 5 times 5, it is half an hour until a server that takes requests and answers none is known to be down.
+    """
+    if "s3" in np.atleast_1d(filesystem.protocol):
+        filesystem.retries = S3_ATTEMPTS
+    return filesystem
 
 
 def open_archive(filesystem: fsspec.AbstractFileSystem, path: str) -> Archive:

@@ -34,7 +34,7 @@ from cnn_transfer.images.decoding import (
 )
 from cnn_transfer.images.duplicates import perceptual_hashes
 from cnn_transfer.images.listing import LISTING_COLUMNS, Encoded, ImageListing, listing_table
-from cnn_transfer.images.reasons import REJECTED_COLUMNS, rejected_table
+from cnn_transfer.images.reasons import NO_ANSWER, REJECTED_COLUMNS, NoAnswerError, rejected_table
 from cnn_transfer.parameters import Parameters
 
 IMAGE_COLUMNS = [
@@ -50,6 +50,8 @@ CHUNK_BYTES = 4 * 2**20  # of pixels, decoded by one task; larger arrays leave m
 MOST_CHUNK_IMAGES = 2048  # what is done once a chunk takes as long as decoding some hundred small images
 SMALL_BYTES = 1200  # encoded, on average: up to 32 px a side. From 64 px on (1,600 bytes) two threads are no slower
 ASKED = 16  # images whose size says how large those of a set are
+FEW_SILENT, SILENT_SHARE = 10, 0.01  # images without an answer that are set aside: so many, or such a share of all
+SILENT_IN_A_ROW = 64  # that none may be of one chunk: each is tried several times, which takes seconds
 NOT_STORED = -1
 FACTS: dict[str, Any] = {  # of an image that was decoded, with the type of their column
     "width_px": "int64",
@@ -168,6 +170,42 @@ def _encoded_bytes(image: Encoded) -> float | None:
         return None
 
 
+class Answers:
+    """Counts images that were not answered for, and ends what goes on without them.
+
+    Some of many are set aside: a later attempt may read them. More mean that the store or disk is down, and what is
+    made meanwhile would lack whatever comes after.
+
+    Args:
+        images: How many are to be read.
+    """
+
+    def __init__(self, images: int) -> None:
+        self._silent = 0
+        self._most = min(max(FEW_SILENT, int(SILENT_SHARE * images)), images - 1)
+
+    def count(self, rejected: pd.DataFrame) -> None:
+        """Take note of the images that were set aside among some.
+
+        Args:
+            rejected: `id`, `reason`, `detail`.
+
+        Raises:
+            NoAnswerError: When too many, or all that are to be read, got no answer.
+        """
+        silent = rejected[rejected["reason"] == NO_ANSWER]
+        self._silent += len(silent)
+        if len(silent) and self._silent > self._most:
+            raise _no_answer(self._silent, silent["id"].iloc[-1], silent["detail"].iloc[-1])
+
+
+def _no_answer(images: int, last: str, detail: str) -> NoAnswerError:
+    return NoAnswerError(
+        f"{images:,} images could not be read since the store or disk that holds them does not answer; of {last}: "
+        f"{detail}. Give the same command again when it does."
+    )
+
+
 def images_a_chunk(image_format: ImageFormat) -> int:
     """How many images of a format are decoded by one task."""
     return max(1, min(MOST_CHUNK_IMAGES, CHUNK_BYTES // int(np.prod(image_format.shape))))
@@ -183,12 +221,15 @@ def prepare_chunk(
         listed: Their rows of the listing.
         image_format: Size and colour of the result.
         stored: Images that need not be decoded again.
+
+    Raises:
+        NoAnswerError: When what holds the images does not answer.
     """
     known = stored.row_of_content if stored else {}
     states = [file_state(image) for image in encoded]
     stored_rows = [stored.row_of_state.get(state, NOT_STORED) if stored else NOT_STORED for state in states]
     contents = read_encoded(image for image, row in zip(encoded, stored_rows, strict=True) if row == NOT_STORED)
-    used, facts, rejected = [], [], []
+    used, facts, rejected, in_a_row = [], [], [], 0
     pixels, decoded_images = np.empty((len(encoded), *image_format.shape), np.uint8), 0
     names, labels = (listed[column].to_numpy(object) for column in ("id", "label"))
     for position, stored_row in enumerate(stored_rows):
@@ -211,8 +252,12 @@ def prepare_chunk(
             else:
                 facts.append((0, 0, "", "", "", row))
             used.append(position)
+            in_a_row = 0
         except UnusableImageError as error:
             rejected.append((name, labels[position], error.reason, error.detail))
+            in_a_row = in_a_row + 1 if error.reason == NO_ANSWER else 0
+            if in_a_row == SILENT_IN_A_ROW:
+                raise _no_answer(in_a_row, name, error.detail) from error
     pixels = pixels[:decoded_images]
     usable = listed.iloc[used] if rejected else listed
     columns: dict[str, Any] = dict(zip(FACTS, zip(*facts, strict=True) if facts else [()] * len(FACTS), strict=True))

@@ -22,6 +22,10 @@ class UnusableSetError(ValueError):
     """Images cannot be used as a set; the message names what, why, and what to do."""
 
 
+class NoAnswerError(OSError):
+    """The store or disk that holds the images is down; the message says of how many, and what to do."""
+
+
 class NoRoomError(OSError):
     """A disk has not enough room; the message says for what, how much is needed, and what to do."""
 
@@ -35,6 +39,7 @@ REASONS = EXPECTED_REASONS | {
     "missing_path": "the manifest names no file",
     "missing_file": "the file was not there when it was to be read",
     "unreadable": "the file could not be read, for instance for want of permission",
+    "no_answer": "the store or disk did not answer, or broke off, when the file was to be read",
     "empty_file": "no content",
     "not_an_image": "the name says that it is an image, the content does not, or not one of a known format",
     "truncated": "the end of the image is missing",
@@ -49,7 +54,8 @@ REASONS = EXPECTED_REASONS | {
     "small_class": "its class has too few images to be split, and small_classes is set_aside",
 }
 
-PASSING_REASONS = frozenset({"missing_file", "unreadable"})  # a later attempt may read the same file
+NO_ANSWER = "no_answer"
+PASSING_REASONS = frozenset({"missing_file", "unreadable", NO_ANSWER})  # a later attempt may read the same file
 
 NOTES = {
     "wrong_extension": "the content is an image of another format than the name says",

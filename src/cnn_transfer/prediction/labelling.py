@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from cnn_transfer.images import ImageListing
 from cnn_transfer.images.decoding import DECODER
-from cnn_transfer.images.preparation import images_a_chunk
+from cnn_transfer.images.preparation import Answers, images_a_chunk
 from cnn_transfer.prediction.drift import describe_drift
 from cnn_transfer.prediction.predictor import (
     LEFT_OUT_IMAGE,
@@ -170,11 +170,16 @@ def write_labels(images: ImagesToLabel, done: int, write: Callable[[str, bytes],
         images: The images.
         done: So many of the first parts are there.
         write: Writes a file of the folder by its name, whole or not at all.
+
+    Raises:
+        NoAnswerError: When what holds the images is down; the part in which that is seen is not written.
     """
     start = min(len(images), done * images.part_images)
     with tqdm(total=len(images), initial=start, unit="images", desc="labelling", disable=None) as progress:
         names = images.part_names[done:]
+        answers = Answers(len(images) - start)
         for name, part in zip(names, images.parts(done, progress.update) if names else (), strict=True):
+            answers.count(part.rejected)
             write(REJECTED + name, _encode(part.rejected))
             write(name, _encode(part.predictions))
     contents = {

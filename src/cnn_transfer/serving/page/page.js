@@ -20,6 +20,7 @@ const REASONS = {
   too_small: "The image is too small to be recognised.",
   unsupported_depth: "The image has numbers that are neither 8 nor 16 bits a channel.",
   unreadable: "The file could not be read.",
+  no_answer: "The file could not be read.",
   missing_file: "The file could not be read.",
   file_too_large: "The file has more bytes than the service takes.",
   request_too_large: "The file has more bytes than the service takes.",
