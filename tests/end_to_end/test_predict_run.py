@@ -137,5 +137,5 @@ def test_what_cannot_be_done_is_told_before_the_first_node(whole, kedro, tmp_pat
         assert "There is no version yesterday of" in text
         assert version in text
     result = kedro(whole[0], "run", "--env", "test", "--pipelines", "predict")
-    assert result.returncode == 1
+    assert result.returncode == 78
     assert "--params images=PATH" in " ".join(result.stdout.split())
