@@ -33,7 +33,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "s3": {
         "use_listings_cache": False,  # other processes write, too
         # A server that takes no connections is given up after half a minute (by botocore's own, five), and one that
-        # answers none of the requests it takes after at most 4 x 4 x 30 seconds.
+        # answers none of the requests it takes after 2 x 4 tries of 30 seconds.
         "config_kwargs": {
             "connect_timeout": 5,
             "read_timeout": 30,

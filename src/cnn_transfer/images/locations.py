@@ -58,8 +58,8 @@ def open_location(location: str | Path, storage_options: Mapping[str, Any]) -> t
 def with_few_attempts(filesystem: Any) -> Any:
     """The file system, which tells soon that a server is down.
 
-    s3fs repeats what botocore has given up after several attempts, and that again for each object that is read: by its
-    own 5 times 5, it is half an hour until a server that takes requests and answers none is known to be down.
+    s3fs repeats what botocore has given up after several attempts, and once more all of that for an object whose
+    reading breaks off: by its own 5 times 5, so that an image was tried 25 times or more, as long as each may take.
     """
     if "s3" in np.atleast_1d(filesystem.protocol):
         filesystem.retries = S3_ATTEMPTS
