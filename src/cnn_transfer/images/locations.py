@@ -58,8 +58,8 @@ def open_location(location: str | Path, storage_options: Mapping[str, Any]) -> t
 def with_few_attempts(filesystem: Any) -> Any:
     """The file system, which tells soon that a server is down.
 
-    s3fs repeats what botocore has given up after several attempts, and once more all of that for an object whose
-    reading breaks off: by its own 5 times 5, so that an image was tried 25 times or more, as long as each may take.
+    s3fs repeats what botocore has given up after several attempts, and all of that once more for an object that is
+    read. By its own 5 times 5, an image would be tried 25 times or more.
     """
     if "s3" in np.atleast_1d(filesystem.protocol):
         filesystem.retries = S3_ATTEMPTS
