@@ -67,21 +67,23 @@ def test_sets_name_their_classes_the_most_probable_first():
 
 
 def test_a_network_that_is_better_than_the_wish_has_sets_without_classes():
-    table = prediction_sets(table_of([[0.4, 0.3, 0.3]], [0]), {"classes": NAMES, "least_probability": 0.5})
+    sets = {"classes": NAMES, "least_probability": 0.5}
+    table = prediction_sets(table_of([[0.4, 0.3, 0.3]], [0]), sets)
     assert table["set"].tolist() == [""]
     assert not table["covered"].any()
-    assert measure_sets(table, 0.95)["empty_share"] == 1
+    assert measure_sets(table, sets, 0.95)["empty_share"] == 1
 
 
 def test_sets_are_measured_with_an_interval():
     table = pd.DataFrame({"label": list("aabb"), "size": [1, 2, 1, 0], "covered": [True, True, True, False]})
-    measured = measure_sets(table, 0.9)
+    sets = {"classes": ["a", "b"], "least_probability": 0.4}
+    measured = measure_sets(table, sets, 0.9)
     interval = wilson_interval(3, 4, 0.9)
     assert [measured[key] for key in ("coverage", "coverage_low", "coverage_high")] == list(interval)
     assert (measured["mean_size"], measured["single_share"], measured["empty_share"]) == (1.0, 0.5, 0.25)
     assert (measured["least_covered_class"], measured["least_class_coverage"]) == ("b", 0.5)
     assert "Least covered is b, 50.0%" in measured["statement"]
-    one = measure_sets(table.head(1), 0.9)["statement"]
+    one = measure_sets(table.head(1), sets, 0.9)["statement"]
     assert one.startswith("The sets of 1 image hold")
     assert one.endswith("1.00 on average.")  # no class is the least covered where all are
 
@@ -92,14 +94,23 @@ def test_no_images_have_no_coverage(shapes):
     assert sets["least_probability"] == 0
     table = prediction_sets(nothing, sets)
     assert table.empty
-    measured = measure_sets(table, 0.95)
+    measured = measure_sets(table, sets, 0.95)
     assert measured["coverage"] is measured["mean_size"] is None
     assert measured["images"] == 0
 
 
 def test_one_class_is_always_covered():
     table = table_of(np.ones((30, 1)), np.zeros(30, int))
-    assert measure_sets(prediction_sets(table, fit_sets(table, 0.9)), 0.95)["coverage"] == 1
+    sets = fit_sets(table, 0.9)
+    assert measure_sets(prediction_sets(table, sets), sets, 0.95)["coverage"] == 1
+
+
+def test_sets_of_all_classes_say_nothing():
+    table = table_of([[0.4, 0.3, 0.3], [0.1, 0.8, 0.1]], [0, 1])
+    sets = fit_sets(table, 0.9)  # two images are too few
+    measured = measure_sets(prediction_sets(table, sets), sets, 0.95)
+    assert (measured["coverage"], measured["mean_size"]) == (1, 3)
+    assert measured["statement"] == "The sets of 2 images hold all classes, the true one among them: they say nothing."
 
 
 @pytest.mark.parametrize("coverage", [0.5, 1.0, 90])
@@ -136,11 +147,12 @@ def test_sets_cover_as_often_as_was_wished_over_many_draws(images, coverage):
 def test_a_larger_wish_never_makes_a_set_smaller(images, coverage, seed):
     rng = np.random.default_rng(seed)
     validation, test = simulate(images, rng), simulate(20, rng)
-    small = prediction_sets(test, fit_sets(validation, coverage))
+    sets = fit_sets(validation, coverage)
+    small = prediction_sets(test, sets)
     large = prediction_sets(test, fit_sets(validation, coverage + 0.04))
     assert (large["size"] >= small["size"]).all()
     assert (small["size"] == small["set"].str.split(" · ").map(len).where(small["set"] != "", 0)).all()
-    figures = measure_sets(small, 0.95)
+    figures = measure_sets(small, sets, 0.95)
     assert {type(value) for value in figures.values()} <= {float, int, str}
     assert figures["coverage_low"] <= figures["coverage"] <= figures["coverage_high"]
 
@@ -209,7 +221,8 @@ def test_what_is_measured_of_sets_respects_groups():
     grouped = prediction_sets(five_times.assign(group=np.arange(60).repeat(5).astype(str)), sets)
     assert grouped["group"].nunique() == 60
     once, known, ignored = (
-        measure_sets(found, 0.95) for found in (prediction_sets(table, sets), grouped, grouped.drop(columns="group"))
+        measure_sets(found, sets, 0.95)
+        for found in (prediction_sets(table, sets), grouped, grouped.drop(columns="group"))
     )
     assert known["coverage"] == once["coverage"]
     width = [found["coverage_high"] - found["coverage_low"] for found in (once, known, ignored)]

@@ -179,6 +179,14 @@ def test_depths_stand_beside_what_they_reach_together_on_the_same_images():
     assert "the same on random weights: 35.0%" in labels
 
 
+def test_depths_are_not_drawn_where_every_class_has_one_training_image():
+    decided = plan()
+    decided["evidence"]["transferred"] |= {"images": 10, "lone_images": 10}
+    figure = draw_depths(depths(["block1", "block2"]), decided)
+    assert not figure.axes
+    assert "no image can be left out" in figure.get_suptitle()
+
+
 def test_depths_that_get_nearly_all_right_together_are_not_said_to_get_all():
     decided = plan()
     decided["evidence"]["transferred"]["accuracy"] = 0.9975

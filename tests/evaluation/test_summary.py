@@ -26,6 +26,7 @@ KEYS = {
     "delivered_accuracy_high",
     "calibration_error",
     "calibration_error_before",
+    "calibration_error_by_chance",
     "wished_accuracy",
     "promised_accuracy",
     "threshold",
@@ -90,6 +91,7 @@ def make():
                 "accuracy_low": 0.93,
                 "accuracy_high": 0.967,
                 "ece": 0.012,
+                "ece_if_calibrated": 0.004,
                 "statements": list(statements),
             },
             abstention={
@@ -337,6 +339,10 @@ def test_the_lines_say_how_far_the_probabilities_can_be_trusted(make):
     )
     hardly = make() | {"calibration_error": 0.5291, "calibration_error_before": 0.5294}
     assert "Probabilities   off by 52.9 points on average; at least" in "\n".join(describe_summary(hardly))
+    few = make() | {"calibration_error": 0.444, "calibration_error_by_chance": 0.232}
+    assert "off by 44.4 points on average (perfect ones: by 23.2, by chance), by 7.8" in "\n".join(
+        describe_summary(few)
+    )
     everything = make(threshold=0.0) | {"answered_share": 1.0}
     assert "; sure enough of all images, 99.1% of them right (0.98 wished)" in "\n".join(describe_summary(everything))
     (line,) = [line for line in describe_summary(make(threshold=None)) if line.startswith("Probabilities")]

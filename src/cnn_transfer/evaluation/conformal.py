@@ -141,11 +141,12 @@ def sets_of(probabilities: np.ndarray, sets: Mapping[str, Any]) -> tuple[np.ndar
     return held, texts
 
 
-def measure_sets(table: pd.DataFrame, confidence: float) -> dict[str, Any]:
+def measure_sets(table: pd.DataFrame, sets: Mapping[str, Any], confidence: float) -> dict[str, Any]:
     """How often the sets hold the true class, and how large they are.
 
     Args:
         table: See `prediction_sets`; may be empty.
+        sets: What `fit_sets` returned.
         confidence: Level of Wilson's interval, 0-1, which respects groups.
 
     Returns:
@@ -168,6 +169,8 @@ def measure_sets(table: pd.DataFrame, confidence: float) -> dict[str, Any]:
         f"{coverage.high:.1%}); {single:.1%} hold one class, {empty:.1%} none, {table['size'].mean():.2f} on average."
         f"{least}"
     )
+    if sets["least_probability"] == 0:
+        statement = f"The sets of {counted(n, 'image')} hold all classes, the true one among them: they say nothing."
     return {
         "images": n,
         "coverage": coverage.estimate,

@@ -163,6 +163,8 @@ def draw_depths(depths: pd.DataFrame, plan: Mapping[str, Any]) -> Figure:
     """
     from matplotlib.patches import Patch
 
+    if is_blind(plan):
+        return draw_words("Every class has one training image: no image can be left out to ask what each depth knows")
     names = [short_name(name) for name in depths["tap"]]
     slanted = len(names) * max(map(len, names)) > MOST_TICK_CHARACTERS
     figure = new_figure(max(5.5, 2.5 + 0.4 * len(depths)), 4 + slanted * 0.06 * max(map(len, names)))
@@ -198,6 +200,12 @@ def draw_depths(depths: pd.DataFrame, plan: Mapping[str, Any]) -> Figure:
     lines, _ = axes.get_legend_handles_labels()  # two columns would be wider than the figure
     figure.legend(handles=[alone, *lines], fontsize=8, loc="outside lower center", frameon=False)
     return figure
+
+
+def is_blind(plan: Mapping[str, Any] | None) -> bool:
+    """Whether left-out images say nothing, since each is all there is of its class; see `transfer.Head.blind`."""
+    chosen = ((plan or {}).get("evidence") or {}).get("transferred") or {}
+    return bool(chosen.get("lone_images")) and chosen["lone_images"] == chosen["images"]
 
 
 def on_the_same_images(evidence: Mapping[str, Any]) -> float:

@@ -92,6 +92,7 @@ def summarise(
         "delivered_accuracy_high": calibrated_metrics["accuracy_high"],
         "calibration_error": calibrated_metrics["ece"],
         "calibration_error_before": delivered_metrics["ece"],
+        "calibration_error_by_chance": calibrated_metrics["ece_if_calibrated"],
         "wished_accuracy": abstention["chosen"]["wished_accuracy"],
         "promised_accuracy": abstention["chosen"]["promised_accuracy"],
         "threshold": abstention["on_test"]["threshold"],
@@ -161,6 +162,12 @@ def classes_count(summary: Mapping[str, Any]) -> bool:
     return balanced is not None and abs(summary["target_accuracy"] - balanced) >= TELLING
 
 
+def chance_tells(summary: Mapping[str, Any]) -> bool:
+    """Whether probabilities that are all right would look half as wrong, or more, for want of test images."""
+    error, chance = summary["calibration_error"], summary["calibration_error_by_chance"]
+    return error is not None and bool(chance >= error / 2)
+
+
 def seconds_of_run(summary: Mapping[str, Any]) -> dict[str, float]:
     """Wall time of the nodes that this run did itself, by name."""
     reused = summary.get("reused_from") or {}
@@ -226,8 +233,11 @@ def _other_classes(counts: pd.DataFrame) -> list[str]:
 
 
 def _trust(summary: Mapping[str, Any]) -> str:
-    error, before = (f"{100 * summary[key]:.1f}" for key in ("calibration_error", "calibration_error_before"))
+    keys = ("calibration_error", "calibration_error_before", "calibration_error_by_chance")
+    error, before, chance = (f"{100 * summary[key]:.1f}" for key in keys)
     calibrated = f"off by {error} points on average"
+    if chance_tells(summary):
+        calibrated += f" (perfect ones: by {chance}, by chance)"
     if error != before:
         calibrated += f", by {before} before calibration"
     if summary["threshold"] is None:

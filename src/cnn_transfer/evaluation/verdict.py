@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cnn_transfer.evaluation.figures import on_the_same_images
+from cnn_transfer.evaluation.figures import is_blind, on_the_same_images
 from cnn_transfer.evaluation.intervals import Groups, Interval, Units, proportion_interval
 from cnn_transfer.evaluation.predictions import PROBABILITY
 from cnn_transfer.evaluation.probabilities import part_text
@@ -413,7 +413,7 @@ def _advice(
             f"On these test images no other source or cut could be clearly better: {mistaken}. More test images would "
             "tell.",
         ]
-    if helps is False and _is_blind(plan):
+    if helps is False and is_blind(plan):
         advice.append(
             "Label a second image of each class: then left-out images tell whether another source or another cut would "
             "help."
@@ -439,21 +439,15 @@ def _advice(
 def _seen_in_training(plan: Mapping[str, Any] | None) -> str:
     """What the plan knew of the source, in a few words."""
     gain = ((plan or {}).get("evidence") or {}).get("knowledge")
-    if gain is None or _is_blind(plan):
+    if gain is None or is_blind(plan):
         return ""
     points, error = 100 * gain["gain"], 100 * gain["standard_error"]
     return f"; on left-out training images {points:+.1f} points, standard error {error:.1f}"
 
 
-def _is_blind(plan: Mapping[str, Any] | None) -> bool:
-    """Whether left-out images say nothing, since each is all there is of its class; see `transfer.Head.blind`."""
-    chosen = ((plan or {}).get("evidence") or {}).get("transferred") or {}
-    return bool(chosen.get("lone_images")) and chosen["lone_images"] == chosen["images"]
-
-
 def _another_cut(depths: pd.DataFrame | None, plan: Mapping[str, Any] | None) -> list[str]:
     """The depth that knows most beyond random weights, when it is not the deepest one that is read."""
-    if depths is None or depths.empty or not depths["used"].any() or _is_blind(plan):
+    if depths is None or depths.empty or not depths["used"].any() or is_blind(plan):
         return []
     table = depths.reset_index(drop=True)
     gain = table["accuracy"] - table["random_accuracy"].fillna(0)

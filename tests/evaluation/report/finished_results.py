@@ -152,6 +152,7 @@ def make_results(classes):
         "advice": [],
         "calibration_error": calibrated["ece"],
         "calibration_error_before": delivered["ece"],
+        "calibration_error_by_chance": calibrated["ece_if_calibrated"],
         "wished_accuracy": 0.98,
         "promised_accuracy": 0.98,
         "threshold": 0.9,
@@ -183,7 +184,11 @@ def make_results(classes):
         calibrated_metrics=calibrated,
         calibration={"statement": "The probabilities are made surer with temperature 0.58."},
         abstention=abstention,
-        conformal_sets={"coverage": 0.95, "statement": "A set holds the true class with a probability of 95%."},
+        conformal_sets={
+            "coverage": 0.95,
+            "least_probability": 0.2,
+            "statement": "A set holds the true class with a probability of 95%.",
+        },
         set_coverage={
             **with_interval({"coverage": 0.96}),
             "single_share": 0.9,

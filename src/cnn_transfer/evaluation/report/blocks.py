@@ -61,13 +61,14 @@ def _numeric(form: Callable[[float], str]) -> Callable[..., Cell]:
 
 share = _numeric(share_text)
 part = _numeric(part_text)
-points = _numeric(lambda value: f"{100 * value:+.1f}")
+# z: what rounds to zero has no minus
+points = _numeric(lambda value: f"{100 * value:+z.1f}")
 spread = _numeric(lambda value: f"{100 * value:.1f}")
 amount = _numeric(lambda value: f"{value:.0f}" if value >= 10 else f"{value:.1f}")
-gain = _numeric(lambda value: f"{value:+.2f}")
+gain = _numeric(lambda value: f"{value:+z.2f}")
 count = _numeric(lambda value: f"{value:,.0f}")
-decimal = _numeric(lambda value: f"{value:.3f}")
-general = _numeric(lambda value: f"{value:.3g}")
+decimal = _numeric(lambda value: f"{value:z.3f}")
+general = _numeric(lambda value: f"{value:z.3g}")
 confidence = _numeric(confidence_text)
 seconds = _numeric(lambda value: f"{value:.1f}")
 probability = _numeric(lambda value: f"{value:.4f}")

@@ -75,7 +75,13 @@ def _pairs(results: RunResults) -> list[Any]:
 def _suspected(results: RunResults) -> list[Any]:
     suspected = results.suspected_labels
     if not len(suspected):
-        return [Text("No label looks wrong to a network that has not seen the image.")]
+        judged = int(results.target_image_counts[["training", "validation", "test"]].to_numpy().sum())
+        return [
+            Text(
+                f"No label of the {judged:,} images for training, validation and test looks wrong to a network or head "
+                "that was not fitted to the image."
+            )
+        ]
     every = table(
         "suspected-labels", suspected, SUSPECTED, "Labels to look at again, the clearest first", "suspected_labels"
     )

@@ -19,7 +19,7 @@ from cnn_transfer.evaluation.report.blocks import (
     words,
 )
 from cnn_transfer.evaluation.report.run_results import RunResults
-from cnn_transfer.evaluation.summary import BALANCED, classes_count
+from cnn_transfer.evaluation.summary import BALANCED, chance_tells, classes_count
 
 
 def overview(results: RunResults) -> Section:
@@ -124,14 +124,11 @@ def _trust(results: RunResults) -> list[Tile]:
         sure += f"; {unlike} are unlike the training images and get no answer, however sure"
     if summary["answered_share"] is None:
         sure = f"no threshold is known to reach an accuracy of {wished}"
+    error, before, chance = (share(summary[f"calibration_error{end}"]).text for end in ("", "_before", "_by_chance"))
+    off = f"on average (perfect ones: {chance}, by chance)" if chance_tells(summary) else "on average"
+    if error != before:
+        off += f"; {before} before calibration"
     return [
-        Tile(
-            "Its probabilities are off by",
-            share(summary["calibration_error"]),
-            "on average"
-            if share(summary["calibration_error"]).text == share(summary["calibration_error_before"]).text
-            else f"on average; {share(summary['calibration_error_before']).text} before calibration",
-            "calibration_error",
-        ),
+        Tile("Its probabilities are off by", share(summary["calibration_error"]), off, "calibration_error"),
         Tile("Sure enough to answer", share(summary["answered_share"]), sure, "answered_share"),
     ]

@@ -201,7 +201,7 @@ def predict_sets(
         return {}, prediction_sets(calibrated_predictions.iloc[:0], everything), {}
     sets = fit_sets(calibrate(calibration_predictions, calibration), block.set_coverage)
     table = prediction_sets(calibrated_predictions, sets)
-    return sets, table, measure_sets(table, block.confidence)
+    return sets, table, measure_sets(table, sets, block.confidence)
 
 
 def try_damage_on_validation_images(
