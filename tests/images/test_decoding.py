@@ -91,6 +91,17 @@ def test_photographs_of_telephones_are_read_and_turned():
     assert np.abs(decoded.pixels - expected).mean() < 8  # colours at half the resolution; turned wrongly: 60 and more
 
 
+def test_a_photograph_of_a_telephone_that_is_cut_is_not_used_although_its_decoder_draws_it():
+    """Of photographs in tiles libheif draws what is there (its pull request 1616); the length is in 64 bits."""
+    further = HEIC + (1).to_bytes(4, "big") + b"mdat" + (24).to_bytes(8, "big") + bytes(8)
+    pixels = decode_image(HEIC, COLOUR, "").pixels
+    for whole in (further, HEIC + b"no box", HEIC + b"SEFHSEFT" + bytes(9)):
+        assert (decode_image(whole, COLOUR, "").pixels == pixels).all()
+    for lost in range(1, 9):
+        with pytest.raises(UnusableImageError, match=r"^truncated: the file ends before the data that its header"):
+            decode_image(further[:-lost], COLOUR, "")
+
+
 def test_without_the_extra_photographs_of_telephones_are_refused_with_what_reads_them(monkeypatch):
     monkeypatch.setattr(decoding, "FORMATS", tuple(kind for kind in decoding.FORMATS if kind != "HEIF"))
     with pytest.raises(UnusableImageError, match=r"not_an_image: HEIF is read with the extra heif: pip install"):

@@ -53,6 +53,7 @@ SIGNATURE = re.compile(
     rb"\xff\xd8\xff|\x89PNG|GIF8|BM.{4}\0\0\0\0|RIFF.{4}WEBP|II\*\0|MM\0\*|.{4}jP  |.{4}ftypavi[fs]", re.DOTALL
 )
 HEIF = re.compile(rb"^.{4}ftyp(heic|heix|hevc|mif1|msf1)", re.DOTALL)
+BOXES = {b"ftyp", b"meta", b"mdat", b"moov", b"jP  ", b"jp2h", b"jp2c"}  # without which there is no image
 EXIF_ORIENTATION = 0x0112
 UNSETTLED_NS = 2 * 10**9  # no file system counts time in longer steps
 BAND_PX = 2**20  # converted at once, of images that become several times as large on the way
@@ -243,6 +244,8 @@ def _open(encoded: bytes, name: str, notes: list[str]) -> Image.Image:
             raise UnusableImageError(reason, "begins like an image, but its header is broken") from error
         reason = "not_an_image" if suffix in SUFFIXES or not suffix else "other_file"
         raise UnusableImageError(reason, f"begins with {encoded[:8]!r}") from error
+    if image.format == "HEIF" and _is_cut(encoded):  # its decoder draws what it lacks as nothing
+        raise UnusableImageError("truncated", "the file ends before the data that its header promises")
     expected = SUFFIXES.get(suffix)
     if suffix and expected != image.format and {expected, image.format} != {"JPEG", "MPO"}:
         notes.append("wrong_extension")
@@ -264,11 +267,15 @@ def _is_cut(encoded: bytes) -> bool:
         return directory + 2 + 12 * entries + 4 > len(encoded)
     start = 0
     while encoded[4:8] in {b"ftyp", b"jP  "} and start < len(encoded):  # boxes of ISO base media files
-        length = int.from_bytes(encoded[start : start + 4], "big")
+        length, name = int.from_bytes(encoded[start : start + 4], "big"), encoded[start + 4 : start + 8]
+        if length == 1:  # written in full behind the name, as by telephones
+            length = int.from_bytes(encoded[start + 8 : start + 16], "big")
         if length < 8:  # 0: to the end of the file, where JPEG 2000 has a marker
-            return length == 0 and encoded[start + 4 : start + 8] == b"jp2c" and not encoded.endswith(b"\xff\xd9")
+            return length == 0 and name == b"jp2c" and not encoded.endswith(b"\xff\xd9")
         start += length
-    return start > len(encoded)
+        if start > len(encoded):  # what some cameras append is no box
+            return name in BOXES
+    return False
 
 
 def _check_size(size: tuple[int, int], image_format: ImageFormat) -> None:
