@@ -132,9 +132,9 @@ class SummaryHooks:
             self._print(describe_images_to_label(catalog.load(TO_LABEL), command), page)
         if {EXPORTS, CHAMPION, RELEASE} <= made:
             lines = [*describe_exports(catalog.load(EXPORTS)), *describe_champion(catalog.load(CHAMPION))]
-            self._print(lines, catalog.get(EXPORTS))
             if isinstance(dataset := catalog.get(RELEASE), ReleaseDataset):
-                self._print(describe_release(dataset), None)
+                lines += describe_release(dataset)
+            self._print(lines, catalog.get(EXPORTS))
         if {RUNS, CHANGES} <= made:
             self._print(describe_runs(catalog.load(RUNS), catalog.load(CHANGES)), catalog.get(RUNS))
         if {PREDICTIONS, COUNTS, DRIFT} <= made:
