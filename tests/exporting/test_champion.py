@@ -134,6 +134,41 @@ def test_a_release_that_answers_nothing_any_more_is_refused(compare, predictor, 
             assert allowed["passed"]
 
 
+def validated(predictor, accuracy, images):
+    metrics = {} if accuracy is None else {"validation_accuracy": accuracy, "validation_images": images}
+    card = predictor.facts.card.model_copy(update={"metrics": metrics})
+    return replace(predictor, facts=predictor.facts.model_copy(update={"card": card}))
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "dropped", "blunt"),
+    [
+        ((0.3, 73.4), (0.8, 80), True, True),  # of four classes; 20.7% to 41.3%
+        ((0.4, 80), (0.8, 80), True, False),  # 30.0% to 51.0%
+        ((0.3, 4), (0.8, 5), False, False),  # as bad, but by chance, perhaps
+        ((0.9, 80), (0.8, 80), False, False),
+        ((None, 0), (0.8, 80), False, False),
+        ((0.3, 80), (None, 0), False, False),
+    ],
+)
+def test_labels_that_are_spoilt_in_the_test_images_too_are_seen_in_the_validation_images(
+    compare, predictor, older, now, before, dropped, blunt
+):
+    challenger, champion = validated(predictor, *now), Champion("the last", validated(older, *before))
+    for table in (judged((2, 5, 0, 20)), judged((0, 0, 0, 0))):  # with and without images to compare on
+        found, _ = compare(table, challenger=challenger, champion=champion)
+        assert (found["dropped"], found["blunt"], found["passed"]) == (dropped, blunt, not blunt)
+        told = " ".join(describe_champion(found))
+        said = f"{now[0] or 0:.1%} of its own validation images are right, 80.0% of those of the release before"
+        assert (f"{said}: labels may be spoilt" in told) is dropped
+        assert (f"NOTHING SHOWS THAT IT TELLS THE CLASSES APART: {said}." in told) is blunt
+        if blunt:
+            with pytest.raises(WorseReleaseError, match="than the one before and must tell classes apart as that did;"):
+                check_not_worse(found)
+        allowed, _ = compare(table, Rule("never", 0.0, 0.95), challenger, champion)
+        assert allowed["passed"]
+
+
 @pytest.mark.parametrize(
     ("refuse", "most_loss", "counts", "passed"),
     [

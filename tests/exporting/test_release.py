@@ -66,7 +66,7 @@ def test_failed_export_is_never_part_of_it(predictor, exported, first_release):
 def test_worse_than_the_release_before_is_never_released(predictor, exported):
     rule = {"refuse": "clearly_worse", "most_loss": 0.01, "confidence": 0.95}
     worse = {"champion": "5", "passed": False, "statement": "80% instead of 90%.", "rule": rule}
-    worse |= {"notes": [], "gone_classes": [], "silenced": False}
+    worse |= {"notes": [], "gone_classes": [], "silenced": False, "blunt": False}
     message = (
         r"must not be clearly worse than the one before \(1 points of loss are allowed\); nothing is released, and 5 "
         r"stays\. 80% instead of 90%\..*export\.champion\.refuse=never"

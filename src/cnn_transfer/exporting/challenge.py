@@ -5,19 +5,26 @@ has the interval of `evaluation.paired_difference`, and so has that of each clas
 (Bonferroni): with intervals of 95% at most 2.5% of challengers as good as the champion seem clearly worse over all, and
 as many in some class. A class that is not there any more has no such images: losing one is refused without them.
 
+Labels that are spoilt in the test images, too, make both look bad there. What each got right of its own validation
+images, when it was trained, shows that: a clear drop is told, and refused where the challenger is not shown to tell
+classes apart.
+
 Test images decide nothing here but whether a release that is clearly worse is refused. `benchmarks/releases.py`
 measures what that does, release after release, to an accuracy that is stated on the same test images.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
+from cnn_transfer.evaluation.intervals import Interval, score_interval
 from cnn_transfer.evaluation.verdict import paired_difference
 from cnn_transfer.exporting.champion import JUDGED_COLUMNS, Champion, same_network
 from cnn_transfer.images import ImageFormat
@@ -69,7 +76,9 @@ def compare_with_champion(
         In words of JSON: `champion` (its version, or None), `challenger` (the predictor's version), `passed`,
         `statement` (what was found) and `notes` (what has to be known beside it), sentences; the `rule`; `images`
         compared, `seen` and `unknown_classes` (test images that are left out), `new_classes`, `gone_classes` (names);
-        `silenced` (whether it answers no image, and the champion does);
+        `silenced` (whether it answers no image, and the champion does); `validation_accuracy`, also as `champion_…`
+        (of each one's own validation images), `dropped` (whether the first is clearly lower, by Newcombe's interval,
+        1998) and `blunt` (whether it is then not shown to be above chance, one of the number of classes);
         `accuracy`, `champion_accuracy`, `difference` with `_low` and `_high`, `verdict`, `worse_classes` (names);
         `answered` and `wrong_answers` (shares of all images), each also as `champion_…`; all 0-1, None where nothing
         was compared. And a table of one row a class, the largest loss first: `class`, `images`, `accuracy`,
@@ -78,8 +87,8 @@ def compare_with_champion(
     figures, classes = weigh(judged, rule)
     changes = _class_changes(challenger, champion)
     silenced = _is_silenced(challenger, champion)
-    passed = passes(figures, rule, changes["gone_classes"], silenced)
-    figures |= {**changes, "silenced": silenced}
+    figures |= {**changes, "silenced": silenced, **_drop(challenger, champion, rule.confidence)}
+    passed = passes(figures, rule, changes["gone_classes"], silenced or figures["blunt"])
     return {
         "champion": champion.version or None,
         "challenger": challenger.version,
@@ -98,18 +107,18 @@ def weigh(judged: pd.DataFrame, rule: Rule) -> tuple[dict[str, Any], pd.DataFram
     return _figures(judged, rule) | {"worse_classes": worse}, classes
 
 
-def passes(figures: Mapping[str, Any], rule: Rule, gone_classes: Sequence[str] = (), silenced: bool = False) -> bool:
+def passes(figures: Mapping[str, Any], rule: Rule, gone_classes: Sequence[str] = (), useless: bool = False) -> bool:
     """Whether a challenger may take the champion's place.
 
     Args:
         figures: See `weigh`.
         rule: Which is refused.
         gone_classes: Names of classes of the champion that the challenger does not have.
-        silenced: Whether the challenger answers no image, and the champion does.
+        useless: Whether the challenger answers no image, or is not shown to tell classes apart, and the champion did.
     """
     if rule.refuse == "never":
         return True
-    if figures["verdict"] == WORSE or figures["worse_classes"] or gone_classes or silenced:
+    if figures["verdict"] == WORSE or figures["worse_classes"] or gone_classes or useless:
         return False
     low = figures["difference_low"]
     return rule.refuse == "clearly_worse" or (low is not None and low >= -rule.most_loss)
@@ -148,6 +157,7 @@ def check_not_worse(comparison: Mapping[str, Any]) -> None:
     allowed = comparison["rule"]["most_loss"]
     loss = f" ({100 * allowed:g} points of loss are allowed)" if allowed else ""
     classes, removed = " and must answer images as that did" if comparison["silenced"] else "", ""
+    classes += " and must tell classes apart as that did" if comparison["blunt"] else ""
     if comparison["gone_classes"]:
         classes += " and must have all of its classes"
         removed = (
@@ -221,6 +231,36 @@ def _is_silenced(challenger: Predictor, champion: Champion) -> bool:
     return challenger.facts.threshold is None and before is not None
 
 
+def _drop(challenger: Predictor, champion: Champion, confidence: float) -> dict[str, Any]:
+    """What each got right of its own validation images, and what that says of the challenger."""
+    now = _validation_interval(challenger, confidence)
+    before = _validation_interval(champion.predictor, confidence) if champion.predictor else None
+    dropped = bool(
+        now
+        and before
+        and before.estimate - now.estimate > math.hypot(before.estimate - before.low, now.high - now.estimate)
+    )
+    return {
+        "validation_accuracy": now and now.estimate,
+        "champion_validation_accuracy": before and before.estimate,
+        "dropped": dropped,
+        "blunt": dropped and now is not None and now.low <= 1 / len(challenger.facts.class_names),
+    }
+
+
+def _validation_interval(predictor: Predictor, confidence: float) -> Interval | None:
+    metrics = predictor.facts.card.metrics
+    accuracy, images = (metrics.get(f"validation_{name}") for name in ("accuracy", "images"))
+    if accuracy is None or not images:
+        return None
+    return score_interval(accuracy, images, NormalDist().inv_cdf(0.5 + confidence / 2))
+
+
+def _validated(figures: Mapping[str, Any]) -> str:
+    now, before = figures["validation_accuracy"], figures["champion_validation_accuracy"]
+    return f"{now:.1%} of its own validation images are right, {before:.1%} of those of the release before"
+
+
 def _statement(challenger: Predictor, champion: Champion, figures: Mapping[str, Any], classes: pd.DataFrame) -> str:
     if not champion.version:
         return "There is no release of another network before this one."
@@ -232,6 +272,8 @@ def _statement(challenger: Predictor, champion: Champion, figures: Mapping[str, 
     lost = f" GONE {'CLASSES' if len(gone) > 1 else 'CLASS'}: {_named(gone)}." if gone else ""
     if figures["silenced"]:
         lost += " IT ANSWERS NO IMAGE: no confidence is known above which enough are right, as one was before."
+    if figures["blunt"]:
+        lost += f" NOTHING SHOWS THAT IT TELLS THE CLASSES APART: {_validated(figures)}."
     if not figures["images"]:
         return (
             f"Not compared with the release before, {champion.version}: there is no test image that it has not seen "
@@ -256,11 +298,15 @@ def _statement(challenger: Predictor, champion: Champion, figures: Mapping[str, 
 
 
 def _notes(challenger: Predictor, champion: Champion, figures: Mapping[str, Any]) -> list[str]:
+    dropped = (
+        [f"{_validated(figures)}: labels may be spoilt, or images and classes harder."] if figures["dropped"] else []
+    )
     if champion.predictor is None or not figures["images"]:
-        return []
+        return dropped
     notes = [
+        *dropped,
         f"Answered {figures['answered']:.1%} of them, {figures['champion_answered']:.1%} before; wrong answers "
-        f"{figures['wrong_answers']:.1%}, {figures['champion_wrong_answers']:.1%} before."
+        f"{figures['wrong_answers']:.1%}, {figures['champion_wrong_answers']:.1%} before.",
     ]
     if figures["seen"]:
         notes.append(
