@@ -426,6 +426,14 @@ def test_a_run_of_its_own_takes_its_inputs_from_the_latest_run_that_has_them_all
     assert catalog("d").load("run_records")["stage.double"]["reused_from"] == "b", "with what it cost"
 
 
+def test_a_latest_run_of_a_time_to_come_is_told_of(catalog, run, caplog):
+    rest = stage(node(describe, ["doubled", "odd"], "text"))
+    for latest, told in (("2026-01-31T01.02.03.004Z", False), ("2926-01-31T01.02.03.004Z", True)):
+        run(GRAPH, catalog(latest, number=2))
+        take_over_inputs(rest, catalog(f"after {latest}"))
+        assert (f"The run {latest} is named after a time to come: a clock was wrong" in caplog.text) is told
+
+
 def test_inputs_that_no_single_run_has_come_from_the_latest_that_has_each(catalog, run):
     run(stage(node(parity, "params:number", "odd")), catalog("a"))
     only_doubled = catalog("b")

@@ -21,6 +21,7 @@ import hashlib
 import os
 import re
 import shutil
+import time
 import uuid
 from datetime import UTC, datetime
 from fnmatch import fnmatch
@@ -37,6 +38,7 @@ from cnn_transfer.images.locations import with_few_attempts
 PARTIAL = ".partial-"  # begins the names of what is being written, or was when its process was killed
 TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d)\.(\d\d)\.(\d\d\.\d+)Z")  # Kedro's versions, in UTC
 PART_BYTES = 256 * 2**20  # files below two parts are uploaded at once: an object store's checksum is of their content
+CLOCKS_DIFFER_S = 60  # at most, where somebody looks after them
 MOST_LISTED = 10  # versions named in an error
 WRITTEN_IN = {".csv", ".html"}  # by people: in place, which would change all links
 
@@ -295,10 +297,22 @@ def _files(dataset: Dataset, version: str) -> dict[str, Info]:
     return {name: info for name, info in files.items() if not name.startswith(PARTIAL)}
 
 
-def _time(filesystem: AbstractFileSystem, folder: PurePosixPath, info: Info) -> float:
-    if match := TIMESTAMP.fullmatch(folder.name):
+def is_to_come(version: str) -> bool:
+    """Whether its name says a time that is not yet, by more than clocks of several machines differ."""
+    named = _named_time(version)
+    return named is not None and named > time.time() + CLOCKS_DIFFER_S
+
+
+def _named_time(version: str) -> float | None:
+    if match := TIMESTAMP.fullmatch(version):
         with contextlib.suppress(ValueError):  # a thirteenth month
             return datetime.fromisoformat(":".join(match.groups())).replace(tzinfo=UTC).timestamp()
+    return None
+
+
+def _time(filesystem: AbstractFileSystem, folder: PurePosixPath, info: Info) -> float:
+    if (named := _named_time(folder.name)) is not None:
+        return named
     if is_local(filesystem):
         return os.stat(folder).st_mtime  # of the folder: an adopted file keeps its own
     return modified(info) or float(filesystem.modified(info["name"]).timestamp())
