@@ -44,7 +44,7 @@ def take_over_inputs(pipeline: Pipeline, catalog: DataCatalog) -> None:
         LOGGER.info("Takes %s from the run %s.", ", ".join(names) if len(names) < 4 else f"{len(names)} inputs", run)
         if versions.is_to_come(run):
             LOGGER.warning(
-                "The run %s is named after a time to come: a clock was wrong then, or is now. Until that time it counts "
-                "as the latest one. Go on with another run by run_id=RUN, or delete this one.",
+                "The run %s is named after a time to come: a clock was wrong then, or is now. Until that time it "
+                "counts as the latest one. Go on with another run by run_id=RUN, or delete this one.",
                 run,
             )
