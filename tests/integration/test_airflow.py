@@ -23,7 +23,7 @@ from projects import KEDRO, ROOT, make_project, results, run_kedro
 
 pytestmark = pytest.mark.timeout(900)
 PIPELINES = ("transfer", "transfer_pretrained", "release", "release_pretrained", "predict", "export")
-DAG, DAG_OF_A_FILE = "cnn_transfer.transfer", "cnn_transfer.transfer_pretrained"
+DAG, DAG_OF_A_FILE, DAG_OF_RELEASES = (f"cnn_transfer.{name}" for name in PIPELINES[:3])
 LONG = "finetune_target.train_from_scratch"
 TASKS = {
     "preprocess.source": set(),
@@ -286,3 +286,35 @@ def test_a_task_that_takes_longer_than_its_tries_may_ends_as_if_it_had_not_been_
     assert any(" goes on after epoch " in log for log in logs[1:])
     (run_id,) = {path.name for path in (project / "data/08_reporting/summary.json").glob("*_pretrained_long")}
     assert results(project, run_id) == results(project, "alone_long")
+
+
+@pytest.mark.nightly
+def test_nights_release_what_is_as_good_and_fail_at_once_where_a_class_is_gone(airflow, project, tmp_path):
+    labelled = tmp_path / "labelled"
+    digits = pd.read_parquet(ROOT / "data/01_raw/mnist_digits.parquet").groupby("label").head(80)
+    for number, (image, label) in enumerate(digits[["image", "label"]].itertuples(index=False)):
+        (labelled / label).mkdir(parents=True, exist_ok=True)
+        (labelled / label / f"{number}.png").write_bytes(image["bytes"])
+
+    def night(name: str) -> dict[str, tuple[str | None, int]]:
+        airflow.trigger(name, f"target_images={labelled}", DAG_OF_RELEASES)
+        wait_until(f"{name} ended", lambda: airflow.ended(name, DAG_OF_RELEASES), 300, airflow.log)
+        return airflow.tries(name, DAG_OF_RELEASES)
+
+    with airflow.servers():
+        wait_until("the DAG is there", lambda: airflow.api(f"dags/{DAG_OF_RELEASES}"), 240, airflow.log)
+        good = {name: night(name) for name in ("night_1", "night_2")}  # the second with what was there before
+        (labelled / "3").rename(tmp_path / "3")
+        lacking = night("night_3")
+        (tmp_path / "3").rename(labelled / "3")
+        good["night_4"] = night("night_4")
+        logs = {name: airflow.log_of(name, "export", 1, DAG_OF_RELEASES) for name in (*good, "night_3")}
+    for tries in good.values():
+        assert set(tries.values()) == {("success", 1)}
+    assert lacking == dict.fromkeys(good["night_1"], ("success", 1)) | {"export": ("failed", 1)}
+    assert "GONE CLASS: 3." in logs["night_3"]
+    assert "return code 78" in logs["night_3"]
+    releases = [path.parts[-3] for path in (project / "data/06_models/release").glob("*/release/exports.json")]
+    assert {run.partition("_release_")[2] for run in releases} == set(good)
+    for name in ("night_2", "night_4"):
+        assert "The network is that of the release before, " in logs[name]
