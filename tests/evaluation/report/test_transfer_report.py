@@ -257,6 +257,9 @@ def test_images_that_were_set_aside_are_counted_by_reason_and_named(results):
     assert "truncated 3 exact duplicate 2" in text
     assert "Set aside one by one (5)" in text
     assert "What was noted about 3 images " in text
+    assert "Some of the images that were set aside" in text
+    not_drawn = results.target_rejected_images.assign(reason="not_sampled")
+    assert "Some of the images" not in said(replace(results, target_rejected_images=not_drawn), "data")
 
 
 def test_what_stays_together_is_open_to_view_where_names_told_it(results):

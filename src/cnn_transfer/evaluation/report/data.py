@@ -119,6 +119,13 @@ def _set_aside(results: RunResults) -> list[Any]:
         "Images set aside",
         "target_rejected_images",
     )
+    sheet = picture(
+        "rejected-sheet",
+        results.target_rejected_sheet,
+        "Images set aside",
+        "Some of the images that were set aside, as far as they can be shown.",
+        "Pictures of images that were set aside",
+    )
     return [
         table(
             "rejected",
@@ -127,12 +134,6 @@ def _set_aside(results: RunResults) -> list[Any]:
             "Set aside, by reason",
             "target_intake",
         ),
-        picture(
-            "rejected-sheet",
-            results.target_rejected_sheet,
-            "Images set aside",
-            "Some of the images that were set aside, as far as they can be shown.",
-            "Pictures of images that were set aside",
-        ),
+        *([sheet] if (rejected["reason"] != "not_sampled").any() else []),  # nothing is wrong with these
         Details(f"Set aside one by one ({len(rejected):,})", [every]),
     ]
