@@ -461,11 +461,13 @@ def test_the_predictor_of_a_head_knows_what_it_would_say_of_its_unlabelled_image
     other = usual["target_model_card"] | {"strategy": "lp_ft"}
     probe = other | {"strategy": "probe"}
     kept = {}
-    for delivered, target in ((probe, probe), (other, other), (other, probe)):
+    scratch = other | {"strategy": "from scratch", "initialised_from": "random weights"}
+    for delivered, target in ((probe, probe), (other, other), (other, probe), (scratch, probe)):
         cards = {"delivered_model_card": delivered, "target_model_card": target}
         data = run_again(usual, node, {"pack_predictor"}, unlabelled_predictions=said, **cards)
         kept[delivered["strategy"], target["strategy"]] = data["predictor"].references.unlabelled
-    of_head, *of_others = kept.values()
+    of_head, *of_others, of_scratch = kept.values()
+    assert of_scratch.empty
     assert of_head["pixel_digest"].tolist() == images.table["pixel_digest"].iloc[4::-1].tolist()
     columns = [f"probability_{name}" for name in images.class_names]
     expected = calibrate(said, usual["calibration"])[columns]

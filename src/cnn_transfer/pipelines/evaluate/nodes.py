@@ -64,6 +64,7 @@ from cnn_transfer.evaluation import (
     write_report,
 )
 from cnn_transfer.evaluation.provenance import provenance
+from cnn_transfer.evaluation.report.model_card import RANDOM_WEIGHTS
 from cnn_transfer.evaluation.report.suspected_page import write_suspected_page
 from cnn_transfer.images import POINT_TO, ImageSet, shortcut_guesses
 from cnn_transfer.models import ModelCard, Network
@@ -414,9 +415,12 @@ def pack_predictor(
     """Put the delivered network together with all that is needed to label new images.
 
     What a head says of unlabelled images without them holds for this head alone, of other networks nobody knows it.
+    What was trained from scratch has learnt from none.
     """
     if not _is_head_as_fitted(card, target_card):
         unlabelled_predictions = unlabelled_predictions[["id"]]
+    if card["initialised_from"] == RANDOM_WEIGHTS:
+        unlabelled_predictions = unlabelled_predictions.iloc[:0]
     return build_predictor(
         network,
         card,
