@@ -102,6 +102,27 @@ def test_a_photograph_of_a_telephone_that_is_cut_is_not_used_although_its_decode
             decode_image(further[:-lost], COLOUR, "")
 
 
+@pytest.mark.parametrize("kind", ["WEBP", "AVIF"])
+def test_a_file_of_which_the_end_was_never_copied_is_not_used(kind):
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
+    encoded = encode(Image.fromarray(noise), kind)
+    half = encoded[: len(encoded) // 2]
+    with pytest.raises(UnusableImageError, match=r"^truncated: its last [\d,]+ bytes are zero, as of a file that was"):
+        decode_image(half.ljust(len(encoded), b"\0"), COLOUR, "")
+
+
+def test_zeros_of_metadata_at_the_end_are_no_damage():
+    def box(zeros, before=0):
+        return HEIC + (8 + before + zeros).to_bytes(4, "big") + b"mdat" + b"x" * before + bytes(zeros)
+
+    pixels = decode_image(HEIC, COLOUR, "").pixels
+    for padded in (box(4095), box(5000, before=400_000)):
+        assert (decode_image(padded, COLOUR, "").pixels == pixels).all()
+    for damaged in (box(4096), box(7000, before=400_000)):
+        with pytest.raises(UnusableImageError, match="bytes are zero"):
+            decode_image(damaged, COLOUR, "")
+
+
 def test_without_the_extra_photographs_of_telephones_are_refused_with_what_reads_them(monkeypatch):
     monkeypatch.setattr(decoding, "FORMATS", tuple(kind for kind in decoding.FORMATS if kind != "HEIF"))
     with pytest.raises(UnusableImageError, match=r"not_an_image: HEIF is read with the extra heif: pip install"):

@@ -36,8 +36,8 @@ except ImportError:
 else:
     pi_heif.register_heif_opener()
 
-# Pixels that another version decoded are not taken over. Raise the number when the same file gives other pixels.
-DECODER = f"1, Pillow {PIL.__version__}" + (f", pi-heif {pi_heif.__version__}" if pi_heif else "")
+# Pixels that another version decoded are not taken over. Raise the number when the same file gives others, or none.
+DECODER = f"2, Pillow {PIL.__version__}" + (f", pi-heif {pi_heif.__version__}" if pi_heif else "")
 
 # Pillow reads more, but some of it runs other programs (EPS), decodes before the size can be checked (ICO) or has no
 # business in a set of photographs.
@@ -54,6 +54,7 @@ SIGNATURE = re.compile(
 )
 HEIF = re.compile(rb"^.{4}ftyp(heic|heix|hevc|mif1|msf1)", re.DOTALL)
 BOXES = {b"ftyp", b"meta", b"mdat", b"moov", b"jP  ", b"jp2h", b"jp2c"}  # without which there is no image
+FEWEST_ZEROS = 4096
 EXIF_ORIENTATION = 0x0112
 UNSETTLED_NS = 2 * 10**9  # no file system counts time in longer steps
 BAND_PX = 2**20  # converted at once, of images that become several times as large on the way
@@ -246,6 +247,10 @@ def _open(encoded: bytes, name: str, notes: list[str]) -> Image.Image:
         raise UnusableImageError(reason, f"begins with {encoded[:8]!r}") from error
     if image.format == "HEIF" and _is_cut(encoded):  # its decoder draws what it lacks as nothing
         raise UnusableImageError("truncated", "the file ends before the data that its header promises")
+    if image.format in {"AVIF", "HEIF", "WEBP"} and (zeros := _zeros_at_end(encoded)):  # likewise
+        raise UnusableImageError(
+            "truncated", f"its last {zeros:,} bytes are zero, as of a file that was copied in part"
+        )
     expected = SUFFIXES.get(suffix)
     if suffix and expected != image.format and {expected, image.format} != {"JPEG", "MPO"}:
         notes.append("wrong_extension")
@@ -254,6 +259,14 @@ def _open(encoded: bytes, name: str, notes: list[str]) -> Image.Image:
     if any(";16" in str(tile.args) for tile in getattr(image, "tile", [])):
         notes.append("sixteen_bit")
     return image
+
+
+def _zeros_at_end(encoded: bytes) -> int:
+    """How many, where they are more than metadata is padded with: compressed pixels have no such run."""
+    if not encoded.endswith(bytes(FEWEST_ZEROS)):
+        return 0
+    zeros = len(encoded) - len(encoded.rstrip(b"\0"))
+    return zeros if zeros > len(encoded) / 64 else 0
 
 
 def _is_cut(encoded: bytes) -> bool:
