@@ -111,11 +111,12 @@ def test_one_class_that_is_lost_is_enough_where_all_together_do_not_show_it(comp
     assert "WORSE IN CLASS row (75.0% of 80, 100.0% before)." in found["statement"]
 
 
-def test_many_lost_classes_are_named_in_part(compare):
-    lost = [judged((60, 0, 40, 0), f"class {n}") for n in range(7)]
+@pytest.mark.parametrize(("n", "end"), [(5, "100.0% before)."), (7, "100.0% before) and 2 more.")])
+def test_many_lost_classes_are_named_in_part(compare, n, end):
+    lost = [judged((60, 0, 40, 0), f"class {number}") for number in range(n)]
     found, _ = compare(pd.concat(lost, ignore_index=True))
-    assert len(found["worse_classes"]) == 7
-    assert found["statement"].endswith("100.0% before) and 2 more.")
+    assert len(found["worse_classes"]) == n
+    assert found["statement"].endswith(end)
 
 
 def test_a_release_that_answers_nothing_any_more_is_refused(compare, predictor, older):

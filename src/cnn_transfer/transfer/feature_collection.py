@@ -16,7 +16,6 @@ from cnn_transfer.transfer.features import FeatureExtraction, FeatureSet, open_f
 CONTENTS = "collection.json"  # written last, with the names in their order
 
 Extractions = Mapping[str, Callable[[], FeatureExtraction]]
-FeatureSets = Mapping[str, FeatureSet]
 
 
 def write_feature_collection(extractions: Extractions, folder: Path, earlier: Iterable[Path] = ()) -> None:
