@@ -173,7 +173,7 @@ def describe_backgrounds(figures: Mapping[str, Any]) -> str:
         f"images of their class, where {figures['right_on_own_background']:.1%} are right, and on as many of other "
         f"classes, where {figures['right_on_other_background']:.1%} are. There {figures['taken_for_background']:.1%} "
         f"are taken for the class of the background, {figures['taken_for_it_anyway']:.1%} for that class anyway "
-        f"({difference:+.1f} points, {low:+.1f} to {high:+.1f}): "
+        f"({difference:+z.1f} points, {low:+z.1f} to {high:+z.1f}): "
     )
     if figures["difference_low"] >= WORTH_A_WARNING:
         return measured + "THE NETWORK GOES BY THE BACKGROUND, TOO."

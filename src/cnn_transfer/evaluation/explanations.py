@@ -250,8 +250,8 @@ def _judge(
 
 def _gain(curve: str, figures: Mapping[str, Any]) -> str:
     low, high = figures[f"{curve}_gain_low"], figures[f"{curve}_gain_high"]
-    interval = f" ({low:+.2f} to {high:+.2f})" if low is not None else " (one image: no interval)"
-    return f"{curve} {figures[f'{curve}_gain']:+.2f}{interval}"
+    interval = f" ({low:+z.2f} to {high:+z.2f})" if low is not None else " (one image: no interval)"
+    return f"{curve} {figures[f'{curve}_gain']:+z.2f}{interval}"
 
 
 def _statement(scores: pd.DataFrame) -> str:
@@ -263,8 +263,8 @@ def _caption(name: str, score: pd.Series) -> str:
     lines = [METHODS[name][:1].upper() + METHODS[name][1:]]
     for curve in CURVES:
         low, high = score[f"{curve}_gain_low"], score[f"{curve}_gain_high"]
-        ends = "" if pd.isna(low) else f" ({low:+.2f} to {high:+.2f})"
-        lines.append(f"{curve} {score[f'{curve}_gain']:+.2f}{ends}")
+        ends = "" if pd.isna(low) else f" ({low:+z.2f} to {high:+z.2f})"
+        lines.append(f"{curve} {score[f'{curve}_gain']:+z.2f}{ends}")
     check, passes = score["randomisation_passes"], score["passes"]
     lines.append("randomisation " + ("not judged" if pd.isna(check) else "passed" if check else "FAILED"))
     lines.append("not judged" if pd.isna(passes) else "tests passed" if passes else "FAILED: NOT TO BE TRUSTED")

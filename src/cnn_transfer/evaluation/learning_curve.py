@@ -236,7 +236,7 @@ def describe_labels_saved(saved: Mapping[str, Any]) -> list[str]:
 def _difference(row: Mapping[str, Any]) -> str:
     """Of accuracies at the same number of labels, in words."""
     points, low, high = (100 * row[f"difference{end}"] for end in ("", "_low", "_high"))
-    return f"with {counted(row['labels'], 'label')} a class {points:+.1f} points ({low:+.1f} to {high:+.1f})"
+    return f"with {counted(row['labels'], 'label')} a class {points:+z.1f} points ({low:+z.1f} to {high:+z.1f})"
 
 
 def _lower(sentence: str) -> str:

@@ -87,7 +87,7 @@ def describe_reliance(reliance: Mapping[str, Any]) -> str:
         f"Size and form of the files of {reliance['images']:,} test images point to another class. The network says "
         f"that class for {reliance['said']:.1%} of them, and for "
         f"{reliance['said_of_others']:.1%} of images of their classes whose files do not point there "
-        f"({difference:+.1f} points, {low:+.1f} to {high:+.1f}): "
+        f"({difference:+z.1f} points, {low:+z.1f} to {high:+z.1f}): "
     )
     if reliance["relies"]:
         return figures + "IT SEEMS TO GO BY WHERE IMAGES COME FROM, and will be wrong where that is otherwise."

@@ -188,7 +188,7 @@ def describe_runs(table: pd.DataFrame, changes: pd.DataFrame) -> list[str]:
         )
         parts = [f"{interval} on {row['target']}" if several and pd.notna(row["target"]) else interval]
         if pd.notna(row["difference"]):
-            ends = [f"{100 * row[name]:+.1f}" for name in ("difference", "difference_low", "difference_high")]
+            ends = [f"{100 * row[name]:+z.1f}" for name in ("difference", "difference_low", "difference_high")]
             parts.append(f"{row['verdict']}, {ends[0]} points over from scratch ({ends[1]} to {ends[2]})")
         else:
             parts.append("no baseline")

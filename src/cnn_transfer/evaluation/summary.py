@@ -278,7 +278,7 @@ def describe_ranking(
     width = max(len(name) for name in ranking["candidate"])
     lines = []
     for row in ranking.to_dict("records"):
-        gain = f"{100 * row['accuracy_gain']:+.1f} points over random weights"
+        gain = f"{100 * row['accuracy_gain']:+z.1f} points over random weights"
         figures = f"squared error {row['loss']:.3f}, accuracy {row['accuracy']:.1%}, {gain}"
         lines.append(f"{row['rank']:>2}. {row['candidate']:<{width}}  {figures}: {row['verdict']}")
     lines.append(f"Choice          {choice['sentence']}")

@@ -442,7 +442,7 @@ def _seen_in_training(plan: Mapping[str, Any] | None) -> str:
     if gain is None or is_blind(plan):
         return ""
     points, error = 100 * gain["gain"], 100 * gain["standard_error"]
-    return f"; on left-out training images {points:+.1f} points, standard error {error:.1f}"
+    return f"; on left-out training images {points:+z.1f} points, standard error {error:.1f}"
 
 
 def _another_cut(depths: pd.DataFrame | None, plan: Mapping[str, Any] | None) -> list[str]:
@@ -455,7 +455,7 @@ def _another_cut(depths: pd.DataFrame | None, plan: Mapping[str, Any] | None) ->
 
     def known(row: int) -> str:
         tried = pd.notna(table["random_accuracy"][row])
-        beyond = f" ({100 * gain[row]:+.1f} points over random weights)" if tried else ""
+        beyond = f" ({100 * gain[row]:+z.1f} points over random weights)" if tried else ""
         return f"{table['tap'][row]} alone gets {table['accuracy'][row]:.1%} of left-out training images right{beyond}"
 
     if best == present:
@@ -476,7 +476,7 @@ def _another_cut(depths: pd.DataFrame | None, plan: Mapping[str, Any] | None) ->
 
 
 def _points(difference: Interval) -> str:
-    points = [f"{100 * value:+.1f}" for value in difference]
+    points = [f"{100 * value:+z.1f}" for value in difference]
     return f"{points[0]} points, {points[1]} to {points[2]}"
 
 
@@ -486,7 +486,7 @@ def _better(verdict: str, difference: Interval) -> str:
         "neutral": "Transfer is neither better nor worse than training from scratch beyond chance",
         "negative": "NEGATIVE TRANSFER: it is worse than training from scratch",
     }[verdict]
-    points = [f"{100 * value:+.1f}" for value in difference]
+    points = [f"{100 * value:+z.1f}" for value in difference]
     return f"{claim}: {points[0]} points of accuracy ({points[1]} to {points[2]})."
 
 
@@ -495,7 +495,7 @@ def _unfinished(gain: float | None) -> str:
     if gain is None:
         return ""
     return (
-        f" TRAINING FROM SCRATCH WAS NOT AT ITS END: twice the steps still brought {100 * gain:+.1f} points on "
+        f" TRAINING FROM SCRATCH WAS NOT AT ITS END: twice the steps still brought {100 * gain:+z.1f} points on "
         "validation, and more might bring more."
     )
 
@@ -525,10 +525,10 @@ def _origin(knowledge: Interval | None, method: Interval | None) -> str:
     """What the difference comes from, with a leading space."""
     if knowledge is None:
         return " Random weights were not tried: what the source's weights bring by themselves is not known."
-    points = [f"{100 * value:+.1f}" for value in knowledge]
+    points = [f"{100 * value:+z.1f}" for value in knowledge]
     text = f"the source's weights bring {points[0]} points ({points[1]} to {points[2]}) over random ones"
     if method is not None:
-        text += f", the method by itself {100 * method.estimate:+.1f}"
+        text += f", the method by itself {100 * method.estimate:+z.1f}"
     if knowledge.high < 0:
         return f" THE SOURCE HARMS: {text}."
     return f" {'T' if knowledge.low > 0 else 'THE SOURCE ADDS NOTHING CLEAR: t'}{text[1:]}."

@@ -279,7 +279,7 @@ def _statement(challenger: Predictor, champion: Champion, figures: Mapping[str, 
             f"Not compared with the release before, {champion.version}: there is no test image that it has not seen "
             f"and whose class it knows.{lost}"
         )
-    points = [f"{100 * figures[name]:+.1f}" for name in ("difference", "difference_low", "difference_high")]
+    points = [f"{100 * figures[name]:+z.1f}" for name in ("difference", "difference_low", "difference_high")]
     said = {BETTER: "better", WORSE: "WORSE", NO_DIFFERENCE: "no clear difference"}[figures["verdict"]]
     text = (
         f"{figures['accuracy']:.1%} of {figures['images']:,} test images that neither has seen are right, "

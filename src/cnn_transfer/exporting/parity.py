@@ -188,7 +188,7 @@ def _within_accuracy(figures: Mapping[str, Any], tolerance: float) -> dict[str, 
     loss = -change if known else 1 - figures["agreement"]
     passed, shown = loss <= tolerance, most <= tolerance
     measured = (
-        f"{100 * change:+.1f} points of accuracy ({100 * low:+.1f} to {100 * high:+.1f}) on "
+        f"{100 * change:+z.1f} points of accuracy ({100 * low:+z.1f} to {100 * high:+z.1f}) on "
         f"{figures['validation_images']:,} validation images"
         if known
         else "accuracy not measured, without validation images"

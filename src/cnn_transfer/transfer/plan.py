@@ -169,7 +169,7 @@ def _sentence(head: Head, features: FeatureSet, evidence: dict[str, Any], helps:
     if helps is not None:
         gain, error = (evidence["knowledge"][key] for key in ("gain", "standard_error"))
         margin = clear_errors(len(head.hits), head.groups) * error
-        difference = f"{100 * gain:+.1f} ± {100 * margin:.1f} points"
+        difference = f"{100 * gain:+z.1f} ± {100 * margin:.1f} points"
         if helps:
             parts.append(f"the source's weights are worth {difference} over random ones")
         else:

@@ -159,7 +159,7 @@ def _row(rank: int, name: str, head: Head, best: Head, random: Head, candidates:
 
 def _sentence(table: pd.DataFrame, chosen: str | None, clear: float) -> str:
     best = table.iloc[0]
-    gain = f"{100 * best['accuracy_gain']:+.1f} ± {100 * clear * best['accuracy_gain_error']:.1f} points"
+    gain = f"{100 * best['accuracy_gain']:+z.1f} ± {100 * clear * best['accuracy_gain_error']:.1f} points"
     if chosen is None:
         if len(table) > 1:
             told = f"No candidate adds anything clear over random weights: the best, {best['candidate']},"

@@ -24,6 +24,7 @@ from cnn_transfer.evaluation.report.blocks import (
     Tiles,
     count,
     decimal,
+    gain,
     picture,
     points,
     render,
@@ -248,3 +249,11 @@ def test_the_page_does_not_glide_for_those_who_want_no_motion(browser, tmp_path,
     feature = {"name": "prefers-reduced-motion", "value": preference}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
     assert browser.execute_script("return getComputedStyle(document.documentElement).scrollBehavior") == behavior
+
+
+@pytest.mark.parametrize(
+    ("form", "value", "text"),
+    [(points, -0.0004, "+0.0"), (points, -0.0006, "-0.1"), (gain, -0.004, "+0.00"), (decimal, -0.0004, "0.000")],
+)
+def test_what_rounds_to_zero_has_no_minus(form, value, text):
+    assert form(value).text == text
